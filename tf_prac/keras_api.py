@@ -1,0 +1,286 @@
+"""The only module that knows there are two Kerases.
+
+`keras` (Keras 3) and `tf_keras` (Keras 2, which TensorFlow Model Optimization needs) live side by
+side in one process. The flavour is a property of each object, never of the process, and neither
+package is imported before an object or a name asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import random
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_prac.config import check_choice
+from tf_prac.errors import ArgumentError
+
+FLAVOURS = ("keras", "tf_keras")
+
+
+class Flavour:
+    """One of the two Kerases: its module, and the few things that differ between them.
+
+    Args:
+        name: "keras" or "tf_keras".
+
+    Raises:
+        ArgumentError: another name.
+    """
+
+    def __init__(self, name: str):
+        check_choice("keras", name, FLAVOURS)
+        self.name = name
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The package itself, imported at first use."""
+        return importlib.import_module(self.name)
+
+    def subclass(self, mixin: type, base: type) -> type:
+        """Returns the one class of this flavour that puts `mixin` before `base`."""
+        return _subclass(self.name, mixin, base)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Flavour) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"Flavour({self.name!r})"
+
+
+@functools.cache
+def _subclass(flavour: str, mixin: type, base: type) -> type:
+    return type(mixin.__name__, (mixin, base), {"__module__": mixin.__module__})
+
+
+def flavour_of(model: Any) -> Flavour:
+    """Returns the flavour of a Keras model or layer.
+
+    Raises:
+        ArgumentError: the object is of neither Keras.
+    """
+    for name in FLAVOURS:
+        module = sys.modules.get(name)
+        if module is not None and isinstance(model, module.layers.Layer):
+            return Flavour(name)
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    raise ArgumentError("model", kind, "a model built with keras (Keras 3) or tf_keras (Keras 2)")
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy, TensorFlow and each loaded Keras: new weights depend on it alone."""
+    import tensorflow as tf
+
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
+    for name in FLAVOURS:
+        if name in sys.modules:
+            sys.modules[name].utils.set_random_seed(seed)
+
+
+class NamedWeight(NamedTuple):
+    """A weight of a model under a name that does not depend on flavour or process."""
+
+    name: str
+    role: str
+    variable: Any
+    layer: Any
+
+
+def named_weights(model: Any) -> list[NamedWeight]:
+    """Lists every weight of a built model, in a fixed order, each once.
+
+    A name is the path of layers to the weight, such as "mobilenet/conv1/kernel". Names that
+    Keras made up ("dense_7") are numbered anew for each model, so that the same architecture
+    always gets the same names, in both flavours. Pruning wrappers of TFMOT are looked through.
+
+    Args:
+        model: a built model or layer of either flavour.
+
+    Returns:
+        `NamedWeight`s: name, role (the last part: "kernel"), variable, and the layer owning it.
+
+    Raises:
+        ArgumentError: the model has no weights yet.
+    """
+    flavour_of(model)
+    found: dict[int, NamedWeight] = {}
+    taken: dict[str, int] = {}
+    for path, layer in _layers(model, ()):
+        for variable in _own_weights(layer):
+            if id(variable) in found:
+                continue
+            role = _role(variable, layer)
+            name = _unique("/".join((*path, role)), taken)
+            found[id(variable)] = NamedWeight(name, role, variable, layer)
+    if not found:
+        raise ArgumentError(
+            "model", model.name, "a built model", "Call it on a batch, or give it an Input."
+        )
+    return list(found.values())
+
+
+def class_names(layer: Any) -> list[str]:
+    """Returns the names of the layer's Keras classes, from the most special to `Layer`."""
+    return [cls.__name__ for cls in type(layer).__mro__]
+
+
+def to_numpy(variable: Any) -> np.ndarray:
+    """Returns a variable's value as a new array."""
+    return np.array(variable.numpy())
+
+
+def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **options: Any):
+    """Builds an optimizer by name; options that its constructor does not know are left out.
+
+    Args:
+        flavour: which Keras.
+        name: class name in lower case, such as "sgd".
+        weight_decay: L2 coefficient added to the gradients; decoupled for "adamw" and others
+            that decay by themselves.
+        **options: learning_rate, momentum, ...
+
+    Raises:
+        ArgumentError: there is no such optimizer.
+    """
+    optimizers = flavour.module.optimizers
+    classes = {
+        key.lower(): value
+        for key, value in vars(optimizers).items()
+        if isinstance(value, type)
+        and issubclass(value, optimizers.Optimizer)
+        and value is not optimizers.Optimizer
+    }
+    if name not in classes:
+        raise ArgumentError("optimizer", name, "one of " + ", ".join(sorted(classes)))
+    cls = classes[name]
+    if weight_decay and name.endswith("w"):
+        options["weight_decay"] = weight_decay
+    accepted = cls.__init__.__code__.co_varnames
+    known = {key: value for key, value in options.items() if key in accepted}
+    if weight_decay and not name.endswith("w"):
+        cls = flavour.subclass(_CoupledWeightDecay, cls)
+        optimizer = cls(**known)
+        optimizer.l2 = weight_decay
+        return optimizer
+    return cls(**known)
+
+
+class _CoupledWeightDecay:
+    """Adds the gradient of an L2 penalty to every gradient, as the SGD of both papers does."""
+
+    l2: float
+
+    def update_step(self, gradient: Any, variable: Any, *learning_rate: Any) -> None:
+        import tensorflow as tf
+
+        value = tf.convert_to_tensor(variable)
+        decayed = tf.convert_to_tensor(gradient) + tf.cast(self.l2, value.dtype) * value
+        super().update_step(decayed, variable, *learning_rate)  # type: ignore[misc]
+
+
+class Callback:
+    """A callback for the `fit` of either flavour: what their own base classes have in common.
+
+    Neither Keras asks a callback's class, and each refuses the other's base class or lacks
+    something of it, so one plain class serves both. Only epoch and training hooks are here:
+    what must happen at each step belongs into the step.
+
+    Attributes:
+        model: the model being trained, set by `fit`.
+        params: the dictionary that `fit` gives, or None.
+    """
+
+    model: Any = None
+    params: Any = None
+    async_safe = True
+    _supports_tf_logs = False
+    _chief_worker_only = None
+
+    def set_model(self, model: Any) -> None:
+        """Called by `fit` with the model."""
+        self.model = model
+
+    def set_params(self, params: Any) -> None:
+        """Called by `fit` with its parameters."""
+        self.params = params
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Called before the first epoch of a `fit`."""
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Called after the last epoch of a `fit`."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Called before an epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Called after an epoch and its validation; may add values to `logs`."""
+
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
+        """A hook that does nothing."""
+
+    on_batch_begin = on_batch_end = on_train_batch_begin = on_train_batch_end = _nothing
+    on_test_begin = on_test_end = on_test_batch_begin = on_test_batch_end = _nothing
+    on_predict_begin = on_predict_end = _nothing
+    on_predict_batch_begin = on_predict_batch_end = _nothing
+
+    def _no_batch_hooks(self) -> bool:
+        return False
+
+    _implements_train_batch_hooks = _implements_test_batch_hooks = _no_batch_hooks
+    _implements_predict_batch_hooks = _no_batch_hooks
+
+
+def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, layer
+    taken: dict[str, int] = {}
+    children = [_unwrap(c) for c in layer._flatten_layers(include_self=False, recursive=False)]
+    for child in children:
+        if child.weights:
+            yield from _layers(child, (*path, _unique(_stable_name(child), taken)))
+
+
+def _unwrap(layer: Any) -> Any:
+    return layer.layer if "PruneLowMagnitude" in class_names(layer) else layer
+
+
+def _stable_name(layer: Any) -> str:
+    """Returns the layer's name, without the number if Keras made the name up."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
+    made_up = {_letters(snake), "functional", "model"}
+    stem = re.sub(r"_\d+$", "", layer.name)
+    if _letters(stem) not in made_up:
+        return layer.name
+    return "model" if _letters(stem) == "functional" else stem
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def _unique(name: str, taken: dict[str, int]) -> str:
+    number = taken.get(name, 0)
+    taken[name] = number + 1
+    return f"{name}_{number}" if number else name
+
+
+def _own_weights(layer: Any) -> Iterable[Any]:
+    children = layer._flatten_layers(include_self=False, recursive=False)
+    inherited = {id(w) for child in children for w in child.weights}
+    return [w for w in layer.weights if id(w) not in inherited]
+
+
+def _role(variable: Any, layer: Any) -> str:
+    role = variable.name.split("/")[-1].split(":")[0]
+    depthwise = any(name.startswith("DepthwiseConv") for name in class_names(layer))
+    return "depthwise_kernel" if depthwise and role == "kernel" else role

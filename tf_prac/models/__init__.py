@@ -1,0 +1,72 @@
+"""The networks of the papers, for both Kerases; `MODELS` holds them by name.
+
+A new network is one builder function and one line in `MODELS`. Inputs arrive normalised, outputs
+are logits, and layers have the same names in both flavours, so that masks are portable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TypeAlias
+
+from tf_prac.config import check_choice, check_int
+from tf_prac.keras_api import Flavour
+from tf_prac.models.conv import conv2, conv4, conv6
+from tf_prac.models.layers import Model
+from tf_prac.models.lenet import lenet300
+from tf_prac.models.resnet import resnet18, resnet20, resnet50, resnet56
+from tf_prac.models.vgg import vgg16, vgg19
+
+__all__ = ["MODELS", "Builder", "build_model"]
+
+Builder: TypeAlias = Callable[[ModuleType, tuple[int, ...], int], Model]
+"""(flavour module, input shape without the batch, number of classes) -> built model."""
+
+MODELS: dict[str, Builder] = {
+    "lenet300": lenet300,
+    "conv2": conv2,
+    "conv4": conv4,
+    "conv6": conv6,
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+}
+
+
+def build_model(
+    name: str, *, keras: str | ModuleType, input_shape: tuple[int, ...], num_classes: int
+) -> Model:
+    """Builds a network of the papers with fresh random weights.
+
+    The weights follow the seed of the flavour, `keras.utils.set_random_seed`.
+
+    Args:
+        name: a key of `MODELS`.
+        keras: "keras" (Keras 3) or "tf_keras" (Keras 2), or that module.
+        input_shape: (height, width, channels) of an image; `lenet300` takes any shape.
+        num_classes: number of logits, at least 2.
+
+    Returns:
+        A built, uncompiled functional model: float32 (batch, *input_shape), normalised, to float32
+        logits (batch, num_classes).
+
+    Raises:
+        ArgumentError: an unknown name or flavour, sizes that are not positive integers, or inputs
+            that the network cannot take.
+
+    Example:
+
+        >>> model = build_model("resnet20", keras="keras", input_shape=(32, 32, 3), num_classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    check_choice("model", name, tuple(MODELS))
+    check_int("num_classes", num_classes, minimum=2)
+    for size in input_shape:
+        check_int("input_shape", size, minimum=1)
+    flavour = keras if isinstance(keras, ModuleType) else Flavour(keras).module
+    return MODELS[name](flavour, tuple(input_shape), num_classes)

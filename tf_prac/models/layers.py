@@ -1,0 +1,131 @@
+"""The few pieces that the networks share, written once for both Kerases.
+
+Every function takes the flavour module as its first argument, `keras`, and uses only what the two
+flavours have in common. Weights are interchangeable with the PyTorch networks of the papers:
+padding is symmetric, and batch normalisation has PyTorch's constants.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from tf_prac.errors import ArgumentError
+
+Model: TypeAlias = Any
+"""A `keras.Model` of either flavour."""
+
+Tensor: TypeAlias = Any
+"""A symbolic tensor of either flavour."""
+
+
+def image_input(keras: ModuleType, model: str, shape: tuple[int, ...], smallest: int) -> Tensor:
+    """The input of an image network, after checking that the network can take such images.
+
+    Args:
+        keras: the flavour module.
+        model: name of the network, for the message.
+        shape: (height, width, channels).
+        smallest: least height and width, in pixels, at which every layer that halves the image
+            still has something to halve.
+
+    Raises:
+        ArgumentError: `shape` is not that of an image, or the image is too small.
+    """
+    received = f"{model} on inputs of shape {shape}"
+    if len(shape) != 3:
+        remedy = "Use lenet300, which flattens any input."
+        raise ArgumentError("model", received, "inputs of shape (height, width, channels)", remedy)
+    if min(shape[:2]) < smallest:
+        allowed = f"images of at least {smallest} x {smallest} pixels"
+        raise ArgumentError("model", received, allowed, "Use a smaller model or larger images.")
+    return keras.Input(shape, name="image")
+
+
+def he_normal(keras: ModuleType, fan: str = "fan_in") -> Any:
+    """PyTorch's `kaiming_normal_` for ReLU: normal with variance 2 / fan, and no truncation.
+
+    A new object each time: a Keras 3 initialiser that is used twice gives the same values twice.
+
+    Args:
+        keras: the flavour module.
+        fan: "fan_in" or "fan_out".
+    """
+    return keras.initializers.VarianceScaling(2.0, mode=fan, distribution="untruncated_normal")
+
+
+def convolution(
+    keras: ModuleType,
+    x: Tensor,
+    filters: int,
+    size: int,
+    name: str,
+    *,
+    stride: int = 1,
+    fan: str = "fan_in",
+    use_bias: bool = False,
+) -> Tensor:
+    """A convolution padded by (size - 1) / 2 on every side, as PyTorch's `padding=size // 2`.
+
+    Keras' own "same" pads only the bottom and right of an even image when the stride is 2, which
+    shifts the grid by a pixel against the papers' networks.
+
+    Args:
+        keras: the flavour module.
+        x: images, (batch, height, width, channels).
+        filters: number of output channels.
+        size: odd kernel size, in pixels.
+        name: name of the layer; padding, where it is a layer of its own, is `<name>_pad`.
+        stride: 1 or 2.
+        fan: mode of the He initialisation, see `he_normal`.
+        use_bias: whether to add a bias, initially zero.
+    """
+    padding = "same"
+    if stride > 1 and size > 1:
+        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    return keras.layers.Conv2D(
+        filters,
+        size,
+        strides=stride,
+        padding=padding,
+        use_bias=use_bias,
+        kernel_initializer=he_normal(keras, fan),
+        name=name,
+    )(x)
+
+
+def batch_norm(keras: ModuleType, x: Tensor, name: str) -> Tensor:
+    """Batch normalisation with PyTorch's defaults (Keras' momentum is one minus PyTorch's)."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+
+
+def relu(keras: ModuleType, x: Tensor, name: str) -> Tensor:
+    """A rectifier as a layer of its own."""
+    return keras.layers.ReLU(name=name)(x)
+
+
+def classifier(
+    keras: ModuleType,
+    model: str,
+    inputs: Tensor,
+    features: Tensor,
+    num_classes: int,
+    kernel_initializer: Any,
+) -> Model:
+    """Ends a convolutional network: mean over the image, then one dense layer without softmax.
+
+    Args:
+        keras: the flavour module.
+        model: name of the network.
+        inputs: its input.
+        features: its last feature maps, (batch, height, width, channels).
+        num_classes: number of logits.
+        kernel_initializer: of the dense layer; its bias starts at zero.
+
+    Returns:
+        The built model.
+    """
+    x = keras.layers.GlobalAveragePooling2D(name="global_pool")(features)
+    dense = keras.layers.Dense(num_classes, kernel_initializer=kernel_initializer, name="logits")
+    return keras.Model(inputs, dense(x), name=model)
