@@ -110,9 +110,13 @@ def named_weights(model: Any) -> list[NamedWeight]:
         `NamedWeight`s: name, role (the last part: "kernel"), variable, and the layer owning it.
 
     Raises:
-        ArgumentError: the model has no weights yet.
+        ArgumentError: the model is not built.
     """
     flavour_of(model)
+    if not model.built:
+        raise ArgumentError(
+            "model", model.name, "a built model", "Call it on a batch, or give it an Input."
+        )
     found: dict[int, NamedWeight] = {}
     taken: dict[str, int] = {}
     for path, layer in _layers(model, ()):
@@ -122,10 +126,6 @@ def named_weights(model: Any) -> list[NamedWeight]:
             role = _role(variable, layer)
             name = _unique("/".join((*path, role)), taken)
             found[id(variable)] = NamedWeight(name, role, variable, layer)
-    if not found:
-        raise ArgumentError(
-            "model", model.name, "a built model", "Call it on a batch, or give it an Input."
-        )
     return list(found.values())
 
 
@@ -168,14 +168,14 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     accepted = cls.__init__.__code__.co_varnames
     known = {key: value for key, value in options.items() if key in accepted}
     if weight_decay and not name.endswith("w"):
-        cls = flavour.subclass(_CoupledWeightDecay, cls)
+        cls = flavour.subclass(CoupledWeightDecay, cls)
         optimizer = cls(**known)
         optimizer.l2 = weight_decay
         return optimizer
     return cls(**known)
 
 
-class _CoupledWeightDecay:
+class CoupledWeightDecay:
     """Adds the gradient of an L2 penalty to every gradient, as the SGD of both papers does."""
 
     l2: float
@@ -257,7 +257,8 @@ def _unwrap(layer: Any) -> Any:
 def _stable_name(layer: Any) -> str:
     """Returns the layer's name, without the number if Keras made the name up."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
-    made_up = {_letters(snake), "functional", "model"}
+    kind = _letters(snake)
+    made_up = {kind, f"forward{kind}", f"backward{kind}", "functional", "model"}
     stem = re.sub(r"_\d+$", "", layer.name)
     if _letters(stem) not in made_up:
         return layer.name

@@ -1,0 +1,74 @@
+"""Winning lottery tickets on a fraction of the data, for Keras and TensorFlow.
+
+Every public name is here, and is imported when it is first used, so that `import tf_prac` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tf_prac.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from tf_prac.config import PRESETS as PRESETS
+    from tf_prac.config import PracConfig as PracConfig
+    from tf_prac.config import PruningConfig as PruningConfig
+    from tf_prac.config import TrainingRecipe as TrainingRecipe
+    from tf_prac.data.datasets import load_dataset as load_dataset
+    from tf_prac.data.forgetting import ForgettingStats as ForgettingStats
+    from tf_prac.data.prac_set import PracSet as PracSet
+    from tf_prac.data.samples import with_sample_ids as with_sample_ids
+    from tf_prac.models import build_model as build_model
+    from tf_prac.pruning.criteria import global_magnitude as global_magnitude
+    from tf_prac.pruning.criteria import layerwise_magnitude as layerwise_magnitude
+    from tf_prac.pruning.criteria import random_mask as random_mask
+    from tf_prac.pruning.masks import Masks as Masks
+    from tf_prac.pruning.weights import prunable_weights as prunable_weights
+    from tf_prac.pruning.weights import rewind as rewind
+    from tf_prac.pruning.weights import snapshot as snapshot
+    from tf_prac.pruning.weights import weight_report as weight_report
+    from tf_prac.search import SearchResult as SearchResult
+    from tf_prac.search import TicketSearch as TicketSearch
+    from tf_prac.ticket import Ticket as Ticket
+    from tf_prac.training.callbacks import ForgettingLogger as ForgettingLogger
+    from tf_prac.training.callbacks import MaskDistance as MaskDistance
+    from tf_prac.training.prac_model import PracModel as PracModel
+
+_MODULES = {
+    "ForgettingLogger": "training.callbacks",
+    "ForgettingStats": "data.forgetting",
+    "MaskDistance": "training.callbacks",
+    "Masks": "pruning.masks",
+    "PRESETS": "config",
+    "PracConfig": "config",
+    "PracModel": "training.prac_model",
+    "PracSet": "data.prac_set",
+    "PruningConfig": "config",
+    "SearchResult": "search",
+    "Ticket": "ticket",
+    "TicketSearch": "search",
+    "TrainingRecipe": "config",
+    "build_model": "models",
+    "global_magnitude": "pruning.criteria",
+    "layerwise_magnitude": "pruning.criteria",
+    "load_dataset": "data.datasets",
+    "prunable_weights": "pruning.weights",
+    "random_mask": "pruning.criteria",
+    "rewind": "pruning.weights",
+    "snapshot": "pruning.weights",
+    "weight_report": "pruning.weights",
+    "with_sample_ids": "data.samples",
+}
+
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'tf_prac' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tf_prac.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,1 @@
+"""Masks, criteria and weights: what is pruned, and which elements of it."""

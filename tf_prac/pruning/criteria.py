@@ -1,0 +1,124 @@
+"""From weights to scores, and from scores to masks. Numpy only.
+
+A criterion gives every prunable weight a score; the lowest scores are pruned. To add one, write
+a function `weights -> scores` and name it in `CRITERIA`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tf_prac.config import SCOPES, check_choice, check_number
+from tf_prac.errors import ArgumentError
+from tf_prac.pruning.masks import Masks
+
+Weights = Mapping[str, np.ndarray]
+
+
+def magnitude(weights: Weights) -> dict[str, np.ndarray]:
+    """Scores each weight by its absolute value (Han et al. 2015), as float32."""
+    return {name: np.abs(np.asarray(w, np.float32)) for name, w in weights.items()}
+
+
+CRITERIA: dict[str, Callable[[Weights], dict[str, np.ndarray]]] = {
+    "magnitude": magnitude,
+}
+
+
+def prune(scores: Weights, masks: Masks, rate: float, scope: str = "global") -> Masks:
+    """Returns `masks` without the lowest-scored `rate` of the weights they keep.
+
+    The number pruned is exact: `prune_count(remaining, rate)` of all remaining weights
+    ("global") or of those of each tensor ("layerwise"). Equal scores are pruned in order of
+    position: earlier tensors first, then row-major; so the result never depends on chance.
+
+    Args:
+        scores: name to float array, with the names and shapes of `masks`; no NaN.
+        masks: the masks in force; a pruned weight stays pruned.
+        rate: fraction of the remaining weights to prune, in (0, 1).
+        scope: "global" or "layerwise".
+
+    Raises:
+        ArgumentError: a rate or scope that is not allowed, or a score that is NaN.
+        MismatchError: scores and masks are not of the same network.
+    """
+    check_number("prune_rate", rate, above=0, below=1)
+    check_choice("scope", scope, SCOPES)
+    masks.check_shapes({name: np.shape(score) for name, score in scores.items()})
+    if scope == "layerwise":
+        kept = {name: _keep(scores[name][masks[name]], rate) for name in masks}
+    else:
+        flat = [scores[name][masks[name]] for name in masks]
+        every = _keep(np.concatenate(flat), rate)
+        parts = np.split(every, np.cumsum([part.size for part in flat])[:-1])
+        kept = dict(zip(masks, parts, strict=True))
+    return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
+
+
+def global_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:
+    """Prunes the `rate` of remaining weights that are smallest over the whole network.
+
+    Example:
+
+        >>> masks = global_magnitude({"a": np.array([3., -1.]), "b": np.array([2., 4.])}, rate=0.5)
+        >>> masks["a"].tolist(), masks["b"].tolist()
+        ([True, False], [False, True])
+
+    Source: PrAC paper, Section 3.1; "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1.
+
+    Args:
+        weights: name to array, all prunable weights.
+        masks: the masks in force. Default: dense.
+        rate: fraction of the remaining weights to prune, in (0, 1). Default 0.2.
+
+    Returns:
+        The next masks, with exactly `prune_count(remaining, rate)` weights fewer.
+    """
+    return prune(magnitude(weights), masks or Masks.ones_like(weights), rate, "global")
+
+
+def layerwise_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:
+    """Like `global_magnitude`, but each weight tensor loses the same fraction of its own."""
+    return prune(magnitude(weights), masks or Masks.ones_like(weights), rate, "layerwise")
+
+
+def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise") -> Masks:
+    """Prunes `rate` of the remaining weights at random: the control of every pruning claim.
+
+    Args:
+        masks: the masks in force.
+        rate: fraction of the remaining weights to prune, in (0, 1).
+        seed: the same seed gives the same masks.
+        scope: "layerwise" (every tensor loses the same fraction) or "global".
+    """
+    generator = np.random.default_rng(seed)
+    scores = {name: generator.random(mask.shape, np.float32) for name, mask in masks.items()}
+    return prune(scores, masks, rate, scope)
+
+
+def prune_count(remaining: int, rate: float) -> int:
+    """Returns how many of `remaining` weights are pruned: rounded, halves up, never the last."""
+    return max(0, min(int(remaining * rate + 0.5), remaining - 1))
+
+
+def _keep(scores: np.ndarray, rate: float) -> np.ndarray:
+    """Returns which of the 1-D `scores` stay: all but the lowest, earlier ones first of equals."""
+    count = prune_count(scores.size, rate)
+    if count == 0:
+        return np.ones(scores.shape, bool)
+    if np.isnan(scores.max()):
+        raise ArgumentError("scores", "NaN", "numbers", "A weight or score is not a number.")
+    threshold = np.partition(scores, count - 1)[count - 1]
+    keep = scores > threshold
+    ties = np.flatnonzero(scores == threshold)
+    pruned_ties = count - (scores.size - np.count_nonzero(keep) - ties.size)
+    keep[ties[pruned_ties:]] = True
+    return keep
+
+
+def _scatter(mask: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    result = np.zeros(mask.shape, bool)
+    result[mask] = kept
+    return result

@@ -1,0 +1,156 @@
+"""Which weights of a model are prunable, and taking and restoring all of its weights.
+
+What counts as prunable follows TensorFlow Model Optimization: kernels of known layers, what a
+layer's own `get_prunable_weights` names, never biases or normalisation.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_prac.config import PruningConfig
+from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.keras_api import NamedWeight, class_names, named_weights, to_numpy
+from tf_prac.pruning.masks import Masks
+
+_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
+_TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+PRUNABLE_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Dense": ("dense", ("kernel",)),
+    "EinsumDense": ("dense", ("kernel",)),
+    **dict.fromkeys((*_CONVOLUTIONS, *_TRANSPOSED), ("conv", ("kernel",))),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), ("conv", ("pointwise_kernel",))),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), ("depthwise", ("depthwise_kernel",))),
+    "Embedding": ("embedding", ("embeddings",)),
+    **dict.fromkeys(
+        ("SimpleRNNCell", "GRUCell", "LSTMCell"), ("recurrent", ("kernel", "recurrent_kernel"))
+    ),
+}
+
+
+class WeightInfo(NamedTuple):
+    """One line of `weight_report`: a weight, and why it is or is not pruned."""
+
+    name: str
+    shape: tuple[int, ...]
+    prunable: bool
+    reason: str
+
+
+def weight_report(model: Any, config: PruningConfig | None = None) -> list[WeightInfo]:
+    """Says of every weight of a model whether it is pruned, and why.
+
+    Args:
+        model: a built model of either flavour.
+        config: which layers are pruned. Default `PruningConfig()`.
+    """
+    config = config or PruningConfig()
+    weights = named_weights(model)
+    last_dense = _last_dense(weights)
+    return [
+        WeightInfo(w.name, tuple(w.variable.shape), *_judge(w, config, last_dense)) for w in weights
+    ]
+
+
+def prunable_weights(model: Any, config: PruningConfig | None = None) -> dict[str, Any]:
+    """Returns the variables that pruning may touch, by name.
+
+    Example:
+
+        >>> list(prunable_weights(lenet))  # doctest: +SKIP
+        ['dense_1/kernel', 'dense_2/kernel']
+
+    Args:
+        model: a built model of either flavour.
+        config: which layers are pruned. Default `PruningConfig()`: convolutions and dense
+            layers but the last dense one.
+
+    Raises:
+        ArgumentError: the model has nothing to prune; the reasons are named.
+    """
+    config = config or PruningConfig()
+    report = {info.name: info for info in weight_report(model, config)}
+    found = {w.name: w.variable for w in named_weights(model) if report[w.name].prunable}
+    if not found:
+        reasons = "; ".join(f"{i.name}: {i.reason}" for i in report.values() if len(i.shape) > 1)
+        raise ArgumentError("model", model.name, "a model with weights to prune", reasons)
+    return found
+
+
+def snapshot(model: Any) -> dict[str, np.ndarray]:
+    """Copies every weight of a model, BatchNorm statistics included, by name."""
+    return {w.name: to_numpy(w.variable) for w in named_weights(model)}
+
+
+def rewind(model: Any, weights: Mapping[str, np.ndarray], masks: Masks | None = None) -> None:
+    """Sets every weight of a model to a `snapshot`, and pruned elements to zero.
+
+    Source: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (reset W to W_k).
+
+    Args:
+        model: a built model of the same architecture, of either flavour.
+        weights: what `snapshot` returned.
+        masks: if given, pruned weights become exactly 0.
+
+    Raises:
+        MismatchError: names or shapes differ; nothing was changed.
+    """
+    variables = {w.name: w.variable for w in named_weights(model)}
+    check_same_shapes(
+        {name: tuple(v.shape) for name, v in variables.items()},
+        {name: np.shape(value) for name, value in weights.items()},
+    )
+    values = masks.apply(weights) if masks is not None else weights
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def check_same_shapes(
+    model: Mapping[str, tuple[int, ...]], saved: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises `MismatchError`, naming the first difference, unless both have equal shapes."""
+    advice = "Use a model of the same architecture."
+    for name in model:
+        if name not in saved:
+            raise MismatchError(f"model: its weight {name!r} is not among those saved. {advice}")
+        if tuple(model[name]) != tuple(saved[name]):
+            raise MismatchError(
+                f"model: {name} has shape {tuple(model[name])}, the saved one "
+                f"{tuple(saved[name])}. {advice}"
+            )
+    for name in saved:
+        if name not in model:
+            raise MismatchError(f"model: it has no weight {name!r}, which was saved. {advice}")
+
+
+def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple[bool, str]:
+    patterns = (weight.name, weight.name.rpartition("/")[0])
+    if any(fnmatch.fnmatchcase(p, pattern) for p in patterns for pattern in config.ignore):
+        return False, "named in ignore"
+    own = getattr(weight.layer, "get_prunable_weights", None)
+    if own is not None:
+        chosen = any(weight.variable is w for w in own())
+        return chosen, "chosen by its layer" if chosen else "not chosen by its layer"
+    rule = next(
+        (PRUNABLE_LAYERS[c] for c in class_names(weight.layer) if c in PRUNABLE_LAYERS), None
+    )
+    if rule is None:
+        kind = f"{type(weight.layer).__module__}.{type(weight.layer).__name__}"
+        return False, f"no pruning rule for layers of class {kind}"
+    group, roles = rule
+    if weight.role not in roles:
+        return False, f"a {weight.role}, not a kernel"
+    if group not in config.layers:
+        return False, f"{group} layers are not pruned (layers={','.join(config.layers)})"
+    if weight.layer is last_dense and not config.prune_last_dense:
+        return False, "the last dense layer (prune_last_dense=False)"
+    return True, f"{group} layer"
+
+
+def _last_dense(weights: list[NamedWeight]) -> Any:
+    dense = [w.layer for w in weights if "Dense" in class_names(w.layer)]
+    return dense[-1] if dense else None
