@@ -1,0 +1,232 @@
+"""`PracModel`, its recorder and the callbacks, over both flavours."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_prac import (
+    ForgettingLogger,
+    ForgettingStats,
+    MaskDistance,
+    Masks,
+    PracModel,
+    PruningConfig,
+    prunable_weights,
+    random_mask,
+    with_sample_ids,
+)
+from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.keras_api import FLAVOURS, Callback, Flavour, make_optimizer
+
+both = pytest.mark.parametrize("flavour", FLAVOURS)
+OPTIMIZERS = {
+    "sgd": {"momentum": 0.9, "weight_decay": 1e-3},
+    "adam": {},
+    "adamw": {"weight_decay": 1e-2},
+    "rmsprop": {"momentum": 0.9},
+    "nadam": {"weight_decay": 1e-2},
+}
+
+
+def small_network(flavour):
+    keras = importlib.import_module(flavour)
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    hidden = keras.layers.BatchNormalization()(hidden)
+    hidden = keras.layers.Dense(5, activation="relu")(hidden)
+    return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+
+def blobs(count=50, seed=0):
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, 3, count)
+    x = generator.normal(size=(count, 6)) + 1.5 * np.eye(3, 6)[y]
+    return x.astype(np.float32), y
+
+
+def compiled(model, flavour, optimizer="sgd", **options):
+    keras = importlib.import_module(flavour)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    arguments = {"learning_rate": 0.05, **OPTIMIZERS[optimizer]}
+    options = {"metrics": ["accuracy"], "jit_compile": False, **options}
+    optimizer = make_optimizer(Flavour(flavour), optimizer, **arguments)
+    model.compile(optimizer=optimizer, loss=loss, **options)
+    return model
+
+
+@both
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_pruned_weights_are_exactly_zero_after_fit(flavour, optimizer, steps_per_execution):
+    network = small_network(flavour)
+    masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.6, seed=3)
+    model = PracModel(network, masks=masks)
+    compiled(model, flavour, optimizer, steps_per_execution=steps_per_execution)
+    before = {name: v.numpy() for name, v in model.prunable.items()}
+    x, y = blobs()
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+    for name, variable in model.prunable.items():
+        after = variable.numpy()
+        np.testing.assert_array_equal(after != 0, masks[name] & (after != 0))
+        assert np.count_nonzero(after) == np.count_nonzero(masks[name])
+        assert np.all(after[masks[name]] != before[name][masks[name]])
+
+
+class CorrectByEpoch(Callback):
+    """An independent reference: predictions before each step, by a network of its own."""
+
+    def __init__(self):
+        self.tables = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.tables.append(self.model.forgetting.stats.table.copy())
+
+
+@both
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_recorded_forgetting_equals_a_step_by_step_reference(flavour, steps_per_execution):
+    x, y = blobs(45)
+    ids = np.array([7 * i % 45 for i in range(30)])  # 15 samples are never presented
+    network = small_network(flavour)
+    model = PracModel(network, num_samples=45)
+    compiled(model, flavour, steps_per_execution=steps_per_execution)
+    batches = (
+        tf.data.Dataset.from_tensor_slices(({"inputs": x[ids], "sample_id": ids}, y[ids]))
+        .batch(7)
+        .cache()
+    )
+    start = [w.numpy() for w in network.weights]
+    model.fit(batches, epochs=6, shuffle=False, verbose=0)
+
+    reference_network = small_network(flavour)
+    reference = ForgettingStats(45)
+    plain = compiled(PracModel(reference_network), flavour)
+    for weight, value in zip(reference_network.weights, start, strict=True):
+        weight.assign(value)
+    for _ in range(6):
+        for batch, labels in batches:
+            logits = reference_network(batch["inputs"], training=True).numpy()
+            reference.update(batch["sample_id"].numpy(), logits.argmax(-1) == labels.numpy())
+            # The probe above moved the statistics of BatchNorm; training moves them again, which
+            # changes nothing, because a training pass does not read them.
+            plain.train_on_batch(batch["inputs"], labels)
+    np.testing.assert_array_equal(model.forgetting.stats.table, reference.table)
+    assert reference.events.sum() > 0
+    assert not model.forgetting.stats.seen[np.setdiff1d(np.arange(45), ids)].any()
+
+
+@both
+def test_evaluation_and_prediction_record_nothing(flavour):
+    x, y = blobs()
+    model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
+    batches = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y))).batch(10)
+    model.evaluate(batches, verbose=0)
+    assert model.predict(batches, verbose=0).shape == (50, 3)
+    assert model.predict(x, verbose=0).shape == (50, 3)
+    assert not model.forgetting.stats.table.any()
+    model.fit(batches, shuffle=False, validation_data=batches, epochs=2, verbose=0)
+    assert (model.forgetting.stats.presentations == 2).all()
+
+
+@both
+def test_masks_and_data_change_without_a_new_trace(flavour):
+    x, y = blobs()
+    model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
+    dataset = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y)))
+    model.fit(dataset.batch(8), shuffle=False, epochs=1, verbose=0)
+    traces = model.traces
+    for seed in range(3):
+        model.set_masks(random_mask(Masks.ones_like(model.prunable), 0.5, seed=seed))
+        model.fit(dataset.take(20 + seed).batch(8), shuffle=False, epochs=2, verbose=0)
+    assert model.traces == traces
+
+
+@both
+def test_a_wrapped_model_trains_like_the_plain_one(flavour):
+    x, y = blobs()
+    plain, network = small_network(flavour), small_network(flavour)
+    for a, b in zip(plain.weights, network.weights, strict=True):
+        b.assign(a)
+    model = PracModel(network, num_samples=50)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    compiled(plain, flavour).fit(dataset.batch(8), shuffle=False, epochs=3, verbose=0)
+    compiled(model, flavour).fit(
+        with_sample_ids(dataset).batch(8), shuffle=False, epochs=3, verbose=0
+    )
+    for a, b in zip(plain.weights, network.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@both
+def test_logger_puts_forgetting_into_the_logs_and_starts_anew_with_each_fit(flavour):
+    x, y = blobs()
+    model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
+    batches = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y))).batch(8)
+    logger = ForgettingLogger()
+    for _ in range(2):
+        history = model.fit(batches, shuffle=False, epochs=3, verbose=0, callbacks=[logger]).history
+        assert (logger.stats.presentations == 3).all()
+        assert history["forgetting_events"][-1] == logger.stats.events.sum()
+        assert history["never_learned"][-1] == np.mean(logger.stats.never_learned)
+        assert history["unforgettable"][-1] == np.mean(logger.stats.unforgettable)
+
+
+@both
+def test_mask_distance_is_in_the_logs_and_can_stop(flavour):
+    x, y = blobs()
+    model = compiled(PracModel(small_network(flavour)), flavour)
+    watch = MaskDistance(0.3)
+    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[watch]).history
+    assert history["mask_distance"] == pytest.approx(watch.distances)
+    assert len(watch.distances) == 3 and not watch.stopped
+    assert watch.tentative.remaining == round(model.masks.remaining * 0.7)
+
+    stop = MaskDistance(0.3, eps=0.6 + 1e-6, window=1)  # a distance is at most twice the rate
+    stop_at_once = model.fit(x, y, epochs=4, verbose=0, callbacks=[stop])
+    assert not stop.stopped and len(stop_at_once.history["loss"]) == 4  # never armed
+    model.optimizer.learning_rate = 0.0
+    frozen = MaskDistance(0.3, eps=1e-9, window=2)
+    frozen.set_model(model)
+    frozen.on_train_begin()
+    frozen._rule.armed = True
+    stops = []
+    for epoch in range(4):
+        frozen.on_epoch_end(epoch, {})
+        stops.append(frozen.stopped)
+    assert stops == [False, False, True, True]
+
+
+@both
+def test_finite_steps_names_the_first_bad_step(flavour):
+    x, y = blobs(40)
+    sample_weight = np.ones(40, np.float32)
+    sample_weight[25] = np.nan
+    model = compiled(PracModel(small_network(flavour)), flavour, steps_per_execution=2)
+    model.fit(x, y, sample_weight=sample_weight, batch_size=10, shuffle=False, verbose=0)
+    assert model.finite_steps == 2
+    model.reset_finite_steps()
+    assert model.finite_steps == 0
+
+
+@both
+def test_bad_use_is_refused(flavour):
+    keras = importlib.import_module(flavour)
+    network = small_network(flavour)
+    with pytest.raises(ArgumentError, match="model: received .*object.*; allowed: a model built"):
+        PracModel(object())
+    only_last = keras.Sequential([keras.layers.InputLayer((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ArgumentError, match="the last dense layer"):
+        PracModel(only_last)
+    assert len(PracModel(only_last, pruning=PruningConfig(prune_last_dense=True)).prunable) == 1
+    with pytest.raises(MismatchError, match="masks: "):
+        PracModel(network, masks=Masks({"dense/kernel": np.ones((2, 2))}))
+    x, y = blobs()
+    model = compiled(PracModel(network, num_samples=50), flavour)
+    with pytest.raises(ArgumentError, match="with_sample_ids"):
+        model.fit(x, y, verbose=0)
+    plain = compiled(small_network(flavour), flavour)
+    for callback in (ForgettingLogger(), MaskDistance()):
+        with pytest.raises(ArgumentError, match="Wrap yours: PracModel"):
+            plain.fit(x, y, verbose=0, callbacks=[callback])

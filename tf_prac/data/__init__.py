@@ -1,0 +1,1 @@
+"""Samples, their ids, forgetting statistics, PrAC sets and input pipelines."""

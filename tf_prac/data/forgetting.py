@@ -1,0 +1,149 @@
+"""`ForgettingStats`: what was learned and forgotten, sample by sample. Numpy only.
+
+Source: Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network
+Learning", Section 3; used by the PrAC paper, Section 3.1, to find critical examples for training.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from tf_prac.config import check_choice, check_int
+from tf_prac.errors import ArgumentError, DataError, FileError
+from tf_prac.files import read_npz, write_npz
+
+COLUMNS = ("presentations", "last_correct", "learned", "events")
+
+
+class ForgettingStats:
+    """How often each sample was presented, learned and forgotten.
+
+    A *forgetting event* happens when a sample that was classified correctly at one presentation
+    is classified incorrectly at the next. A sample that has never been correct is *never
+    learned*; one that was learned and never forgotten is *unforgettable*.
+
+    Example:
+
+        >>> stats = ForgettingStats(3)
+        >>> for correct in ([1, 0], [0, 0], [1, 0], [0, 0]):
+        ...     stats.update(ids=np.array([0, 2]), correct=np.array(correct))
+        >>> stats.events.tolist(), stats.never_learned.tolist()
+        ([2, 0, 0], [False, False, True])
+
+    Args:
+        num_samples: size of the data set; sample ids are in [0, num_samples).
+
+    Attributes:
+        table: int32 array [num_samples, 4]; the columns are `COLUMNS`.
+    """
+
+    def __init__(self, num_samples: int):
+        check_int("num_samples", num_samples, 1)
+        self.table = np.zeros((num_samples, len(COLUMNS)), np.int32)
+
+    @classmethod
+    def from_table(cls, table: np.ndarray) -> ForgettingStats:
+        """Wraps a copy of an int32 array [num_samples, 4] with the columns of `COLUMNS`."""
+        stats = cls(len(table))
+        stats.table[...] = table
+        return stats
+
+    def update(self, ids: np.ndarray, correct: np.ndarray) -> None:
+        """Records one presentation of each sample in `ids`, which must not repeat.
+
+        Args:
+            ids: int array [batch], positions in the data set.
+            correct: bool array [batch].
+
+        Raises:
+            DataError: an id is outside the data set or given twice.
+        """
+        ids, correct = np.asarray(ids), np.asarray(correct, np.int32)
+        if len(np.unique(ids)) != len(ids):
+            raise DataError("sample ids: one batch presents the same sample twice.")
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(self.table):
+            raise DataError(
+                f"sample ids: {int(ids.min())} to {int(ids.max())} received; "
+                f"allowed: 0 to {len(self.table) - 1}."
+            )
+        presentations, last, learned, events = self.table[ids].T
+        self.table[ids] = np.stack(
+            [presentations + 1, correct, learned | correct, events + last * (1 - correct)], axis=1
+        )
+
+    @property
+    def presentations(self) -> np.ndarray:
+        """How often each sample was presented, int32 [num_samples]."""
+        return self.table[:, 0]
+
+    @property
+    def events(self) -> np.ndarray:
+        """Forgetting events of each sample, int32 [num_samples]."""
+        return self.table[:, 3]
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Which samples were presented at all, bool [num_samples]."""
+        return self.presentations > 0
+
+    @property
+    def never_learned(self) -> np.ndarray:
+        """Which samples were presented but never classified correctly, bool [num_samples]."""
+        return self.seen & (self.table[:, 2] == 0)
+
+    @property
+    def unforgettable(self) -> np.ndarray:
+        """Which samples were learned and never forgotten, bool [num_samples]."""
+        return (self.table[:, 2] == 1) & (self.events == 0)
+
+    def critical_for_training(
+        self, threshold: int = 0, never_learned: str = "critical"
+    ) -> np.ndarray:
+        """Returns CET: the ids of the samples that are hard to memorize, sorted int64.
+
+        Source: PrAC paper, Algorithm 1, line 4, with E_F = `threshold`. The paper does not say
+        what becomes of samples that were never learned, which cannot be forgotten; the authors'
+        code keeps them.
+
+        Args:
+            threshold: a sample is critical with more forgetting events than this. Default 0.
+            never_learned: "critical" keeps samples that were never learned; "ignore" does not.
+
+        Raises:
+            ArgumentError: a threshold below 0 or another word.
+        """
+        check_int("forget_threshold", threshold, 0)
+        check_choice("never_learned", never_learned, ("critical", "ignore"))
+        critical = self.events > threshold
+        if never_learned == "critical":
+            critical |= self.never_learned
+        return np.flatnonzero(critical & self.seen)
+
+    def check_presented_once_more(self, before: np.ndarray, ids: np.ndarray, times: int) -> None:
+        """Raises `DataError` unless exactly `ids` were presented `times` more than `before`."""
+        expected = np.array(before)
+        expected[ids] += times
+        wrong = np.flatnonzero(expected != self.presentations)
+        if wrong.size:
+            raise DataError(
+                f"sample ids: {wrong.size} samples were not presented exactly once per epoch, "
+                f"the first is {int(wrong[0])}. Does the data set give every sample one id?"
+            )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes an `.npz` file with one int32 array for each column."""
+        write_npz(path, "forgetting", dict(zip(COLUMNS, self.table.T, strict=True)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> ForgettingStats:
+        """Reads what `save` wrote; raises `FileError` for anything else."""
+        arrays = read_npz(path, "forgetting")
+        try:
+            table = np.stack([arrays[name] for name in COLUMNS], axis=1)
+            if table.dtype != np.int32 or table.ndim != 2 or not len(table) or table.min() < 0:
+                raise ValueError("counts must be non-negative int32 vectors")
+        except (KeyError, ValueError, ArgumentError) as error:
+            raise FileError(f"{path}: damaged, {error}.") from error
+        return cls.from_table(table)

@@ -1,0 +1,1 @@
+"""Training a network with masks held and forgetting recorded."""

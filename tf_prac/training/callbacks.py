@@ -1,0 +1,153 @@
+"""Callbacks for the `fit` of a `PracModel`, or of a user's own model where that is possible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_prac.config import SCOPES, check_choice, check_number
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import Callback, to_numpy
+from tf_prac.pruning.criteria import magnitude, prune
+from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import snapshot
+from tf_prac.training.prac_model import PracModel
+
+
+class ForgettingLogger(Callback):
+    """Puts forgetting into the logs of each epoch, and keeps the statistics of the run.
+
+    Adds `forgetting_events` (all so far), and the fractions of presented samples that are
+    `unforgettable` and `never_learned`, to `logs`. Statistics start anew with each `fit`.
+
+    Example:
+
+        >>> logger = ForgettingLogger()  # doctest: +SKIP
+        >>> model = PracModel(network, num_samples=60000)
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> model.fit(with_sample_ids(dataset).batch(128), callbacks=[logger])
+        >>> logger.stats.critical_for_training()
+
+    Source: Toneva et al. 2019, Section 3.
+    """
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts counting; raises `ArgumentError` for a model that does not record."""
+        if not isinstance(self.model, PracModel) or self.model.forgetting is None:
+            raise ArgumentError(
+                "model",
+                type(self.model).__name__,
+                "a PracModel with num_samples",
+                "Wrap yours: PracModel(model, num_samples=...).",
+            )
+        self.model.forgetting.reset()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds the figures to `logs`."""
+        stats = self.stats
+        seen = max(1, int(np.count_nonzero(stats.seen)))
+        if logs is not None:
+            logs["forgetting_events"] = int(stats.events.sum())
+            logs["unforgettable"] = np.count_nonzero(stats.unforgettable) / seen
+            logs["never_learned"] = np.count_nonzero(stats.never_learned) / seen
+
+    @property
+    def stats(self) -> ForgettingStats:
+        """The statistics so far."""
+        return self.model.forgetting.stats
+
+
+class MaskDistance(Callback):
+    """Watches the mask that pruning now would give; can stop training when it settles.
+
+    Adds `mask_distance` to `logs` from the second epoch on.
+
+    Source: PrAC paper, Section 3.1 and Figure 2.
+
+    Args:
+        rate: fraction of the remaining weights that would be pruned. Default 0.2.
+        scope: "global" or "layerwise". Default "global".
+        eps: stop when the distance stays below this for `window` epochs. Default None: watch.
+        window: see `MaskDistanceStop`. Default 5.
+        min_epochs: never stop before as many epochs. Default 0.
+
+    Attributes:
+        distances: one for each epoch but the first.
+        tentative: the `Masks` after the last epoch, or None.
+        stopped: whether the rule stopped training.
+    """
+
+    def __init__(
+        self,
+        rate: float = 0.2,
+        *,
+        scope: str = "global",
+        eps: float | None = None,
+        window: int = 5,
+        min_epochs: int = 0,
+    ):
+        check_number("prune_rate", rate, above=0, below=1)
+        check_choice("scope", scope, SCOPES)
+        self.rate, self.scope = rate, scope
+        self.eps, self.window, self.min_epochs = eps, window, min_epochs
+        self._start()
+
+    def _start(self) -> None:
+        self.distances: list[float] = []
+        self.tentative: Masks | None = None
+        self.stopped = False
+        self._rule = None if self.eps is None else MaskDistanceStop(self.eps, self.window)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts anew; raises `ArgumentError` for a model that holds no masks."""
+        if not isinstance(self.model, PracModel):
+            raise ArgumentError(
+                "model", type(self.model).__name__, "a PracModel", "Wrap yours: PracModel(model)."
+            )
+        self._start()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds the distance to `logs` and stops training if the rule says so."""
+        masks = self.model.masks
+        weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
+        previous, self.tentative = self.tentative, None
+        self.tentative = prune(magnitude(weights), masks, self.rate, self.scope)
+        if previous is None:
+            return
+        distance = mask_distance(self.tentative, previous, masks.remaining)
+        self.distances.append(distance)
+        if logs is not None:
+            logs["mask_distance"] = distance
+        settled = self._rule is not None and self._rule.update(distance)
+        if settled and epoch + 1 >= self.min_epochs:
+            self.stopped = True
+            self.model.stop_training = True
+
+
+class BestWeights(Callback):
+    """Keeps a copy of the weights of the best epoch.
+
+    Args:
+        monitor: the value of `logs` to maximize. Default "val_accuracy".
+
+    Attributes:
+        value: the best value so far, or None.
+        epoch: its epoch, counted from 0.
+        weights: the `snapshot` of the network at that epoch.
+    """
+
+    def __init__(self, monitor: str = "val_accuracy"):
+        self.monitor = monitor
+        self.value: float | None = None
+        self.epoch: int | None = None
+        self.weights: dict[str, np.ndarray] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Copies the weights if this epoch is the best; the first of equals stays."""
+        value: Any = (logs or {}).get(self.monitor)
+        if value is not None and (self.value is None or value > self.value):
+            self.value, self.epoch = float(value), epoch
+            self.weights = snapshot(self.model.network)

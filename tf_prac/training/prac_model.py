@@ -1,0 +1,187 @@
+"""`PracModel`: a Keras model that holds masks and records forgetting while it trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_prac.config import PruningConfig
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import flavour_of
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import prunable_weights
+from tf_prac.training.recorder import ForgettingRecorder, is_correct
+
+
+class PracModel:
+    """Wraps a built Keras model of either flavour, for `compile` and `fit` as usual.
+
+    Two things are added to each training step, inside the compiled graph: after the update,
+    pruned weights are set back to exactly 0, whatever the optimizer did; and correctness of the
+    training forward pass (on the augmented batch, before the update) is recorded by sample id.
+    Nothing happens in evaluation or prediction. The wrapped model shares its weights; save and
+    export that one.
+
+    Example:
+
+        >>> model = PracModel(network, num_samples=60000)  # doctest: +SKIP
+        >>> model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> model.fit(with_sample_ids(dataset).batch(128), epochs=5)
+        >>> model.forgetting.stats.events
+
+    Args:
+        network: a built model.
+        masks: masks to hold. Default: dense; change them later with `set_masks`.
+        num_samples: size of the training set, to record forgetting. Default None: not recorded.
+            When given, `fit` takes data of `({"inputs": x, "sample_id": id}, y[, weight])`.
+        pruning: which weights are prunable. Default `PruningConfig()`.
+
+    Raises:
+        ArgumentError: the model has nothing to prune, or is not a Keras model.
+        MismatchError: masks of another architecture.
+
+    Attributes:
+        network: the wrapped model.
+        prunable: the prunable variables, by name.
+        forgetting: the `ForgettingRecorder`, or None.
+        traces: how often Python built the training step; each is a compilation.
+    """
+
+    # Keras provides these in the class made by __new__.
+    compile: Any
+    evaluate: Any
+    stop_training: bool
+
+    def __new__(cls, network: Any, *args: Any, **kwargs: Any):
+        """Chooses the subclass whose Keras is that of `network`."""
+        if cls is not PracModel:
+            return super().__new__(cls)
+        flavour = flavour_of(network)
+        return super().__new__(flavour.subclass(PracModel, flavour.module.Model))
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        masks: Masks | None = None,
+        num_samples: int | None = None,
+        pruning: PruningConfig | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        self.traces = 0
+        self._held = _HeldMasks(prunable_weights(network, pruning))
+        self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
+        self._steps = _FiniteSteps()
+        self._in_train_step = False
+        if masks is not None:
+            self.set_masks(masks)
+
+    @property
+    def prunable(self) -> dict[str, Any]:
+        """The prunable variables, by name."""
+        return self._held.variables
+
+    @property
+    def masks(self) -> Masks:
+        """The masks in force."""
+        return self._held.get()
+
+    def set_masks(self, masks: Masks) -> None:
+        """Puts other masks in force, and zeros what they prune; nothing is compiled anew.
+
+        Raises:
+            MismatchError: the masks are of another architecture.
+        """
+        self._held.set(masks)
+
+    @property
+    def finite_steps(self) -> int:
+        """Training steps since `reset_finite_steps` before the loss was NaN or infinite."""
+        return int(self._steps.variable.numpy())
+
+    def reset_finite_steps(self) -> None:
+        """Starts counting `finite_steps` from 0."""
+        self._steps.variable.assign(0)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the network on `inputs`, or on the "inputs" of data that carries sample ids."""
+        if isinstance(inputs, dict) and "sample_id" in inputs:
+            inputs = inputs["inputs"]
+        return self.network(inputs, training=training)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Keras's own `fit`, after checking that the data carries sample ids if they are needed.
+
+        Raises:
+            ArgumentError: forgetting is recorded and the data has no ids.
+        """
+        if self.forgetting is not None:
+            _check_ids(x)
+        return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Keras's own training step, then masks held."""
+        self.traces += 1
+        self._in_train_step = True
+        try:
+            logs = super().train_step(data)  # type: ignore[misc]
+        finally:
+            self._in_train_step = False
+        self._held.hold()
+        self._steps.count(logs["loss"])
+        return logs
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Keras's own metrics; in training, correctness is recorded first."""
+        if self._in_train_step and self.forgetting is not None:
+            self.forgetting.record(x["sample_id"], is_correct(y, y_pred))
+        return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
+
+
+def _check_ids(data: Any) -> None:
+    """Raises `ArgumentError` unless `data`, the first argument of `fit`, carries sample ids."""
+    inputs = data.element_spec if isinstance(data, tf.data.Dataset) else (data,)
+    inputs = inputs[0] if isinstance(inputs, tuple) else inputs
+    if not (isinstance(inputs, dict) and {"inputs", "sample_id"} <= set(inputs)):
+        raise ArgumentError(
+            "data",
+            "no sample ids",
+            'batches of ({"inputs": x, "sample_id": id}, y)',
+            "Use tf_prac.with_sample_ids(dataset) before batching.",
+        )
+
+
+class _HeldMasks:
+    """Masks as variables beside their weights. A plain class, so that Keras does not track it."""
+
+    def __init__(self, variables: dict[str, Any]):
+        self.variables = variables
+        self._factors = {
+            name: tf.Variable(tf.ones(v.shape, v.dtype), trainable=False, name="mask")
+            for name, v in variables.items()
+        }
+
+    def get(self) -> Masks:
+        return Masks({name: factor.numpy() != 0 for name, factor in self._factors.items()})
+
+    def set(self, masks: Masks) -> None:
+        masks.check_shapes({name: tuple(v.shape) for name, v in self.variables.items()})
+        for name, factor in self._factors.items():
+            factor.assign(tf.cast(masks[name], factor.dtype))
+        self.hold()
+
+    def hold(self) -> None:
+        for name, variable in self.variables.items():
+            variable.assign(tf.convert_to_tensor(variable) * self._factors[name])
+
+
+class _FiniteSteps:
+    """Counts steps until the loss is not finite; Keras's running mean then stays so."""
+
+    def __init__(self):
+        self.variable = tf.Variable(0, trainable=False, dtype=tf.int64, name="finite_steps")
+
+    def count(self, loss: tf.Tensor) -> None:
+        self.variable.assign_add(tf.cast(tf.math.is_finite(loss), tf.int64))

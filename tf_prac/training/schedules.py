@@ -1,0 +1,114 @@
+"""How long a round trains, and with which learning rate at each step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from tf_prac.config import TrainingRecipe
+from tf_prac.keras_api import Flavour
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """The training steps of one round.
+
+    Attributes:
+        steps_per_epoch: batches in one pass over the round's samples.
+        total_steps: length of the learning-rate schedule, in steps of this round.
+        first_step: where in the schedule the round begins; > 0 with learning-rate rewinding.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    first_step: int = 0
+
+    @property
+    def steps(self) -> int:
+        """How many steps the round trains, unless it stops early."""
+        return self.total_steps - self.first_step
+
+    @property
+    def epochs(self) -> int:
+        """How many passes that is; the last may be partial."""
+        return math.ceil(self.steps / self.steps_per_epoch)
+
+    @classmethod
+    def full(cls, recipe: TrainingRecipe, num_samples: int, first_step: int = 0) -> Budget:
+        """The whole budget, on all `num_samples` of the training set."""
+        steps_per_epoch = math.ceil(num_samples / recipe.batch_size)
+        return cls(steps_per_epoch, recipe.epochs * steps_per_epoch, first_step)
+
+    def scaled(self, recipe: TrainingRecipe, size: int, num_samples: int, rule: str) -> Budget:
+        """The budget of a round on `size` of `num_samples`, by a rule of `PracConfig.budget`.
+
+        "steps": N' = N |P| / |D| (PrAC paper, Section 3.1), so as many epochs as before.
+        "epochs": int(epochs * |P| / |D|) epochs, at least one (the authors' code).
+        "full": as many steps as before.
+
+        The schedule, and the step it is rewound to, shrink in proportion.
+        """
+        steps_per_epoch = math.ceil(size / recipe.batch_size)
+        epochs = recipe.epochs
+        if rule == "epochs":
+            epochs = max(1, int(epochs * size / num_samples))
+        total = self.total_steps if rule == "full" else epochs * steps_per_epoch
+        first = round(self.first_step * total / self.total_steps)
+        return Budget(steps_per_epoch, total, min(first, total - 1))
+
+
+class RoundSchedule:
+    """The learning rate of a recipe, as a Keras schedule whose pace is a variable.
+
+    Each round sets its own `Budget`; the compiled training function stays the same.
+
+    Args:
+        recipe: gives the shape of the schedule, as a function of progress in [0, 1].
+    """
+
+    def __init__(self, recipe: TrainingRecipe):
+        super().__init__()
+        self._recipe = recipe
+        self._first_step = tf.Variable(0.0, trainable=False, name="first_step")
+        self._total_steps = tf.Variable(1.0, trainable=False, name="total_steps")
+
+    def set_budget(self, budget: Budget) -> None:
+        """Makes step 0 of the optimizer the first step of `budget`."""
+        self._first_step.assign(budget.first_step)
+        self._total_steps.assign(budget.total_steps)
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        """Returns the learning rate of a step that is counted from the start of the round."""
+        step = tf.cast(step, tf.float32) + self._first_step
+        rate = learning_rate_at(self._recipe, step / self._total_steps)
+        if self._recipe.warmup:
+            rate *= tf.minimum(1.0, (step + 1) / (self._recipe.warmup * self._total_steps))
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the recipe, as Keras asks of every schedule."""
+        return {"recipe": dataclasses.asdict(self._recipe)}
+
+
+def make_schedule(flavour: Flavour, recipe: TrainingRecipe) -> RoundSchedule:
+    """Returns a `RoundSchedule` that optimizers of the flavour accept."""
+    base = flavour.module.optimizers.schedules.LearningRateSchedule
+    return flavour.subclass(RoundSchedule, base)(recipe)
+
+
+def learning_rate_at(recipe: TrainingRecipe, progress: tf.Tensor) -> tf.Tensor:
+    """Returns the learning rate, without warmup, at a fraction of the budget in [0, 1]."""
+    peak = tf.constant(recipe.learning_rate, tf.float32)
+    if recipe.schedule == "constant":
+        return peak
+    if recipe.schedule == "linear":
+        return peak * (1 - progress)
+    if recipe.schedule == "cosine":
+        return peak * 0.5 * (1 + tf.cos(math.pi * progress))
+    if recipe.schedule == "exponential":
+        return peak * recipe.decay**progress
+    passed = tf.reduce_sum(tf.cast(progress >= tf.constant(recipe.milestones), tf.float32))
+    return peak * recipe.decay**passed

@@ -1,0 +1,305 @@
+"""`Trainer`: trains one network again and again, with one compiled training function."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_prac.config import PruningConfig, TrainingRecipe
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.data.pipeline import evaluation_batches, training_batches
+from tf_prac.data.samples import Samples
+from tf_prac.data.search_data import Subset
+from tf_prac.errors import NonFiniteLossError
+from tf_prac.keras_api import Callback, flavour_of, make_optimizer, to_numpy
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import rewind, snapshot
+from tf_prac.training.callbacks import BestWeights, MaskDistance
+from tf_prac.training.inference import EVALUATION_BATCH, Predictor
+from tf_prac.training.prac_model import PracModel
+from tf_prac.training.schedules import Budget, make_schedule
+
+STEPS_PER_EXECUTION = 32
+
+Weights = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """What one training gave.
+
+    Attributes:
+        weights: every weight after the last step, by name.
+        best: the weights, value and epoch of the best validation accuracy.
+        history: one row for each epoch, in order: epoch, step, loss, accuracy, ...
+        snapshots: weights after the steps that were asked for, by step.
+        forgetting: statistics of this training alone.
+        steps: SGD steps taken.
+        samples_seen: samples that went forward and backward.
+        validation_samples: samples that went forward only.
+        stop: "budget" or "early_stop".
+        seconds: wall time.
+    """
+
+    weights: dict[str, np.ndarray]
+    best: BestWeights
+    history: list[dict[str, float]]
+    snapshots: dict[int, dict[str, np.ndarray]]
+    forgetting: ForgettingStats
+    steps: int
+    samples_seen: int
+    validation_samples: int
+    stop: str
+    seconds: float
+
+    @property
+    def best_weights(self) -> dict[str, np.ndarray]:
+        """The weights of the best validation accuracy; the last ones without validation."""
+        return self.best.weights or self.weights
+
+    @property
+    def mask_distances(self) -> list[float]:
+        """The mask distance of each epoch that has one."""
+        return [row["mask_distance"] for row in self.history if "mask_distance" in row]
+
+
+class Trainer:
+    """Trains a network from given weights, under given masks, on given samples.
+
+    The training function is compiled at the first `train`; masks, samples, budget and learning
+    rate of later ones are variables and data, so nothing is compiled anew.
+
+    Args:
+        network: a built model of either flavour that classifies.
+        recipe: how it is trained.
+        samples: the training set; `train` takes ids of it.
+        validation: samples to validate on after each epoch, or None.
+        pruning: which weights are prunable.
+
+    Attributes:
+        model: the `PracModel` that is trained.
+        predictor: classifies with the network's present weights.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        recipe: TrainingRecipe,
+        samples: Samples,
+        validation: Subset | None = None,
+        pruning: PruningConfig | None = None,
+    ):
+        self.network = network
+        self.recipe = recipe
+        self.samples = samples
+        self.validation = validation
+        self._validation_batches = None
+        if validation is not None:
+            self._validation_batches = evaluation_batches(*validation, batch_size=EVALUATION_BATCH)
+        self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
+        self._schedule, self._optimizer = self._compile()
+        self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
+        self.predictor = Predictor(network)
+
+    def _compile(self) -> tuple[Any, Any]:
+        flavour = flavour_of(self.network)
+        schedule = make_schedule(flavour, self.recipe)
+        optimizer = make_optimizer(
+            flavour,
+            self.recipe.optimizer,
+            learning_rate=schedule,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+        )
+        optimizer.build(self.network.trainable_variables)
+        first = np.arange(min(len(self.samples), EVALUATION_BATCH))
+        inputs = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))[0]
+        outputs = self.model(inputs, training=False)
+        losses = flavour.module.losses
+        self.model.compile(
+            optimizer=optimizer,
+            loss=losses.SparseCategoricalCrossentropy(from_logits=not is_probability(outputs)),
+            metrics=["accuracy"],
+            steps_per_execution=STEPS_PER_EXECUTION,
+            jit_compile=False,
+        )
+        return schedule, optimizer
+
+    def train(
+        self,
+        weights: Weights,
+        masks: Masks,
+        ids: np.ndarray,
+        budget: Budget,
+        order: tuple[int, ...],
+        *,
+        snapshot_at: Sequence[int] = (),
+        mask_distance: MaskDistance | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> TrainedNetwork:
+        """Trains from `weights` with a fresh optimizer.
+
+        Args:
+            weights: every weight to start from, a `snapshot`.
+            masks: masks to hold at each step.
+            ids: the samples to train on, int64, positions in `samples`.
+            budget: how many steps, and which part of the schedule.
+            order: seed of the data order and augmentation; same order, same batches.
+            snapshot_at: steps (0 <= step < budget.steps) after which weights are copied.
+            mask_distance: watches each epoch, and may stop training.
+            callbacks: more Keras callbacks, for progress.
+
+        Raises:
+            NonFiniteLossError: the loss became NaN or infinite; names the step.
+        """
+        started = time.perf_counter()
+        self._reset(weights, masks, budget)
+        best = BestWeights()
+        log = _EpochLog(self.model, [mask_distance, best] if mask_distance else [best])
+        snapshots = {0: snapshot(self.network)} if 0 in snapshot_at else {}
+        done = 0
+        for part in _parts(budget, snapshot_at):
+            logs = self._fit(part, ids, budget, order, callbacks)
+            done = part.stop
+            self._check_loss(done, budget)
+            if done in snapshot_at:
+                snapshots[done] = snapshot(self.network)
+            log.add(part, logs, float(self._schedule(done - 1)))
+            if self.model.stop_training:
+                break
+        assert self.model.forgetting is not None
+        return TrainedNetwork(
+            weights=snapshot(self.network),
+            best=best,
+            history=log.rows,
+            snapshots=snapshots,
+            forgetting=self.model.forgetting.stats,
+            steps=done,
+            samples_seen=_samples_seen(done, len(ids), self.recipe.batch_size),
+            validation_samples=len(log.rows) * (len(self.validation.ids) if self.validation else 0),
+            stop="early_stop" if mask_distance is not None and mask_distance.stopped else "budget",
+            seconds=time.perf_counter() - started,
+        )
+
+    def load(self, weights: Weights, masks: Masks | None = None) -> None:
+        """Sets the network's weights, masked if masks are given."""
+        rewind(self.network, weights, masks)
+
+    def _reset(self, weights: Weights, masks: Masks, budget: Budget) -> None:
+        rewind(self.network, weights, masks)
+        self.model.set_masks(masks)
+        self.model.reset_finite_steps()
+        assert self.model.forgetting is not None
+        self.model.forgetting.reset()
+        for variable, value in zip(self._optimizer.variables, self._fresh_optimizer, strict=True):
+            variable.assign(value)
+        self._schedule.set_budget(budget)
+
+    def _fit(
+        self,
+        part: _Part,
+        ids: np.ndarray,
+        budget: Budget,
+        order: tuple[int, ...],
+        callbacks: Sequence[Any],
+    ) -> dict[str, float]:
+        """Trains an epoch or a part of one; returns its logs.
+
+        One `fit` each: Keras 3 rounds `steps_per_epoch` up to whole executions, so that only the
+        end of the data ends an epoch at the right step when `steps_per_execution` is above 1.
+        """
+        epoch = part.start // budget.steps_per_epoch
+        batches = training_batches(
+            self.samples,
+            ids,
+            batch_size=self.recipe.batch_size,
+            seed=order,
+            start_step=part.start,
+            steps=part.stop - part.start,
+            augment=self.recipe.augment,
+        )
+        history = self.model.fit(
+            batches,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            validation_data=self._validation_batches if part.ends_epoch else None,
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
+        return {name: float(values[-1]) for name, values in history.history.items()}
+
+    def _check_loss(self, done: int, budget: Budget) -> None:
+        finite = self.model.finite_steps
+        if finite < done:
+            epoch = finite // budget.steps_per_epoch + 1
+            raise NonFiniteLossError(
+                f"loss: NaN or infinite at step {finite + 1} of {budget.steps} (epoch {epoch}). "
+                "Nothing of this training is kept. Lower the learning rate, or look for bad values in the data."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Steps [start, stop) of a round, within one epoch."""
+
+    start: int
+    stop: int
+    ends_epoch: bool
+
+
+def _parts(budget: Budget, cuts: Sequence[int]) -> list[_Part]:
+    """Divides a round into epochs, and those that hold one of `cuts` further."""
+    ends = {min(e, budget.steps) for e in _epoch_ends(budget)}
+    points = sorted({0} | ends | {cut for cut in cuts if 0 < cut < budget.steps})
+    return [_Part(a, b, b in ends) for a, b in zip(points, points[1:], strict=False)]
+
+
+def _epoch_ends(budget: Budget) -> range:
+    length = budget.steps_per_epoch
+    return range(length, budget.epochs * length + 1, length)
+
+
+class _EpochLog:
+    """The history of a training, whose epochs may come in parts."""
+
+    def __init__(self, model: PracModel, hooks: Sequence[Callback]):
+        self.rows: list[dict[str, float]] = []
+        self._hooks = hooks
+        self._parts: list[tuple[int, dict[str, float]]] = []
+        self._began = time.perf_counter()
+        for hook in hooks:
+            hook.set_model(model)
+            hook.on_train_begin()
+
+    def add(self, part: _Part, logs: dict[str, float], learning_rate: float) -> None:
+        """Takes the logs of a part; at the end of an epoch, runs the hooks and adds a row."""
+        self._parts.append((part.stop - part.start, logs))
+        if not part.ends_epoch:
+            return
+        epoch, parts, self._parts = len(self.rows), self._parts, []
+        steps = sum(count for count, _ in parts)
+        for name in parts[0][1]:
+            logs[name] = sum(count * each[name] for count, each in parts) / steps
+        for hook in self._hooks:
+            hook.on_epoch_end(epoch, logs)
+        now = time.perf_counter()
+        row = {"epoch": epoch + 1, "step": part.stop, **logs, "learning_rate": learning_rate}
+        self.rows.append({**row, "seconds": now - self._began})
+        self._began = now
+
+
+def is_probability(outputs: Any) -> bool:
+    """Whether each row of real outputs is a probability distribution, not logits."""
+    rows = np.asarray(outputs, np.float64)
+    return bool(np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-3))
+
+
+def _samples_seen(steps: int, count: int, batch_size: int) -> int:
+    epochs, rest = divmod(steps, math.ceil(count / batch_size))
+    return epochs * count + min(rest * batch_size, count)
