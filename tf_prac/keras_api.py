@@ -134,6 +134,17 @@ def class_names(layer: Any) -> list[str]:
     return [cls.__name__ for cls in type(layer).__mro__]
 
 
+def stable_name(layer: Any) -> str:
+    """Returns the name of a layer or model, without the number if Keras made the name up."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
+    kind = _letters(snake)
+    made_up = {kind, f"forward{kind}", f"backward{kind}", "functional", "model"}
+    stem = re.sub(r"_\d+$", "", layer.name)
+    if _letters(stem) not in made_up:
+        return layer.name
+    return "model" if _letters(stem) == "functional" else stem
+
+
 def to_numpy(variable: Any) -> np.ndarray:
     """Returns a variable's value as a new array."""
     return np.array(variable.numpy())
@@ -247,22 +258,11 @@ def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
     children = [_unwrap(c) for c in layer._flatten_layers(include_self=False, recursive=False)]
     for child in children:
         if child.weights:
-            yield from _layers(child, (*path, _unique(_stable_name(child), taken)))
+            yield from _layers(child, (*path, _unique(stable_name(child), taken)))
 
 
 def _unwrap(layer: Any) -> Any:
     return layer.layer if "PruneLowMagnitude" in class_names(layer) else layer
-
-
-def _stable_name(layer: Any) -> str:
-    """Returns the layer's name, without the number if Keras made the name up."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
-    kind = _letters(snake)
-    made_up = {kind, f"forward{kind}", f"backward{kind}", "functional", "model"}
-    stem = re.sub(r"_\d+$", "", layer.name)
-    if _letters(stem) not in made_up:
-        return layer.name
-    return "model" if _letters(stem) == "functional" else stem
 
 
 def _letters(name: str) -> str:

@@ -1,0 +1,417 @@
+"""The whole search, on real data, over both flavours."""
+
+import dataclasses
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tf_prac import (
+    Masks,
+    PracConfig,
+    PracSet,
+    PruningConfig,
+    Ticket,
+    TicketSearch,
+    TrainingRecipe,
+    prunable_weights,
+    snapshot,
+)
+from tf_prac.config import PRESETS
+from tf_prac.data.pipeline import training_batches
+from tf_prac.data.samples import ArraySamples
+from tf_prac.errors import ArgumentError, DataError, FileError, MismatchError, NonFiniteLossError
+from tf_prac.files import read_npz
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.run_directory import RunDirectory
+from tf_prac.training.trainer import Trainer
+
+both = pytest.mark.parametrize("flavour", FLAVOURS)
+
+RECIPE = TrainingRecipe(epochs=4, batch_size=32)
+PRUNING = PruningConfig(rounds=3, rewind="15it")
+X, Y = load_digits(return_X_y=True)
+X = (X / 16).astype(np.float32)
+TRAIN, TEST = (X[:900], Y[:900]), (X[900:1200], Y[900:1200])
+
+
+def make_model_fn(flavour):
+    keras = importlib.import_module(flavour)
+
+    def model_fn():
+        inputs = keras.Input((64,))
+        x = keras.layers.Dense(40, activation="relu")(inputs)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Dense(20, activation="relu")(x)
+        return keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
+
+    return model_fn
+
+
+def make_search(flavour, directory, **changes):
+    options = {"recipe": RECIPE, "pruning": PRUNING, "retrain": "all", "verbose": False, **changes}
+    return TicketSearch(make_model_fn(flavour), directory=directory, **options)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One finished run for each flavour, and the number of traces after each training."""
+    found = {}
+    for flavour in FLAVOURS:
+        directory = tmp_path_factory.mktemp(flavour) / "run"
+        traces = []
+        train = Trainer.train
+
+        def counted(self, *args, _train=train, _traces=traces, **kwargs):
+            result = _train(self, *args, **kwargs)
+            _traces.append(self.model.traces)
+            return result
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "train", counted)
+            result = make_search(flavour, directory).run(TRAIN, test=TEST)
+        found[flavour] = (result, traces)
+    return found
+
+
+def files_of(directory):
+    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@both
+def test_sparsities_are_exact_and_every_ticket_is_there(runs, flavour):
+    result, _ = runs[flavour]
+    size = 64 * 40 + 40 * 20
+    remaining = size
+    for number, ticket in enumerate(result.tickets):
+        assert ticket.round == number
+        assert ticket.masks.remaining == remaining
+        remaining -= int(remaining * 0.2 + 0.5)
+    assert len(result.tickets) == PRUNING.rounds + 1
+    assert [r["sparsity"] for r in result.summary["rounds"]] == [
+        t.sparsity for t in result.tickets[:-1]
+    ]
+
+
+@both
+def test_nothing_is_compiled_anew_after_round_0(runs, flavour):
+    _, traces = runs[flavour]
+    assert len(traces) >= PRUNING.rounds * 2
+    assert len(set(traces)) == 1
+
+
+@both
+def test_rounds_after_the_first_train_on_the_prac_set_of_the_round_before(runs, flavour):
+    result, _ = runs[flavour]
+    rounds = result.summary["rounds"]
+    train_samples = result.summary["dataset"]["train_samples"]
+    assert train_samples == 810 == rounds[0]["train_samples"]
+    for before, after in zip(rounds, rounds[1:], strict=False):
+        assert after["train_samples"] == before["prac_size"] < train_samples
+        assert after["samples_seen"] <= after["train_samples"] * after["epochs"]
+    for number, figures in enumerate(rounds):
+        prac_set = PracSet.load(result.directory / f"round_{number:02d}" / "prac_set.npz")
+        assert (len(prac_set.cet), len(prac_set.cep)) == (figures["cet"], figures["cep"])
+        assert len(prac_set) == figures["prac_size"]
+
+
+@both
+def test_validation_samples_never_enter_training(runs, flavour):
+    result, _ = runs[flavour]
+    from tf_prac.data.forgetting import ForgettingStats
+    from tf_prac.data.samples import split_validation
+
+    _, validation = split_validation(900, fraction=0.1, method="seeded", seed=0)
+    for number in range(PRUNING.rounds):
+        path = result.directory / f"round_{number:02d}"
+        assert not ForgettingStats.load(path / "forgetting.npz").seen[validation].any()
+        assert not np.intersect1d(PracSet.load(path / "prac_set.npz").ids, validation).size
+
+
+@both
+def test_summary_has_the_specified_fields(runs, flavour):
+    result, _ = runs[flavour]
+    summary = json.loads((result.directory / "summary.json").read_text())
+    assert {"schema", "dataset", "model", "keras", "seed", "dense", "rounds", "tickets"} <= set(
+        summary
+    )
+    assert {"name", "version", "train_samples"} <= set(summary["dataset"])
+    assert {"test_accuracy", "val_accuracy"} <= set(summary["dense"])
+    fields = "round sparsity train_samples epochs steps samples_seen stop mask_distances cet cep"
+    fields += " overlap prac_size val_accuracy seconds"
+    for figures in summary["rounds"]:
+        assert set(fields.split()) <= set(figures)
+    for figures in summary["tickets"]:
+        assert {"round", "sparsity", "test_accuracy", "val_accuracy", "retrain_steps"} <= set(
+            figures
+        )
+    cost = summary["cost"]
+    assert cost["search_steps"] == sum(r["steps"] for r in summary["rounds"])
+    steps = 4 * 26  # 810 samples in batches of 32
+    assert cost["full_imp_steps"] == steps + 2 * (steps - 15)
+    assert cost["steps_saved"] == 1 - cost["search_steps"] / cost["full_imp_steps"]
+    assert cost["end_to_end_steps"] == cost["search_steps"] + (steps - 15)
+    for name in ("steps_saved", "end_to_end_steps_saved"):
+        assert 0 <= cost[name] <= 1
+    assert summary["keras"] == flavour
+
+
+@both
+def test_pruned_weights_are_zero_in_the_saved_files(runs, flavour):
+    result, _ = runs[flavour]
+    keras = importlib.import_module(flavour)
+    for ticket in result.tickets[1:]:
+        path = result.directory / "tickets" / f"round_{ticket.round:02d}"
+        saved = keras.models.load_model(path / "model.keras")
+        for weights in (snapshot(saved), read_npz(path / "trained.npz", "weights")):
+            for name, mask in ticket.masks.items():
+                assert np.count_nonzero(weights[name]) == np.count_nonzero(mask)
+                assert not weights[name][~mask].any()
+        figures = result.summary["tickets"][ticket.round]
+        accuracy = np.mean(saved.predict(TEST[0], verbose=0).argmax(-1) == TEST[1])
+        assert figures["test_accuracy"] == pytest.approx(accuracy)
+        assert accuracy > 0.7
+
+
+@both
+def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavour):
+    """W_k against an independent run of k = 15 steps, in the middle of an epoch of 26."""
+    result, _ = runs[flavour]
+    keras = importlib.import_module(flavour)
+    from tf_prac.keras_api import seed_everything
+
+    seed_everything(0)
+    model = make_model_fn(flavour)()
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        jit_compile=False,
+    )
+    from tf_prac.data.samples import split_validation
+
+    ids, _ = split_validation(900, fraction=0.1, method="seeded", seed=0)
+    samples = ArraySamples(*TRAIN)
+    batches = training_batches(samples, ids, batch_size=32, seed=(0, 0, 0), steps=15)
+    for x, y in batches:
+        model.train_on_batch(x["inputs"], y)
+    reference = snapshot(model)
+    for ticket in result.tickets:
+        loaded = Ticket.load(result.directory / "tickets" / f"round_{ticket.round:02d}")
+        assert loaded.masks == ticket.masks
+        for name, value in loaded.weights.items():
+            np.testing.assert_array_equal(value, reference[name])
+        applied = snapshot(loaded.apply(make_model_fn(flavour)()))
+        for name, mask in loaded.masks.items():
+            np.testing.assert_array_equal(applied[name][mask], reference[name][mask])
+            assert not applied[name][~mask].any()
+
+
+def test_both_flavours_find_the_same_ticket(runs):
+    keras, tf_keras = (runs[flavour][0].tickets[-1].masks for flavour in FLAVOURS)
+    assert keras.hamming(tf_keras) <= 0.01 * keras.size
+
+
+@both
+def test_the_same_command_again_returns_from_the_files(runs, flavour, monkeypatch):
+    result, _ = runs[flavour]
+    before = files_of(result.directory)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "train", refuse)
+    again = make_search(flavour, result.directory).run(TRAIN, test=TEST)
+    assert again.summary == result.summary
+    assert [t.masks for t in again.tickets] == [t.masks for t in result.tickets]
+    assert files_of(result.directory) == before
+
+
+@both
+def test_a_search_goes_on_after_the_last_finished_round(runs, flavour, tmp_path):
+    result, _ = runs[flavour]
+    shutil.copytree(result.directory, tmp_path / "run")
+    for leftover in ("round_01/round.json", "summary.json"):
+        (tmp_path / "run" / leftover).unlink()
+    for directory in ("round_02", "tickets"):
+        shutil.rmtree(tmp_path / "run" / directory)
+    again = make_search(flavour, tmp_path / "run").run(TRAIN, test=TEST)
+    assert [t.masks for t in again.tickets] == [t.masks for t in result.tickets]
+    for before, after in zip(result.summary["rounds"], again.summary["rounds"], strict=True):
+        assert {k: v for k, v in before.items() if k != "seconds"} == {
+            k: v for k, v in after.items() if k != "seconds"
+        }
+    for before, after in zip(result.summary["tickets"], again.summary["tickets"], strict=True):
+        assert before["test_accuracy"] == after["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"recipe": dataclasses.replace(RECIPE, learning_rate=0.2)}, "learning_rate: 0.2"),
+        ({"pruning": dataclasses.replace(PRUNING, rounds=4)}, "rounds: 4"),
+        ({"prac": PracConfig(forget_threshold=1)}, "forget_threshold: 1"),
+        ({"seed": 5}, "seed: 5"),
+        ({"retrain": "none"}, "retrain: 'none'"),
+    ],
+)
+def test_other_options_are_refused_and_nothing_changes(runs, changes, named):
+    result, _ = runs["keras"]
+    before = files_of(result.directory)
+    with pytest.raises(MismatchError, match=named):
+        make_search("keras", result.directory, **changes).run(TRAIN, test=TEST)
+    with pytest.raises(MismatchError, match="count: 800"):
+        make_search("keras", result.directory).run((X[:800], Y[:800]), test=TEST)
+    with pytest.raises(MismatchError, match="order_hash"):
+        make_search("keras", result.directory).run((X[:900][::-1], Y[:900][::-1]), test=TEST)
+    assert files_of(result.directory) == before
+
+
+@both
+def test_plain_imp_equals_a_reference_written_out(flavour, tmp_path):
+    """--prac=none against the algorithm in a dozen lines: own loop, own sorting."""
+    none = PRESETS["none"].prac
+    pruning = dataclasses.replace(PRUNING, rounds=2, rewind="0it", lr_rewind=False)
+    recipe = dataclasses.replace(RECIPE, epochs=2, schedule="constant", validation_split=0.0)
+    search = make_search(
+        flavour, tmp_path / "run", pruning=pruning, recipe=recipe, prac=none, retrain="none"
+    )
+    result = search.run(TRAIN)
+
+    keras = importlib.import_module(flavour)
+    from tf_prac.keras_api import seed_everything
+
+    seed_everything(0)
+    model = make_model_fn(flavour)()
+    start = [w.numpy() for w in model.weights]
+    kernels = list(prunable_weights(model).values())
+    masks = [np.ones(k.shape, bool) for k in kernels]
+    samples = ArraySamples(*TRAIN)
+    for number in range(2):
+        for weight, value in zip(model.weights, start, strict=True):
+            weight.assign(value)
+        for kernel, mask in zip(kernels, masks, strict=True):
+            kernel.assign(kernel.numpy() * mask)
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+        order = (0, 0, number)
+        for x, y in training_batches(samples, np.arange(900), batch_size=32, seed=order, steps=58):
+            model.train_on_batch(x["inputs"], y)
+            for kernel, mask in zip(kernels, masks, strict=True):
+                kernel.assign(kernel.numpy() * mask)
+        ranked = sorted(
+            (abs(value), which, place)
+            for which, (kernel, mask) in enumerate(zip(kernels, masks, strict=True))
+            for place, value in enumerate(kernel.numpy().ravel())
+            if mask.ravel()[place]
+        )
+        for _, which, place in ranked[: int(len(ranked) * 0.2 + 0.5)]:
+            masks[which].ravel()[place] = False
+    expected = Masks(dict(zip(prunable_weights(model), masks, strict=True)))
+    assert result.tickets[-1].masks == expected
+    assert all(r["train_samples"] == 900 for r in result.summary["rounds"])
+    assert result.summary["cost"]["steps_saved"] == 0
+
+
+@both
+def test_ticket_retrains_with_masks_held(runs, flavour):
+    result, _ = runs[flavour]
+    ticket = result.tickets[2]
+    model = make_model_fn(flavour)()
+    trained = ticket.retrain(model, TRAIN, recipe=RECIPE)
+    assert trained.steps == 4 * 26 - 15
+    weights = snapshot(model)
+    for name, mask in ticket.masks.items():
+        assert np.count_nonzero(weights[name]) == np.count_nonzero(mask)
+    wide = importlib.import_module(flavour).Sequential(
+        [importlib.import_module(flavour).layers.InputLayer((64,))]
+        + [importlib.import_module(flavour).layers.Dense(n) for n in (41, 20, 10)]
+    )
+    before = snapshot(wide)
+    with pytest.raises(MismatchError, match="Use a model of the same architecture"):
+        ticket.apply(wide)
+    for name, value in snapshot(wide).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_early_stop_waits_for_the_rewind_point_and_dense_is_trained_for_comparison(tmp_path):
+    pruning = dataclasses.replace(PRUNING, rounds=1, rewind="2ep")
+    prac = PracConfig(early_stop_eps=1e-9, early_stop_window=1)
+    search = make_search("keras", tmp_path / "a", pruning=pruning, prac=prac)
+    assert search.run(TRAIN, test=TEST).summary["rounds"][0]["stop"] == "budget"
+
+    from tf_prac.pruning import mask_distance
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_distance.MaskDistanceStop, "update", lambda self, distance: True)
+        search = make_search("keras", tmp_path / "b", pruning=pruning, prac=prac, retrain="last")
+        summary = search.run(TRAIN, test=TEST).summary
+    assert summary["rounds"][0]["stop"] == "early_stop"
+    assert summary["rounds"][0]["epochs"] == 2
+    assert summary["dense"]["source"] == "tickets/round_00"
+    assert summary["cost"]["reference_steps"] == 4 * 26 - 52
+
+
+def test_floors(tmp_path):
+    """A tiny set is filled up, and a round never has less than one epoch."""
+    prac = PracConfig(forget_threshold=50, never_learned="ignore", use_cep=False, budget="epochs")
+    search = make_search("keras", tmp_path / "run", prac=prac, retrain="none")
+    rounds = search.run(TRAIN).summary["rounds"]
+    for figures in rounds:
+        assert (figures["cet"], figures["cep"], figures["prac_size"]) == (0, 0, 9)
+    assert [figures["epochs"] for figures in rounds] == [4, 1, 1]
+
+
+def test_official_preset_runs(tmp_path):
+    official = PRESETS["official"]
+    pruning = dataclasses.replace(PRUNING, **{**official.pruning, "layers": ("dense",)})
+    search = make_search("keras", tmp_path / "run", pruning=pruning, prac=official.prac)
+    summary = search.run(TRAIN, test=TEST).summary
+    assert summary["rounds"][0]["cep"] == 0
+    assert summary["cost"]["full_imp_steps"] == 3 * 4 * 26
+    assert summary["tickets"][-1]["retrain_steps"] == 4 * 26
+
+
+@both
+def test_a_diverging_loss_stops_the_round_and_says_where(flavour, tmp_path):
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30)
+    with pytest.raises(NonFiniteLossError, match=r"NaN or infinite at step \d+ of 104 .epoch 1"):
+        make_search(flavour, tmp_path / "run", recipe=recipe).run(TRAIN)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "error", "message"),
+    [
+        ({"pruning": PruningConfig(rewind="4ep")}, TRAIN, ArgumentError, "rewind: received '4ep'"),
+        ({}, (X[:9], Y[:8]), DataError, "lengths differ"),
+        ({}, (X[:9], Y[:9] + 0.5), DataError, "labels"),
+        ({}, (X[:9], Y[:9] - 5), DataError, "labels"),
+        ({}, "digits", ArgumentError, "data: received"),
+    ],
+)
+def test_bad_input_writes_nothing(tmp_path, changes, data, error, message):
+    with pytest.raises(error, match=message):
+        make_search("keras", tmp_path / "run", **changes).run(data)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ArgumentError, match="seed"):
+        make_search("keras", tmp_path / "run", seed=-1)
+
+
+def test_a_foreign_directory_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileError, match="not empty and not a run"):
+        make_search("keras", tmp_path).run(TRAIN)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_round_is_named_and_not_used(runs, tmp_path):
+    result, _ = runs["keras"]
+    shutil.copytree(result.directory, tmp_path / "run")
+    damaged = tmp_path / "run" / "round_01" / "masks.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    with pytest.raises(FileError, match="round_01/masks.npz: damaged"):
+        make_search("keras", tmp_path / "run").run(TRAIN, test=TEST)
+    assert RunDirectory(tmp_path / "run").finished_round(0) is not None

@@ -1,0 +1,1 @@
+"""Figures about searches: what they cost and what they found."""

@@ -1,0 +1,75 @@
+"""What a search cost: counted steps and samples, beside the full-data search it replaces.
+
+Source: PrAC paper, Section 4.1 ("training iterations saved"), which counts the SGD steps of the
+search alone; the cost of retraining and of the forward passes is added here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Counted cost of a search, in SGD steps and samples.
+
+    Attributes:
+        search_steps: SGD steps of all rounds.
+        full_imp_steps: SGD steps of iterative magnitude pruning with as many rounds, each for
+            its full budget on the full data.
+        forward_samples: samples that went through a network without training it: validation,
+            CEP and testing.
+        retrain_steps: SGD steps to retrain the last ticket on the full data.
+        reference_steps: SGD steps of other retraining (the dense reference, earlier tickets),
+            which finding a ticket does not need.
+    """
+
+    search_steps: int
+    full_imp_steps: int
+    forward_samples: int
+    retrain_steps: int
+    reference_steps: int
+
+    @property
+    def steps_saved(self) -> float:
+        """Fraction of the steps of the full-data search that was saved: the papers' number."""
+        return 1 - self.search_steps / self.full_imp_steps
+
+    @property
+    def end_to_end_steps(self) -> int:
+        """SGD steps from the initial weights to a trained ticket."""
+        return self.search_steps + self.retrain_steps
+
+    @property
+    def end_to_end_steps_saved(self) -> float:
+        """Fraction saved when both sides also retrain the last ticket."""
+        return 1 - self.end_to_end_steps / (self.full_imp_steps + self.retrain_steps)
+
+    def to_json(self) -> dict[str, float]:
+        """Returns counts and fractions for `summary.json`."""
+        return {
+            **dataclasses.asdict(self),
+            "steps_saved": self.steps_saved,
+            "end_to_end_steps": self.end_to_end_steps,
+            "end_to_end_steps_saved": self.end_to_end_steps_saved,
+        }
+
+
+def epoch_steps(num_samples: int, batch_size: int) -> int:
+    """Returns the SGD steps of one epoch; the last, partial batch is one."""
+    return math.ceil(num_samples / batch_size)
+
+
+def search_steps(sizes: Sequence[int], epochs: Sequence[int], batch_size: int) -> int:
+    """Returns the SGD steps of rounds on `sizes` samples, each for whole `epochs`.
+
+    Example (the first two rounds of a run of the authors' code on CIFAR-10):
+
+        >>> search_steps([45000, 29703], [96, 65], batch_size=128)
+        48937
+    """
+    return sum(
+        epoch_steps(size, batch_size) * count for size, count in zip(sizes, epochs, strict=True)
+    )

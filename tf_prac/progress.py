@@ -1,0 +1,130 @@
+"""What a search shows while it works."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tf_prac.keras_api import Callback
+
+
+class Progress:
+    """Shows nothing; the base of everything that shows something."""
+
+    def line(self, text: str) -> None:
+        """Shows one line."""
+
+    @contextlib.contextmanager
+    def training(self, title: str, steps: int) -> Iterator[Sequence[Any]]:
+        """Gives Keras callbacks that show a training of `steps` steps, while the block runs."""
+        yield ()
+
+
+class TerminalProgress(Progress):
+    """Shows lines on standard output, and a bar for each training if it is a terminal."""
+
+    def line(self, text: str) -> None:
+        """Prints one line."""
+        print(text, flush=True)
+
+    @contextlib.contextmanager
+    def training(self, title: str, steps: int) -> Iterator[Sequence[Any]]:
+        """Gives a callback with a bar that disappears at the end."""
+        from tqdm import tqdm
+
+        with tqdm(total=steps, desc=title, unit="step", leave=False, disable=None) as bar:
+            yield [_MovesBar(bar)]
+
+
+class _MovesBar(Callback):
+    """Moves a bar over the steps of a training, which takes one `fit` for each epoch."""
+
+    async_safe = False
+
+    def __init__(self, bar: Any):
+        self._bar = bar
+        self._in_epoch = 0
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return True
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts counting the steps of an epoch."""
+        self._in_epoch = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Moves the bar; `batch` is the last of those executed together."""
+        self._bar.update(batch + 1 - self._in_epoch)
+        self._in_epoch = batch + 1
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Shows the epoch's figures beside the bar."""
+        shown = {k: f"{v:.4f}" for k, v in (logs or {}).items() if k in ("loss", "val_accuracy")}
+        self._bar.set_postfix(shown, refresh=False)
+
+
+def round_line(figures: Mapping[str, Any], full: int) -> str:
+    """Returns the one line of a finished round."""
+    accuracy = figures["val_accuracy"]
+    parts = [
+        f"round {figures['round']:>2}",
+        f"sparsity {figures['sparsity']:6.2%}",
+        f"samples {figures['train_samples']:,} ({figures['train_samples'] / full:.0%})",
+        f"epochs {figures['epochs']}",
+        f"steps {figures['steps']:,}" + (" (early stop)" if figures["stop"] != "budget" else ""),
+        "val -" if accuracy is None else f"val {accuracy:.2%}",
+        f"CET {figures['cet']:,}",
+        f"CEP {figures['cep']:,}",
+        f"next set {figures['prac_size']:,}",
+        f"{figures['seconds']:.1f} s",
+    ]
+    return "  ".join(parts)
+
+
+def ticket_line(figures: Mapping[str, Any]) -> str:
+    """Returns the one line of a retrained ticket."""
+    accuracies = [
+        f"{name} {figures[key]:.2%}"
+        for name, key in (("val", "val_accuracy"), ("test", "test_accuracy"))
+        if figures[key] is not None
+    ]
+    return "  ".join(
+        [
+            f"ticket {figures['round']:>2}",
+            f"sparsity {figures['sparsity']:6.2%}",
+            f"retrained {figures['retrain_steps']:,} steps",
+            *accuracies,
+        ]
+    )
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """Returns the closing table of a run: tickets beside the dense network, and the cost."""
+    rows = [("", "sparsity", "val accuracy", "test accuracy", "retrain steps")]
+    dense = summary["dense"]
+    rows.append(("dense", "0.00%", *_accuracies(dense), f"{dense['steps']:,}"))
+    for ticket in summary["tickets"]:
+        if ticket["retrain_steps"] and ticket["round"]:
+            name, sparsity = f"ticket {ticket['round']}", f"{ticket['sparsity']:.2%}"
+            rows.append((name, sparsity, *_accuracies(ticket), f"{ticket['retrain_steps']:,}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    cost = summary["cost"]
+    return "\n".join(
+        [
+            *table,
+            "",
+            f"search  {cost['search_steps']:,} steps; full-data IMP with as many rounds would take "
+            f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved",
+            f"with retraining  {cost['end_to_end_steps']:,} steps: "
+            f"{cost['end_to_end_steps_saved']:.1%} saved; "
+            f"{cost['forward_samples']:,} samples forward only",
+        ]
+    )
+
+
+def _accuracies(figures: Mapping[str, Any]) -> tuple[str, str]:
+    values = (figures["val_accuracy"], figures["test_accuracy"])
+    val, test = ("-" if value is None else f"{value:.2%}" for value in values)
+    return val, test

@@ -1,0 +1,491 @@
+"""`TicketSearch`: iterative magnitude pruning with rewinding, on PrAC sets.
+
+    train k steps: W_0 -> W_k; go on to T
+    repeat
+        prune the smallest weights that remain
+        CET: samples of the current set that training forgets
+        CEP: samples of the full set on which dense and sparse network disagree
+        the next set is CET united with CEP
+        rewind to W_k; train again, on the next set
+
+Source: "Efficient Lottery Ticket Finding: Less Data is More", Algorithm 1; "Stabilizing the Lottery
+Ticket Hypothesis", Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import math
+import os
+import pathlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_prac.analysis.cost import Cost
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choice, check_int
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.data.prac_set import PracSet
+from tf_prac.data.search_data import SearchData, prepare, whole
+from tf_prac.files import write_npz
+from tf_prac.keras_api import flavour_of, seed_everything, stable_name
+from tf_prac.progress import Progress, TerminalProgress, round_line, ticket_line
+from tf_prac.pruning.criteria import magnitude, prune
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import WeightInfo, prunable_weights, rewind, snapshot, weight_report
+from tf_prac.run_directory import (
+    FORGETTING,
+    HISTORY,
+    MASKS,
+    PRAC_SET,
+    TRAINED,
+    RunDirectory,
+    write_csv,
+)
+from tf_prac.ticket import SEARCH_ORDER, Ticket
+from tf_prac.training.callbacks import MaskDistance
+from tf_prac.training.inference import Predictor
+from tf_prac.training.schedules import Budget
+from tf_prac.training.trainer import TrainedNetwork, Trainer
+
+RETRAIN = ("last", "all", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        tickets: one `Ticket` for each round and one after the last, from dense to sparsest.
+        summary: the content of summary.json.
+        directory: where everything is.
+    """
+
+    tickets: list[Ticket]
+    summary: dict[str, Any]
+    directory: pathlib.Path
+
+
+class TicketSearch:
+    """Finds winning tickets of a network on PrAC sets.
+
+    Example:
+
+        >>> search = TicketSearch(  # doctest: +SKIP
+        ...     make_model, TrainingRecipe(epochs=10), PruningConfig(rounds=5), directory="run"
+        ... )
+        >>> result = search.run((x_train, y_train), test=(x_test, y_test))
+        >>> result.tickets[-1].sparsity, result.summary["cost"]["steps_saved"]
+
+    The same call on the same directory goes on where it ended: finished rounds are read, not
+    trained. Other options on the same directory are refused.
+
+    Args:
+        model_fn: returns a new, built model of either flavour that classifies, with logits or
+            probabilities; its initial weights depend on `seed` alone.
+        recipe: how a network is trained. Default `TrainingRecipe()`.
+        pruning: what is pruned, and the rewind point. Default `PruningConfig()`.
+        prac: which data a round trains on, and when it stops. Default `PracConfig()`.
+        directory: where the run is kept.
+        seed: of initial weights, split, data order and augmentation. Default 0.
+        retrain: which tickets are retrained on the full data in the end: "last", "all" or
+            "none". Default "last". The dense network is trained beside them for comparison,
+            unless the first round already did.
+        deterministic: use only operations whose results do not depend on thread timing
+            (slower). Default False.
+        labels: more to keep in config.json, such as names that a command line gave.
+        verbose: whether to show progress. Default True.
+
+    Raises:
+        ArgumentError: an option is not allowed.
+    """
+
+    def __init__(
+        self,
+        model_fn: Callable[[], Any],
+        recipe: TrainingRecipe | None = None,
+        pruning: PruningConfig | None = None,
+        prac: PracConfig | None = None,
+        *,
+        directory: str | os.PathLike,
+        seed: int = 0,
+        retrain: str = "last",
+        deterministic: bool = False,
+        labels: Mapping[str, Any] | None = None,
+        verbose: bool = True,
+    ):
+        check_int("seed", seed, 0)
+        check_choice("retrain", retrain, RETRAIN)
+        self.model_fn = model_fn
+        self.recipe = recipe or TrainingRecipe()
+        self.pruning = pruning or PruningConfig()
+        self.prac = prac or PracConfig()
+        self.directory = pathlib.Path(directory)
+        self.seed, self.retrain, self.deterministic = seed, retrain, deterministic
+        self.labels = dict(labels or {})
+        self.progress = TerminalProgress() if verbose else Progress()
+
+    def run(
+        self,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        *,
+        also_retrain: Collection[int] = (),
+    ) -> SearchResult:
+        """Searches, and retrains as asked.
+
+        Args:
+            train: arrays (x, y) with integer classes, an unbatched `tf.data.Dataset` of them in
+                a fixed order, or `Samples`.
+            validation: the same; default: held out from `train` as the recipe says.
+            test: the same, to report test accuracy. Default None.
+            also_retrain: numbers of further tickets to retrain, beside `retrain`.
+
+        Raises:
+            ArgumentError, DataError: the data or the model cannot be used; nothing was written.
+            MismatchError: the directory holds a run with other options.
+            FileError: a file of the run is damaged, or cannot be written.
+            NonFiniteLossError: training diverged; finished rounds are kept.
+        """
+        session = _Session(self, prepare(train, validation, test, self.recipe, self.seed))
+        session.start()
+        masks, ids = session.dense, session.data.train.ids
+        for number in range(self.pruning.rounds):
+            masks, prac_set = session.round(number, masks, ids)
+            ids = prac_set.ids
+        return session.finish(also_retrain)
+
+    def evaluate(self, weights: Mapping[str, np.ndarray], data: Any) -> float:
+        """Returns the accuracy of the model with other weights, such as those of trained.npz.
+
+        Args:
+            weights: every weight of the model, by name.
+            data: anything that `run` takes.
+        """
+        network = self.model_fn()
+        rewind(network, weights)
+        return Predictor(network).accuracy(whole(data))
+
+
+class _Session:
+    """One call of `TicketSearch.run`."""
+
+    def __init__(self, search: TicketSearch, data: SearchData):
+        self.search, self.data = search, data
+        self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
+        self.run = RunDirectory(search.directory)
+        if search.deterministic:
+            import tensorflow as tf
+
+            tf.config.experimental.enable_op_determinism()
+        seed_everything(search.seed)
+        self.network = search.model_fn()
+        self.report = weight_report(self.network, self.pruning)
+        self.dense = Masks.ones_like(prunable_weights(self.network, self.pruning))
+        self.initial = snapshot(self.network)
+        self.full = Budget.full(self.recipe, len(data.train.ids))
+        self.k = self.pruning.rewind_point.steps(self.full.steps_per_epoch, self.full.total_steps)
+        self.trainer = Trainer(
+            self.network, self.recipe, data.train.samples, data.validation, self.pruning
+        )
+        self.rounds: list[dict[str, Any]] = []
+        self.tickets: list[Ticket] = []
+        self._dense_classes: np.ndarray | None = None
+
+    def start(self) -> None:
+        """Opens the directory and says what will be pruned."""
+        self.run.open(self._config())
+        show = self.search.progress.line
+        show(
+            f"{stable_name(self.network)} ({flavour_of(self.network).name}): "
+            f"{self.dense.size:,} prunable weights in {len(self.dense)} tensors; "
+            f"{len(self.data.train.ids):,} training samples, rewind to step {self.k:,} "
+            f"of {self.full.total_steps:,}"
+        )
+        for info in _surprising(self.report):
+            show(f"  not pruned: {info.name} {info.shape}: {info.reason}")
+
+    def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, PracSet]:
+        """Returns the next masks and set, of a finished round or by training now."""
+        figures = self.run.finished_round(number)
+        if figures is None:
+            figures = self._train_prune_select(number, masks, ids)
+        path = self.run.round_path(number)
+        self.rounds.append(figures)
+        self.search.progress.line(round_line(figures, len(self.data.train.ids)))
+        return Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+
+    def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
+        trained = self._train(number, masks, ids)
+        kept = {name: trained.weights[name] for name in masks}
+        next_masks = prune(magnitude(kept), masks, self.pruning.prune_rate, self.pruning.scope)
+        cep, forward_samples = self._cep(number, trained, masks, next_masks)
+        prac_set = self._next_set(number, trained.forgetting, cep, ids)
+        figures = self._round_figures(number, trained, masks, next_masks, ids, prac_set)
+        figures["forward_samples"] = trained.validation_samples + forward_samples
+        if number == 0:
+            self._test_dense(trained, figures)
+        path = self.run.round_path(number)
+        next_masks.save(path / MASKS)
+        prac_set.save(path / PRAC_SET)
+        trained.forgetting.save(path / FORGETTING)
+        write_csv(path / HISTORY, trained.history)
+        self.run.finish_round(number, figures)
+        return figures
+
+    def _train(self, number: int, masks: Masks, ids: np.ndarray) -> TrainedNetwork:
+        budget, weights, snapshot_at = self.full, self.initial, (self.k,)
+        if number:
+            rewound = dataclasses.replace(self.full, first_step=self._first_step)
+            budget = rewound.scaled(
+                self.recipe, len(ids), len(self.data.train.ids), self.prac.budget
+            )
+            weights, snapshot_at = self.run.load_rewind(), ()
+        distance = MaskDistance(
+            self.pruning.prune_rate,
+            scope=self.pruning.scope,
+            eps=self.prac.early_stop_eps,
+            window=self.prac.early_stop_window,
+            min_epochs=0 if number else math.ceil(self.k / self.full.steps_per_epoch),
+        )
+        with self.search.progress.training(f"round {number}", budget.steps) as bars:
+            trained = self.trainer.train(
+                weights,
+                masks,
+                ids,
+                budget,
+                order=(self.search.seed, SEARCH_ORDER, number),
+                snapshot_at=snapshot_at,
+                mask_distance=distance,
+                callbacks=bars,
+            )
+        if number == 0:
+            self.run.save_rewind(trained.snapshots[self.k], self.k)
+        return trained
+
+    @property
+    def _first_step(self) -> int:
+        return self.k if self.pruning.lr_rewind else 0
+
+    def _cep(
+        self, number: int, trained: TrainedNetwork, masks: Masks, next_masks: Masks
+    ) -> tuple[np.ndarray | None, int]:
+        """Returns CEP (None: not computed this round) and how many samples went forward."""
+        if not self.prac.use_cep:
+            return None, 0
+        best = self.prac.cep_weights == "best"
+        weights = trained.best_weights if best else trained.weights
+        everything, forward_samples = self.data.train, 0
+        if number == 0:
+            self.trainer.load(weights)
+            self._dense_classes = self.trainer.predictor.classes(everything)
+            self.run.save_predictions(0, self._dense_classes)
+            forward_samples += len(everything.ids)
+        if number < self.prac.cep_from_round:
+            return None, forward_samples
+        if self._dense_classes is None:
+            self._dense_classes = self.run.load_predictions(0)
+        self.trainer.load(weights, next_masks if self.prac.cep_network == "pruned" else masks)
+        sparse_classes = self.trainer.predictor.classes(everything)
+        disagree = sparse_classes != self._dense_classes
+        return everything.ids[disagree], forward_samples + len(everything.ids)
+
+    def _next_set(
+        self, number: int, stats: ForgettingStats, cep: np.ndarray | None, ids: np.ndarray
+    ) -> PracSet:
+        size = len(self.data.train.samples)
+        if not self.prac.use_cet and cep is None:
+            return PracSet((), (), size, filled=ids)
+        cet: Any = ()
+        if self.prac.use_cet:
+            cet = stats.critical_for_training(self.prac.forget_threshold, self.prac.never_learned)
+        minimum = math.ceil(self.prac.min_size * len(self.data.train.ids))
+        seed = (self.search.seed, number)
+        return PracSet(cet, () if cep is None else cep, size).fill(max(1, minimum), ids, seed)
+
+    def _round_figures(
+        self,
+        number: int,
+        trained: TrainedNetwork,
+        masks: Masks,
+        next_masks: Masks,
+        ids: np.ndarray,
+        prac_set: PracSet,
+    ) -> dict[str, Any]:
+        return {
+            "round": number,
+            "sparsity": masks.sparsity,
+            "next_sparsity": next_masks.sparsity,
+            "train_samples": len(ids),
+            "epochs": len(trained.history),
+            "steps": trained.steps,
+            "samples_seen": trained.samples_seen,
+            "stop": trained.stop,
+            "mask_distances": trained.mask_distances,
+            "cet": len(prac_set.cet),
+            "cep": len(prac_set.cep),
+            "overlap": prac_set.overlap,
+            "prac_size": len(prac_set),
+            "val_accuracy": trained.best.value,
+            "seconds": trained.seconds,
+        }
+
+    def _test_dense(self, trained: TrainedNetwork, figures: dict[str, Any]) -> None:
+        """Adds the test accuracy of the dense network of round 0."""
+        figures["test_accuracy"] = None
+        if self.data.test is not None:
+            self.trainer.load(trained.best_weights)
+            figures["test_accuracy"] = self.trainer.predictor.accuracy(self.data.test)
+            figures["forward_samples"] += len(self.data.test.ids)
+
+    def finish(self, also_retrain: Collection[int] = ()) -> SearchResult:
+        """Saves the tickets, retrains those asked for, and writes the summary."""
+        weights = self.run.load_rewind()
+        masks = [self.dense]
+        for number in range(self.pruning.rounds):
+            masks.append(Masks.load(self.run.round_path(number) / MASKS))
+        for number, mask in enumerate(masks):
+            ticket = Ticket(mask, weights, number, self.k, self.pruning.lr_rewind)
+            self.tickets.append(ticket)
+            if not (self.run.ticket_path(number) / "ticket.json").exists():
+                ticket.save(self.run.ticket_path(number))
+        chosen = {n for n in range(len(masks)) if self._is_retrained(n)} | set(also_retrain)
+        figures = [self._ticket_figures(t, t.round in chosen) for t in self.tickets]
+        summary = self._summary(figures)
+        self.run.save_summary(summary)
+        return SearchResult(self.tickets, summary, self.run.path)
+
+    def _ticket_figures(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
+        figures = self.run.finished_ticket(ticket.round)
+        if figures is None and retrain:
+            figures = self._retrain(ticket)
+        if figures is None:
+            return {
+                "round": ticket.round,
+                "sparsity": ticket.sparsity,
+                "val_accuracy": None,
+                "test_accuracy": None,
+                "retrain_steps": 0,
+                "forward_samples": 0,
+            }
+        self.search.progress.line(ticket_line(figures))
+        return figures
+
+    def _retrain(self, ticket: Ticket) -> dict[str, Any]:
+        """Retrains a ticket and writes the result beside it; returns its figures.
+
+        Test accuracy is taken at the best validation epoch, as in the PrAC paper, and at the last.
+        """
+        trainer, test = self.trainer, self.data.test
+        steps = ticket.retrain_budget(self.recipe, len(self.data.train.ids)).steps
+        with self.search.progress.training(f"retrain ticket {ticket.round}", steps) as bars:
+            trained = ticket.train_with(trainer, self.data, self.search.seed, bars)
+        figures: dict[str, Any] = {
+            "round": ticket.round,
+            "sparsity": ticket.sparsity,
+            "val_accuracy": trained.best.value,
+            "test_accuracy": None,
+            "test_accuracy_last": None if test is None else trainer.predictor.accuracy(test),
+            "retrain_steps": trained.steps,
+            "forward_samples": trained.validation_samples,
+            "seconds": trained.seconds,
+        }
+        trainer.load(trained.best_weights, ticket.masks)
+        if test is not None:
+            figures["test_accuracy"] = trainer.predictor.accuracy(test)
+            figures["forward_samples"] += 2 * len(test.ids)
+        path = self.run.ticket_path(ticket.round)
+        write_npz(path / TRAINED, "weights", trained.best_weights)
+        write_csv(path / HISTORY, trained.history)
+        _save_model(trainer.network, path / "model.keras", self.search.progress)
+        self.run.finish_ticket(ticket.round, figures)
+        return figures
+
+    def _is_retrained(self, number: int) -> bool:
+        """Which tickets are retrained; the dense network only if round 0 did not finish it."""
+        if self.search.retrain == "none":
+            return False
+        if number == 0:
+            return self.rounds[0]["stop"] != "budget"
+        return self.search.retrain == "all" or number == self.pruning.rounds
+
+    def _summary(self, tickets: list[dict[str, Any]]) -> dict[str, Any]:
+        dense = tickets[0] if tickets[0]["retrain_steps"] else self.rounds[0]
+        num_samples = len(self.data.train.ids)
+        return {
+            "dataset": {
+                **self.data.train.samples.identity.to_json(),
+                "train_samples": num_samples,
+            },
+            "model": stable_name(self.network),
+            "keras": flavour_of(self.network).name,
+            "seed": self.search.seed,
+            "rewind_step": self.k,
+            "dense": {
+                "test_accuracy": dense["test_accuracy"],
+                "val_accuracy": dense["val_accuracy"],
+                "steps": dense.get("retrain_steps", self.rounds[0]["steps"]),
+                "source": "tickets/round_00" if dense is tickets[0] else "round_00",
+            },
+            "rounds": self.rounds,
+            "tickets": tickets,
+            "cost": self._cost(tickets).to_json(),
+        }
+
+    def _cost(self, tickets: list[dict[str, Any]]) -> Cost:
+        later = self.full.total_steps - self._first_step
+        retrained = [ticket["retrain_steps"] for ticket in tickets]
+        return Cost(
+            search_steps=sum(figures["steps"] for figures in self.rounds),
+            full_imp_steps=self.full.total_steps + (self.pruning.rounds - 1) * later,
+            forward_samples=sum(f["forward_samples"] for f in [*self.rounds, *tickets]),
+            retrain_steps=retrained[-1],
+            reference_steps=sum(retrained[:-1]),
+        )
+
+    def _config(self) -> dict[str, Any]:
+        names = ("tensorflow", "keras", "tf_keras", "tf_prac")
+        return {
+            "recipe": dataclasses.asdict(self.recipe),
+            "pruning": dataclasses.asdict(self.pruning),
+            "prac": dataclasses.asdict(self.prac),
+            "search": {
+                "seed": self.search.seed,
+                "retrain": self.search.retrain,
+                "deterministic": self.search.deterministic,
+            },
+            "dataset": self.data.train.samples.identity.to_json(),
+            "train_samples": len(self.data.train.ids),
+            "model": {w.name: list(w.shape) for w in self.report},
+            "keras": flavour_of(self.network).name,
+            "versions": {name: _version(name) for name in names},
+            "labels": self.search.labels,
+        }
+
+
+def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:
+    """Saves the network by Keras itself; a class that Keras cannot save is said so."""
+    temporary = path.with_name(f".{path.name}")
+    temporary = temporary.with_suffix(".tmp.keras")
+    try:
+        network.save(temporary)
+        os.replace(temporary, path)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        progress.line(f"  not saved as {path.name} ({error}); the weights are in {TRAINED}")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:
+    """Weights of two or more dimensions that are not pruned: those a user may wonder about."""
+    return [info for info in report if not info.prunable and len(info.shape) > 1]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,166 @@
+"""`Ticket`: a mask and the weights to rewind to; what the search finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_prac.config import PruningConfig, TrainingRecipe, check_int
+from tf_prac.data.search_data import SearchData, prepare
+from tf_prac.errors import FileError
+from tf_prac.files import read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import check_same_shapes, rewind
+from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
+from tf_prac.training.schedules import Budget
+from tf_prac.training.trainer import TrainedNetwork, Trainer
+
+SEARCH_ORDER, RETRAIN_ORDER = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Ticket:
+    """A subnetwork: which weights are kept, and the values they are trained from.
+
+    Example:
+
+        >>> ticket = Ticket.load("RUN/tickets/round_05")  # doctest: +SKIP
+        >>> ticket.apply(model)
+        >>> trained = ticket.retrain(model, (x, y))
+
+    Source: "Stabilizing the Lottery Ticket Hypothesis", Section 2.
+
+    Attributes:
+        masks: the kept weights.
+        weights: W_k, every weight of the network after `rewind_step` steps, not masked.
+        round: number of prunings; 0 is the dense network.
+        rewind_step: k, in training steps on the full data.
+        lr_rewind: whether retraining goes on at step k of the schedule or starts at step 0.
+    """
+
+    masks: Masks
+    weights: dict[str, np.ndarray]
+    round: int
+    rewind_step: int
+    lr_rewind: bool = True
+
+    def __post_init__(self):
+        check_int("round", self.round, 0)
+        check_int("rewind_step", self.rewind_step, 0)
+        shapes = {name: self.weights[name].shape for name in self.masks if name in self.weights}
+        self.masks.check_shapes(shapes)
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the prunable weights that is pruned."""
+        return self.masks.sparsity
+
+    def apply(self, model: Any) -> Any:
+        """Sets a model's weights to the masked W_k, in place, and returns the model.
+
+        To train it with the mask held, wrap it: `PracModel(model, masks=ticket.masks)`.
+
+        Args:
+            model: a built model of the same architecture, of either flavour.
+
+        Raises:
+            MismatchError: names or shapes differ; the model is unchanged.
+        """
+        rewind(model, self.weights, self.masks)
+        return model
+
+    def retrain(
+        self,
+        model: Any,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        *,
+        recipe: TrainingRecipe | None = None,
+        pruning: PruningConfig | None = None,
+        seed: int = 0,
+    ) -> TrainedNetwork:
+        """Trains the ticket on the full data for the full schedule, from W_k.
+
+        Args:
+            model: a built model of the same architecture; it ends with the best weights.
+            train: arrays (x, y), a `tf.data.Dataset` or `Samples`.
+            validation: the same; default: held out from `train` as the recipe says.
+            test: not used for training; accepted so that calls look like `TicketSearch.run`.
+            recipe: how to train. Default `TrainingRecipe()`.
+            pruning: which weights are prunable; as in the search. Default `PruningConfig()`.
+            seed: of the split, data order and augmentation.
+
+        Returns:
+            What the training gave; `best` is the best validation accuracy.
+        """
+        recipe = recipe or TrainingRecipe()
+        data = prepare(train, validation, test, recipe, seed)
+        trainer = Trainer(model, recipe, data.train.samples, data.validation, pruning)
+        trained = self.train_with(trainer, data, seed)
+        trainer.load(trained.best_weights, self.masks)
+        return trained
+
+    def train_with(
+        self, trainer: Trainer, data: SearchData, seed: int, callbacks: Sequence[Any] = ()
+    ) -> TrainedNetwork:
+        """Like `retrain`, with a `Trainer` and data that are there already."""
+        budget = self.retrain_budget(trainer.recipe, len(data.train.ids))
+        order = (seed, RETRAIN_ORDER, self.round)
+        return trainer.train(
+            self.weights, self.masks, data.train.ids, budget, order, callbacks=callbacks
+        )
+
+    def retrain_budget(self, recipe: TrainingRecipe, num_samples: int) -> Budget:
+        """The steps of a retraining on `num_samples`: T - k, or T without LR rewinding."""
+        first_step = self.rewind_step if self.lr_rewind else 0
+        return Budget.full(recipe, num_samples, first_step)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes masks.npz, weights.npz and ticket.json into a directory."""
+        path = pathlib.Path(directory)
+        self.masks.save(path / MASKS)
+        write_npz(path / WEIGHTS, "weights", self.weights)
+        figures = {
+            "round": self.round,
+            "sparsity": self.sparsity,
+            "rewind_step": self.rewind_step,
+            "lr_rewind": self.lr_rewind,
+            "files": {name: sha256(path / name) for name in (MASKS, WEIGHTS)},
+        }
+        write_json(path / TICKET, "ticket", figures)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> Ticket:
+        """Reads what `save` wrote; nothing in it is executed.
+
+        Raises:
+            FileError: a file is missing, damaged or not a ticket.
+            MismatchError: masks and weights are of different architectures.
+        """
+        path = pathlib.Path(directory)
+        figures = read_json(path / TICKET, "ticket")
+        files = figures.get("files")
+        for name in (MASKS, WEIGHTS):
+            if not isinstance(files, dict) or sha256(path / name) != files.get(name):
+                raise FileError(f"{path / name}: damaged, it is not the file of {TICKET}.")
+        masks, weights = Masks.load(path / MASKS), read_npz(path / WEIGHTS, "weights")
+        try:
+            return cls(
+                masks,
+                weights,
+                figures["round"],
+                figures["rewind_step"],
+                bool(figures["lr_rewind"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise FileError(f"{path / TICKET}: damaged: {error}.") from error
+
+    def check_fits(self, model_shapes: dict[str, tuple[int, ...]]) -> None:
+        """Raises `MismatchError` unless the ticket is of a model with these weights."""
+        check_same_shapes(model_shapes, {name: w.shape for name, w in self.weights.items()})
