@@ -8,8 +8,10 @@ search trains (`PracConfig`). Field names are also the names of the command line
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from tf_prac.errors import ArgumentError
@@ -23,6 +25,12 @@ def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None
     """Raises `ArgumentError` unless `value` is one of `choices`."""
     if value not in choices:
         raise ArgumentError(argument, value, "one of " + ", ".join(choices))
+
+
+def check_bool(argument: str, value: object) -> None:
+    """Raises `ArgumentError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(argument, value, "True or False")
 
 
 def check_int(argument: str, value: object, minimum: int) -> None:
@@ -55,6 +63,13 @@ def check_number(
         raise ArgumentError(argument, value, allowed)
 
 
+def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
+    """Returns a list or the like as a tuple; text is not taken for a list of letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ArgumentError(argument, value, "a list or tuple")
+    return tuple(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class RewindPoint:
     """The training step k whose weights `W_k` every later round starts from.
@@ -74,22 +89,28 @@ class RewindPoint:
     Args:
         amount: how many units, >= 0.
         unit: "it" (training steps), "ep" (epochs) or "%" (of all training steps).
+
+    Raises:
+        ArgumentError: an amount or unit that is not allowed.
     """
 
     amount: float
     unit: str
 
+    def __post_init__(self):
+        check_number("rewind", self.amount, minimum=0)
+        check_choice("rewind", self.unit, ("it", "ep", "%"))
+        if self.unit == "it" and not float(self.amount).is_integer():
+            raise ArgumentError("rewind", str(self), "a whole number of iterations")
+
     @classmethod
     def parse(cls, text: str) -> RewindPoint:
         """Reads "500it", "3ep" or "1%"; raises `ArgumentError` for anything else."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(it|ep|%)", str(text).strip())
-        allowed = "an amount and a unit, such as 0it, 500it, 3ep or 1%"
         if match is None:
+            allowed = "an amount and a unit, such as 0it, 500it, 3ep or 1%"
             raise ArgumentError("rewind", text, allowed)
-        amount, unit = float(match[1]), match[2]
-        if unit == "it" and not amount.is_integer():
-            raise ArgumentError("rewind", text, "a whole number of iterations")
-        return cls(amount, unit)
+        return cls(float(match[1]), match[2])
 
     def steps(self, steps_per_epoch: int, total_steps: int) -> int:
         """Returns k in training steps; raises `ArgumentError` when it is not before the end."""
@@ -106,7 +127,8 @@ class RewindPoint:
         return k
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}"
+        amount = decimal.Decimal(repr(float(self.amount))).normalize()
+        return f"{amount:f}{self.unit}"  # every digit, no exponent: what `parse` reads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +190,7 @@ class TrainingRecipe:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_number("decay", self.decay, above=0, maximum=1)
         check_number("warmup", self.warmup, minimum=0, below=1)
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "milestones", _as_tuple("milestones", self.milestones))
         for milestone in self.milestones:
             check_number("milestones", milestone, above=0, below=1)
         if list(self.milestones) != sorted(set(self.milestones)):
@@ -194,7 +216,7 @@ class PruningConfig:
     Args:
         rounds: number of train-and-prune rounds; after n rounds the ticket has density
             (1 - prune_rate) ** n. Default 5.
-        prune_rate: fraction of the *remaining* prunable weights removed a round, in (0, 1).
+        prune_rate: fraction of the remaining prunable weights removed a round, in (0, 1).
             Default 0.2.
         scope: "global" ranks all prunable weights together, "layerwise" each weight tensor by
             itself. Default "global".
@@ -225,12 +247,17 @@ class PruningConfig:
         check_int("rounds", self.rounds, 1)
         check_number("prune_rate", self.prune_rate, above=0, below=1)
         check_choice("scope", self.scope, SCOPES)
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "ignore", tuple(self.ignore))
+        check_bool("prune_last_dense", self.prune_last_dense)
+        check_bool("lr_rewind", self.lr_rewind)
+        object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
+        object.__setattr__(self, "ignore", _as_tuple("ignore", self.ignore))
         if not self.layers:
             raise ArgumentError("layers", self.layers, "at least one of " + ", ".join(LAYER_GROUPS))
         for group in self.layers:
             check_choice("layers", group, LAYER_GROUPS)
+        for pattern in self.ignore:
+            if not isinstance(pattern, str):
+                raise ArgumentError("ignore", pattern, "names or shell patterns")
         object.__setattr__(self, "rewind", str(self.rewind_point))
 
     @property
@@ -250,8 +277,9 @@ class PracConfig:
 
     Args:
         use_cet: train on the critical examples for training (forgotten, or never learned).
+            Default True.
         use_cep: train on the critical examples for pruning (dense and sparse network disagree).
-            With neither, every round trains on the full data.
+            With neither, every round trains on the full data. Default True.
         forget_threshold: E_F; a sample is critical with more forgetting events than this.
             Default 0.
         never_learned: "critical" keeps samples that were never classified correctly, "ignore"
@@ -260,6 +288,7 @@ class PracConfig:
             this round's pruning, Algorithm 1) or "trained" (the round's trained network, before
             its pruning; the authors' code). Default "pruned".
         cep_weights: "last" epoch's weights or those of the "best" validation accuracy.
+            Default "last".
         cep_from_round: first round that computes CEP. Default 0.
         min_size: a PrAC set smaller than this fraction of the training set is filled up to it
             with other samples of the set it was drawn from. Default 0.01.
@@ -267,8 +296,8 @@ class PracConfig:
             steps in proportion to |P|, so the number of epochs stays), "epochs" (the authors'
             code: epochs in proportion too, so steps fall with the square) or "full" (as many
             steps as the full data takes). Default "steps".
-        early_stop_eps: stop a round when the mask distance stays below this; None: never.
-            Default 0.07.
+        early_stop_eps: stop a round when the mask distance stays below this; None ("off" on the
+            command line): never. Default 0.07.
         early_stop_window: number of successive distances that must be below. Default 5.
 
     Raises:
@@ -288,6 +317,8 @@ class PracConfig:
     early_stop_window: int = 5
 
     def __post_init__(self):
+        check_bool("use_cet", self.use_cet)
+        check_bool("use_cep", self.use_cep)
         check_int("forget_threshold", self.forget_threshold, 0)
         check_choice("never_learned", self.never_learned, ("critical", "ignore"))
         check_choice("cep_network", self.cep_network, ("pruned", "trained"))

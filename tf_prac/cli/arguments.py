@@ -1,0 +1,26 @@
+"""What several commands take: the directory of a run, and the number of a ticket."""
+
+from __future__ import annotations
+
+import pathlib
+
+from tf_prac.errors import ArgumentError
+from tf_prac.run_directory import RunDirectory
+
+
+def run_argument(positional: list[str]) -> RunDirectory:
+    """Returns the run that is a command's one argument; raises `ArgumentError` otherwise."""
+    if len(positional) != 1:
+        raise ArgumentError("RUN", " ".join(positional), "the directory of one run")
+    if not pathlib.Path(positional[0]).is_dir():
+        raise ArgumentError("RUN", positional[0], "an existing directory")
+    return RunDirectory(positional[0])
+
+
+def check_round(number: int | None, rounds: int) -> int:
+    """Returns the ticket that --round names, by default the last."""
+    if number is None:
+        return rounds
+    if not 0 <= number <= rounds:
+        raise ArgumentError("round", number, f"a ticket of the run, 0 to {rounds}")
+    return number

@@ -1,0 +1,72 @@
+"""Searches as the command line makes them: from names, or from the config.json of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.data.datasets import LoadedData, load_dataset
+from tf_prac.errors import FileError, MismatchError
+from tf_prac.models import build_model
+from tf_prac.run_directory import CONFIG, RunDirectory
+from tf_prac.search import TicketSearch
+
+
+def make_search(
+    labels: dict[str, Any],
+    keras: str,
+    recipe: TrainingRecipe,
+    pruning: PruningConfig,
+    prac: PracConfig,
+    **options: Any,
+) -> tuple[TicketSearch, LoadedData]:
+    """Loads the data set that `labels` name and returns a search on it."""
+    data = load_dataset(
+        labels["dataset"], data_dir=labels["data_dir"], limit_train=labels["limit_train"]
+    )
+
+    def model_fn() -> Any:
+        return build_model(
+            labels["model"],
+            keras=keras,
+            input_shape=data.train.input_shape,
+            num_classes=data.train.num_classes,
+        )
+
+    options.setdefault("retrain", labels["retrain"])
+    return TicketSearch(model_fn, recipe, pruning, prac, labels=labels, **options), data
+
+
+def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, LoadedData]:
+    """Makes the search of a finished run again, on the same data.
+
+    Raises:
+        FileError: the run is not finished, or its configuration is damaged.
+        MismatchError: the data set is not the one of the run.
+    """
+    run.summary()
+    config = run.config()
+    labels = config.get("labels") or {}
+    if "dataset" not in labels:
+        raise FileError(
+            f"{run.path}: this run was made from Python. Use Ticket.load(...).retrain(...)."
+        )
+    try:
+        search, data = make_search(
+            {**labels, "data_dir": data_dir or labels["data_dir"]},
+            config["keras"],
+            TrainingRecipe(**config["recipe"]),
+            PruningConfig(**config["pruning"]),
+            PracConfig(**config["prac"]),
+            directory=run.path,
+            **config["search"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
+    search.labels = labels
+    found = data.train.identity.to_json()
+    if found != config["dataset"]:
+        raise MismatchError(
+            f"data_dir: its data set is {found}, that of the run {config['dataset']}."
+        )
+    return search, data

@@ -1,0 +1,42 @@
+"""Imports TensorFlow without the start-up messages of its C++ runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Holds back what is written to standard error in the block, unless the block fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def load_tensorflow(keras: str) -> None:
+    """Imports TensorFlow and one Keras, quietly."""
+    with quiet_start():
+        import importlib
+
+        import tensorflow as tf
+
+        importlib.import_module(keras)
+        tf.get_logger().setLevel("ERROR")
+        tf.constant(0)
