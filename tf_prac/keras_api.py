@@ -192,6 +192,7 @@ class CoupledWeightDecay:
     l2: float
 
     def update_step(self, gradient: Any, variable: Any, *learning_rate: Any) -> None:
+        """Keras's own update of one variable, with the gradient of the penalty added."""
         import tensorflow as tf
 
         value = tf.convert_to_tensor(variable)

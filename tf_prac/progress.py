@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-from tf_prac.keras_api import Callback
 
 
 class Progress:
@@ -16,9 +14,9 @@ class Progress:
         """Shows one line."""
 
     @contextlib.contextmanager
-    def training(self, title: str, steps: int) -> Iterator[Sequence[Any]]:
-        """Gives Keras callbacks that show a training of `steps` steps, while the block runs."""
-        yield ()
+    def training(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
+        """Gives a function that shows how many more of `steps` steps have been taken."""
+        yield lambda count: None
 
 
 class TerminalProgress(Progress):
@@ -29,39 +27,12 @@ class TerminalProgress(Progress):
         print(text, flush=True)
 
     @contextlib.contextmanager
-    def training(self, title: str, steps: int) -> Iterator[Sequence[Any]]:
-        """Gives a callback with a bar that disappears at the end."""
+    def training(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
+        """Shows a bar that disappears at the end."""
         from tqdm import tqdm
 
         with tqdm(total=steps, desc=title, unit="step", leave=False, disable=None) as bar:
-            yield [_MovesBar(bar)]
-
-
-class _MovesBar(Callback):
-    """Moves a bar over the steps of a training, which takes one `fit` for each epoch."""
-
-    async_safe = False
-
-    def __init__(self, bar: Any):
-        self._bar = bar
-        self._in_epoch = 0
-
-    def _implements_train_batch_hooks(self) -> bool:
-        return True
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Starts counting the steps of an epoch."""
-        self._in_epoch = 0
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Moves the bar; `batch` is the last of those executed together."""
-        self._bar.update(batch + 1 - self._in_epoch)
-        self._in_epoch = batch + 1
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Shows the epoch's figures beside the bar."""
-        shown = {k: f"{v:.4f}" for k, v in (logs or {}).items() if k in ("loss", "val_accuracy")}
-        self._bar.set_postfix(shown, refresh=False)
+            yield bar.update
 
 
 def round_line(figures: Mapping[str, Any], full: int) -> str:

@@ -251,7 +251,7 @@ class _Session:
             window=self.prac.early_stop_window,
             min_epochs=0 if number else math.ceil(self.k / self.full.steps_per_epoch),
         )
-        with self.search.progress.training(f"round {number}", budget.steps) as bars:
+        with self.search.progress.training(f"round {number}", budget.steps) as advance:
             trained = self.trainer.train(
                 weights,
                 masks,
@@ -260,7 +260,7 @@ class _Session:
                 order=(self.search.seed, SEARCH_ORDER, number),
                 snapshot_at=snapshot_at,
                 mask_distance=distance,
-                callbacks=bars,
+                advance=advance,
             )
         if number == 0:
             self.run.save_rewind(trained.snapshots[self.k], self.k)
@@ -381,8 +381,8 @@ class _Session:
         """
         trainer, test = self.trainer, self.data.test
         steps = ticket.retrain_budget(self.recipe, len(self.data.train.ids)).steps
-        with self.search.progress.training(f"retrain ticket {ticket.round}", steps) as bars:
-            trained = ticket.train_with(trainer, self.data, self.search.seed, bars)
+        with self.search.progress.training(f"retrain ticket {ticket.round}", steps) as advance:
+            trained = ticket.train_with(trainer, self.data, self.search.seed, advance)
         figures: dict[str, Any] = {
             "round": ticket.round,
             "sparsity": ticket.sparsity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -107,13 +107,17 @@ class Ticket:
         return trained
 
     def train_with(
-        self, trainer: Trainer, data: SearchData, seed: int, callbacks: Sequence[Any] = ()
+        self,
+        trainer: Trainer,
+        data: SearchData,
+        seed: int,
+        advance: Callable[[int], None] | None = None,
     ) -> TrainedNetwork:
         """Like `retrain`, with a `Trainer` and data that are there already."""
         budget = self.retrain_budget(trainer.recipe, len(data.train.ids))
         order = (seed, RETRAIN_ORDER, self.round)
         return trainer.train(
-            self.weights, self.masks, data.train.ids, budget, order, callbacks=callbacks
+            self.weights, self.masks, data.train.ids, budget, order, advance=advance
         )
 
     def retrain_budget(self, recipe: TrainingRecipe, num_samples: int) -> Budget:

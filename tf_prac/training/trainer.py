@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_prac.config import PruningConfig, TrainingRecipe
 from tf_prac.data.forgetting import ForgettingStats
@@ -21,10 +22,9 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.training.callbacks import BestWeights, MaskDistance
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
+from tf_prac.training.loop import StepLoop
 from tf_prac.training.prac_model import PracModel
 from tf_prac.training.schedules import Budget, make_schedule
-
-STEPS_PER_EXECUTION = 32
 
 Weights = Mapping[str, np.ndarray]
 
@@ -98,12 +98,11 @@ class Trainer:
         self.recipe = recipe
         self.samples = samples
         self.validation = validation
-        self._validation_batches = None
-        if validation is not None:
-            self._validation_batches = evaluation_batches(*validation, batch_size=EVALUATION_BATCH)
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
         self._schedule, self._optimizer = self._compile()
         self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
+        self._loop = StepLoop(self.model)
+        self._validate = _Validation(self._loop, validation)
         self.predictor = Predictor(network)
 
     def _compile(self) -> tuple[Any, Any]:
@@ -125,8 +124,6 @@ class Trainer:
             optimizer=optimizer,
             loss=losses.SparseCategoricalCrossentropy(from_logits=not is_probability(outputs)),
             metrics=["accuracy"],
-            steps_per_execution=STEPS_PER_EXECUTION,
-            jit_compile=False,
         )
         return schedule, optimizer
 
@@ -140,7 +137,7 @@ class Trainer:
         *,
         snapshot_at: Sequence[int] = (),
         mask_distance: MaskDistance | None = None,
-        callbacks: Sequence[Any] = (),
+        advance: Callable[[int], None] | None = None,
     ) -> TrainedNetwork:
         """Trains from `weights` with a fresh optimizer.
 
@@ -152,7 +149,7 @@ class Trainer:
             order: seed of the data order and augmentation; same order, same batches.
             snapshot_at: steps (0 <= step < budget.steps) after which weights are copied.
             mask_distance: watches each epoch, and may stop training.
-            callbacks: more Keras callbacks, for progress.
+            advance: called with a number of steps whenever as many have been taken.
 
         Raises:
             NonFiniteLossError: the loss became NaN or infinite; names the step.
@@ -160,28 +157,41 @@ class Trainer:
         started = time.perf_counter()
         self._reset(weights, masks, budget)
         best = BestWeights()
-        log = _EpochLog(self.model, [mask_distance, best] if mask_distance else [best])
+        hooks: list[Callback] = [mask_distance, best] if mask_distance else [best]
+        for hook in hooks:
+            hook.set_model(self.model)
+            hook.on_train_begin()
+        batches = iter(self._batches(ids, budget, order))
         snapshots = {0: snapshot(self.network)} if 0 in snapshot_at else {}
-        done = 0
-        for part in _parts(budget, snapshot_at):
-            logs = self._fit(part, ids, budget, order, callbacks)
-            done = part.stop
+        rows: list[dict[str, float]] = []
+        done, began = 0, started
+        for stop, ends_epoch in _stops(budget, snapshot_at):
+            self._loop.train(batches, stop - done, advance)
+            done = stop
             self._check_loss(done, budget)
             if done in snapshot_at:
                 snapshots[done] = snapshot(self.network)
-            log.add(part, logs, float(self._schedule(done - 1)))
+            if not ends_epoch:
+                continue
+            logs = {**self._loop.results(), **self._validate()}
+            for hook in hooks:
+                hook.on_epoch_end(len(rows), logs)
+            began, seconds = time.perf_counter(), time.perf_counter() - began
+            rate = float(self._schedule(done - 1))
+            row = {"epoch": len(rows) + 1, "step": done, **logs, "learning_rate": rate}
+            rows.append({**row, "seconds": seconds})
             if self.model.stop_training:
                 break
         assert self.model.forgetting is not None
         return TrainedNetwork(
             weights=snapshot(self.network),
             best=best,
-            history=log.rows,
+            history=rows,
             snapshots=snapshots,
             forgetting=self.model.forgetting.stats,
             steps=done,
             samples_seen=_samples_seen(done, len(ids), self.recipe.batch_size),
-            validation_samples=len(log.rows) * (len(self.validation.ids) if self.validation else 0),
+            validation_samples=len(rows) * (len(self.validation.ids) if self.validation else 0),
             stop="early_stop" if mask_distance is not None and mask_distance.stopped else "budget",
             seconds=time.perf_counter() - started,
         )
@@ -193,6 +203,8 @@ class Trainer:
     def _reset(self, weights: Weights, masks: Masks, budget: Budget) -> None:
         rewind(self.network, weights, masks)
         self.model.set_masks(masks)
+        self.model.stop_training = False
+        self.model.reset_metrics()
         self.model.reset_finite_steps()
         assert self.model.forgetting is not None
         self.model.forgetting.reset()
@@ -200,39 +212,15 @@ class Trainer:
             variable.assign(value)
         self._schedule.set_budget(budget)
 
-    def _fit(
-        self,
-        part: _Part,
-        ids: np.ndarray,
-        budget: Budget,
-        order: tuple[int, ...],
-        callbacks: Sequence[Any],
-    ) -> dict[str, float]:
-        """Trains an epoch or a part of one; returns its logs.
-
-        One `fit` each: Keras 3 rounds `steps_per_epoch` up to whole executions, so that only the
-        end of the data ends an epoch at the right step when `steps_per_execution` is above 1.
-        """
-        epoch = part.start // budget.steps_per_epoch
-        batches = training_batches(
+    def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...]) -> tf.data.Dataset:
+        return training_batches(
             self.samples,
             ids,
             batch_size=self.recipe.batch_size,
             seed=order,
-            start_step=part.start,
-            steps=part.stop - part.start,
+            steps=budget.steps,
             augment=self.recipe.augment,
         )
-        history = self.model.fit(
-            batches,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            validation_data=self._validation_batches if part.ends_epoch else None,
-            shuffle=False,
-            verbose=0,
-            callbacks=list(callbacks),
-        )
-        return {name: float(values[-1]) for name, values in history.history.items()}
 
     def _check_loss(self, done: int, budget: Budget) -> None:
         finite = self.model.finite_steps
@@ -240,58 +228,36 @@ class Trainer:
             epoch = finite // budget.steps_per_epoch + 1
             raise NonFiniteLossError(
                 f"loss: NaN or infinite at step {finite + 1} of {budget.steps} (epoch {epoch}). "
-                "Nothing of this training is kept. Lower the learning rate, or look for bad values in the data."
+                "Nothing of this training is kept. "
+                "Lower the learning rate, or look for bad values in the data."
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Steps [start, stop) of a round, within one epoch."""
-
-    start: int
-    stop: int
-    ends_epoch: bool
-
-
-def _parts(budget: Budget, cuts: Sequence[int]) -> list[_Part]:
-    """Divides a round into epochs, and those that hold one of `cuts` further."""
-    ends = {min(e, budget.steps) for e in _epoch_ends(budget)}
-    points = sorted({0} | ends | {cut for cut in cuts if 0 < cut < budget.steps})
-    return [_Part(a, b, b in ends) for a, b in zip(points, points[1:], strict=False)]
+def _stops(budget: Budget, cuts: Sequence[int]) -> list[tuple[int, bool]]:
+    """Lists the steps after which something is done, and whether an epoch ends there."""
+    length, end = budget.steps_per_epoch, budget.steps
+    epochs = {*range(length, end, length), end}
+    inner = {cut for cut in cuts if 0 < cut < end}
+    return [(stop, stop in epochs) for stop in sorted(epochs | inner)]
 
 
-def _epoch_ends(budget: Budget) -> range:
-    length = budget.steps_per_epoch
-    return range(length, budget.epochs * length + 1, length)
+class _Validation:
+    """Evaluates the same samples again and again, from one endless iterator."""
 
+    def __init__(self, loop: StepLoop, subset: Subset | None):
+        self._loop = loop
+        self._batches: Any = None
+        if subset is not None:
+            batches = evaluation_batches(*subset, batch_size=EVALUATION_BATCH)
+            self._steps = int(batches.cardinality())
+            self._batches = iter(batches.repeat())
 
-class _EpochLog:
-    """The history of a training, whose epochs may come in parts."""
-
-    def __init__(self, model: PracModel, hooks: Sequence[Callback]):
-        self.rows: list[dict[str, float]] = []
-        self._hooks = hooks
-        self._parts: list[tuple[int, dict[str, float]]] = []
-        self._began = time.perf_counter()
-        for hook in hooks:
-            hook.set_model(model)
-            hook.on_train_begin()
-
-    def add(self, part: _Part, logs: dict[str, float], learning_rate: float) -> None:
-        """Takes the logs of a part; at the end of an epoch, runs the hooks and adds a row."""
-        self._parts.append((part.stop - part.start, logs))
-        if not part.ends_epoch:
-            return
-        epoch, parts, self._parts = len(self.rows), self._parts, []
-        steps = sum(count for count, _ in parts)
-        for name in parts[0][1]:
-            logs[name] = sum(count * each[name] for count, each in parts) / steps
-        for hook in self._hooks:
-            hook.on_epoch_end(epoch, logs)
-        now = time.perf_counter()
-        row = {"epoch": epoch + 1, "step": part.stop, **logs, "learning_rate": learning_rate}
-        self.rows.append({**row, "seconds": now - self._began})
-        self._began = now
+    def __call__(self) -> dict[str, float]:
+        """Returns "val_loss" and "val_accuracy", or nothing without samples."""
+        if self._batches is None:
+            return {}
+        logs = self._loop.evaluate(self._batches, self._steps)
+        return {f"val_{name}": value for name, value in logs.items()}
 
 
 def is_probability(outputs: Any) -> bool:

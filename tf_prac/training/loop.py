@@ -1,0 +1,74 @@
+"""`StepLoop`: any number of compiled training or evaluation steps, exactly.
+
+`fit` counts in epochs of one data set. A search needs steps: W_k is the state after k of them, in
+the middle of an epoch or not, the data of a round is one long replayable sequence, and many short
+rounds should not pay for setting up each epoch. Both Kerases document the pieces used here: their
+`train_step` and `test_step`, called in a `tf.function`, and the metrics of the model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+CALL_SECONDS = 0.2
+
+
+class StepLoop:
+    """Runs steps of a compiled Keras model of either flavour, each kind traced once.
+
+    Args:
+        model: a compiled model.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._train = _many_steps(model, model.train_step)
+        self._test = _many_steps(model, model.test_step)
+        self._steps_per_call = 8
+
+    def train(
+        self, batches: Iterator[Any], steps: int, advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Trains exactly `steps` steps.
+
+        Args:
+            batches: an iterator over a `tf.data.Dataset`; what it gives is used up.
+            steps: how many batches to take.
+            advance: called with a number of steps after each as many, about every 0.2 seconds.
+        """
+        while steps:
+            started = time.perf_counter()
+            count = min(steps, self._steps_per_call)
+            self._train(batches, tf.constant(count))
+            steps -= count
+            if advance is not None:
+                advance(count)
+            if time.perf_counter() - started < CALL_SECONDS / 2:
+                self._steps_per_call *= 2
+
+    def evaluate(self, batches: Iterator[Any], steps: int) -> dict[str, float]:
+        """Evaluates exactly `steps` batches; returns the metrics, which start anew."""
+        self._model.reset_metrics()
+        self._test(batches, tf.constant(steps))
+        return self.results()
+
+    def results(self) -> dict[str, float]:
+        """Returns the metrics since they were last reset, and resets them."""
+        found = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        self._model.reset_metrics()
+        return found
+
+
+def _many_steps(model: Any, step: Callable[[Any], Any]) -> Callable[[Any, tf.Tensor], None]:
+    strategy = model.distribute_strategy
+
+    @tf.function(reduce_retracing=True)
+    def run(batches: Any, steps: tf.Tensor) -> None:
+        for _ in tf.range(steps):
+            strategy.run(step, args=(next(batches),))
+
+    return run
