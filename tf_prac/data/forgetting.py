@@ -59,8 +59,14 @@ class ForgettingStats:
 
         Raises:
             DataError: an id is outside the data set or given twice.
+            ArgumentError: the ids are not integers, or `correct` is not one value for each.
         """
-        ids, correct = np.asarray(ids), np.asarray(correct, np.int32)
+        ids, correct = np.asarray(ids), np.asarray(correct, bool).astype(np.int32)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise ArgumentError("ids", ids, "a vector of integer sample ids")
+        ids = ids.astype(np.int64)
+        if correct.shape != ids.shape:
+            raise ArgumentError("correct", correct.shape, f"the shape of ids, {ids.shape}")
         if len(np.unique(ids)) != len(ids):
             raise DataError("sample ids: one batch presents the same sample twice.")
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self.table):

@@ -88,7 +88,8 @@ class PracSet:
             return self
         rest = np.setdiff1d(candidates, self.ids)
         chosen = np.random.default_rng(seed).choice(rest, min(missing, len(rest)), replace=False)
-        return PracSet(self.cet, self.cep, self.num_samples, filled=chosen)
+        filled = np.concatenate([self.filled, chosen])
+        return PracSet(self.cet, self.cep, self.num_samples, filled=filled)
 
     def filter(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Keeps the samples of this set, with known cardinality.

@@ -1,0 +1,69 @@
+"""What labels and inputs must be, checked once for every source of samples. Numpy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_prac.config import check_int
+from tf_prac.errors import ArgumentError, DataError
+
+MEMORY_LIMIT_BYTES = 4 * 2**30  # what is held decoded by default
+
+
+def check_labels(labels: Any, num_classes: int | None) -> tuple[np.ndarray, int]:
+    """Returns class numbers as read-only int64 [N], and the number of classes.
+
+    One-hot labels are refused rather than guessed.
+
+    Raises:
+        DataError: empty, not integer, negative, not below `num_classes`, or of another shape.
+    """
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(
+            f"labels: shape {array.shape} received; allowed: integer class numbers [N]. "
+            "Turn one-hot labels into class numbers with np.argmax(labels, axis=-1)."
+        )
+    if not array.size:
+        raise DataError("labels: no samples received; allowed: at least one.")
+    if array.dtype.kind not in "iu":
+        raise DataError(
+            f"labels: dtype {array.dtype} received; allowed: integer class numbers. "
+            "Convert them with labels.astype(np.int64)."
+        )
+    if num_classes is None:
+        num_classes = int(array.max()) + 1
+    else:
+        check_int("num_classes", num_classes, 1)
+    if array.min() < 0 or array.max() >= num_classes:
+        raise DataError(
+            f"labels: from {array.min()} to {array.max()} received; "
+            f"allowed: 0 to {num_classes - 1}."
+        )
+    array = array.astype(np.int64)
+    array.flags.writeable = False
+    return array, num_classes
+
+
+def check_inputs(inputs: Any) -> np.ndarray:
+    """Returns inputs as an array of finite numbers [N, ...].
+
+    Raises:
+        ArgumentError: not numbers, or of rank below 2.
+        DataError: empty, NaN or infinite.
+    """
+    array = np.asarray(inputs)
+    if array.ndim < 2 or array.dtype.kind not in "biuf":
+        raise ArgumentError(
+            "images", f"{array.dtype} of shape {array.shape}", "numbers [N, ...] of rank >= 2"
+        )
+    if not array.size:
+        raise DataError(f"images: shape {array.shape} received; allowed: at least one sample.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        where = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        raise DataError(f"images: sample {where} holds NaN or infinity; allowed: finite numbers.")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

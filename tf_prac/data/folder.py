@@ -1,0 +1,184 @@
+"""`FolderSamples`: a folder of class folders, of which only the files asked for are read."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.config import check_int
+from tf_prac.data.order import on_cpu
+from tf_prac.data.source import DatasetIdentity, Samples
+from tf_prac.errors import ArgumentError, DataError
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
+
+
+class FolderSamples(Samples):
+    """Images in `directory/CLASS/**/FILE`, JPEG, PNG or BMP.
+
+    Class numbers follow the sorted folder names. Samples are in turns: the first file of each
+    class (by sorted path), then the second of each, so that the first n samples, and the last ten
+    percent, hold all classes alike.
+
+    Example:
+
+        >>> samples = FolderSamples("tiny-imagenet/train", image_size=(64, 64))
+        >>> samples.classes[:2]
+        ('n01443537', 'n01629819')
+
+    Args:
+        directory: the folder of class folders.
+        image_size: (height, width) that every image is resized to (bilinear, antialiased, the
+            aspect ratio is not kept). Default no resizing: then all files are decoded once to see
+            that they have one size.
+        channels: 3 for colour (default) or 1 for greyscale.
+        classes: folder names in the order of the class numbers, such as those of the training
+            set; others are refused. Default the sorted names found.
+        limit: keep the first `limit` samples only. Default all.
+        name: name for `identity`. Default "folder".
+        version: version for `identity`. Default "".
+        split: split for `identity`. Default "train".
+        mean: per-channel mean of the images scaled to [0, 1]. Default no normalisation.
+        std: per-channel standard deviation likewise.
+
+    Attributes:
+        classes: tuple of class names.
+        paths: path of each sample relative to `directory`, in the order of the ids.
+
+    Raises:
+        ArgumentError: no such directory, or a size that is not allowed.
+        DataError: no class folders, no images, a file that cannot be decoded or has another size.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        image_size: tuple[int, int] | None = None,
+        channels: int = 3,
+        classes: Sequence[str] | None = None,
+        limit: int | None = None,
+        name: str = "folder",
+        version: str = "",
+        split: str = "train",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
+        root = pathlib.Path(directory).expanduser()
+        self._size, self._channels = _check_size(image_size), channels
+        if channels not in (1, 3):
+            raise ArgumentError("channels", channels, "1 or 3")
+        self.classes = _classes(root, classes)
+        files = _files_in_turns(root, self.classes)
+        if limit is not None:
+            check_int("limit", limit, 1)
+            files = files[:limit]
+        self.paths = tuple(path for path, _ in files)
+        self._files = on_cpu([str(root / path) for path in self.paths])
+        labels = np.array([label for _, label in files])
+        shape = self._size or self._common_size()
+        super().__init__(
+            identity=DatasetIdentity(name, version, split, len(files), _order_hash(root, files)),
+            labels=labels,
+            num_classes=len(self.classes),
+            input_shape=(*shape, channels),
+            mean=mean,
+            std=std,
+        )
+        self._classes = on_cpu(self.labels)
+
+    def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
+        output = tf.TensorSpec(self.input_shape, tf.uint8)
+
+        def fetch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            files = tf.gather(self._files, i)
+            images = tf.map_fn(self._decode, files, fn_output_signature=output)
+            return images, tf.gather(self._classes, i), i
+
+        return order.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def _decode(self, file: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(
+            tf.io.read_file(file), channels=self._channels, expand_animations=False
+        )
+        if self._size:
+            resized = tf.image.resize(image, self._size, antialias=True)
+            image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+        return image
+
+    def _common_size(self) -> tuple[int, int]:
+        files = tf.data.Dataset.from_tensor_slices(self._files)
+        sizes = files.map(
+            lambda file: tf.shape(self._decode(file))[:2],
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        found: list[tuple[int, int]] = []
+        try:
+            for height, width in sizes.as_numpy_iterator():
+                found.append((int(height), int(width)))
+                if found[-1] != found[0]:
+                    raise DataError(
+                        f"{self.paths[len(found) - 1]}: size {found[-1]} received, unlike "
+                        f"{found[0]} of {self.paths[0]}. Give image_size=(height, width)."
+                    )
+        except tf.errors.OpError as error:
+            raise DataError(f"{self.paths[len(found)]}: not a readable image.") from error
+        return found[0]
+
+
+def _check_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
+        raise ArgumentError("image_size", image_size, "(height, width)")
+    for size in image_size:
+        check_int("image_size", size, 1)
+    return int(image_size[0]), int(image_size[1])
+
+
+def _classes(root: pathlib.Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    try:
+        found = sorted(
+            entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArgumentError("directory", str(root), f"a readable directory ({reason})") from error
+    if not found:
+        raise DataError(f"{root}: no class folders; allowed: images in {root}/CLASS/.")
+    unknown = sorted(set(found) - set(found if wanted is None else wanted))
+    if unknown:
+        raise DataError(
+            f"{root}: class folder {unknown[0]!r} is not among the classes of training."
+        )
+    return tuple(found if wanted is None else wanted)
+
+
+def _files_in_turns(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[str, int]]:
+    """Returns (relative path, label): the first file of each class, then the second, and so on."""
+    columns = []
+    for label, name in enumerate(classes):
+        paths = (root / name).rglob("*")
+        images = (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+        columns.append(
+            [(path, label) for path in sorted(p.relative_to(root).as_posix() for p in images)]
+        )
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*columns))
+    files = [file for file in turns if file is not None]
+    if not files:
+        raise DataError(f"{root}: no images in its class folders; allowed: {', '.join(SUFFIXES)}.")
+    return files
+
+
+def _order_hash(root: pathlib.Path, files: Sequence[tuple[str, int]]) -> str:
+    digest = hashlib.sha256()
+    for path, label in files:
+        digest.update(f"{path}\t{(root / path).stat().st_size}\t{label}\n".encode())
+    return digest.hexdigest()

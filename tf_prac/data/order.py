@@ -1,0 +1,177 @@
+"""Data order as a pure function of (seed, epoch): replayable and resumable at any step.
+
+Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis" writes SGD's randomness as one
+value u, the order of the data and the augmentation; here u is a tuple of integers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.config import check_int
+from tf_prac.errors import ArgumentError, DataError
+
+ALGORITHM = "philox"  # named, because the default generator depends on the device
+ENDLESS = 2**62  # more steps or epochs than any run takes
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Returns the number of batches that hold `count` samples, the last one maybe partial."""
+    check_int("count", count, 1)
+    check_int("batch_size", batch_size, 1)
+    return math.ceil(count / batch_size)
+
+
+def derive_seed(seed: tuple[int, ...], purpose: str) -> np.ndarray:
+    """Returns the key of TensorFlow's stateless random functions for one purpose.
+
+    Different tuples and purposes ("order", "augment") give unrelated keys; (5,) and (5, 0) differ.
+
+    Args:
+        seed: non-negative integers, such as (seed of the run, round).
+        purpose: what the numbers are for.
+
+    Returns:
+        int64 [2].
+
+    Raises:
+        ArgumentError: `seed` is not a tuple of non-negative integers.
+    """
+    if not isinstance(seed, tuple) or not seed or not all(_is_seed(word) for word in seed):
+        raise ArgumentError("seed", seed, "a tuple of integers >= 0")
+    entropy = [len(seed), *map(int, seed), *purpose.encode()]
+    state = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
+    return (state >> np.uint64(1)).astype(np.int64)
+
+
+def fold_in(key: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Returns the key, int64 [2], of step or epoch `number`."""
+    number = tf.cast(number, tf.int64)
+    return tf.random.experimental.stateless_fold_in(key, number, alg=ALGORITHM)
+
+
+def shuffled(values: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Returns `values` in an order that depends on nothing but `key` and their number."""
+    return tf.random.experimental.stateless_shuffle(values, seed=key, alg=ALGORITHM)
+
+
+def on_cpu(value: Any) -> tf.Tensor:
+    """Returns an eager tensor in host memory, where the input pipeline reads it."""
+    with tf.device("CPU:0"):
+        return tf.constant(value)
+
+
+def check_ids(ids: Any, count: int) -> np.ndarray:
+    """Returns `ids` as int64 [n]: positions in a source of `count` samples, each at most once.
+
+    Raises:
+        ArgumentError: not a vector of integers.
+        DataError: empty, outside the source or twice the same.
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ArgumentError("ids", ids, "a vector of integer sample ids")
+    if not array.size:
+        raise DataError("ids: no samples received; allowed: at least one.")
+    if array.min() < 0 or array.max() >= count:
+        raise DataError(
+            f"ids: from {array.min()} to {array.max()} received; allowed: 0 to {count - 1}."
+        )
+    if np.bincount(array.astype(np.int64), minlength=count).max() > 1:
+        raise DataError("ids: some sample ids are there twice; allowed: each at most once.")
+    return array.astype(np.int64)
+
+
+def split_steps(
+    count: int, batch_size: int, seeded: bool, start_step: int, steps: int | None
+) -> tuple[int, int, int]:
+    """Returns where the steps asked for begin and how many batches there will be.
+
+    Args:
+        count: number of samples.
+        batch_size: samples per step.
+        seeded: an endless sequence of epochs (True) or one pass (False).
+        start_step: first step, >= 0.
+        steps: number of steps, None for all.
+
+    Returns:
+        First epoch, first step within that epoch, and the cardinality.
+
+    Raises:
+        ArgumentError: a negative number, or steps past the end of the only pass.
+    """
+    check_int("start_step", start_step, 0)
+    if steps is not None:
+        check_int("steps", steps, 0)
+    per_epoch = steps_per_epoch(count, batch_size)
+    if not seeded:
+        left = per_epoch - start_step
+        if left < 0 or (steps or 0) > left:
+            wanted = start_step + (steps or 0)
+            raise ArgumentError("steps", wanted, f"at most {per_epoch}, as there is one pass")
+        return 0, start_step, left if steps is None else steps
+    cardinality = tf.data.INFINITE_CARDINALITY if steps is None else steps
+    return *divmod(start_step, per_epoch), cardinality
+
+
+def id_batches(
+    ids: np.ndarray,
+    batch_size: int,
+    *,
+    seed: tuple[int, ...] | None = None,
+    start_step: int = 0,
+    steps: int | None = None,
+) -> tf.data.Dataset:
+    """Returns batches of sample ids; every reader of samples follows them.
+
+    With a seed: an endless sequence of epochs, each of them a permutation of `ids` that depends
+    only on (seed, epoch) and ends with a batch that may be partial. No batch crosses epochs.
+    Steps that are skipped cost nothing.
+
+    Args:
+        ids: int64 [n], unique.
+        batch_size: samples per batch, >= 1.
+        seed: integers >= 0; None for one pass in the order of `ids`.
+        start_step: first step of the sequence to give.
+        steps: how many steps to give; None for all.
+
+    Returns:
+        Dataset of int64 [batch] with known cardinality.
+    """
+    first_epoch, first_step, cardinality = split_steps(
+        len(ids), batch_size, seed is not None, start_step, steps
+    )
+    per_epoch = steps_per_epoch(len(ids), batch_size)
+    vector = on_cpu(ids)
+
+    def cut(order: tf.Tensor, start: tf.Tensor | int) -> tf.data.Dataset:
+        positions = tf.data.Dataset.range(start, per_epoch)
+        return positions.map(lambda step: order[step * batch_size : (step + 1) * batch_size])
+
+    if seed is None:
+        batches = cut(vector, first_step)
+    else:
+        key = on_cpu(derive_seed(seed, "order"))
+
+        def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+            start = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
+            return cut(shuffled(vector, fold_in(key, epoch)), start)
+
+        batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
+    return with_cardinality(batches, cardinality)
+
+
+def with_cardinality(dataset: tf.data.Dataset, cardinality: int) -> tf.data.Dataset:
+    """Cuts `dataset` to `cardinality` elements and makes that number known."""
+    if cardinality != tf.data.INFINITE_CARDINALITY:
+        dataset = dataset.take(cardinality)
+    return dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
+
+
+def _is_seed(word: object) -> bool:
+    is_integer = isinstance(word, (int, np.integer)) and not isinstance(word, bool)
+    return is_integer and int(word) >= 0  # type: ignore[call-overload]

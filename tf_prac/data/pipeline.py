@@ -1,0 +1,115 @@
+"""From samples to what `Model.fit` takes: shuffled, augmented, normalised batches with ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.data.augment import Augmentation, augmentation
+from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch
+from tf_prac.data.source import Samples
+
+__all__ = ["evaluation_batches", "steps_per_epoch", "training_batches"]
+
+
+def training_batches(
+    samples: Samples,
+    ids: Any,
+    *,
+    batch_size: int,
+    seed: tuple[int, ...],
+    start_step: int = 0,
+    steps: int | None = None,
+    augment: str = "none",
+) -> tf.data.Dataset:
+    """Returns the training steps [start_step, start_step + steps) over the samples `ids`.
+
+    The sequence of steps, augmented images included, is a pure function of (samples, ids,
+    batch_size, seed, augment): a run that was stopped goes on with `start_step`, to the bit.
+
+    Example:
+
+        >>> samples = load_dataset("digits").train
+        >>> batches = training_batches(samples, np.arange(600), batch_size=60, seed=(1, 0), steps=5)
+        >>> int(batches.cardinality()), batches.element_spec[0]["inputs"].shape
+        (5, TensorShape([None, 8, 8, 1]))
+
+    Args:
+        samples: where the samples come from.
+        ids: sample ids to train on, int [n]; other samples are not read.
+        batch_size: samples per step; the last step of an epoch may have fewer.
+        seed: integers >= 0, such as (seed of the run, round).
+        start_step: first step, counted from the start of epoch 0.
+        steps: number of steps, None for an endless dataset.
+        augment: a key of `tf_prac.data.augment.AUGMENTATIONS`. Default "none".
+
+    Returns:
+        Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
+        [batch]) with known cardinality. uint8 inputs are augmented, scaled to [0, 1] and
+        normalised with the statistics of `samples`; others are normalised only.
+
+    Raises:
+        ArgumentError: a size, seed or augmentation that is not allowed.
+        DataError: ids that are empty, outside the data or there twice.
+    """
+    change, key = augmentation(augment, samples.input_shape), derive_seed(seed, "augment")
+    raw = samples.batches(ids, batch_size, seed=seed, start_step=start_step, steps=steps)
+    if augment != "none":
+        raw = _augmented(raw, change, on_cpu(key), start_step)
+    return _finished(raw, samples)
+
+
+def evaluation_batches(samples: Samples, ids: Any, *, batch_size: int) -> tf.data.Dataset:
+    """Returns one pass over the samples `ids`, in their order, without augmentation.
+
+    Args:
+        samples: where the samples come from.
+        ids: sample ids, int [n].
+        batch_size: samples per step; the last step may have fewer.
+
+    Returns:
+        Dataset as of `training_batches`, with cardinality `steps_per_epoch(n, batch_size)`.
+    """
+    return _finished(samples.batches(ids, batch_size), samples)
+
+
+def _augmented(
+    raw: tf.data.Dataset, change: Augmentation, key: tf.Tensor, start_step: int
+) -> tf.data.Dataset:
+    def augment(step: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        return change(batch[0], fold_in(key, step)), *batch[1:]
+
+    return raw.enumerate(start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _finished(raw: tf.data.Dataset, samples: Samples) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    finished = raw.map(_to_model_input(samples)).prefetch(tf.data.AUTOTUNE)
+    return finished.with_options(options)
+
+
+def _to_model_input(samples: Samples) -> Any:
+    """The last map: float32 = inputs * scale + shift."""
+    std = np.asarray(samples.std or [1.0])
+    mean = np.asarray(samples.mean or [0.0])
+
+    def convert(inputs: tf.Tensor, labels: tf.Tensor, sample_id: tf.Tensor) -> Any:
+        unit = 255 if inputs.dtype == tf.uint8 else 1
+        inputs = tf.cast(inputs, tf.float32)
+        if unit != 1 or samples.std:
+            inputs *= _rows(1 / (std * unit), samples.input_shape)
+        if samples.mean:
+            inputs -= _rows(mean / std, samples.input_shape)
+        return {"inputs": inputs, "sample_id": sample_id}, labels
+
+    return convert
+
+
+def _rows(values: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray | np.float32:
+    """Repeats values per channel over a row of an image: four times faster to broadcast."""
+    if len(np.unique(values)) == 1:
+        return np.float32(values[0])
+    return np.broadcast_to(values, input_shape[-2:]).astype(np.float32)

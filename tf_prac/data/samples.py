@@ -1,0 +1,95 @@
+"""What a user has, made into `Samples`; and the public names of samples in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_prac.config import check_int
+from tf_prac.data.checks import MEMORY_LIMIT_BYTES
+from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
+from tf_prac.data.scan import load, numbered
+from tf_prac.data.source import ArraySamples, DatasetIdentity, Samples
+from tf_prac.data.stream import StreamSamples
+from tf_prac.errors import ArgumentError
+
+__all__ = [
+    "ArraySamples",
+    "DatasetIdentity",
+    "Samples",
+    "StreamSamples",
+    "as_samples",
+    "filter_ids",
+    "split_validation",
+    "with_sample_ids",
+]
+
+
+def as_samples(
+    data: Any, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, **options: Any
+) -> Samples:
+    """Turns what a user has into `Samples`.
+
+    Example:
+
+        >>> as_samples((np.zeros([4, 3], np.float32), [0, 1, 0, 1]))
+        ArraySamples(arrays train: 4 of (3,), 2 classes)
+
+    Args:
+        data: `Samples` (returned as they are); a tuple of arrays (x, y); or a finite, unbatched
+            `tf.data.Dataset` of (x, y) that gives the same order in every pass, or of
+            ({"inputs": x, "sample_id": id}, y) in any order with ids 0 to N - 1.
+        memory_limit_bytes: a dataset whose inputs are larger than this is not held decoded, but
+            read as `StreamSamples`. Default 4 GiB.
+        **options: name, version, split, num_classes, mean, std as for `ArraySamples`; for datasets
+            also decode, buffer_size and check_order as for `StreamSamples`.
+
+    Raises:
+        ArgumentError: another kind of data, a batched or endless dataset.
+        DataError: labels, inputs, ids or an order that samples cannot have.
+    """
+    check_int("memory_limit_bytes", memory_limit_bytes, 0)
+    if isinstance(data, Samples):
+        if options:
+            raise ArgumentError(", ".join(options), data, "no options with data that is Samples")
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        return ArraySamples(*data, **options)
+    if isinstance(data, tf.data.Dataset):
+        return _from_dataset(data, memory_limit_bytes=memory_limit_bytes, **options)
+    raise ArgumentError(
+        "data",
+        f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple) else type(data).__name__,
+        "Samples, a tuple of arrays (x, y) or an unbatched tf.data.Dataset of (x, y)",
+    )
+
+
+def _from_dataset(
+    dataset: tf.data.Dataset,
+    *,
+    memory_limit_bytes: int,
+    check_order: bool = True,
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    buffer_size: int = 10_000,
+    name: str = "dataset",
+    **options: Any,
+) -> Samples:
+    elements = numbered(dataset)
+    if decode is not None:
+        elements = elements.map(
+            lambda i, x, y: (i, decode(x), y), num_parallel_calls=tf.data.AUTOTUNE
+        )
+    arrays = load(elements, name, memory_limit_bytes, check_order=check_order)
+    if arrays is not None:
+        return ArraySamples(*arrays, name=name, **options)
+    return StreamSamples(
+        dataset,
+        decode=decode,
+        memory_limit_bytes=memory_limit_bytes,
+        buffer_size=buffer_size,
+        check_order=check_order,
+        name=name,
+        **options,
+    )

@@ -1,0 +1,225 @@
+"""`Samples`: a data set that any subset of, in any replayable order, can be read from.
+
+Every sample has an id, its position in the source's own order. A reader of samples touches only
+the ids it is asked for, so that an epoch over half of the data takes half of the time.
+
+Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3 (training on the PrAC set).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.data.checks import check_inputs, check_labels
+from tf_prac.data.order import check_ids, id_batches, on_cpu, with_cardinality
+from tf_prac.errors import ArgumentError, DataError, FileError
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetIdentity:
+    """Says to which data, in which order, a set of sample ids belongs.
+
+    Args:
+        name: name of the data set.
+        version: its version, "" when it has none.
+        split: "train", "test" and so on.
+        count: number of samples.
+        order_hash: SHA-256, in hexadecimal, over the samples in their order.
+    """
+
+    name: str
+    version: str
+    split: str
+    count: int
+    order_hash: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as a dictionary of strings and one integer."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> DatasetIdentity:
+        """Reads what `to_json` returned; raises `FileError` for anything else."""
+        fields = {field.name: field.type for field in dataclasses.fields(cls)}
+        if not isinstance(content, Mapping) or set(content) != set(fields):
+            raise FileError(f"identity of a data set: the fields must be {', '.join(fields)}.")
+        for name, kind in fields.items():
+            if type(content[name]).__name__ != kind:
+                raise FileError(f"identity of a data set: {name} is {content[name]!r}, not {kind}.")
+        return cls(**content)
+
+
+class Samples(abc.ABC):
+    """A classification data set with random access by sample id.
+
+    A source of another kind is a subclass with one method, `_read`.
+
+    Args:
+        identity: what and in which order the samples are.
+        labels: integer class numbers, [N] or [N, 1].
+        num_classes: number of classes; None for the largest label plus one.
+        input_shape: shape of one input.
+        mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
+        std: per-channel standard deviation likewise; given together with `mean`.
+
+    Attributes:
+        identity: `DatasetIdentity`.
+        labels: int64 [N], read-only.
+        num_classes: number of classes.
+        input_shape: shape of one input, without the batch.
+        mean: tuple of floats or None.
+        std: tuple of floats or None.
+
+    Raises:
+        DataError: labels that are no class numbers below `num_classes`.
+        ArgumentError: statistics that do not match the channels.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: DatasetIdentity,
+        labels: Any,
+        num_classes: int | None,
+        input_shape: Sequence[int],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
+        self.identity = identity
+        self.labels, self.num_classes = check_labels(labels, num_classes)
+        self.input_shape = tuple(int(size) for size in input_shape)
+        if (mean is None) != (std is None):
+            raise ArgumentError("std", std, "None exactly when mean is None")
+        self.mean = self._statistics("mean", mean)
+        self.std = self._statistics("std", std)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        parts = (self.identity.name, self.identity.version, self.identity.split)
+        title = " ".join(part for part in parts if part)
+        kind = type(self).__name__
+        return f"{kind}({title}: {len(self)} of {self.input_shape}, {self.num_classes} classes)"
+
+    def batches(
+        self,
+        ids: Any,
+        batch_size: int,
+        *,
+        seed: tuple[int, ...] | None = None,
+        start_step: int = 0,
+        steps: int | None = None,
+    ) -> tf.data.Dataset:
+        """Reads the samples `ids`, and no others, in batches.
+
+        Without a seed: one pass in the order of `ids`. With a seed: an endless sequence of epochs;
+        epoch e is a permutation of `ids` that depends only on (seed, e). No batch crosses epochs,
+        so the last one of an epoch may be partial.
+
+        Example:
+
+            >>> samples = ArraySamples(np.zeros([10, 8, 8, 1], np.uint8), np.arange(10))
+            >>> [ids.numpy().tolist() for _, _, ids in samples.batches([4, 2, 9], batch_size=2)]
+            [[4, 2], [9]]
+
+        Args:
+            ids: sample ids, int [n], each at most once.
+            batch_size: samples per batch, >= 1.
+            seed: integers >= 0, such as (seed of the run, round); None for one pass.
+            start_step: first step of the sequence; those before it are not read.
+            steps: number of steps; None for all (endless with a seed).
+
+        Returns:
+            Dataset of (inputs [batch, ...] as stored, labels int64 [batch], sample ids int64
+            [batch]) with known cardinality.
+
+        Raises:
+            ArgumentError: a size, step or seed that is not allowed.
+            DataError: ids that are empty, outside the data or there twice.
+        """
+        ids = check_ids(ids, len(self))
+        order = id_batches(ids, batch_size, seed=seed, start_step=start_step, steps=steps)
+        return with_cardinality(self._read(order, ids), int(order.cardinality()))
+
+    @abc.abstractmethod
+    def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
+        """Reads batches of ids: int64 [batch] to (inputs, labels, ids); `ids` are all that come."""
+
+    def _statistics(self, name: str, values: Sequence[float] | None) -> tuple[float, ...] | None:
+        if values is None:
+            return None
+        channels = self.input_shape[-1]
+        array = np.asarray(values, np.float64)
+        smallest = 0 if name == "std" else -np.inf
+        if array.shape != (channels,) or not np.all(np.isfinite(array) & (array > smallest)):
+            kind = "positive number" if name == "std" else "number"
+            raise ArgumentError(name, values, f"one finite {kind} per channel ({channels})")
+        return tuple(array.tolist())
+
+
+class ArraySamples(Samples):
+    """Samples held in memory, in the dtype they come in: the fast path.
+
+    Example:
+
+        >>> images = np.zeros([100, 28, 28, 1], np.uint8)
+        >>> ArraySamples(images, np.arange(100) % 10, name="zeros")
+        ArraySamples(zeros train: 100 of (28, 28, 1), 10 classes)
+
+    Args:
+        images: numbers [N, ...] of rank >= 2: uint8 images, or any other inputs.
+        labels: integer class numbers, [N] or [N, 1].
+        name: name for `identity`. Default "arrays".
+        version: version for `identity`. Default "".
+        split: split for `identity`. Default "train".
+        mean: per-channel mean of the images scaled to [0, 1]. Default no normalisation.
+        std: per-channel standard deviation likewise.
+        num_classes: number of classes. Default the largest label plus one.
+
+    Raises:
+        ArgumentError: inputs that are no array of numbers.
+        DataError: empty, different lengths, NaN or infinite inputs, or bad labels.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        labels: Any,
+        *,
+        name: str = "arrays",
+        version: str = "",
+        split: str = "train",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        num_classes: int | None = None,
+    ):
+        images = check_inputs(images)
+        checked, num_classes = check_labels(labels, num_classes)
+        if len(images) != len(checked):
+            raise DataError(
+                f"lengths differ: {len(images)} inputs and {len(checked)} labels received."
+            )
+        digest = hashlib.sha256(json.dumps([images.dtype.str, images.shape]).encode())
+        digest.update(checked.tobytes())
+        digest.update(np.ascontiguousarray(images).reshape(-1).view(np.uint8).data)
+        super().__init__(
+            identity=DatasetIdentity(name, version, split, len(images), digest.hexdigest()),
+            labels=checked,
+            num_classes=num_classes,
+            input_shape=images.shape[1:],
+            mean=mean,
+            std=std,
+        )
+        self._images, self._classes = on_cpu(images), on_cpu(self.labels)
+
+    def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
+        return order.map(lambda i: (tf.gather(self._images, i), tf.gather(self._classes, i), i))

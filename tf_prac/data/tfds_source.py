@@ -1,0 +1,213 @@
+"""Reading data sets in TFDS format; nothing is ever downloaded.
+
+`tensorflow_datasets` takes seconds to import, and is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tf_prac.data.scan import load
+from tf_prac.data.source import ArraySamples, Samples
+from tf_prac.data.stream import StreamSamples
+from tf_prac.errors import ArgumentError, DataError
+
+_NAME = re.compile(r"(?P<set>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_INFO = "dataset_info.json"
+
+
+def open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
+    """Opens a data set that has been prepared before.
+
+    Args:
+        name: "mnist", "mnist:3.0.1" or "imagenette/320px-v2", as in TFDS.
+        data_dir: the data directory of TFDS, or the directory of the version itself; None for
+            TFDS's default (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
+
+    Returns:
+        A read-only `tfds.core.DatasetBuilder`.
+
+    Raises:
+        ArgumentError: unknown name, or nothing is prepared under that name.
+        DataError: what is there is damaged.
+    """
+    root = pathlib.Path(data_dir or default_data_dir()).expanduser()
+    match = _NAME.fullmatch(name)
+    in_root = {path.name for path in _entries(root)} if data_dir or root.is_dir() else set()
+    if _INFO in in_root:
+        directory = root
+    elif match and match["set"] in in_root:
+        directory = _version_directory(root, match)
+    elif match and match["set"] in _tfds().list_builders(with_community_datasets=False):
+        raise _not_prepared(name, data_dir)
+    else:
+        raise unknown_dataset(name)
+    try:
+        found = json.loads((directory / _INFO).read_text())["name"]
+        with _quiet():
+            builder = _tfds().builder_from_directory(directory)
+    except Exception as error:  # TFDS raises all kinds of errors on a damaged directory
+        raise DataError(f"{directory}: no readable TFDS data set ({error}).") from error
+    if match is None or found != match["set"]:
+        raise ArgumentError("dataset", name, f"{found!r}, the data set in {directory}")
+    return builder
+
+
+def read_split(
+    builder: Any,
+    split: str,
+    *,
+    limit: int | None,
+    memory_limit_bytes: int,
+    image_size: tuple[int, int] | None,
+    **options: Any,
+) -> Samples:
+    """Reads the `image` and `label` of a split, in the order of its files.
+
+    Args:
+        builder: what `open_builder` returned.
+        split: name of the split.
+        limit: keep the first `limit` samples; None for all.
+        memory_limit_bytes: more than this is read from the files instead of held decoded.
+        image_size: (height, width) that images are resized to; None for the size they have.
+        **options: mean and std as for `ArraySamples`.
+
+    Raises:
+        ArgumentError: the data set has no images and class labels.
+        DataError: unreadable files, or images of different sizes without `image_size`.
+    """
+    features = dict(builder.info.features.items())
+    if "image" not in features or not hasattr(features.get("label"), "num_classes"):
+        allowed = "a data set with the features image and label"
+        raise ArgumentError("dataset", f"{builder.info.name} with {', '.join(features)}", allowed)
+    name = builder.info.name
+    options = {
+        **options,
+        "name": name,
+        "version": str(builder.info.version),
+        "split": split,
+        "num_classes": features["label"].num_classes,
+    }
+    encoded = _encoded(builder, split, limit)
+
+    def decode(image: tf.Tensor) -> tf.Tensor:
+        return _resize(features["image"].decode_example(image), image_size)
+
+    decoded = encoded.map(
+        lambda image, label: (decode(image), label), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    shape = decoded.element_spec[0].shape
+    if not shape.is_fully_defined():
+        raise DataError(f"{name}: images have shape {shape}. Give image_size=(height, width).")
+    numbered = decoded.enumerate().map(lambda i, pair: (i, *pair))
+    arrays = load(numbered, name, memory_limit_bytes, check_order=False)
+    if arrays is not None:
+        return ArraySamples(*arrays, **options)
+    return StreamSamples(
+        encoded,
+        decode=decode,
+        memory_limit_bytes=memory_limit_bytes,
+        check_order=False,
+        **options,
+    )
+
+
+def unknown_dataset(name: str) -> ArgumentError:
+    """Returns the error for a name that is neither ours nor one of TFDS."""
+    return ArgumentError(
+        "dataset",
+        name,
+        "digits, folder or the name of a TFDS image data set, such as mnist or cifar10",
+    )
+
+
+def default_data_dir() -> str:
+    """Returns where TFDS keeps its data sets."""
+    return os.environ.get("TFDS_DATA_DIR", os.path.join("~", "tensorflow_datasets"))
+
+
+def _tfds() -> Any:
+    with _quiet():
+        import tensorflow_datasets
+    return tensorflow_datasets
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back the deprecation warnings that TFDS gives about itself."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _encoded(builder: Any, split: str, limit: int | None) -> tf.data.Dataset:
+    """Returns (encoded image, label) in the order of the files; other features are not parsed."""
+    tfds = _tfds()
+    decoding = {"image": tfds.decode.SkipDecoding()}
+    partial = tfds.decode.PartialDecoding({"image": True, "label": True}, decoders=decoding)
+    in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    with _quiet():
+        dataset = builder.as_dataset(
+            split=split, decoders=partial, shuffle_files=False, read_config=in_order
+        )
+    dataset = dataset.map(lambda element: (element["image"], element["label"]))
+    return dataset if limit is None else dataset.take(limit)
+
+
+def _resize(image: tf.Tensor, size: tuple[int, int] | None) -> tf.Tensor:
+    if size is None:
+        return image
+    resized = tf.image.resize(image, size, antialias=True)
+    return tf.saturate_cast(tf.round(resized), image.dtype)
+
+
+def _version_directory(root: pathlib.Path, match: re.Match[str]) -> pathlib.Path:
+    """Returns root/set[/config]/version: the version asked for, or the newest."""
+    directory = root / match["set"] / (match["config"] or "")
+    found = {path.name: path for path in _entries(directory)} if directory.is_dir() else {}
+    versions = [
+        v for v, path in found.items() if _VERSION.fullmatch(v) and (path / _INFO).is_file()
+    ]
+    wanted = [v for v in versions if match["version"] in (None, v)]
+    if not wanted:
+        raise _not_prepared(match[0], root)
+    newest = max(wanted, key=lambda version: tuple(map(int, version.split("."))))
+    return directory / newest
+
+
+def _entries(directory: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArgumentError(
+            "data_dir", str(directory), f"a readable directory ({reason})"
+        ) from error
+
+
+def _not_prepared(name: str, data_dir: str | os.PathLike | None) -> ArgumentError:
+    where = default_data_dir() if data_dir is None else str(data_dir)
+    return ArgumentError(
+        "data_dir",
+        data_dir and where,
+        f"a directory with {name!r} in TFDS format",
+        f"There is no {name!r} in {where}: prepare it with `tfds build`, or with "
+        "tfds.builder(...).download_and_prepare(); tf_prac downloads nothing.",
+    )
