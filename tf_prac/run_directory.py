@@ -29,7 +29,8 @@ from tf_prac.files import atomic_write, read_json, read_npz, sha256, write_json,
 CONFIG, REWIND, SUMMARY = "config.json", "rewind.npz", "summary.json"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
-TICKET, WEIGHTS, TRAINED, RETRAINED = "ticket.json", "weights.npz", "trained.npz", "retrained.json"
+TICKET, WEIGHTS = "ticket.json", "weights.npz"
+TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
 
 
 class RunDirectory:
@@ -173,8 +174,7 @@ def _holds_other_things(path: pathlib.Path) -> bool:
 
 
 def _check_same(path: pathlib.Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    asked = _flatten(json.loads(json.dumps(wanted)))
-    there = _flatten({key: found[key] for key in found if key not in ("kind", "schema")})
+    asked, there = _flatten(json.loads(json.dumps(wanted))), _flatten(found)
     for name in [*asked, *there]:
         if asked.get(name) != there.get(name):
             raise MismatchError(

@@ -26,21 +26,20 @@ import numpy as np
 
 from tf_prac.analysis.cost import Cost
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choice, check_int
-from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
-from tf_prac.files import write_npz
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
-from tf_prac.progress import Progress, TerminalProgress, round_line, ticket_line
+from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import magnitude, prune
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo, prunable_weights, rewind, snapshot, weight_report
+from tf_prac.retraining import Retraining
 from tf_prac.run_directory import (
     FORGETTING,
     HISTORY,
     MASKS,
     PRAC_SET,
-    TRAINED,
     RunDirectory,
     write_csv,
 )
@@ -193,7 +192,7 @@ class _Session:
         )
         self.rounds: list[dict[str, Any]] = []
         self.tickets: list[Ticket] = []
-        self._dense_classes: np.ndarray | None = None
+        self.critical = CriticalSamples(self.prac, self.trainer, self.run, data.train, search.seed)
 
     def start(self) -> None:
         """Opens the directory and says what will be pruned."""
@@ -222,8 +221,7 @@ class _Session:
         trained = self._train(number, masks, ids)
         kept = {name: trained.weights[name] for name in masks}
         next_masks = prune(magnitude(kept), masks, self.pruning.prune_rate, self.pruning.scope)
-        cep, forward_samples = self._cep(number, trained, masks, next_masks)
-        prac_set = self._next_set(number, trained.forgetting, cep, ids)
+        prac_set, forward_samples = self.critical.next_set(number, trained, masks, next_masks, ids)
         figures = self._round_figures(number, trained, masks, next_masks, ids, prac_set)
         figures["forward_samples"] = trained.validation_samples + forward_samples
         if number == 0:
@@ -269,42 +267,6 @@ class _Session:
     @property
     def _first_step(self) -> int:
         return self.k if self.pruning.lr_rewind else 0
-
-    def _cep(
-        self, number: int, trained: TrainedNetwork, masks: Masks, next_masks: Masks
-    ) -> tuple[np.ndarray | None, int]:
-        """Returns CEP (None: not computed this round) and how many samples went forward."""
-        if not self.prac.use_cep:
-            return None, 0
-        best = self.prac.cep_weights == "best"
-        weights = trained.best_weights if best else trained.weights
-        everything, forward_samples = self.data.train, 0
-        if number == 0:
-            self.trainer.load(weights)
-            self._dense_classes = self.trainer.predictor.classes(everything)
-            self.run.save_predictions(0, self._dense_classes)
-            forward_samples += len(everything.ids)
-        if number < self.prac.cep_from_round:
-            return None, forward_samples
-        if self._dense_classes is None:
-            self._dense_classes = self.run.load_predictions(0)
-        self.trainer.load(weights, next_masks if self.prac.cep_network == "pruned" else masks)
-        sparse_classes = self.trainer.predictor.classes(everything)
-        disagree = sparse_classes != self._dense_classes
-        return everything.ids[disagree], forward_samples + len(everything.ids)
-
-    def _next_set(
-        self, number: int, stats: ForgettingStats, cep: np.ndarray | None, ids: np.ndarray
-    ) -> PracSet:
-        size = len(self.data.train.samples)
-        if not self.prac.use_cet and cep is None:
-            return PracSet((), (), size, filled=ids)
-        cet: Any = ()
-        if self.prac.use_cet:
-            cet = stats.critical_for_training(self.prac.forget_threshold, self.prac.never_learned)
-        minimum = math.ceil(self.prac.min_size * len(self.data.train.ids))
-        seed = (self.search.seed, number)
-        return PracSet(cet, () if cep is None else cep, size).fill(max(1, minimum), ids, seed)
 
     def _round_figures(
         self,
@@ -353,56 +315,13 @@ class _Session:
             if not (self.run.ticket_path(number) / "ticket.json").exists():
                 ticket.save(self.run.ticket_path(number))
         chosen = {n for n in range(len(masks)) if self._is_retrained(n)} | set(also_retrain)
-        figures = [self._ticket_figures(t, t.round in chosen) for t in self.tickets]
+        retraining = Retraining(
+            self.run, self.trainer, self.data, self.search.seed, self.search.progress
+        )
+        figures = [retraining.figures(t, t.round in chosen) for t in self.tickets]
         summary = self._summary(figures)
         self.run.save_summary(summary)
         return SearchResult(self.tickets, summary, self.run.path)
-
-    def _ticket_figures(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
-        figures = self.run.finished_ticket(ticket.round)
-        if figures is None and retrain:
-            figures = self._retrain(ticket)
-        if figures is None:
-            return {
-                "round": ticket.round,
-                "sparsity": ticket.sparsity,
-                "val_accuracy": None,
-                "test_accuracy": None,
-                "retrain_steps": 0,
-                "forward_samples": 0,
-            }
-        self.search.progress.line(ticket_line(figures))
-        return figures
-
-    def _retrain(self, ticket: Ticket) -> dict[str, Any]:
-        """Retrains a ticket and writes the result beside it; returns its figures.
-
-        Test accuracy is taken at the best validation epoch, as in the PrAC paper, and at the last.
-        """
-        trainer, test = self.trainer, self.data.test
-        steps = ticket.retrain_budget(self.recipe, len(self.data.train.ids)).steps
-        with self.search.progress.training(f"retrain ticket {ticket.round}", steps) as advance:
-            trained = ticket.train_with(trainer, self.data, self.search.seed, advance)
-        figures: dict[str, Any] = {
-            "round": ticket.round,
-            "sparsity": ticket.sparsity,
-            "val_accuracy": trained.best.value,
-            "test_accuracy": None,
-            "test_accuracy_last": None if test is None else trainer.predictor.accuracy(test),
-            "retrain_steps": trained.steps,
-            "forward_samples": trained.validation_samples,
-            "seconds": trained.seconds,
-        }
-        trainer.load(trained.best_weights, ticket.masks)
-        if test is not None:
-            figures["test_accuracy"] = trainer.predictor.accuracy(test)
-            figures["forward_samples"] += 2 * len(test.ids)
-        path = self.run.ticket_path(ticket.round)
-        write_npz(path / TRAINED, "weights", trained.best_weights)
-        write_csv(path / HISTORY, trained.history)
-        _save_model(trainer.network, path / "model.keras", self.search.progress)
-        self.run.finish_ticket(ticket.round, figures)
-        return figures
 
     def _is_retrained(self, number: int) -> bool:
         """Which tickets are retrained; the dense network only if round 0 did not finish it."""
@@ -464,19 +383,6 @@ class _Session:
             "versions": {name: _version(name) for name in names},
             "labels": self.search.labels,
         }
-
-
-def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:
-    """Saves the network by Keras itself; a class that Keras cannot save is said so."""
-    temporary = path.with_name(f".{path.name}")
-    temporary = temporary.with_suffix(".tmp.keras")
-    try:
-        network.save(temporary)
-        os.replace(temporary, path)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        progress.line(f"  not saved as {path.name} ({error}); the weights are in {TRAINED}")
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:

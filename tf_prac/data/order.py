@@ -65,6 +65,19 @@ def on_cpu(value: Any) -> tf.Tensor:
         return tf.constant(value)
 
 
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset in a fixed order, and without tf.data's tuning thread.
+
+    That thread sleeps up to as long as an iterator has lived, and the iterator cannot be deleted
+    before it wakes: an epoch may take twice its time. Without it, maps marked `AUTOTUNE` run on
+    as many threads as the pool has.
+    """
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def check_ids(ids: Any, count: int) -> np.ndarray:
     """Returns `ids` as int64 [n]: positions in a source of `count` samples, each at most once.
 

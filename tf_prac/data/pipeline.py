@@ -8,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.augment import Augmentation, augmentation
-from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch
+from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch, untuned
 from tf_prac.data.source import Samples
+
+PREFETCHED = 4  # batches made ahead of the training step
 
 __all__ = ["evaluation_batches", "steps_per_epoch", "training_batches"]
 
@@ -85,10 +87,7 @@ def _augmented(
 
 
 def _finished(raw: tf.data.Dataset, samples: Samples) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    finished = raw.map(_to_model_input(samples)).prefetch(tf.data.AUTOTUNE)
-    return finished.with_options(options)
+    return untuned(raw.map(_to_model_input(samples)).prefetch(PREFETCHED))
 
 
 def _to_model_input(samples: Samples) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import PruningConfig, TrainingRecipe
+from tf_prac.data.augment import augmentation
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, training_batches
 from tf_prac.data.samples import Samples
@@ -81,6 +82,9 @@ class Trainer:
         validation: samples to validate on after each epoch, or None.
         pruning: which weights are prunable.
 
+    Raises:
+        ArgumentError: an optimizer or augmentation that is not known, nothing to prune.
+
     Attributes:
         model: the `PracModel` that is trained.
         predictor: classifies with the network's present weights.
@@ -94,6 +98,7 @@ class Trainer:
         validation: Subset | None = None,
         pruning: PruningConfig | None = None,
     ):
+        augmentation(recipe.augment, samples.input_shape)  # refuses what it does not know
         self.network = network
         self.recipe = recipe
         self.samples = samples

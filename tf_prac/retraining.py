@@ -1,0 +1,89 @@
+"""`Retraining`: trains tickets of a run on the full data and keeps what came of it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+from tf_prac.data.search_data import SearchData
+from tf_prac.files import write_npz
+from tf_prac.progress import Progress, ticket_line
+from tf_prac.run_directory import HISTORY, MODEL, TRAINED, RunDirectory, write_csv
+from tf_prac.ticket import Ticket
+from tf_prac.training.trainer import Trainer
+
+
+class Retraining:
+    """Retrains tickets that are not retrained yet.
+
+    Args:
+        run: where tickets and results are.
+        trainer: trains the network.
+        data: full training, validation and test data.
+        seed: of the data order.
+        progress: shows the work.
+    """
+
+    def __init__(
+        self, run: RunDirectory, trainer: Trainer, data: SearchData, seed: int, progress: Progress
+    ):
+        self._run, self._trainer, self._data = run, trainer, data
+        self._seed, self._progress = seed, progress
+
+    def figures(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
+        """Returns the figures of a ticket; retrains it if asked and not done before."""
+        found = self._run.finished_ticket(ticket.round)
+        if found is None and retrain:
+            found = self._retrain(ticket)
+        if found is not None:
+            self._progress.line(ticket_line(found))
+            return found
+        return {
+            "round": ticket.round,
+            "sparsity": ticket.sparsity,
+            "val_accuracy": None,
+            "test_accuracy": None,
+            "retrain_steps": 0,
+            "forward_samples": 0,
+        }
+
+    def _retrain(self, ticket: Ticket) -> dict[str, Any]:
+        """Test accuracy is taken at the best validation epoch, as in the paper, and at the last."""
+        trainer, test = self._trainer, self._data.test
+        steps = ticket.retrain_budget(trainer.recipe, len(self._data.train.ids)).steps
+        with self._progress.training(f"retrain ticket {ticket.round}", steps) as advance:
+            trained = ticket.train_with(trainer, self._data, self._seed, advance)
+        figures: dict[str, Any] = {
+            "round": ticket.round,
+            "sparsity": ticket.sparsity,
+            "val_accuracy": trained.best.value,
+            "test_accuracy": None,
+            "test_accuracy_last": None if test is None else trainer.predictor.accuracy(test),
+            "retrain_steps": trained.steps,
+            "forward_samples": trained.validation_samples,
+            "seconds": trained.seconds,
+        }
+        trainer.load(trained.best_weights, ticket.masks)
+        if test is not None:
+            figures["test_accuracy"] = trainer.predictor.accuracy(test)
+            figures["forward_samples"] += 2 * len(test.ids)
+        path = self._run.ticket_path(ticket.round)
+        write_npz(path / TRAINED, "weights", trained.best_weights)
+        write_csv(path / HISTORY, trained.history)
+        _save_model(trainer.network, path / MODEL, self._progress)
+        self._run.finish_ticket(ticket.round, figures)
+        return figures
+
+
+def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:
+    """Saves the network by Keras itself; a class that Keras cannot save is said so."""
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    try:
+        network.save(temporary)
+        os.replace(temporary, path)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        progress.line(f"  not saved as {path.name} ({reason}); the weights are in {TRAINED}")
+    finally:
+        temporary.unlink(missing_ok=True)
