@@ -6,6 +6,11 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine is slower than Hypothesis' default deadline allows.
+settings.register_profile("tf_prac", deadline=None)
+settings.load_profile("tf_prac")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 

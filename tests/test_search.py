@@ -417,3 +417,57 @@ def test_a_damaged_round_is_named_and_not_used(runs, tmp_path):
     with pytest.raises(FileError, match="round_01/masks.npz: damaged"):
         make_search("keras", tmp_path / "run").run(TRAIN, test=TEST)
     assert RunDirectory(tmp_path / "run").finished_round(0) is not None
+
+
+def subclassed(keras):
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden = [keras.layers.Dense(20, activation="relu"), keras.layers.Dense(15)]
+            self.drop = keras.layers.Dropout(0.2)
+            self.logits = keras.layers.Dense(10)
+
+        def call(self, x, training=None):
+            for layer in self.hidden:
+                x = layer(x)
+            return self.logits(self.drop(x, training=training))
+
+    network = Network()
+    network(np.zeros((1, 64), np.float32))
+    return network
+
+
+def nested(keras):
+    inner = keras.Sequential(
+        [keras.layers.InputLayer((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    )
+    return keras.Sequential(
+        [
+            keras.layers.InputLayer((64,)),
+            keras.layers.Reshape((8, 8, 1)),
+            inner,
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+@both
+@pytest.mark.parametrize("make", [subclassed, nested])
+@pytest.mark.filterwarnings("ignore:.*saved as HDF5:UserWarning")
+def test_any_kind_of_model_goes_through(flavour, make, tmp_path, capsys):
+    keras = importlib.import_module(flavour)
+    recipe = dataclasses.replace(RECIPE, optimizer="adam", learning_rate=0.003)
+    pruning = PruningConfig(rounds=2, scope="layerwise", prune_last_dense=True)
+    search = TicketSearch(
+        lambda: make(keras), recipe, pruning, directory=tmp_path / "run", verbose=True
+    )
+    result = search.run(TRAIN, test=TEST)
+    trained = read_npz(tmp_path / "run/tickets/round_02/trained.npz", "weights")
+    for name, mask in result.tickets[-1].masks.items():
+        size = mask.size - int(mask.size * 0.2 + 0.5)
+        assert mask.sum() == size - int(size * 0.2 + 0.5)
+        assert np.count_nonzero(trained[name]) == mask.sum()
+    printed = capsys.readouterr().out
+    assert "round  1" in printed and "ticket  2" in printed
+    assert (tmp_path / "run/tickets/round_02/model.keras").exists() or "not saved" in printed

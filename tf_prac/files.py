@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tf_prac.errors import FileError
+from tf_prac.errors import ArgumentError, FileError
 
 SCHEMA = 1
 MAX_BYTES = 64 * 2**30
@@ -54,7 +54,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 def write_json(path: str | os.PathLike, kind: str, content: Mapping[str, Any]) -> None:
     """Writes `content` as JSON with its kind and schema; NaN is refused."""
-    document = {"kind": kind, "schema": SCHEMA, **content}
+    header = {"kind": kind, "schema": SCHEMA}
+    document = {**header, **content, **header}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
@@ -84,10 +85,13 @@ def write_npz(path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarra
     """Writes named arrays as one compressed `.npz`, with the kind and schema of the file.
 
     Raises:
+        ArgumentError: an array has the name of the kind or the schema.
         ValueError: an array holds Python objects, which only pickle could write.
         FileError: the file cannot be written.
     """
     header = {_KIND: np.array(kind), _SCHEMA: np.array(SCHEMA)}
+    if reserved := header.keys() & arrays.keys():
+        raise ArgumentError("arrays", min(reserved), f"names other than {_KIND} and {_SCHEMA}")
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in {**arrays, **header}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import random
 import re
 import sys
@@ -176,7 +177,7 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     cls = classes[name]
     if weight_decay and name.endswith("w"):
         options["weight_decay"] = weight_decay
-    accepted = cls.__init__.__code__.co_varnames
+    accepted = inspect.signature(cls).parameters
     known = {key: value for key, value in options.items() if key in accepted}
     if weight_decay and not name.endswith("w"):
         cls = flavour.subclass(CoupledWeightDecay, cls)

@@ -46,6 +46,9 @@ class RunDirectory:
     def open(self, config: Mapping[str, Any]) -> None:
         """Starts a run, or goes on with one of the same configuration.
 
+        What stands under "labels" only says how to make the run again; it may differ, as the
+        place of a data set may.
+
         Raises:
             MismatchError: the directory holds a run with other options; the first is named.
             FileError: the directory holds other things, or cannot be written.
@@ -175,6 +178,9 @@ def _holds_other_things(path: pathlib.Path) -> bool:
 
 def _check_same(path: pathlib.Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     asked, there = _flatten(json.loads(json.dumps(wanted))), _flatten(found)
+    asked, there = (
+        {k: v for k, v in flat.items() if not k.startswith("labels.")} for flat in (asked, there)
+    )
     for name in [*asked, *there]:
         if asked.get(name) != there.get(name):
             raise MismatchError(

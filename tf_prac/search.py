@@ -235,7 +235,8 @@ class _Session:
         return figures
 
     def _train(self, number: int, masks: Masks, ids: np.ndarray) -> TrainedNetwork:
-        budget, weights, snapshot_at = self.full, self.initial, (self.k,)
+        budget, weights = self.full, self.initial
+        snapshot_at: tuple[int, ...] = (self.k,)
         if number:
             rewound = dataclasses.replace(self.full, first_step=self._first_step)
             budget = rewound.scaled(

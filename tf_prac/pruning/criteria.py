@@ -6,11 +6,12 @@ a function `weights -> scores` and name it in `CRITERIA`.
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tf_prac.config import SCOPES, check_choice, check_number
+from tf_prac.config import SCOPES, check_choice, check_int, check_number
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
 
@@ -47,7 +48,7 @@ def prune(scores: Weights, masks: Masks, rate: float, scope: str = "global") -> 
     check_number("prune_rate", rate, above=0, below=1)
     check_choice("scope", scope, SCOPES)
     masks.check_shapes({name: np.shape(score) for name, score in scores.items()})
-    if scope == "layerwise":
+    if scope == "layerwise" or not masks:
         kept = {name: _keep(scores[name][masks[name]], rate) for name in masks}
     else:
         flat = [scores[name][masks[name]] for name in masks]
@@ -76,12 +77,12 @@ def global_magnitude(weights: Weights, masks: Masks | None = None, rate: float =
     Returns:
         The next masks, with exactly `prune_count(remaining, rate)` weights fewer.
     """
-    return prune(magnitude(weights), masks or Masks.ones_like(weights), rate, "global")
+    return prune(magnitude(weights), _or_dense(masks, weights), rate, "global")
 
 
 def layerwise_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:
     """Like `global_magnitude`, but each weight tensor loses the same fraction of its own."""
-    return prune(magnitude(weights), masks or Masks.ones_like(weights), rate, "layerwise")
+    return prune(magnitude(weights), _or_dense(masks, weights), rate, "layerwise")
 
 
 def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise") -> Masks:
@@ -93,6 +94,7 @@ def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise
         seed: the same seed gives the same masks.
         scope: "layerwise" (every tensor loses the same fraction) or "global".
     """
+    check_int("seed", seed, 0)
     generator = np.random.default_rng(seed)
     scores = {name: generator.random(mask.shape, np.float32) for name, mask in masks.items()}
     return prune(scores, masks, rate, scope)
@@ -100,22 +102,27 @@ def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise
 
 def prune_count(remaining: int, rate: float) -> int:
     """Returns how many of `remaining` weights are pruned: rounded, halves up, never the last."""
-    return max(0, min(int(remaining * rate + 0.5), remaining - 1))
+    exact = remaining * decimal.Decimal(str(rate))  # 50 * 0.29 is 14.5; in floats it is less
+    return max(0, min(int(exact + decimal.Decimal("0.5")), remaining - 1))
 
 
 def _keep(scores: np.ndarray, rate: float) -> np.ndarray:
     """Returns which of the 1-D `scores` stay: all but the lowest, earlier ones first of equals."""
+    if scores.size and np.isnan(scores.max()):
+        raise ArgumentError("scores", "NaN", "numbers", "A weight or score is not a number.")
     count = prune_count(scores.size, rate)
     if count == 0:
         return np.ones(scores.shape, bool)
-    if np.isnan(scores.max()):
-        raise ArgumentError("scores", "NaN", "numbers", "A weight or score is not a number.")
     threshold = np.partition(scores, count - 1)[count - 1]
     keep = scores > threshold
     ties = np.flatnonzero(scores == threshold)
     pruned_ties = count - (scores.size - np.count_nonzero(keep) - ties.size)
     keep[ties[pruned_ties:]] = True
     return keep
+
+
+def _or_dense(masks: Masks | None, weights: Weights) -> Masks:
+    return Masks.ones_like(weights) if masks is None else masks
 
 
 def _scatter(mask: np.ndarray, kept: np.ndarray) -> np.ndarray:

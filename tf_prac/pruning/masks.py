@@ -128,10 +128,10 @@ class Masks(Mapping[str, np.ndarray]):
                 raise MismatchError(f"masks: the weight {name!r} has no mask.")
 
     def digest(self) -> str:
-        """Returns a SHA-256 over names, shapes and elements, in hexadecimal."""
+        """Returns a SHA-256 over names, shapes and elements, in hexadecimal; equal for equals."""
         sha = hashlib.sha256()
-        for name, mask in self.items():
-            sha.update(f"{name}{mask.shape}".encode())
+        for name, mask in sorted(self.items()):
+            sha.update(f"{name!r}{mask.shape}".encode())
             sha.update(np.packbits(mask).tobytes())
         return sha.hexdigest()
 

@@ -49,8 +49,10 @@ class PracModel:
     """
 
     # Keras provides these in the class made by __new__.
+    __call__: Any
     compile: Any
     evaluate: Any
+    reset_metrics: Any
     stop_training: bool
 
     def __new__(cls, network: Any, *args: Any, **kwargs: Any):

@@ -1,0 +1,360 @@
+"""Options: what is refused, and that what is written about them is true."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tf_prac import errors
+from tf_prac.config import (
+    PRESETS,
+    PracConfig,
+    PruningConfig,
+    RewindPoint,
+    TrainingRecipe,
+)
+from tf_prac.errors import ArgumentError
+
+NAN, INF = float("nan"), float("inf")
+NOT_NUMBERS = ["1", None, True, NAN, INF, -INF, [1]]
+CONFIGS = [TrainingRecipe, PruningConfig, PracConfig]
+
+# field -> (values that are allowed, values that are not)
+INTEGERS = {
+    (TrainingRecipe, "epochs"): 1,
+    (TrainingRecipe, "batch_size"): 1,
+    (PruningConfig, "rounds"): 1,
+    (PracConfig, "forget_threshold"): 0,
+    (PracConfig, "cep_from_round"): 0,
+    (PracConfig, "early_stop_window"): 1,
+}
+NUMBERS = {  # the interval, its ends included or not as in mathematics
+    (TrainingRecipe, "learning_rate"): "(0, inf)",
+    (TrainingRecipe, "momentum"): "[0, 1)",
+    (TrainingRecipe, "weight_decay"): "[0, inf)",
+    (TrainingRecipe, "decay"): "(0, 1]",
+    (TrainingRecipe, "warmup"): "[0, 1)",
+    (TrainingRecipe, "validation_split"): "[0, 1)",
+    (PruningConfig, "prune_rate"): "(0, 1)",
+    (PracConfig, "min_size"): "[0, 1]",
+    (PracConfig, "early_stop_eps"): "(0, inf)",
+}
+CHOICES = {
+    (TrainingRecipe, "schedule"): ["constant", "step", "linear", "cosine", "exponential"],
+    (TrainingRecipe, "split"): ["seeded", "last"],
+    (PruningConfig, "scope"): ["global", "layerwise"],
+    (PracConfig, "never_learned"): ["critical", "ignore"],
+    (PracConfig, "cep_network"): ["pruned", "trained"],
+    (PracConfig, "cep_weights"): ["last", "best"],
+    (PracConfig, "budget"): ["steps", "epochs", "full"],
+}
+BOOLEANS = [
+    (PruningConfig, "prune_last_dense"),
+    (PruningConfig, "lr_rewind"),
+    (PracConfig, "use_cet"),
+    (PracConfig, "use_cep"),
+]
+ELSEWHERE = {  # fields with tests of their own, and one that augmentation itself checks
+    (TrainingRecipe, "optimizer"),
+    (TrainingRecipe, "milestones"),
+    (TrainingRecipe, "augment"),
+    (PruningConfig, "layers"),
+    (PruningConfig, "ignore"),
+    (PruningConfig, "rewind"),
+}
+
+
+def label(value):
+    return f"{value[0].__name__}.{value[1]}" if isinstance(value, tuple) else repr(value)
+
+
+def fields(config):
+    return [(config, field.name) for field in dataclasses.fields(config)]
+
+
+def refused(config, name, value):
+    """The error of a value that is not allowed."""
+    with pytest.raises(ArgumentError) as caught:
+        config(**{name: value})
+    assert caught.value.argument == name
+    return caught.value
+
+
+def test_every_field_has_a_test_of_its_bounds():
+    tested = [*INTEGERS, *NUMBERS, *CHOICES, *BOOLEANS, *ELSEWHERE]
+    assert sorted(map(label, tested)) == sorted(label(f) for c in CONFIGS for f in fields(c))
+
+
+@pytest.mark.parametrize("field", INTEGERS, ids=label)
+def test_integers_have_a_minimum(field):
+    (config, name), minimum = field, INTEGERS[field]
+    for value in (minimum, minimum + 1, 10**12):
+        assert getattr(config(**{name: value}), name) == value
+    for value in (minimum - 1, -5, 1.0, 2.5, np.float32(3), *NOT_NUMBERS):
+        error = refused(config, name, value)
+        assert str(error) == f"{name}: received {value!r}; allowed: an integer >= {minimum}."
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=label)
+def test_numbers_lie_in_their_interval(field):
+    (config, name), interval = field, NUMBERS[field]
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above, below = np.nextafter(low, INF), np.nextafter(high, 0)
+    inside, outside = [above, below, 0.5], [np.nextafter(low, -INF), low - 1, -INF]
+    (inside if interval[0] == "[" else outside).append(low)
+    (inside if interval[-1] == "]" else outside).append(high)
+    outside.append(np.nextafter(high, INF))
+    for value in map(float, inside):
+        assert getattr(config(**{name: value}), name) == value
+    missing = [None] if (config, name) != (PracConfig, "early_stop_eps") else []
+    for value in [*map(float, outside), "1", True, NAN, [1], *missing]:
+        error = refused(config, name, value)
+        assert str(error) == f"{name}: received {value!r}; allowed: a number in {interval}."
+
+
+@pytest.mark.parametrize("field", CHOICES, ids=label)
+def test_words_are_one_of_their_choices(field):
+    (config, name), choices = field, CHOICES[field]
+    for value in choices:
+        assert getattr(config(**{name: value}), name) == value
+    for value in ("", choices[0].upper(), choices[0] + " ", None, 0, [choices[0]]):
+        error = refused(config, name, value)
+        assert error.received == value
+        assert str(error).endswith(f"allowed: one of {', '.join(choices)}.")
+
+
+@pytest.mark.parametrize("field", BOOLEANS, ids=label)
+def test_booleans_are_booleans(field):
+    config, name = field
+    for value in (True, False):
+        assert getattr(config(**{name: value}), name) is value
+    for value in ("no", 0, 1, None, np.True_):
+        assert "True or False" in str(refused(config, name, value))
+
+
+def test_no_early_stop_is_no_threshold():
+    assert PracConfig(early_stop_eps=None).early_stop_eps is None
+
+
+def test_milestones_are_increasing_fractions():
+    for milestones in ((), (0.5,), [0.25, 0.5, 0.999]):
+        assert TrainingRecipe(milestones=milestones).milestones == tuple(milestones)
+    assert TrainingRecipe(milestones=(m / 4 for m in (1, 2))).milestones == (0.25, 0.5)
+    for milestones in ((0,), (1,), (91, 136), (0.5, NAN), ("0.5",), (0.5, 0.25), (0.5, 0.5)):
+        refused(TrainingRecipe, "milestones", milestones)
+    for milestones in (0.5, None, "0.5"):
+        assert "a list or tuple" in str(refused(TrainingRecipe, "milestones", milestones))
+
+
+def test_an_optimizer_is_a_name():
+    assert TrainingRecipe(optimizer="lion").optimizer == "lion"  # which ones exist, Keras knows
+    for value in ("", None, 3, object):
+        refused(TrainingRecipe, "optimizer", value)
+
+
+def test_layers_are_some_of_the_groups():
+    groups = ["conv", "dense", "depthwise", "embedding", "recurrent"]
+    assert PruningConfig(layers=groups).layers == tuple(groups)
+    for value in ((), ["conv", "pool"], ["Conv"], [None], "conv", None):
+        refused(PruningConfig, "layers", value)
+
+
+def test_one_name_to_ignore_is_not_a_list_of_letters():
+    assert PruningConfig(ignore=["head", "conv*"]).ignore == ("head", "conv*")
+    for value in ("head", None, 3, [3], [None]):
+        refused(PruningConfig, "ignore", value)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_options_are_values(config):
+    one, other = config(), config()
+    assert one == other and hash(one) == hash(other)
+    name = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(one, name, 3)
+    with pytest.raises(TypeError):
+        config(3)  # by name only
+    assert config(**dataclasses.asdict(one)) == one
+
+
+# The rewind point
+
+
+def test_a_rewind_point_is_an_amount_and_a_unit():
+    for text, amount, unit in [
+        ("0it", 0, "it"),
+        ("500it", 500, "it"),
+        ("500.0it", 500, "it"),
+        (" 3 ep ", 3, "ep"),
+        ("0.25ep", 0.25, "ep"),
+        ("1%", 1, "%"),
+        ("1.5 %", 1.5, "%"),
+    ]:
+        assert RewindPoint.parse(text) == RewindPoint(amount, unit)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "500", "it", "-1it", "+1it", "1e3it", "0.5it", ".5ep", "3 epochs", "1,5%", "3ep5it"]
+    + ["nanit", "infep", "9" * 400 + "ep", "3EP", 500, None, 0.5],
+)
+def test_anything_else_is_refused_as_the_option_rewind(text):
+    for use in (lambda: RewindPoint.parse(text), lambda: PruningConfig(rewind=text)):
+        with pytest.raises(ArgumentError, match="^rewind: received .*allowed: "):
+            use()
+
+
+@pytest.mark.parametrize("point", [(-1, "it"), (0.5, "it"), (1, "s"), (NAN, "ep"), ("1", "it")])
+def test_a_rewind_point_is_checked_when_built(point):
+    with pytest.raises(ArgumentError, match="^rewind: "):
+        RewindPoint(*point)
+
+
+@given(st.floats(0, 1e18) | st.integers(0, 10**15), st.sampled_from(["ep", "%"]))
+def test_a_rewind_point_survives_being_written(amount, unit):
+    point = RewindPoint(float(amount), unit)
+    assert RewindPoint.parse(str(point)) == point
+    assert PruningConfig(rewind=str(point)).rewind_point == point
+
+
+@given(st.integers(0, 10**15))
+def test_a_number_of_steps_is_written_with_every_digit(steps):
+    config = PruningConfig(rewind=f"{steps}it")
+    assert config.rewind == f"{steps}it"
+    assert config.rewind_point.steps(1, steps + 1) == steps
+
+
+def test_writing_a_point_in_another_way_is_the_same_option():
+    assert PruningConfig(rewind=" 500.0 it") == PruningConfig(rewind="500it")
+    assert PruningConfig(rewind="2.50%").rewind == "2.5%"
+
+
+@given(st.integers(1, 500), st.integers(1, 300), st.integers(0, 400), st.sampled_from(["it", "ep"]))
+def test_units_are_steps_and_epochs(steps_per_epoch, epochs, amount, unit):
+    total = steps_per_epoch * epochs
+    k = sum(1 if unit == "it" else steps_per_epoch for _ in range(amount))
+    point = RewindPoint(amount, unit)
+    if k < total:
+        assert point.steps(steps_per_epoch, total) == k
+    else:
+        with pytest.raises(ArgumentError, match=f"{total} steps.*at step {k}"):
+            point.steps(steps_per_epoch, total)
+
+
+@given(st.integers(100, 10**6), st.floats(0, 99))
+def test_hundredths_are_of_all_steps(total, amount):
+    k = RewindPoint(amount, "%").steps(steps_per_epoch=7, total_steps=total)
+    assert abs(k - total * amount / 100) <= 0.5 + 1e-6
+
+
+def test_the_published_points_are_the_published_steps():
+    place = {"steps_per_epoch": 352, "total_steps": 182 * 352}
+    assert RewindPoint.parse("3ep").steps(**place) == 1056  # PrAC: weights after 3 epochs
+    assert RewindPoint.parse("500it").steps(**place) == 500
+    assert RewindPoint.parse("2%").steps(**place) == 1281
+
+
+@pytest.mark.parametrize("text", ["100%", "182ep", "64064it", "250%"])
+def test_a_point_must_lie_before_the_end(text):
+    point = RewindPoint.parse(text)
+    with pytest.raises(ArgumentError) as caught:
+        point.steps(352, 182 * 352)
+    assert caught.value.received == text
+    assert "before the end of training (64064 steps, 352 an epoch)" in str(caught.value)
+
+
+# Presets
+
+
+def test_the_presets_are_the_paper_the_authors_code_and_neither():
+    assert set(PRESETS) == {"paper", "official", "none"}
+    for preset in PRESETS.values():
+        PruningConfig(**preset.pruning)
+    paper, official, none = (PRESETS[name].prac for name in ("paper", "official", "none"))
+    assert (paper.early_stop_eps, official.early_stop_eps, none.early_stop_eps) == (
+        0.07,
+        0.08,
+        None,
+    )
+    assert (paper.budget, official.budget) == ("steps", "epochs")
+    assert (paper.cep_network, official.cep_network) == ("pruned", "trained")
+    assert (paper.cep_weights, official.cep_weights) == ("last", "best")
+    assert (paper.cep_from_round, official.cep_from_round) == (0, 1)
+    assert PRESETS["official"].pruning == {"layers": ("conv",), "lr_rewind": False}
+    assert [p.selects_data for p in (paper, official, none)] == [True, True, False]
+
+
+def test_a_search_selects_data_by_either_kind_of_critical_example():
+    for cet in (True, False):
+        for cep in (True, False):
+            assert PracConfig(use_cet=cet, use_cep=cep).selects_data == (cet or cep)
+
+
+# What is written about them
+
+
+def described(config):
+    """The "Args:" of a docstring, read line by line: name to text."""
+    found, name = {}, None
+    lines = iter(inspect.getdoc(config).splitlines())
+    for line in lines:
+        if line == "Args:":
+            break
+    for line in lines:
+        if line and not line.startswith("    "):
+            break
+        start = re.match(r"    (\w+): (.*)", line)
+        if start:
+            name = start[1]
+            found[name] = start[2]
+        elif line.strip():
+            found[name] += " " + line.strip()
+    return found
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, RewindPoint])
+def test_every_field_has_its_line_in_the_docstring(config):
+    assert list(described(config)) == [field.name for field in dataclasses.fields(config)]
+
+
+@pytest.mark.parametrize("field", [f for c in CONFIGS for f in fields(c)], ids=label)
+def test_the_default_in_the_docstring_is_the_default(field):
+    config, name = field
+    match = re.search(r"Default (\(.*?\)|\".*?\"|[\w.]*\w)", described(config)[name])
+    assert match, "the docstring names no default"
+    assert ast.literal_eval(match[1]) == getattr(config(), name)
+
+
+@pytest.mark.parametrize("field", CHOICES, ids=label)
+def test_the_docstring_names_every_choice(field):
+    config, name = field
+    text = described(config)[name]
+    assert all(f'"{choice}"' in text for choice in CHOICES[field])
+
+
+# Errors
+
+
+def test_an_error_says_what_was_wrong_received_and_allowed():
+    error = ArgumentError("prune_rate", 1.5, "a number in (0, 1)")
+    assert str(error) == "prune_rate: received 1.5; allowed: a number in (0, 1)."
+    error = ArgumentError("model", "vgg", "one of a, b", "Try a.")
+    assert str(error) == "model: received 'vgg'; allowed: one of a, b. Try a."
+    assert (error.argument, error.received) == ("model", "vgg")
+    assert (error.allowed, error.remedy) == ("one of a, b", "Try a.")
+
+
+def test_every_error_is_one_of_ours_and_one_of_pythons():
+    ours = [e for e in vars(errors).values() if isinstance(e, type)]
+    assert len(ours) >= 6
+    for error in ours:
+        assert issubclass(error, errors.TfPracError)
+        if error is not errors.TfPracError:
+            assert len(error.__mro__) > len(errors.TfPracError.__mro__) + 1

@@ -1,0 +1,154 @@
+"""`PracSet`: two sets of ids, their union, and the floor under it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tf_prac.data.prac_set import PracSet
+from tf_prac.errors import ArgumentError, DataError, FileError
+from tf_prac.files import write_npz
+
+SIZE = 30
+NOTHING = np.zeros(0, np.int64)
+IDS = st.lists(st.integers(0, SIZE - 1), max_size=20)
+
+
+@given(IDS, IDS)
+def test_it_is_the_union_of_both(cet, cep):
+    prac_set = PracSet(cet, cep, SIZE)
+    union = set(cet) | set(cep)
+    assert prac_set.ids.tolist() == sorted(union) and prac_set.ids.dtype == np.int64
+    assert prac_set.cet.tolist() == sorted(set(cet))
+    assert prac_set.cep.tolist() == sorted(set(cep))
+    assert len(prac_set.filled) == 0
+    assert len(prac_set) == len(union)
+    assert [i in prac_set for i in range(-3, SIZE + 3)] == [i in union for i in range(-3, SIZE + 3)]
+    shared = sum(i in set(cet) for i in set(cep))
+    assert prac_set.overlap == pytest.approx(shared / len(set(cep)) if cep else 0)
+
+
+@given(IDS, IDS, st.randoms())
+def test_equal_sets_are_equal_however_they_were_given(cet, cep, random):
+    prac_set = PracSet(cet, cep, SIZE)
+    random.shuffle(cet)
+    assert prac_set == PracSet(np.array(cet + cet[:2], np.int16), tuple(cep), SIZE)
+    assert prac_set != PracSet(cet, cep, SIZE + 1)
+    assert prac_set != PracSet(cet, [*cep, SIZE], SIZE + 1)
+    assert (prac_set == PracSet(cep, cet, SIZE)) == (set(cet) == set(cep))
+    assert prac_set != sorted(set(cet) | set(cep))
+
+
+def test_it_cannot_be_changed():
+    prac_set = PracSet([1], [2], SIZE, filled=[3])
+    for array in (prac_set.ids, prac_set.cet, prac_set.cep, prac_set.filled):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 5
+    ids = np.array([4, 5])
+    prac_set = PracSet(ids, [], SIZE)
+    ids[:] = 0
+    assert prac_set.ids.tolist() == [4, 5]
+
+
+def test_its_repr_says_what_it_holds():
+    assert repr(PracSet([1, 2], [2], 10)) == "PracSet(2 of 10: CET 2, CEP 1)"
+
+
+@given(IDS, IDS, IDS, st.integers(-2, SIZE + 5), st.integers(0, 2**32))
+def test_a_set_that_is_too_small_is_filled_from_the_candidates(cet, cep, others, minimum, seed):
+    prac_set = PracSet(cet, cep, SIZE)
+    filled = prac_set.fill(minimum, np.array(others, int), seed)
+    possible = set(prac_set.ids) | set(others)
+    assert len(filled) == max(len(prac_set), min(minimum, len(possible)))
+    assert set(prac_set.ids) <= set(filled.ids) <= possible
+    assert not set(filled.filled) & set(prac_set.ids)
+    assert np.array_equal(filled.cet, prac_set.cet) and np.array_equal(filled.cep, prac_set.cep)
+    assert filled == prac_set.fill(minimum, others[::-1] + others, seed), "the seed decides"
+
+
+@given(IDS, st.integers(0, SIZE), st.integers(0, SIZE))
+def test_filling_again_goes_on(cet, first, second):
+    once = PracSet(cet, [], SIZE).fill(first, np.arange(SIZE), 0)
+    twice = once.fill(second, np.arange(SIZE), 1)
+    assert set(once.ids) <= set(twice.ids)
+    assert len(twice) == max(len(once), second)
+
+
+def test_the_seed_decides_what_a_set_is_filled_with():
+    empty = PracSet([], [], 1000)
+    seeds = [0, 7, (0, 1), (0, 2), (7, 1)]
+    fills = {tuple(empty.fill(10, np.arange(1000), seed).ids) for seed in seeds}
+    assert len(fills) == len(seeds)
+    assert all(len(ids) == 10 for ids in fills)
+
+
+def test_candidates_outside_the_data_set_are_refused():
+    with pytest.raises(DataError, match="filled: .*allowed: 0 to 9"):
+        PracSet([1], [], 10).fill(5, np.arange(10, 20), 0)
+
+
+@settings(deadline=None)
+@given(IDS, IDS, IDS)
+def test_a_file_gives_back_the_same_set(tmp_path_factory, cet, cep, filled):
+    prac_set = PracSet(cet, cep, SIZE, filled=filled)
+    path = tmp_path_factory.getbasetemp() / "prac_set.npz"
+    prac_set.save(path)
+    loaded = PracSet.load(path)
+    assert loaded == prac_set and np.array_equal(loaded.ids, prac_set.ids)
+    assert loaded.num_samples == SIZE
+
+
+@pytest.mark.parametrize("part", ["cet", "cep", "filled"])
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ([3, 10], DataError, "from 3 to 10 received; allowed: 0 to 9"),
+        ([-1], DataError, "from -1 to -1 received"),
+        (np.array([2**64 - 1], np.uint64), DataError, "allowed: 0 to 9"),
+        ([0.0, 1.0], ArgumentError, "a vector of integer sample ids"),
+        ([True, False], ArgumentError, "a vector of integer sample ids"),
+        (["1"], ArgumentError, "a vector of integer sample ids"),
+        ([[1, 2]], ArgumentError, "a vector of integer sample ids"),
+        (5, ArgumentError, "a vector of integer sample ids"),
+        (None, ArgumentError, "a vector of integer sample ids"),
+    ],
+)
+def test_ids_that_cannot_be_are_refused_by_name(part, ids, error, message):
+    parts = {"cet": [], "cep": [], part: ids}
+    with pytest.raises(error, match=f"{part}: .*{message}"):
+        PracSet(**parts, num_samples=10)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"cet": None},
+        {"filled": None},
+        {"num_samples": None},
+        {**dict.fromkeys(["cet", "cep", "filled"], NOTHING), "num_samples": np.array(0)},
+        {"num_samples": np.array([10])},
+        {"num_samples": np.array(10.0)},
+        {"num_samples": np.array("10")},
+        {"cet": np.array([1, 10])},
+        {"cep": np.array([-1])},
+        {"cep": np.array([0.5])},
+        {"cet": np.array(["a"])},
+        {"filled": np.array([[1]])},
+    ],
+)
+def test_files_that_hold_no_set_are_refused(changed, tmp_path):
+    path = tmp_path / "prac_set.npz"
+    ids = np.array([1, 2])
+    arrays = {"cet": ids, "cep": ids, "filled": ids, "num_samples": np.array(10), **changed}
+    write_npz(path, "prac_set", {n: a for n, a in arrays.items() if a is not None})
+    with pytest.raises(FileError, match="prac_set.npz: damaged"):
+        PracSet.load(path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "prac_set.npz"
+    write_npz(path, "masks", {"cet": np.array([1])})
+    with pytest.raises(FileError, match="not a prac_set of tf_prac"):
+        PracSet.load(path)

@@ -1,0 +1,339 @@
+"""A run's directory: what it refuses, what it vouches for, and what it leaves alone."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.errors import FileError, MismatchError
+from tf_prac.files import read_npz, write_json, write_npz
+from tf_prac.run_directory import (
+    CONFIG,
+    FORGETTING,
+    HISTORY,
+    MASKS,
+    RETRAINED,
+    ROUND,
+    RunDirectory,
+    read_sealed,
+    write_csv,
+)
+
+
+def config(**changes):
+    """What a search writes, in short."""
+    return {
+        "recipe": dataclasses.asdict(TrainingRecipe()),
+        "pruning": dataclasses.asdict(PruningConfig()),
+        "prac": dataclasses.asdict(PracConfig()),
+        "search": {"seed": 0, "retrain": "last"},
+        "model": {"conv/kernel": [3, 3, 3, 16], "conv/bias": [16]},
+        "labels": {"dataset": "mnist", "data_dir": None},
+        **changes,
+    }
+
+
+def content(directory):
+    """Every file below a directory, with its bytes."""
+    return {
+        str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()
+    }
+
+
+# Opening
+
+
+def test_opening_writes_the_configuration_once(tmp_path):
+    run = RunDirectory(tmp_path / "runs" / "one")
+    run.open(config())
+    assert list(content(tmp_path)) == ["runs/one/config.json"]
+    assert run.config() == json.loads(json.dumps(config()))
+    before = content(tmp_path)
+    RunDirectory(str(run.path)).open(config())
+    assert content(tmp_path) == before
+
+
+def test_an_empty_directory_is_as_good_as_none(tmp_path):
+    RunDirectory(tmp_path).open(config())
+    assert RunDirectory(tmp_path).config()["search"] == {"seed": 0, "retrain": "last"}
+
+
+def test_a_kill_while_the_configuration_was_written_does_not_spoil_the_directory(tmp_path):
+    (tmp_path / f".{CONFIG}.4711.tmp").write_bytes(b'{"kind": "con')
+    RunDirectory(tmp_path).open(config())
+    RunDirectory(tmp_path).open(config())
+
+
+def test_labels_may_differ_as_they_decide_nothing(tmp_path):
+    config = {"seed": 0, "labels": {"dataset": "mnist", "data_dir": None}}
+    RunDirectory(tmp_path).open(config)
+    RunDirectory(tmp_path).open({**config, "labels": {"dataset": "mnist", "data_dir": "moved"}})
+    RunDirectory(tmp_path).open({"seed": 0, "labels": {}})
+    assert RunDirectory(tmp_path).config()["labels"] == config["labels"]
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "asked", "there"),
+    [
+        ("recipe", "epochs", 21, 20),
+        ("recipe", "milestones", (0.5,), [0.5, 0.75]),
+        ("recipe", "weight_decay", 1e-4, 0.0),
+        ("pruning", "prune_rate", 0.1, 0.2),
+        ("pruning", "lr_rewind", False, True),
+        ("pruning", "ignore", ("head",), []),
+        ("prac", "early_stop_eps", None, 0.07),
+        ("prac", "budget", "epochs", "steps"),
+        ("search", "seed", 1, 0),
+        ("model", "conv/kernel", [3, 3, 3, 8], [3, 3, 3, 16]),
+    ],
+)
+def test_another_option_is_named_with_what_was_asked_and_what_is_there(
+    group, option, asked, there, tmp_path
+):
+    RunDirectory(tmp_path).open(config())
+    before = content(tmp_path)
+    changed = config()
+    changed[group] = {**changed[group], option: asked}
+    with pytest.raises(MismatchError) as caught:
+        RunDirectory(tmp_path).open(changed)
+    message = str(caught.value)
+    asked = list(asked) if isinstance(asked, tuple) else asked
+    assert message.startswith(f"{option}: {asked!r} asked for, but the run in {tmp_path} has ")
+    assert f" has {there!r}. Ask for the same, or name another directory." in message
+    assert content(tmp_path) == before
+
+
+def test_an_option_only_one_side_has_is_named_too(tmp_path):
+    more = config(model={**config()["model"], "head/kernel": [64, 10]})
+    RunDirectory(tmp_path / "more").open(more)
+    with pytest.raises(MismatchError, match=r"head/kernel: None asked for.*has \[64, 10\]"):
+        RunDirectory(tmp_path / "more").open(config())
+    RunDirectory(tmp_path / "less").open(config())
+    with pytest.raises(MismatchError, match=r"head/kernel: \[64, 10\] asked for.*has None"):
+        RunDirectory(tmp_path / "less").open(more)
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, width=64),
+        lambda inner: st.tuples(inner, inner) | st.dictionaries(st.text("ab", max_size=2), inner),
+    ).filter(lambda value: value not in (float("inf"), -float("inf")))
+)
+def test_whatever_json_makes_of_an_option_is_the_same_option(tmp_path_factory, value):
+    text = json.dumps(value)
+    if "Infinity" in text:
+        return
+    path = tmp_path_factory.mktemp("run")
+    RunDirectory(path).open({"labels": {"value": value}})
+    RunDirectory(path).open({"labels": {"value": value}})
+
+
+def test_other_peoples_directories_are_refused_and_left_as_they_were(tmp_path):
+    (tmp_path / "thesis.tex").write_bytes(b"years of work")
+    (tmp_path / "data").mkdir()
+    before = content(tmp_path)
+    with pytest.raises(FileError, match="not empty and not a run of tf_prac. Name another"):
+        RunDirectory(tmp_path).open(config())
+    with pytest.raises(FileError, match="not empty and not a run"):
+        RunDirectory(tmp_path / "thesis.tex").open(config())
+    with pytest.raises(FileError, match="cannot be written"):
+        RunDirectory(tmp_path / "thesis.tex" / "run").open(config())
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b'{"epochs": 3}', b'{"kind": "config", "schema": 2}', b"[]"]
+)
+def test_another_programs_config_is_refused_and_left_as_it_was(text, tmp_path):
+    (tmp_path / CONFIG).write_bytes(text)
+    for use in (lambda run: run.open(config()), lambda run: run.config()):
+        with pytest.raises(FileError, match="config.json"):
+            use(RunDirectory(tmp_path))
+    assert content(tmp_path) == {CONFIG: text}
+
+
+def test_a_directory_that_may_not_be_read_is_said_so(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(FileError, match="cannot be read: Permission denied"):
+        RunDirectory(tmp_path).open(config())
+
+
+def test_a_directory_without_a_run_is_said_so(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(FileError, match="not a run of tf_prac, it has no config.json"):
+            RunDirectory(path).config()
+        with pytest.raises(FileError, match="the search is not finished"):
+            RunDirectory(path).summary()
+
+
+# Finished rounds and tickets
+
+KINDS = pytest.mark.parametrize("kind", ["round", "ticket"])
+
+
+def sealed(tmp_path, kind="round", number=3):
+    """A finished round or retrained ticket: its directory, and how to read it."""
+    run = RunDirectory(tmp_path)
+    path = run.round_path(number) if kind == "round" else run.ticket_path(number)
+    path.mkdir(parents=True)
+    (path / MASKS).write_bytes(b"masks")
+    (path / FORGETTING).write_bytes(b"")
+    (path / ".leftover.1.tmp").write_bytes(b"half")
+    finish = run.finish_round if kind == "round" else run.finish_ticket
+    finish(number, {"steps": 12, "val_accuracy": 0.5})
+    read = run.finished_round if kind == "round" else run.finished_ticket
+    return path, lambda: read(number)
+
+
+@KINDS
+def test_what_is_finished_gives_back_its_figures(kind, tmp_path):
+    path, read = sealed(tmp_path, kind)
+    assert read() == {"steps": 12, "val_accuracy": 0.5}
+    document = json.loads((path / (ROUND if kind == "round" else RETRAINED)).read_text())
+    assert sorted(document["files"]) == sorted([MASKS, FORGETTING])
+    (path / "notes.txt").write_bytes(b"of the user")
+    assert read() == {"steps": 12, "val_accuracy": 0.5}
+
+
+@KINDS
+def test_what_is_not_finished_gives_nothing(kind, tmp_path):
+    path, read = sealed(tmp_path, kind)
+    (path / (ROUND if kind == "round" else RETRAINED)).unlink()
+    assert read() is None
+    assert RunDirectory(tmp_path / "nothing").finished_round(0) is None
+
+
+@KINDS
+def test_finishing_again_vouches_for_what_is_there_now(kind, tmp_path):
+    path, read = sealed(tmp_path, kind)
+    (path / MASKS).write_bytes(b"other masks")
+    run = RunDirectory(tmp_path)
+    (run.finish_round if kind == "round" else run.finish_ticket)(3, {"steps": 13})
+    assert read() == {"steps": 13}
+
+
+@KINDS
+@pytest.mark.parametrize("damage", [b"", b"mask", b"masks ", b"nasks"])
+def test_a_damaged_file_is_named_and_what_to_remove(kind, damage, tmp_path):
+    path, read = sealed(tmp_path, kind)
+    (path / MASKS).write_bytes(damage)
+    with pytest.raises(FileError) as caught:
+        read()
+    assert str(caught.value).startswith(f"{path / MASKS}: damaged, its SHA-256")
+    assert f"Remove {path} to compute it again." in str(caught.value)
+
+
+@KINDS
+def test_a_missing_file_is_named(kind, tmp_path):
+    path, read = sealed(tmp_path, kind)
+    (path / FORGETTING).unlink()
+    with pytest.raises(FileError, match="forgetting.npz: no such file"):
+        read()
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "a/b", "./masks.npz", "..", ".", "", "masks.npz/"]
+)
+def test_a_seal_cannot_reach_outside_its_directory(name, tmp_path):
+    path, read = sealed(tmp_path)
+    (path.parent / "secret").write_bytes(b"")
+    nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    write_json(path / ROUND, "round", {"files": {name: nothing}})
+    with pytest.raises(FileError, match="is not in the directory|Is a directory"):
+        read()
+
+
+@pytest.mark.parametrize("files", [None, [], "masks.npz", 3])
+def test_a_seal_that_names_no_files_is_damaged(files, tmp_path):
+    path, read = sealed(tmp_path)
+    write_json(path / ROUND, "round", {"files": files})
+    with pytest.raises(FileError, match="round.json: damaged, it names no files"):
+        read()
+
+
+@pytest.mark.parametrize("digest", [None, 5, "", ["a"]])
+def test_a_digest_that_is_none_does_not_fit(digest, tmp_path):
+    path, read = sealed(tmp_path)
+    write_json(path / ROUND, "round", {"files": {MASKS: digest}})
+    with pytest.raises(FileError, match="masks.npz: damaged"):
+        read()
+
+
+def test_a_seal_of_another_kind_is_refused(tmp_path):
+    path, _ = sealed(tmp_path)
+    with pytest.raises(FileError, match="not a retrained of tf_prac"):
+        read_sealed(path, ROUND, "retrained")
+
+
+def test_rounds_and_tickets_have_their_own_places(tmp_path):
+    run = RunDirectory(tmp_path)
+    assert run.round_path(0) == tmp_path / "round_00"
+    assert run.round_path(123) == tmp_path / "round_123"
+    assert run.ticket_path(5) == tmp_path / "tickets" / "round_05"
+
+
+# Arrays, the summary, and CSV
+
+
+def test_the_rewind_weights_come_back_without_the_step(tmp_path):
+    run = RunDirectory(tmp_path)
+    weights = {"b/kernel": np.float32([[1, -0.0], [np.nan, 3]]), "a/bias": np.zeros(0, np.float16)}
+    run.save_rewind(weights, 352)
+    loaded = run.load_rewind()
+    assert list(loaded) == list(weights)
+    assert all(loaded[n].tobytes() == w.tobytes() for n, w in weights.items())
+    assert all(loaded[n].dtype == w.dtype for n, w in weights.items())
+    assert read_npz(tmp_path / "rewind.npz", "rewind")["__step__"] == 352
+
+
+def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.save_predictions(0, np.int32([3, 1, 2]))
+    assert run.load_predictions(0).tolist() == [3, 1, 2]
+    with pytest.raises(FileError, match="no such file"):
+        run.load_predictions(1)
+    write_npz(run.round_path(1) / "predictions.npz", "predictions", {"labels": np.ones(2)})
+    with pytest.raises(FileError, match="round_01.*does not hold classes"):
+        run.load_predictions(1)
+    run.save_rewind({"classes": np.ones(2)}, 0)
+    (tmp_path / "rewind.npz").rename(run.round_path(0) / "predictions.npz")
+    with pytest.raises(FileError, match="not a predictions of tf_prac"):
+        run.load_predictions(0)
+
+
+def test_the_summary_comes_back_and_says_its_schema(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.save_summary({"seed": 3, "rounds": [{"steps": 5}]})
+    assert run.summary() == {"seed": 3, "rounds": [{"steps": 5}]}
+    assert json.loads((tmp_path / "summary.json").read_text())["schema"] == 1
+
+
+CELLS = st.none() | st.integers() | st.floats(allow_nan=False) | st.text("a,\"'\n é;", max_size=5)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["epoch", "loss", "a,b"]), CELLS, min_size=1)),
+)
+def test_a_csv_has_every_cell_in_columns_of_first_appearance(tmp_path_factory, rows):
+    path = tmp_path_factory.getbasetemp() / HISTORY
+    write_csv(path, rows)
+    columns = []
+    for row in rows:
+        columns += [name for name in row if name not in columns]
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *lines = list(csv.reader(file)) or [[]]
+    assert header == columns
+    texts = [["" if row.get(c) is None else str(row[c]) for c in columns] for row in rows]
+    assert lines == texts
