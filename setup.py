@@ -1,5 +1,8 @@
-"""Everything is in pyproject.toml; this file lets older tools find it."""
+"""Everything is in pyproject.toml but the name of the build folder.
+
+Where file names ignore case, setuptools' `build` folder and the file `BUILD` are one name.
+"""
 
 from setuptools import setup
 
-setup()
+setup(options={"build": {"build_base": ".build"}})

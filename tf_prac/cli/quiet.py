@@ -33,10 +33,10 @@ def quiet_start() -> Iterator[None]:
 def load_tensorflow(keras: str) -> None:
     """Imports TensorFlow and one Keras, quietly."""
     with quiet_start():
-        import importlib
-
         import tensorflow as tf
 
-        importlib.import_module(keras)
+        from tf_prac.keras_api import Flavour
+
+        assert Flavour(keras).module is not None
         tf.get_logger().setLevel("ERROR")
         tf.constant(0)

@@ -11,7 +11,7 @@ from tf_prac.data.augment import Augmentation, augmentation
 from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch, untuned
 from tf_prac.data.source import Samples
 
-PREFETCHED = 4  # batches made ahead of the training step
+PREFETCHED = 8  # batches made ahead of the training step
 
 __all__ = ["evaluation_batches", "steps_per_epoch", "training_batches"]
 
