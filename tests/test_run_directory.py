@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import FileError, MismatchError
-from tf_prac.files import read_npz, write_json, write_npz
+from tf_prac.files import write_json, write_npz
 from tf_prac.run_directory import (
     CONFIG,
     FORGETTING,
@@ -286,15 +286,17 @@ def test_rounds_and_tickets_have_their_own_places(tmp_path):
 # Arrays, the summary, and CSV
 
 
-def test_the_rewind_weights_come_back_without_the_step(tmp_path):
+def test_the_rewind_weights_come_back_and_others_do_not(tmp_path):
     run = RunDirectory(tmp_path)
     weights = {"b/kernel": np.float32([[1, -0.0], [np.nan, 3]]), "a/bias": np.zeros(0, np.float16)}
-    run.save_rewind(weights, 352)
-    loaded = run.load_rewind()
+    digest = run.save_rewind(weights)
+    loaded = run.load_rewind(digest)
     assert list(loaded) == list(weights)
     assert all(loaded[n].tobytes() == w.tobytes() for n, w in weights.items())
     assert all(loaded[n].dtype == w.dtype for n, w in weights.items())
-    assert read_npz(tmp_path / "rewind.npz", "rewind")["__step__"] == 352
+    run.save_rewind({name: w + 1 for name, w in weights.items()})
+    with pytest.raises(FileError, match="rewind.npz: damaged, or of another run"):
+        run.load_rewind(digest)
 
 
 def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
@@ -306,7 +308,7 @@ def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
     write_npz(run.round_path(1) / "predictions.npz", "predictions", {"labels": np.ones(2)})
     with pytest.raises(FileError, match="round_01.*does not hold classes"):
         run.load_predictions(1)
-    run.save_rewind({"classes": np.ones(2)}, 0)
+    run.save_rewind({"classes": np.ones(2)})
     (tmp_path / "rewind.npz").rename(run.round_path(0) / "predictions.npz")
     with pytest.raises(FileError, match="not a predictions of tf_prac"):
         run.load_predictions(0)

@@ -198,7 +198,8 @@ def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavour):
     for x, y in batches:
         model.train_on_batch(x["inputs"], y)
     reference = snapshot(model)
-    w_k = RunDirectory(result.directory).load_rewind()
+    digest = result.summary["rounds"][0]["rewind_sha256"]
+    w_k = RunDirectory(result.directory).load_rewind(digest)
     for ticket in result.tickets:
         loaded = Ticket.load(result.directory / "tickets" / f"round_{ticket.round:02d}")
         assert loaded.masks == ticket.masks
@@ -409,9 +410,14 @@ def test_a_foreign_directory_is_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_damaged_round_is_named_and_not_used(runs, tmp_path):
+def test_a_damaged_file_is_named_and_not_used(runs, tmp_path):
     result, _ = runs["keras"]
     shutil.copytree(result.directory, tmp_path / "run")
+    shutil.copy(runs["tf_keras"][0].directory / "rewind.npz", tmp_path / "run")
+    (tmp_path / "run" / "round_02" / "round.json").unlink()
+    with pytest.raises(FileError, match="rewind.npz: damaged, or of another run"):
+        make_search("keras", tmp_path / "run").run(TRAIN, test=TEST)
+    shutil.copy(result.directory / "rewind.npz", tmp_path / "run")
     damaged = tmp_path / "run" / "round_01" / "masks.npz"
     damaged.write_bytes(damaged.read_bytes()[:-7])
     with pytest.raises(FileError, match="round_01/masks.npz: damaged"):

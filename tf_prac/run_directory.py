@@ -102,15 +102,19 @@ class RunDirectory:
         """Returns the figures of a retrained ticket, its files checked; None if there are none."""
         return read_sealed(self.ticket_path(number), RETRAINED, "retrained")
 
-    def save_rewind(self, weights: Mapping[str, np.ndarray], step: int) -> None:
-        """Writes W_k."""
-        write_npz(self.path / REWIND, "rewind", {**weights, "__step__": np.array(step)})
+    def save_rewind(self, weights: Mapping[str, np.ndarray]) -> str:
+        """Writes W_k and returns the SHA-256 of the file."""
+        write_npz(self.path / REWIND, "rewind", weights)
+        return sha256(self.path / REWIND)
 
-    def load_rewind(self) -> dict[str, np.ndarray]:
-        """Reads W_k."""
-        weights = read_npz(self.path / REWIND, "rewind")
-        weights.pop("__step__", None)
-        return weights
+    def load_rewind(self, digest: str) -> dict[str, np.ndarray]:
+        """Reads W_k; raises `FileError` unless the file has the given SHA-256."""
+        if sha256(self.path / REWIND) != digest:
+            raise FileError(
+                f"{self.path / REWIND}: damaged, or of another run. "
+                "Put the right file back, or search again in another directory."
+            )
+        return read_npz(self.path / REWIND, "rewind")
 
     def save_predictions(self, number: int, classes: np.ndarray) -> None:
         """Writes the dense network's predictions on the training set, int32 [n]."""

@@ -28,7 +28,7 @@ from tf_prac.analysis.cost import Cost
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choice, check_int
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import SearchData, prepare, whole
+from tf_prac.data.search_data import SearchData, Subset, prepare, whole
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import magnitude, prune
@@ -225,6 +225,7 @@ class _Session:
         figures = self._round_figures(number, trained, masks, next_masks, ids, prac_set)
         figures["forward_samples"] = trained.validation_samples + forward_samples
         if number == 0:
+            figures["rewind_sha256"] = self.run.save_rewind(trained.snapshots[self.k])
             self._test_dense(trained, figures)
         path = self.run.round_path(number)
         next_masks.save(path / MASKS)
@@ -242,7 +243,7 @@ class _Session:
             budget = rewound.scaled(
                 self.recipe, len(ids), len(self.data.train.ids), self.prac.budget
             )
-            weights, snapshot_at = self.run.load_rewind(), ()
+            weights, snapshot_at = self._rewind_weights(), ()
         distance = MaskDistance(
             self.pruning.prune_rate,
             scope=self.pruning.scope,
@@ -251,7 +252,7 @@ class _Session:
             min_epochs=0 if number else math.ceil(self.k / self.full.steps_per_epoch),
         )
         with self.search.progress.training(f"round {number}", budget.steps) as advance:
-            trained = self.trainer.train(
+            return self.trainer.train(
                 weights,
                 masks,
                 ids,
@@ -261,9 +262,9 @@ class _Session:
                 mask_distance=distance,
                 advance=advance,
             )
-        if number == 0:
-            self.run.save_rewind(trained.snapshots[self.k], self.k)
-        return trained
+
+    def _rewind_weights(self) -> dict[str, np.ndarray]:
+        return self.run.load_rewind(self.rounds[0]["rewind_sha256"])
 
     @property
     def _first_step(self) -> int:
@@ -306,7 +307,7 @@ class _Session:
 
     def finish(self, also_retrain: Collection[int] = ()) -> SearchResult:
         """Saves the tickets, retrains those asked for, and writes the summary."""
-        weights = self.run.load_rewind()
+        weights = self._rewind_weights()
         masks = [self.dense]
         for number in range(self.pruning.rounds):
             masks.append(Masks.load(self.run.round_path(number) / MASKS))
@@ -379,11 +380,17 @@ class _Session:
             },
             "dataset": self.data.train.samples.identity.to_json(),
             "train_samples": len(self.data.train.ids),
+            "validation": _identity(self.data.validation),
+            "test": _identity(self.data.test),
             "model": {w.name: list(w.shape) for w in self.report},
             "keras": flavour_of(self.network).name,
             "versions": {name: _version(name) for name in names},
             "labels": self.search.labels,
         }
+
+
+def _identity(subset: Subset | None) -> dict[str, Any] | None:
+    return None if subset is None else subset.samples.identity.to_json()
 
 
 def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:
