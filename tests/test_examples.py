@@ -1,11 +1,13 @@
-"""Every example runs, on a small setting, in both flavours."""
+"""Every example and benchmark runs, on a small setting."""
 
+import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = {
     "mnist_prac.py": ["--dataset=digits", "--epochs=2", "--rounds=2"],
@@ -26,3 +28,13 @@ def test_example(name, keras, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "%" in done.stdout
+
+
+def test_the_benchmark_runs_and_writes_its_figures(tmp_path):
+    script = BENCHMARKS / "training_step.py"
+    command = [sys.executable, str(script), "--limit_train=300", "--repeats=1", "--output=o.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "o.json").read_text())
+    assert set(rows) == {"plain fit", "PracModel fit", "search loop"}
+    assert rows["plain fit"]["ratio"] == 1 and all(r["seconds"] > 0 for r in rows.values())

@@ -1,0 +1,113 @@
+"""What masks held and forgetting recorded cost on top of plain Keras training.
+
+    python benchmarks/training_step.py --keras=keras --model=lenet300 --batch_size=60
+
+Three ways to train the same epochs, in turn, over and over: plain `fit`, `fit` of a `PracModel`
+with an 80% mask, and the loop of the search (the same, with exact steps). Prints the median seconds
+of an epoch and the ratio to plain `fit` of the same turn; `--output` writes them as JSON.
+"""
+
+import json
+import pathlib
+import statistics
+import time
+
+import numpy as np
+from absl import app, flags
+
+from tf_prac import Masks, PracModel, build_model, load_dataset, prunable_weights, random_mask
+from tf_prac.data.pipeline import training_batches
+from tf_prac.keras_api import Flavour
+from tf_prac.training.loop import StepLoop
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
+_LIMIT_TRAIN = flags.DEFINE_integer("limit_train", None, "Use the first n samples.")
+_MODEL = flags.DEFINE_string("model", "lenet300", "Name of the network.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 60, "Samples per step.")
+_STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 32, "For both `fit`s.")
+_AUGMENT = flags.DEFINE_string("augment", "none", "Augmentation of all three.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns after one to warm up.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+
+
+def compiled(model):
+    """Compiles a model the same way for all."""
+    keras = Flavour(_KERAS.value).module
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=_STEPS_PER_EXECUTION.value,
+        jit_compile=False,
+    )
+    return model
+
+
+def main(_) -> None:
+    train = load_dataset(
+        _DATASET.value, data_dir=_DATA_DIR.value, limit_train=_LIMIT_TRAIN.value
+    ).train
+    steps = -(-len(train) // _BATCH_SIZE.value)
+
+    def network():
+        shape, classes = train.input_shape, train.num_classes
+        return build_model(_MODEL.value, keras=_KERAS.value, input_shape=shape, num_classes=classes)
+
+    def batches(count):
+        ids = np.arange(len(train))
+        return training_batches(
+            train,
+            ids,
+            batch_size=_BATCH_SIZE.value,
+            seed=(0,),
+            steps=count,
+            augment=_AUGMENT.value,
+        )
+
+    plain, wrapped = compiled(network()), network()
+    masks = random_mask(Masks.ones_like(prunable_weights(wrapped)), 0.8, seed=0)
+    ours = compiled(PracModel(wrapped, masks=masks, num_samples=len(train)))
+    loop = StepLoop(ours)
+    with_ids = batches(steps)
+    without = with_ids.map(lambda x, y: (x["inputs"], y))
+    endless = iter(batches(None))
+    ways = {
+        "plain fit": lambda: plain.fit(without, shuffle=False, verbose=0),
+        "PracModel fit": lambda: ours.fit(with_ids, shuffle=False, verbose=0),
+        "search loop": lambda: loop.train(endless, steps),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(_REPEATS.value + 1):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    report(seconds, len(train))
+
+
+def report(seconds: dict[str, list[float]], samples: int) -> None:
+    """Prints and writes the medians, and the median of the ratios turn by turn."""
+    base = seconds["plain fit"]
+    rows = {
+        name: {
+            "seconds": statistics.median(times),
+            "samples_per_second": samples / statistics.median(times),
+            "ratio": statistics.median(t / b for t, b in zip(times, base, strict=True)),
+        }
+        for name, times in seconds.items()
+    }
+    print(f"{'':<15}{'s/epoch':>10}{'samples/s':>12}{'ratio':>8}")
+    for name, row in rows.items():
+        print(
+            f"{name:<15}{row['seconds']:>10.3f}{row['samples_per_second']:>12,.0f}"
+            f"{row['ratio']:>8.3f}"
+        )
+    if _OUTPUT.value:
+        pathlib.Path(_OUTPUT.value).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
