@@ -227,3 +227,14 @@ def test_search_on_mnist(keras, tfds_dir, tmp_path):
     np.testing.assert_allclose(sparsities, [0, 0.2, 0.36, 0.488, 0.5904], atol=1e-5)
     assert all(figures["prac_size"] < 3600 for figures in summary["rounds"])
     assert summary["dataset"]["name"] == "mnist" and summary["keras"] == keras
+
+
+def test_a_closed_pipe_ends_the_command_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "tf_prac", "search", *QUICK]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141

@@ -341,6 +341,7 @@ def test_ticket_retrains_with_masks_held(runs, flavour):
 
 def test_early_stop_waits_for_the_rewind_point_and_dense_is_trained_for_comparison(tmp_path):
     pruning = dataclasses.replace(PRUNING, rounds=1, rewind="2ep")
+    last = dataclasses.replace(PRUNING, rounds=1, rewind="3.5ep")
     prac = PracConfig(early_stop_eps=1e-9, early_stop_window=1)
     search = make_search("keras", tmp_path / "a", pruning=pruning, prac=prac)
     assert search.run(TRAIN, test=TEST).summary["rounds"][0]["stop"] == "budget"
@@ -351,6 +352,10 @@ def test_early_stop_waits_for_the_rewind_point_and_dense_is_trained_for_comparis
         patch.setattr(mask_distance.MaskDistanceStop, "update", lambda self, distance: True)
         search = make_search("keras", tmp_path / "b", pruning=pruning, prac=prac, retrain="last")
         summary = search.run(TRAIN, test=TEST).summary
+        search = make_search("keras", tmp_path / "c", pruning=last, prac=prac, retrain="last")
+        at_the_end = search.run(TRAIN, test=TEST).summary
+    assert at_the_end["rounds"][0]["stop"] == "budget"  # the rule fired when all was done anyway
+    assert at_the_end["dense"]["source"] == "round_00"
     assert summary["rounds"][0]["stop"] == "early_stop"
     assert summary["rounds"][0]["epochs"] == 2
     assert summary["dense"]["source"] == "tickets/round_00"

@@ -40,14 +40,13 @@ def round_line(figures: Mapping[str, Any], full: int) -> str:
     accuracy = figures["val_accuracy"]
     parts = [
         f"round {figures['round']:>2}",
-        f"sparsity {figures['sparsity']:6.2%}",
-        f"samples {figures['train_samples']:,} ({figures['train_samples'] / full:.0%})",
-        f"epochs {figures['epochs']}",
-        f"steps {figures['steps']:,}" + (" (early stop)" if figures["stop"] != "budget" else ""),
+        f"{figures['sparsity']:6.2%} sparse",
+        f"{figures['train_samples']:,} samples ({figures['train_samples'] / full:.0%})",
+        f"{figures['steps']:,} steps" + ("" if figures["stop"] == "budget" else ", stopped early"),
         "val -" if accuracy is None else f"val {accuracy:.2%}",
         f"CET {figures['cet']:,}",
         f"CEP {figures['cep']:,}",
-        f"next set {figures['prac_size']:,}",
+        f"PrAC {figures['prac_size']:,}",
         f"{figures['seconds']:.1f} s",
     ]
     return "  ".join(parts)
@@ -63,7 +62,7 @@ def ticket_line(figures: Mapping[str, Any]) -> str:
     return "  ".join(
         [
             f"ticket {figures['round']:>2}",
-            f"sparsity {figures['sparsity']:6.2%}",
+            f"{figures['sparsity']:6.2%} sparse",
             f"retrained {figures['retrain_steps']:,} steps",
             *accuracies,
         ]

@@ -20,7 +20,10 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Runs one command; returns the exit status.
+
+    0 when all went well, 2 for bad input, 130 when interrupted, 141 when nobody reads the output.
+    """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -47,6 +50,9 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _complain(f"tf-prac {name}", "interrupted; the same command goes on from here.")
         return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 2
 
 

@@ -197,7 +197,7 @@ class Trainer:
             steps=done,
             samples_seen=_samples_seen(done, len(ids), self.recipe.batch_size),
             validation_samples=len(rows) * (len(self.validation.ids) if self.validation else 0),
-            stop="early_stop" if mask_distance is not None and mask_distance.stopped else "budget",
+            stop="early_stop" if done < budget.steps else "budget",
             seconds=time.perf_counter() - started,
         )
 
