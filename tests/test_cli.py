@@ -231,10 +231,9 @@ def test_search_on_mnist(keras, tfds_dir, tmp_path):
 
 def test_a_closed_pipe_ends_the_command_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "tf_prac", "search", *QUICK]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait() == 141
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

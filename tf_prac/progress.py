@@ -44,11 +44,11 @@ def round_line(figures: Mapping[str, Any], full: int) -> str:
         f"{figures['train_samples']:,} samples ({figures['train_samples'] / full:.0%})",
         f"{figures['steps']:,} steps" + ("" if figures["stop"] == "budget" else ", stopped early"),
         "val -" if accuracy is None else f"val {accuracy:.2%}",
-        f"CET {figures['cet']:,}",
-        f"CEP {figures['cep']:,}",
-        f"PrAC {figures['prac_size']:,}",
-        f"{figures['seconds']:.1f} s",
     ]
+    if figures["cet"] or figures["cep"]:
+        parts += [f"{name.upper()} {figures[name]:,}" for name in ("cet", "cep")]
+        parts += [f"PrAC {figures['prac_size']:,}"]
+    parts += [f"{figures['seconds']:.1f} s"]
     return "  ".join(parts)
 
 
