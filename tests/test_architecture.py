@@ -18,7 +18,7 @@ LAYERS = (
     {"data", "models", "pruning"},
     {"training"},
     {"critical", "ticket"},
-    {"retraining"},
+    {"records", "retraining"},
     {"search"},
     {"analysis", "export", "tuner"},
     {"cli"},

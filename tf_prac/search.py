@@ -15,7 +15,6 @@ Ticket Hypothesis", Algorithm 1.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import math
 import os
 import pathlib
@@ -24,16 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.analysis.cost import Cost
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choice, check_int
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import SearchData, Subset, prepare, whole
+from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import magnitude, prune
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo, prunable_weights, rewind, snapshot, weight_report
+from tf_prac.records import (
+    dense_figures,
+    round_figures,
+    run_config,
+    search_cost,
+    summary_head,
+)
 from tf_prac.retraining import Retraining
 from tf_prac.run_directory import (
     FORGETTING,
@@ -157,6 +162,20 @@ class TicketSearch:
             ids = prac_set.ids
         return session.finish(also_retrain)
 
+    def options(self) -> dict[str, Any]:
+        """Returns the options in groups, as config.json has them."""
+        return {
+            "recipe": dataclasses.asdict(self.recipe),
+            "pruning": dataclasses.asdict(self.pruning),
+            "prac": dataclasses.asdict(self.prac),
+            "search": {
+                "seed": self.seed,
+                "retrain": self.retrain,
+                "deterministic": self.deterministic,
+            },
+            "labels": self.labels,
+        }
+
     def evaluate(self, weights: Mapping[str, np.ndarray], data: Any) -> float:
         """Returns the accuracy of the model with other weights, such as those of trained.npz.
 
@@ -196,7 +215,7 @@ class _Session:
 
     def start(self) -> None:
         """Opens the directory and says what will be pruned."""
-        self.run.open(self._config())
+        self.run.open(run_config(self.search.options(), self.data, self.network, self.report))
         show = self.search.progress.line
         show(
             f"{stable_name(self.network)} ({flavour_of(self.network).name}): "
@@ -222,7 +241,7 @@ class _Session:
         kept = {name: trained.weights[name] for name in masks}
         next_masks = prune(magnitude(kept), masks, self.pruning.prune_rate, self.pruning.scope)
         prac_set, forward_samples = self.critical.next_set(number, trained, masks, next_masks, ids)
-        figures = self._round_figures(number, trained, masks, next_masks, ids, prac_set)
+        figures = round_figures(number, trained, masks, next_masks, len(ids), prac_set)
         figures["forward_samples"] = trained.validation_samples + forward_samples
         if number == 0:
             figures["rewind_sha256"] = self.run.save_rewind(trained.snapshots[self.k])
@@ -270,33 +289,6 @@ class _Session:
     def _first_step(self) -> int:
         return self.k if self.pruning.lr_rewind else 0
 
-    def _round_figures(
-        self,
-        number: int,
-        trained: TrainedNetwork,
-        masks: Masks,
-        next_masks: Masks,
-        ids: np.ndarray,
-        prac_set: PracSet,
-    ) -> dict[str, Any]:
-        return {
-            "round": number,
-            "sparsity": masks.sparsity,
-            "next_sparsity": next_masks.sparsity,
-            "train_samples": len(ids),
-            "epochs": len(trained.history),
-            "steps": trained.steps,
-            "samples_seen": trained.samples_seen,
-            "stop": trained.stop,
-            "mask_distances": trained.mask_distances,
-            "cet": len(prac_set.cet),
-            "cep": len(prac_set.cep),
-            "overlap": prac_set.overlap,
-            "prac_size": len(prac_set),
-            "val_accuracy": trained.best.value,
-            "seconds": trained.seconds,
-        }
-
     def _test_dense(self, trained: TrainedNetwork, figures: dict[str, Any]) -> None:
         """Adds the test accuracy of the dense network of round 0."""
         figures["test_accuracy"] = None
@@ -321,7 +313,15 @@ class _Session:
             self.run, self.trainer, self.data, self.search.seed, self.search.progress
         )
         figures = [retraining.figures(t, t.round in chosen) for t in self.tickets]
-        summary = self._summary(figures)
+        later = self.full.total_steps - self._first_step
+        imp_steps = self.full.total_steps + (self.pruning.rounds - 1) * later
+        summary = {
+            **summary_head(self.data, self.network, self.search.seed, self.k),
+            "dense": dense_figures(self.rounds[0], figures[0]),
+            "rounds": self.rounds,
+            "tickets": figures,
+            "cost": search_cost(self.rounds, figures, imp_steps).to_json(),
+        }
         self.run.save_summary(summary)
         return SearchResult(self.tickets, summary, self.run.path)
 
@@ -333,73 +333,7 @@ class _Session:
             return self.rounds[0]["stop"] != "budget"
         return self.search.retrain == "all" or number == self.pruning.rounds
 
-    def _summary(self, tickets: list[dict[str, Any]]) -> dict[str, Any]:
-        dense = tickets[0] if tickets[0]["retrain_steps"] else self.rounds[0]
-        num_samples = len(self.data.train.ids)
-        return {
-            "dataset": {
-                **self.data.train.samples.identity.to_json(),
-                "train_samples": num_samples,
-            },
-            "model": stable_name(self.network),
-            "keras": flavour_of(self.network).name,
-            "seed": self.search.seed,
-            "rewind_step": self.k,
-            "dense": {
-                "test_accuracy": dense["test_accuracy"],
-                "val_accuracy": dense["val_accuracy"],
-                "steps": dense.get("retrain_steps", self.rounds[0]["steps"]),
-                "source": "tickets/round_00" if dense is tickets[0] else "round_00",
-            },
-            "rounds": self.rounds,
-            "tickets": tickets,
-            "cost": self._cost(tickets).to_json(),
-        }
-
-    def _cost(self, tickets: list[dict[str, Any]]) -> Cost:
-        later = self.full.total_steps - self._first_step
-        retrained = [ticket["retrain_steps"] for ticket in tickets]
-        return Cost(
-            search_steps=sum(figures["steps"] for figures in self.rounds),
-            full_imp_steps=self.full.total_steps + (self.pruning.rounds - 1) * later,
-            forward_samples=sum(f["forward_samples"] for f in [*self.rounds, *tickets]),
-            retrain_steps=retrained[-1],
-            reference_steps=sum(retrained[:-1]),
-        )
-
-    def _config(self) -> dict[str, Any]:
-        names = ("tensorflow", "keras", "tf_keras", "tf_prac")
-        return {
-            "recipe": dataclasses.asdict(self.recipe),
-            "pruning": dataclasses.asdict(self.pruning),
-            "prac": dataclasses.asdict(self.prac),
-            "search": {
-                "seed": self.search.seed,
-                "retrain": self.search.retrain,
-                "deterministic": self.search.deterministic,
-            },
-            "dataset": self.data.train.samples.identity.to_json(),
-            "train_samples": len(self.data.train.ids),
-            "validation": _identity(self.data.validation),
-            "test": _identity(self.data.test),
-            "model": {w.name: list(w.shape) for w in self.report},
-            "keras": flavour_of(self.network).name,
-            "versions": {name: _version(name) for name in names},
-            "labels": self.search.labels,
-        }
-
-
-def _identity(subset: Subset | None) -> dict[str, Any] | None:
-    return None if subset is None else subset.samples.identity.to_json()
-
 
 def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:
     """Weights of two or more dimensions that are not pruned: those a user may wonder about."""
     return [info for info in report if not info.prunable and len(info.shape) > 1]
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
