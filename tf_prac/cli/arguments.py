@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pathlib
 
+from tf_prac.cli.flags import Flags
 from tf_prac.errors import ArgumentError
 from tf_prac.run_directory import RunDirectory
+
+
+def ticket_flags(usage: str, about: str) -> Flags:
+    """Defines the flags of a command about one ticket of a run."""
+    flags = Flags(usage, about)
+    flags.group("Ticket")
+    flags.integer("round", None, "The ticket after so many prunings. Default: the last.")
+    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
+    return flags
 
 
 def run_argument(positional: list[str]) -> RunDirectory:

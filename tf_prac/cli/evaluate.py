@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import check_round, run_argument
+from tf_prac.cli.arguments import check_round, run_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import FileError
@@ -10,14 +10,10 @@ from tf_prac.errors import FileError
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
-    flags = Flags(
+    return ticket_flags(
         "evaluate RUN [--flags]",
         "Measures a retrained ticket on the test set, and counts the zeros of its weights.",
     )
-    flags.group("Ticket")
-    flags.integer("round", None, "The ticket after so many prunings. Default: the last.")
-    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
-    return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:

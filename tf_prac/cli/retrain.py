@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import check_round, run_argument
+from tf_prac.cli.arguments import check_round, run_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
-    flags = Flags(
+    return ticket_flags(
         "retrain RUN [--flags]",
         "Retrains a ticket of a finished run on the full data for the full schedule, writes it "
         "beside the ticket and adds its accuracy to summary.json.",
     )
-    flags.group("Ticket")
-    flags.integer("round", None, "The ticket after so many prunings. Default: the last.")
-    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
-    return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:

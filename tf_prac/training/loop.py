@@ -66,9 +66,12 @@ class StepLoop:
 def _many_steps(model: Any, step: Callable[[Any], Any]) -> Callable[[Any, tf.Tensor], None]:
     strategy = model.distribute_strategy
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def run(batches: Any, steps: tf.Tensor) -> None:
-        for _ in tf.range(steps):
+        def body(done: tf.Tensor) -> tuple[tf.Tensor]:
             strategy.run(step, args=(next(batches),))
+            return (done + 1,)
+
+        tf.while_loop(lambda done: done < steps, body, [tf.constant(0)])
 
     return run
