@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from tf_prac import (
@@ -482,3 +483,21 @@ def test_any_kind_of_model_goes_through(flavour, make, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "round  1" in printed and "ticket  2" in printed
     assert (tmp_path / "run/tickets/round_02/model.keras").exists() or "not saved" in printed
+
+
+def test_arrays_datasets_and_streams_find_the_same_ticket(runs, tmp_path):
+    """And a stream that holds nothing in memory goes through as well."""
+    from tf_prac.data.stream import StreamSamples
+
+    dataset = tf.data.Dataset.from_tensor_slices(TRAIN)
+    expected = runs["keras"][0]
+    for name, data in (("dataset", dataset), ("stream", StreamSamples(dataset))):
+        result = make_search("keras", tmp_path / name, retrain="none").run(data)
+        assert result.tickets[-1].masks == expected.tickets[-1].masks
+        for ours, theirs in zip(result.summary["rounds"], expected.summary["rounds"], strict=True):
+            assert ours["prac_size"] == theirs["prac_size"]
+    nothing_held = StreamSamples(dataset, memory_limit_bytes=0, buffer_size=100)
+    result = make_search("keras", tmp_path / "reread", retrain="none").run(nothing_held)
+    rounds = result.summary["rounds"]
+    assert [r["train_samples"] for r in rounds[1:]] == [r["prac_size"] for r in rounds[:-1]]
+    assert rounds[0]["val_accuracy"] > 0.5
