@@ -212,7 +212,7 @@ def test_unknown_commands_and_interrupts(capsys, monkeypatch):
 
     monkeypatch.setattr(info, "main", interrupt)
     assert main(["info", "x"]) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "goes on after finished rounds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("keras", ["keras", "tf_keras"])

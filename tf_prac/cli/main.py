@@ -48,7 +48,10 @@ def main(arguments: list[str]) -> int:
     except (TfPracError, flags.Error) as error:
         _complain(f"tf-prac {name}", str(error))
     except KeyboardInterrupt:
-        _complain(f"tf-prac {name}", "interrupted; the same command goes on from here.")
+        _complain(
+            f"tf-prac {name}",
+            "interrupted; the same command goes on after the last finished round.",
+        )
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
