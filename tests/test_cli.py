@@ -130,6 +130,7 @@ BAD_FLAGS = [
     ("--prune_rate=1.5", "prune_rate"),
     ("--prune_rate=0", "prune_rate"),
     ("--scope=local", "scope"),
+    ("--criterion=size", "criterion"),
     ("--layers=attention", "layers"),
     ("--layers=conv", "model"),
     ("--ignore=*", "model"),

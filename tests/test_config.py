@@ -61,7 +61,8 @@ BOOLEANS = [
     (PracConfig, "use_cet"),
     (PracConfig, "use_cep"),
 ]
-ELSEWHERE = {  # fields with tests of their own, and one that augmentation itself checks
+ELSEWHERE = {  # fields with tests of their own, and two that are checked where they are used
+    (PruningConfig, "criterion"),
     (TrainingRecipe, "optimizer"),
     (TrainingRecipe, "milestones"),
     (TrainingRecipe, "augment"),

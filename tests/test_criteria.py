@@ -19,6 +19,7 @@ from tf_prac.pruning.criteria import (
     prune,
     prune_count,
     random_mask,
+    scores_of,
 )
 from tf_prac.pruning.masks import Masks
 
@@ -284,3 +285,17 @@ def test_weights_and_masks_are_left_as_they_were():
     digest = masks.digest()
     global_magnitude(weights, masks, 0.5)
     assert weights["a"].tolist() == [3.0, -1.0, 2.0] and masks.digest() == digest
+
+
+def test_a_criterion_is_one_function_and_one_line(monkeypatch):
+    weights = {"a": np.float32([1, -2, 3, -4])}
+    monkeypatch.setitem(CRITERIA, "smallness", lambda w: {n: -np.abs(v) for n, v in w.items()})
+    masks = Masks.ones_like(weights)
+    kept = {
+        name: prune(scores_of(weights, name), masks, 0.5)["a"].tolist()
+        for name in ("magnitude", "smallness")
+    }
+    assert kept["magnitude"] == [False, False, True, True]
+    assert kept["smallness"] == [True, True, False, False]
+    with pytest.raises(ArgumentError, match="criterion: received 'size'; allowed: one of magni"):
+        scores_of(weights, "size")

@@ -218,6 +218,8 @@ class PruningConfig:
             (1 - prune_rate) ** n. Default 5.
         prune_rate: fraction of the remaining prunable weights removed a round, in (0, 1).
             Default 0.2.
+        criterion: what a weight's score is; the lowest are pruned. A key of
+            `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
         scope: "global" ranks all prunable weights together, "layerwise" each weight tensor by
             itself. Default "global".
         layers: groups of layers that are pruned, of "conv", "dense", "depthwise", "embedding",
@@ -236,6 +238,7 @@ class PruningConfig:
 
     rounds: int = 5
     prune_rate: float = 0.2
+    criterion: str = "magnitude"
     scope: str = "global"
     layers: tuple[str, ...] = ("conv", "dense")
     prune_last_dense: bool = False

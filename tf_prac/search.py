@@ -29,7 +29,7 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
-from tf_prac.pruning.criteria import magnitude, prune
+from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo, prunable_weights, rewind, snapshot, weight_report
 from tf_prac.records import (
@@ -194,6 +194,7 @@ class _Session:
     def __init__(self, search: TicketSearch, data: SearchData):
         self.search, self.data = search, data
         self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
+        check_choice("criterion", self.pruning.criterion, tuple(CRITERIA))
         self.run = RunDirectory(search.directory)
         if search.deterministic:
             import tensorflow as tf
@@ -239,7 +240,8 @@ class _Session:
     def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         trained = self._train(number, masks, ids)
         kept = {name: trained.weights[name] for name in masks}
-        next_masks = prune(magnitude(kept), masks, self.pruning.prune_rate, self.pruning.scope)
+        scores = scores_of(kept, self.pruning.criterion)
+        next_masks = prune(scores, masks, self.pruning.prune_rate, self.pruning.scope)
         prac_set, forward_samples = self.critical.next_set(number, trained, masks, next_masks, ids)
         figures = round_figures(number, trained, masks, next_masks, len(ids), prac_set)
         figures["forward_samples"] = trained.validation_samples + forward_samples
@@ -265,6 +267,7 @@ class _Session:
             weights, snapshot_at = self._rewind_weights(), ()
         distance = MaskDistance(
             self.pruning.prune_rate,
+            criterion=self.pruning.criterion,
             scope=self.pruning.scope,
             eps=self.prac.early_stop_eps,
             window=self.prac.early_stop_window,

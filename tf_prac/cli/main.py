@@ -48,10 +48,7 @@ def main(arguments: list[str]) -> int:
     except (TfPracError, flags.Error) as error:
         _complain(f"tf-prac {name}", str(error))
     except KeyboardInterrupt:
-        _complain(
-            f"tf-prac {name}",
-            "interrupted; the same command goes on after the last finished round.",
-        )
+        _complain(f"tf-prac {name}", "interrupted; the same command goes on after finished rounds.")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,6 +28,12 @@ CRITERIA: dict[str, Callable[[Weights], dict[str, np.ndarray]]] = {
 }
 
 
+def scores_of(weights: Weights, criterion: str) -> dict[str, np.ndarray]:
+    """Returns the scores of weights by a criterion's name; raises `ArgumentError` if unknown."""
+    check_choice("criterion", criterion, tuple(CRITERIA))
+    return CRITERIA[criterion](weights)
+
+
 def prune(scores: Weights, masks: Masks, rate: float, scope: str = "global") -> Masks:
     """Returns `masks` without the lowest-scored `rate` of the weights they keep.
 

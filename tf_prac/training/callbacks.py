@@ -10,7 +10,7 @@ from tf_prac.config import SCOPES, check_choice, check_number
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Callback, to_numpy
-from tf_prac.pruning.criteria import magnitude, prune
+from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import snapshot
@@ -69,6 +69,7 @@ class MaskDistance(Callback):
 
     Args:
         rate: fraction of the remaining weights that would be pruned. Default 0.2.
+        criterion: a key of `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
         scope: "global" or "layerwise". Default "global".
         eps: stop when the distance stays below this for `window` epochs. Default None: watch.
         window: see `MaskDistanceStop`. Default 5.
@@ -84,14 +85,16 @@ class MaskDistance(Callback):
         self,
         rate: float = 0.2,
         *,
+        criterion: str = "magnitude",
         scope: str = "global",
         eps: float | None = None,
         window: int = 5,
         min_epochs: int = 0,
     ):
         check_number("prune_rate", rate, above=0, below=1)
+        check_choice("criterion", criterion, tuple(CRITERIA))
         check_choice("scope", scope, SCOPES)
-        self.rate, self.scope = rate, scope
+        self.rate, self.criterion, self.scope = rate, criterion, scope
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
         self._start()
 
@@ -114,7 +117,7 @@ class MaskDistance(Callback):
         masks = self.model.masks
         weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
         previous, self.tentative = self.tentative, None
-        self.tentative = prune(magnitude(weights), masks, self.rate, self.scope)
+        self.tentative = prune(scores_of(weights, self.criterion), masks, self.rate, self.scope)
         if previous is None:
             return
         distance = mask_distance(self.tentative, previous, masks.remaining)
