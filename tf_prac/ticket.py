@@ -15,7 +15,7 @@ from tf_prac.data.search_data import SearchData, prepare
 from tf_prac.errors import FileError
 from tf_prac.files import read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import check_same_shapes, rewind
+from tf_prac.pruning.weights import rewind
 from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
@@ -164,7 +164,3 @@ class Ticket:
             )
         except (KeyError, ValueError) as error:
             raise FileError(f"{path / TICKET}: damaged: {error}.") from error
-
-    def check_fits(self, model_shapes: dict[str, tuple[int, ...]]) -> None:
-        """Raises `MismatchError` unless the ticket is of a model with these weights."""
-        check_same_shapes(model_shapes, {name: w.shape for name, w in self.weights.items()})

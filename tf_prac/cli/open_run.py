@@ -33,7 +33,6 @@ def make_search(
             num_classes=data.train.num_classes,
         )
 
-    options.setdefault("retrain", labels["retrain"])
     return TicketSearch(model_fn, recipe, pruning, prac, labels=labels, **options), data
 
 
@@ -63,7 +62,6 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
-    search.labels = labels
     found = data.train.identity.to_json()
     if found != config["dataset"]:
         raise MismatchError(

@@ -53,7 +53,6 @@ def main(flags: Flags, positional: list[str]) -> int:
         "data_dir": flags.data_dir,
         "limit_train": flags.limit_train,
         "model": flags.model,
-        "retrain": flags.retrain,
     }
     directory = flags.output_dir or f"runs/{flags.dataset}_{flags.model}_{flags.keras}"
 
@@ -68,6 +67,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         prac,
         directory=directory,
         seed=flags.seed,
+        retrain=flags.retrain,
         deterministic=flags.deterministic,
     )
     from tf_prac.progress import summary_table

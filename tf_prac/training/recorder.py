@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import check_int
@@ -35,10 +34,6 @@ class ForgettingRecorder:
     def reset(self) -> None:
         """Forgets everything."""
         self.table.assign(tf.zeros_like(self.table))
-
-    def restore(self, table: np.ndarray) -> None:
-        """Sets the statistics to those of `ForgettingStats.table`."""
-        self.table.assign(table)
 
     @property
     def stats(self) -> ForgettingStats:

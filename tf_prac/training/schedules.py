@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.config import TrainingRecipe
+from tf_prac.data.order import steps_per_epoch
 from tf_prac.keras_api import Flavour
 
 
@@ -39,8 +40,8 @@ class Budget:
     @classmethod
     def full(cls, recipe: TrainingRecipe, num_samples: int, first_step: int = 0) -> Budget:
         """The whole budget, on all `num_samples` of the training set."""
-        steps_per_epoch = math.ceil(num_samples / recipe.batch_size)
-        return cls(steps_per_epoch, recipe.epochs * steps_per_epoch, first_step)
+        length = steps_per_epoch(num_samples, recipe.batch_size)
+        return cls(length, recipe.epochs * length, first_step)
 
     def scaled(self, recipe: TrainingRecipe, size: int, num_samples: int, rule: str) -> Budget:
         """The budget of a round on `size` of `num_samples`, by a rule of `PracConfig.budget`.
@@ -51,13 +52,13 @@ class Budget:
 
         The schedule, and the step it is rewound to, shrink in proportion.
         """
-        steps_per_epoch = math.ceil(size / recipe.batch_size)
+        length = steps_per_epoch(size, recipe.batch_size)
         epochs = recipe.epochs
         if rule == "epochs":
             epochs = max(1, int(epochs * size / num_samples))
-        total = self.total_steps if rule == "full" else epochs * steps_per_epoch
+        total = self.total_steps if rule == "full" else epochs * length
         first = round(self.first_step * total / self.total_steps)
-        return Budget(steps_per_epoch, total, min(first, total - 1))
+        return Budget(length, total, min(first, total - 1))
 
 
 class RoundSchedule:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -195,7 +194,7 @@ class Trainer:
             snapshots=snapshots,
             forgetting=self.model.forgetting.stats,
             steps=done,
-            samples_seen=_samples_seen(done, len(ids), self.recipe.batch_size),
+            samples_seen=_samples_seen(done, len(ids), budget, self.recipe.batch_size),
             validation_samples=len(rows) * (len(self.validation.ids) if self.validation else 0),
             stop="early_stop" if done < budget.steps else "budget",
             seconds=time.perf_counter() - started,
@@ -271,6 +270,6 @@ def is_probability(outputs: Any) -> bool:
     return bool(np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-3))
 
 
-def _samples_seen(steps: int, count: int, batch_size: int) -> int:
-    epochs, rest = divmod(steps, math.ceil(count / batch_size))
+def _samples_seen(steps: int, count: int, budget: Budget, batch_size: int) -> int:
+    epochs, rest = divmod(steps, budget.steps_per_epoch)
     return epochs * count + min(rest * batch_size, count)
