@@ -13,7 +13,7 @@ import source_tree
 LAYERS = (
     {"errors", "version"},
     {"config", "cost", "files"},
-    {"keras_api", "run_directory"},
+    {"figure", "keras_api", "presets", "run_directory"},
     {"progress"},
     {"data", "models", "pruning"},
     {"training"},
@@ -27,15 +27,23 @@ LAYERS = (
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 KERASES = {"keras", "tf_keras"}
-HEAVY = {"tensorflow", "tensorflow_datasets", "tensorflow_model_optimization", *KERASES}
+HEAVY = {
+    "matplotlib",
+    "tensorflow",
+    "tensorflow_datasets",
+    "tensorflow_model_optimization",
+    *KERASES,
+}
 WITHOUT_TENSORFLOW = (
     "analysis.cost",
+    "analysis.figure",
     "config",
     "data.datasets",
     "data.forgetting",
     "data.prac_set",
     "errors",
     "files",
+    "presets",
     "pruning.criteria",
     "pruning.mask_distance",
     "pruning.masks",
@@ -47,8 +55,8 @@ MOST_LINES = 400
 
 def room(module: str) -> str:
     """The layer's word for a module: its part of the package."""
-    if module == "tf_prac.analysis.cost":
-        return "cost"
+    if module in ("tf_prac.analysis.cost", "tf_prac.analysis.figure"):
+        return module.split(".")[-1]
     return module.split(".")[1] if "." in module else module
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tf_prac import errors
 from tf_prac.config import (
-    PRESETS,
+    PRAC_VARIANTS,
     PracConfig,
     PruningConfig,
     RewindPoint,
@@ -275,10 +275,10 @@ def test_a_point_must_lie_before_the_end(text):
 
 
 def test_the_presets_are_the_paper_the_authors_code_and_neither():
-    assert set(PRESETS) == {"paper", "official", "none"}
-    for preset in PRESETS.values():
+    assert set(PRAC_VARIANTS) == {"paper", "official", "none"}
+    for preset in PRAC_VARIANTS.values():
         PruningConfig(**preset.pruning)
-    paper, official, none = (PRESETS[name].prac for name in ("paper", "official", "none"))
+    paper, official, none = (PRAC_VARIANTS[name].prac for name in ("paper", "official", "none"))
     assert (paper.early_stop_eps, official.early_stop_eps, none.early_stop_eps) == (
         0.07,
         0.08,
@@ -288,7 +288,7 @@ def test_the_presets_are_the_paper_the_authors_code_and_neither():
     assert (paper.cep_network, official.cep_network) == ("pruned", "trained")
     assert (paper.cep_weights, official.cep_weights) == ("last", "best")
     assert (paper.cep_from_round, official.cep_from_round) == (0, 1)
-    assert PRESETS["official"].pruning == {"layers": ("conv",), "lr_rewind": False}
+    assert PRAC_VARIANTS["official"].pruning == {"layers": ("conv",), "lr_rewind": False}
     assert [p.selects_data for p in (paper, official, none)] == [True, True, False]
 
 

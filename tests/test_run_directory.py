@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import FileError, MismatchError
-from tf_prac.files import write_json, write_npz
+from tf_prac.files import write_csv, write_json, write_npz
 from tf_prac.run_directory import (
     CONFIG,
     FORGETTING,
@@ -23,7 +23,6 @@ from tf_prac.run_directory import (
     ROUND,
     RunDirectory,
     read_sealed,
-    write_csv,
 )
 
 

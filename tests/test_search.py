@@ -21,7 +21,7 @@ from tf_prac import (
     prunable_weights,
     snapshot,
 )
-from tf_prac.config import PRESETS
+from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import ArgumentError, DataError, FileError, MismatchError, NonFiniteLossError
@@ -276,7 +276,7 @@ def test_other_options_are_refused_and_nothing_changes(runs, changes, named):
 @both
 def test_plain_imp_equals_a_reference_written_out(flavour, tmp_path):
     """--prac=none against the algorithm in a dozen lines: own loop, own sorting."""
-    none = PRESETS["none"].prac
+    none = PRAC_VARIANTS["none"].prac
     pruning = dataclasses.replace(PRUNING, rounds=2, rewind="0it", lr_rewind=False)
     recipe = dataclasses.replace(RECIPE, epochs=2, schedule="constant", validation_split=0.0)
     search = make_search(
@@ -374,7 +374,7 @@ def test_floors(tmp_path):
 
 
 def test_official_preset_runs(tmp_path):
-    official = PRESETS["official"]
+    official = PRAC_VARIANTS["official"]
     pruning = dataclasses.replace(PRUNING, **{**official.pruning, "layers": ("dense",)})
     search = make_search("keras", tmp_path / "run", pruning=pruning, prac=official.prac)
     summary = search.run(TRAIN, test=TEST).summary

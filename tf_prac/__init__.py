@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tf_prac.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from tf_prac.config import PRESETS as PRESETS
+    from tf_prac.config import PRAC_VARIANTS as PRAC_VARIANTS
     from tf_prac.config import PracConfig as PracConfig
     from tf_prac.config import PruningConfig as PruningConfig
     from tf_prac.config import TrainingRecipe as TrainingRecipe
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tf_prac.data.prac_set import PracSet as PracSet
     from tf_prac.data.samples import with_sample_ids as with_sample_ids
     from tf_prac.models import build_model as build_model
+    from tf_prac.presets import PRESETS as PRESETS
     from tf_prac.pruning.criteria import global_magnitude as global_magnitude
     from tf_prac.pruning.criteria import layerwise_magnitude as layerwise_magnitude
     from tf_prac.pruning.criteria import random_mask as random_mask
@@ -40,7 +41,8 @@ _MODULES = {
     "ForgettingStats": "data.forgetting",
     "MaskDistance": "training.callbacks",
     "Masks": "pruning.masks",
-    "PRESETS": "config",
+    "PRAC_VARIANTS": "config",
+    "PRESETS": "presets",
     "PracConfig": "config",
     "PracModel": "training.prac_model",
     "PracSet": "data.prac_set",

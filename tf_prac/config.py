@@ -273,8 +273,8 @@ class PruningConfig:
 class PracConfig:
     """Which samples a round trains on, for how long, and when it stops early.
 
-    The defaults are the paper's; `PRESETS` has "paper", "official" (what the authors' code does)
-    and "none" (plain iterative magnitude pruning on the full data).
+    The defaults are the paper's; `PRAC_VARIANTS` has "paper", "official" (what the authors' code
+    does) and "none" (plain iterative magnitude pruning on the full data).
 
     Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3 and Algorithm 1.
 
@@ -340,16 +340,16 @@ class PracConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Preset:
+class PracVariant:
     """A named choice of `PracConfig`, with the pruning options that belong to it."""
 
     prac: PracConfig
     pruning: dict[str, Any]
 
 
-PRESETS = {
-    "paper": Preset(PracConfig(), {}),
-    "official": Preset(
+PRAC_VARIANTS = {
+    "paper": PracVariant(PracConfig(), {}),
+    "official": PracVariant(
         PracConfig(
             cep_network="trained",
             cep_weights="best",
@@ -359,5 +359,5 @@ PRESETS = {
         ),
         {"layers": ("conv",), "lr_rewind": False},
     ),
-    "none": Preset(PracConfig(use_cet=False, use_cep=False, early_stop_eps=None), {}),
+    "none": PracVariant(PracConfig(use_cet=False, use_cep=False, early_stop_eps=None), {}),
 }

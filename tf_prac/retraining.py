@@ -7,9 +7,9 @@ import pathlib
 from typing import Any
 
 from tf_prac.data.search_data import SearchData
-from tf_prac.files import write_npz
+from tf_prac.files import write_csv, write_npz
 from tf_prac.progress import Progress, ticket_line
-from tf_prac.run_directory import HISTORY, MODEL, TRAINED, RunDirectory, write_csv
+from tf_prac.run_directory import HISTORY, MODEL, TRAINED, RunDirectory
 from tf_prac.ticket import Ticket
 from tf_prac.training.trainer import Trainer
 

@@ -13,18 +13,16 @@ A round counts as finished when its round.json is there and fits the other files
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.errors import FileError, MismatchError
-from tf_prac.files import atomic_write, read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.files import read_json, read_npz, sha256, write_json, write_npz
 
 CONFIG, REWIND, SUMMARY = "config.json", "rewind.npz", "summary.json"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
@@ -137,17 +135,6 @@ class RunDirectory:
         if not (self.path / SUMMARY).exists():
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
         return read_json(self.path / SUMMARY, "summary")
-
-
-def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows that may lack some columns; the columns are in order of first appearance."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
 
 
 def read_sealed(directory: pathlib.Path, name: str, kind: str) -> dict[str, Any] | None:

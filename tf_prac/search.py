@@ -27,6 +27,7 @@ from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choi
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
+from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
@@ -46,7 +47,6 @@ from tf_prac.run_directory import (
     MASKS,
     PRAC_SET,
     RunDirectory,
-    write_csv,
 )
 from tf_prac.ticket import SEARCH_ORDER, Ticket
 from tf_prac.training.callbacks import MaskDistance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tf_prac.cli.settings import Settings
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
@@ -12,28 +13,33 @@ from tf_prac.run_directory import CONFIG, RunDirectory
 from tf_prac.search import TicketSearch
 
 
-def make_search(
-    labels: dict[str, Any],
-    keras: str,
-    recipe: TrainingRecipe,
-    pruning: PruningConfig,
-    prac: PracConfig,
-    **options: Any,
-) -> tuple[TicketSearch, LoadedData]:
-    """Loads the data set that `labels` name and returns a search on it."""
-    data = load_dataset(
+def load_data(settings: Settings) -> LoadedData:
+    """Loads the data set that settings name."""
+    labels = settings.labels
+    return load_dataset(
         labels["dataset"], data_dir=labels["data_dir"], limit_train=labels["limit_train"]
     )
 
+
+def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketSearch:
+    """Returns a search of the named network on data."""
+
     def model_fn() -> Any:
         return build_model(
-            labels["model"],
-            keras=keras,
+            settings.labels["model"],
+            keras=settings.keras,
             input_shape=data.train.input_shape,
             num_classes=data.train.num_classes,
         )
 
-    return TicketSearch(model_fn, recipe, pruning, prac, labels=labels, **options), data
+    return TicketSearch(
+        model_fn,
+        settings.recipe,
+        settings.pruning,
+        settings.prac,
+        labels=settings.labels,
+        **options,
+    )
 
 
 def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, LoadedData]:
@@ -51,15 +57,15 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
             f"{run.path}: this run was made from Python. Use Ticket.load(...).retrain(...)."
         )
     try:
-        search, data = make_search(
+        settings = Settings(
             {**labels, "data_dir": data_dir or labels["data_dir"]},
             config["keras"],
             TrainingRecipe(**config["recipe"]),
             PruningConfig(**config["pruning"]),
             PracConfig(**config["prac"]),
-            directory=run.path,
-            **config["search"],
         )
+        data = load_data(settings)
+        search = make_search(settings, data, directory=run.path, **config["search"])
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
     found = data.train.identity.to_json()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
-from tf_prac.config import PRESETS, PracConfig, PruningConfig, TrainingRecipe, check_choice
+from tf_prac.cli.settings import (
+    define_data_flags,
+    define_option_flags,
+    define_prac_flag,
+    read_settings,
+)
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
-from tf_prac.models import MODELS
 
 
 def define_flags() -> Flags:
@@ -21,19 +22,13 @@ def define_flags() -> Flags:
         "again goes on where it ended. Without flags it runs on the digits of scikit-learn.",
     )
     flags.group("Run")
-    flags.string("dataset", "digits", "digits, folder, or a TFDS name such as mnist or cifar10.")
-    flags.string("data_dir", None, "Where the data set is; nothing is downloaded.")
-    flags.integer("limit_train", None, "Use only the first n training samples.")
-    flags.string("model", "lenet300", f"One of {', '.join(MODELS)}.")
-    flags.string("keras", "keras", f"Flavour, one of {', '.join(FLAVOURS)}.")
+    define_data_flags(flags)
     flags.string("output_dir", None, "The run's directory. Default runs/DATASET_MODEL_KERAS.")
     flags.integer("seed", 0, "Of initial weights, split, data order and augmentation.")
     flags.boolean("deterministic", False, "Only operations independent of thread timing.")
     flags.string("retrain", "last", "Tickets to retrain on the full data: last, all or none.")
-    flags.string("prac", "paper", f"Preset of the options below: {', '.join(PRESETS)}.")
-    flags.options("Training", TrainingRecipe)
-    flags.options("Pruning and rewinding", PruningConfig)
-    flags.options("PrAC sets and early stop", PracConfig)
+    define_prac_flag(flags)
+    define_option_flags(flags)
     return flags
 
 
@@ -41,30 +36,16 @@ def main(flags: Flags, positional: list[str]) -> int:
     """Runs a search as the flags say."""
     if positional:
         raise ArgumentError("arguments", " ".join(positional), "flags only")
-    check_choice("prac", flags.prac, tuple(PRESETS))
-    check_choice("keras", flags.keras, FLAVOURS)
-    check_choice("model", flags.model, tuple(MODELS))
-    preset = PRESETS[flags.prac]
-    recipe = TrainingRecipe(**flags.given(TrainingRecipe))
-    pruning = PruningConfig(**{**preset.pruning, **flags.given(PruningConfig)})
-    prac = dataclasses.replace(preset.prac, **flags.given(PracConfig))
-    labels = {
-        "dataset": flags.dataset,
-        "data_dir": flags.data_dir,
-        "limit_train": flags.limit_train,
-        "model": flags.model,
-    }
-    directory = flags.output_dir or f"runs/{flags.dataset}_{flags.model}_{flags.keras}"
+    settings = read_settings(flags)
+    directory = flags.output_dir or f"runs/{settings.name}"
 
-    load_tensorflow(flags.keras)
-    from tf_prac.cli.open_run import make_search
+    load_tensorflow(settings.keras)
+    from tf_prac.cli.open_run import load_data, make_search
 
-    search, data = make_search(
-        labels,
-        flags.keras,
-        recipe,
-        pruning,
-        prac,
+    data = load_data(settings)
+    search = make_search(
+        settings,
+        data,
         directory=directory,
         seed=flags.seed,
         retrain=flags.retrain,
@@ -75,6 +56,6 @@ def main(flags: Flags, positional: list[str]) -> int:
     result = search.run(data.train, test=data.test)
     print(f"\n{summary_table(result.summary)}\n")
     print(f"run      {result.directory}")
-    print(f"ticket   {result.directory}/tickets/round_{pruning.rounds:02d}")
+    print(f"ticket   {result.directory}/tickets/round_{settings.pruning.rounds:02d}")
     print(f"figures  {result.directory}/summary.json")
     return 0

@@ -1,0 +1,143 @@
+"""Figures with their numbers beside them: a CSV always, a picture where matplotlib is installed.
+
+No other module imports matplotlib, and this one only when a figure is drawn; it comes with the
+extra `figures`. Nothing here changes matplotlib's global state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tf_prac.files import atomic_write, write_csv
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#000000")
+"""Okabe and Ito's colors, which readers with any color vision can tell apart."""
+
+MARKERS = "os^Dv<>P"
+NO_PICTURES = "no pictures, matplotlib is missing: pip install 'tf-prac[figures]'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line of a figure.
+
+    Attributes:
+        label: its name in the legend.
+        x, y: its points.
+        low, high: the spread at each point, drawn as a band; or None.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def save_figure(
+    stem: str | os.PathLike,
+    rows: Sequence[Mapping[str, Any]],
+    draw: Callable[[Any], None],
+    *,
+    size: tuple[float, float] = (6.4, 4.0),
+) -> list[pathlib.Path]:
+    """Writes the numbers of a figure, and the figure itself where matplotlib is installed.
+
+    Args:
+        stem: path without a suffix; .csv, .png and .svg are added.
+        rows: the numbers, a mapping of columns for each row.
+        draw: draws on the `matplotlib.figure.Figure` that it is given.
+        size: width and height in inches.
+
+    Returns:
+        The files written, the CSV first.
+    """
+    base = pathlib.Path(stem)
+    written = [base.with_name(f"{base.name}.csv")]
+    write_csv(written[0], rows)
+    if not can_draw():
+        return written
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: Any = {"svg.hashsalt": "tf_prac", "svg.fonttype": "none", "font.size": 10}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        draw(figure)
+        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+            path = base.with_name(base.name + suffix)
+            with atomic_write(path) as file:
+                figure.savefig(file, format=suffix[1:], metadata=metadata)
+            written.append(path)
+    return written
+
+
+def line_figure(
+    stem: str | os.PathLike,
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    prepare: Callable[[Any], None] | None = None,
+) -> list[pathlib.Path]:
+    """Writes a figure of lines with markers and bands, and its CSV: line, x, y, low, high.
+
+    Example:
+
+        >>> line = Line("ticket", x=[1.0, 0.5], y=[0.98, 0.97])
+        >>> [path.suffix for path in line_figure("/tmp/f", [line], x_label="kept", y_label="acc")]
+        ['.csv', '.png', '.svg']
+
+    Args:
+        stem: path without a suffix.
+        lines: what is drawn, in order of the legend.
+        x_label, y_label: what the axes show, with units.
+        title: above the axes.
+        prepare: called with the axes after drawing, to set scales, limits or reference lines.
+    """
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        draw_lines(axes, lines)
+        axes.set(xlabel=x_label, ylabel=y_label, title=title)
+        if prepare is not None:
+            prepare(axes)
+
+    return save_figure(stem, line_rows(lines), draw)
+
+
+def draw_lines(axes: Any, lines: Sequence[Line]) -> None:
+    """Draws lines on axes in the house style, with a legend if there are several."""
+    for number, line in enumerate(lines):
+        color = COLORS[number % len(COLORS)]
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(line.x, line.y, color=color, marker=marker, markersize=4, label=line.label)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.15, linewidth=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+
+
+def line_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Returns the points of lines as rows for a CSV."""
+    rows = []
+    for line in lines:
+        for index, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
+            row: dict[str, Any] = {"line": line.label, "x": x, "y": y}
+            if line.low is not None and line.high is not None:
+                row |= {"low": line.low[index], "high": line.high[index]}
+            rows.append(row)
+    return rows

@@ -1,0 +1,9 @@
+"""Presets by name: one module for each paper, one line here for each module."""
+
+from __future__ import annotations
+
+from tf_prac.presets.prac import PRAC_PAPER
+from tf_prac.presets.preset import Preset
+from tf_prac.presets.stabilizing import STABILIZING
+
+PRESETS: dict[str, Preset] = {**PRAC_PAPER, **STABILIZING}

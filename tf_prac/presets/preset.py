@@ -1,0 +1,35 @@
+"""`Preset`: the data set, network and options of an experiment, by one name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What `--preset` sets; every flag that is given overrides it.
+
+    Example:
+
+        >>> preset = Preset(about="A net", dataset="mnist", model="lenet300", recipe={"epochs": 2})
+        >>> preset.prac
+        'paper'
+
+    Attributes:
+        about: one line: which experiment, of which paper and table.
+        dataset: name of the data set.
+        model: a name of `tf_prac.models.MODELS`.
+        prac: a name of `tf_prac.config.PRAC_VARIANTS`.
+        recipe: fields of `TrainingRecipe` that differ from their defaults.
+        pruning: fields of `PruningConfig` that do.
+        options: fields of `PracConfig` that differ from those of the variant `prac`.
+    """
+
+    about: str
+    dataset: str
+    model: str
+    prac: str = "paper"
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pruning: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
