@@ -12,7 +12,9 @@ import source_tree
 # one layer, such as data and pruning, do not know each other.
 LAYERS = (
     {"errors", "version"},
-    {"config", "cost", "files"},
+    {"checks", "cost", "files"},
+    {"prac_config"},
+    {"config"},
     {"figure", "keras_api", "presets", "run_directory"},
     {"progress"},
     {"data", "models", "pruning"},
@@ -37,12 +39,14 @@ HEAVY = {
 WITHOUT_TENSORFLOW = (
     "analysis.cost",
     "analysis.figure",
+    "checks",
     "config",
     "data.datasets",
     "data.forgetting",
     "data.prac_set",
     "errors",
     "files",
+    "prac_config",
     "presets",
     "pruning.criteria",
     "pruning.mask_distance",

@@ -45,7 +45,9 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (PruningConfig, "prune_rate"): "(0, 1)",
     (PracConfig, "min_size"): "[0, 1]",
     (PracConfig, "early_stop_eps"): "(0, inf)",
+    (PracConfig, "cet_rate"): "(0, 1)",
 }
+OFF = {(PracConfig, "early_stop_eps"), (PracConfig, "cet_rate")}  # may be None
 CHOICES = {
     (TrainingRecipe, "schedule"): ["constant", "step", "linear", "cosine", "exponential"],
     (TrainingRecipe, "split"): ["seeded", "last"],
@@ -54,12 +56,14 @@ CHOICES = {
     (PracConfig, "cep_network"): ["pruned", "trained"],
     (PracConfig, "cep_weights"): ["last", "best"],
     (PracConfig, "budget"): ["steps", "epochs", "full"],
+    (PracConfig, "early_stop_arming"): ["after_above", "at_once"],
 }
 BOOLEANS = [
     (PruningConfig, "prune_last_dense"),
     (PruningConfig, "lr_rewind"),
     (PracConfig, "use_cet"),
     (PracConfig, "use_cep"),
+    (PracConfig, "class_balanced"),
 ]
 ELSEWHERE = {  # fields with tests of their own, and two that are checked where they are used
     (PruningConfig, "criterion"),
@@ -69,6 +73,12 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (PruningConfig, "layers"),
     (PruningConfig, "ignore"),
     (PruningConfig, "rewind"),
+    (PracConfig, "selector"),
+    (PracConfig, "subset_size"),
+    (PracConfig, "sizes_from"),
+    (PracConfig, "prac_from"),
+    (PracConfig, "prac_from_round"),
+    (PracConfig, "proxy_from"),
 }
 
 
@@ -114,7 +124,7 @@ def test_numbers_lie_in_their_interval(field):
     outside.append(np.nextafter(high, INF))
     for value in map(float, inside):
         assert getattr(config(**{name: value}), name) == value
-    missing = [None] if (config, name) != (PracConfig, "early_stop_eps") else []
+    missing = [] if (config, name) in OFF else [None]
     for value in [*map(float, outside), "1", True, NAN, [1], *missing]:
         error = refused(config, name, value)
         assert str(error) == f"{name}: received {value!r}; allowed: a number in {interval}."
@@ -142,6 +152,37 @@ def test_booleans_are_booleans(field):
 
 def test_no_early_stop_is_no_threshold():
     assert PracConfig(early_stop_eps=None).early_stop_eps is None
+    assert PracConfig(cet_rate=None).cet_rate is None
+
+
+def test_a_selector_other_than_prac_has_one_size():
+    for size in ({"subset_size": 0.5}, {"subset_size": 1}, {"sizes_from": "run"}):
+        assert PracConfig(selector="random", **size).selects_data
+    for size in ({}, {"subset_size": 0.5, "sizes_from": "run"}):
+        with pytest.raises(ArgumentError, match="^subset_size: .* with selector=random"):
+            PracConfig(selector="random", **size)
+    for fraction in (0.0, -0.1, 1.1, NAN, "1", True):
+        with pytest.raises(ArgumentError, match="^subset_size: "):
+            PracConfig(selector="random", subset_size=fraction)
+    with pytest.raises(ArgumentError, match="^subset_size: .*none with selector=prac"):
+        PracConfig(subset_size=0.5)
+
+
+def test_the_sets_of_another_run_are_those_of_no_selector():
+    assert PracConfig(prac_from="run", use_cet=False, use_cep=False).selects_data
+    with pytest.raises(ArgumentError, match="^prac_from: received 'run'"):
+        PracConfig(prac_from="run", selector="random", subset_size=0.5)
+    with pytest.raises(ArgumentError, match="^proxy_from: .*selector=forgetting"):
+        PracConfig(proxy_from="run")
+    for name in ("prac_from", "sizes_from"):
+        for value in ("", 3, ["run"]):
+            with pytest.raises(ArgumentError, match=f"^{name}: .*a finished run"):
+                PracConfig(**{name: value})
+    for value in ("each", "last", 3, "12"):
+        assert PracConfig(prac_from_round=value).prac_from_round == str(value)
+    for value in ("-1", "first", "", None, 1.5):
+        with pytest.raises(ArgumentError, match="^prac_from_round: "):
+            PracConfig(prac_from_round=value)
 
 
 def test_milestones_are_increasing_fractions():
@@ -289,6 +330,7 @@ def test_the_presets_are_the_paper_the_authors_code_and_neither():
     assert (paper.cep_weights, official.cep_weights) == ("last", "best")
     assert (paper.cep_from_round, official.cep_from_round) == (0, 1)
     assert PRAC_VARIANTS["official"].pruning == {"layers": ("conv",), "lr_rewind": False}
+    assert PRAC_VARIANTS["official"].recipe == {"split": "last"}
     assert [p.selects_data for p in (paper, official, none)] == [True, True, False]
 
 

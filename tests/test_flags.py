@@ -32,6 +32,7 @@ class Every:
         rates: several rates.
         names: several names.
         limit: where to end; None: never.
+        place: where to look; None: nowhere.
     """
 
     count: int = 1
@@ -41,6 +42,7 @@ class Every:
     rates: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
     limit: float | None = 0.1
+    place: str | None = None
 
 
 def make(*arguments, config=Every):
@@ -89,6 +91,8 @@ def test_only_flags_that_were_given_are_given():
         ("--names=", ()),
         ("--limit=0.08", 0.08),
         ("--limit=off", None),
+        ("--place=run", "run"),
+        ("--place=off", None),
     ],
 )
 def test_values_have_the_type_of_their_field(argument, value):
@@ -142,6 +146,7 @@ def test_every_option_can_be_given_as_its_own_default(config):
             arguments.append(f"--{'' if value else 'no'}{field.name}")
         else:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            text = "off" if value is None else text
             arguments.append(f"--{field.name}={text}")
     given = make(*arguments, config=config).given(config)
     assert given == dataclasses.asdict(config())
@@ -220,7 +225,7 @@ def test_the_help_says_the_docstring_and_the_defaults():
     assert "--count How many. Default 1. --rate" in text
     assert "--rate How fast, in units a second. Default 0.5. --name" in text
     assert '--name What it is called: "a" or "b". --[no]fast' in text
-    assert "--limit Where to end; None: never. Help:" in text
+    assert "--limit Where to end; None: never. --place Where to look; None: nowhere. Help:" in text
     text = " ".join(every_flag().help().split())
     assert "--seed Of everything. Default 0." in text
     assert "--dataset Name of the data set. Default digits." in text

@@ -2,65 +2,29 @@
 
 The three groups are what a reader of the papers looks for: how a network is trained
 (`TrainingRecipe`), how it is pruned and rewound (`PruningConfig`), and on which samples the
-search trains (`PracConfig`). Field names are also the names of the command line's flags.
+search trains (`PracConfig`, in `prac_config.py`). Field names are also the names of the command
+line's flags.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import decimal
-import math
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from tf_prac.checks import check_bool as check_bool
+from tf_prac.checks import check_choice as check_choice
+from tf_prac.checks import check_int as check_int
+from tf_prac.checks import check_number as check_number
 from tf_prac.errors import ArgumentError
+from tf_prac.prac_config import PRAC_VARIANTS as PRAC_VARIANTS
+from tf_prac.prac_config import PracConfig as PracConfig
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 SCOPES = ("global", "layerwise")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
-
-
-def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises `ArgumentError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ArgumentError(argument, value, "one of " + ", ".join(choices))
-
-
-def check_bool(argument: str, value: object) -> None:
-    """Raises `ArgumentError` unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise ArgumentError(argument, value, "True or False")
-
-
-def check_int(argument: str, value: object, minimum: int) -> None:
-    """Raises `ArgumentError` unless `value` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ArgumentError(argument, value, f"an integer >= {minimum}")
-
-
-def check_number(
-    argument: str,
-    value: object,
-    *,
-    above: float | None = None,
-    minimum: float | None = None,
-    below: float | None = None,
-    maximum: float | None = None,
-) -> None:
-    """Raises `ArgumentError` unless `value` is a finite number within the bounds."""
-    low = f"[{minimum}" if above is None else f"({above}"
-    high = f"{maximum}]" if below is None else f"{below})"
-    allowed = f"a number in {low}, {high}".replace("[None", "(-inf").replace("None]", "inf)")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ArgumentError(argument, value, allowed)
-    if (
-        (above is not None and value <= above)
-        or (minimum is not None and value < minimum)
-        or (below is not None and value >= below)
-        or (maximum is not None and value > maximum)
-    ):
-        raise ArgumentError(argument, value, allowed)
 
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
@@ -267,97 +231,3 @@ class PruningConfig:
     def rewind_point(self) -> RewindPoint:
         """The parsed `rewind`."""
         return RewindPoint.parse(self.rewind)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PracConfig:
-    """Which samples a round trains on, for how long, and when it stops early.
-
-    The defaults are the paper's; `PRAC_VARIANTS` has "paper", "official" (what the authors' code
-    does) and "none" (plain iterative magnitude pruning on the full data).
-
-    Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3 and Algorithm 1.
-
-    Args:
-        use_cet: train on the critical examples for training (forgotten, or never learned).
-            Default True.
-        use_cep: train on the critical examples for pruning (dense and sparse network disagree).
-            With neither, every round trains on the full data. Default True.
-        forget_threshold: E_F; a sample is critical with more forgetting events than this.
-            Default 0.
-        never_learned: "critical" keeps samples that were never classified correctly, "ignore"
-            judges them by their events (none) alone. Default "critical".
-        cep_network: which sparse network CEP compares with the dense one: "pruned" (just after
-            this round's pruning, Algorithm 1) or "trained" (the round's trained network, before
-            its pruning; the authors' code). Default "pruned".
-        cep_weights: "last" epoch's weights or those of the "best" validation accuracy.
-            Default "last".
-        cep_from_round: first round that computes CEP. Default 0.
-        min_size: a PrAC set smaller than this fraction of the training set is filled up to it
-            with other samples of the set it was drawn from. Default 0.01.
-        budget: how a round on |P| of N samples is shortened: "steps" (the paper's formula,
-            steps in proportion to |P|, so the number of epochs stays), "epochs" (the authors'
-            code: epochs in proportion too, so steps fall with the square) or "full" (as many
-            steps as the full data takes). Default "steps".
-        early_stop_eps: stop a round when the mask distance stays below this; None ("off" on the
-            command line): never. Default 0.07.
-        early_stop_window: number of successive distances that must be below. Default 5.
-
-    Raises:
-        ArgumentError: a value is outside its range.
-    """
-
-    use_cet: bool = True
-    use_cep: bool = True
-    forget_threshold: int = 0
-    never_learned: str = "critical"
-    cep_network: str = "pruned"
-    cep_weights: str = "last"
-    cep_from_round: int = 0
-    min_size: float = 0.01
-    budget: str = "steps"
-    early_stop_eps: float | None = 0.07
-    early_stop_window: int = 5
-
-    def __post_init__(self):
-        check_bool("use_cet", self.use_cet)
-        check_bool("use_cep", self.use_cep)
-        check_int("forget_threshold", self.forget_threshold, 0)
-        check_choice("never_learned", self.never_learned, ("critical", "ignore"))
-        check_choice("cep_network", self.cep_network, ("pruned", "trained"))
-        check_choice("cep_weights", self.cep_weights, ("last", "best"))
-        check_int("cep_from_round", self.cep_from_round, 0)
-        check_number("min_size", self.min_size, minimum=0, maximum=1)
-        check_choice("budget", self.budget, ("steps", "epochs", "full"))
-        if self.early_stop_eps is not None:
-            check_number("early_stop_eps", self.early_stop_eps, above=0)
-        check_int("early_stop_window", self.early_stop_window, 1)
-
-    @property
-    def selects_data(self) -> bool:
-        """Whether rounds after the first train on less than the full data."""
-        return self.use_cet or self.use_cep
-
-
-@dataclasses.dataclass(frozen=True)
-class PracVariant:
-    """A named choice of `PracConfig`, with the pruning options that belong to it."""
-
-    prac: PracConfig
-    pruning: dict[str, Any]
-
-
-PRAC_VARIANTS = {
-    "paper": PracVariant(PracConfig(), {}),
-    "official": PracVariant(
-        PracConfig(
-            cep_network="trained",
-            cep_weights="best",
-            cep_from_round=1,
-            budget="epochs",
-            early_stop_eps=0.08,
-        ),
-        {"layers": ("conv",), "lr_rewind": False},
-    ),
-    "none": PracVariant(PracConfig(use_cet=False, use_cep=False, early_stop_eps=None), {}),
-}

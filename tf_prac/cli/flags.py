@@ -122,6 +122,8 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return tuple(_number(name, text) if item is float else text for text in value)
+    if str in typing.get_args(kind):
+        return None if value == "off" else value
     if float in typing.get_args(kind) and type(None) in typing.get_args(kind):
         return None if value == "off" else _number(name, value, "a number, or off")
     return value

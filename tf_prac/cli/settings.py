@@ -87,7 +87,7 @@ def read_settings(flags: Flags) -> Settings:
             "model": model,
         },
         keras=flags.keras,
-        recipe=TrainingRecipe(**{**preset.recipe, **flags.given(TrainingRecipe)}),
+        recipe=TrainingRecipe(**{**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}),
         pruning=PruningConfig(**pruning),
         prac=dataclasses.replace(variant.prac, **{**preset.options, **flags.given(PracConfig)}),
     )

@@ -1,0 +1,49 @@
+"""Checks of single values, each of which names the argument in its error."""
+
+from __future__ import annotations
+
+import math
+
+from tf_prac.errors import ArgumentError
+
+
+def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises `ArgumentError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ArgumentError(argument, value, "one of " + ", ".join(choices))
+
+
+def check_bool(argument: str, value: object) -> None:
+    """Raises `ArgumentError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(argument, value, "True or False")
+
+
+def check_int(argument: str, value: object, minimum: int) -> None:
+    """Raises `ArgumentError` unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ArgumentError(argument, value, f"an integer >= {minimum}")
+
+
+def check_number(
+    argument: str,
+    value: object,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> None:
+    """Raises `ArgumentError` unless `value` is a finite number within the bounds."""
+    low = f"[{minimum}" if above is None else f"({above}"
+    high = f"{maximum}]" if below is None else f"{below})"
+    allowed = f"a number in {low}, {high}".replace("[None", "(-inf").replace("None]", "inf)")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ArgumentError(argument, value, allowed)
+    if (
+        (above is not None and value <= above)
+        or (minimum is not None and value < minimum)
+        or (below is not None and value >= below)
+        or (maximum is not None and value > maximum)
+    ):
+        raise ArgumentError(argument, value, allowed)
