@@ -67,7 +67,9 @@ BOOLEANS = [
 ]
 ELSEWHERE = {  # fields with tests of their own, and two that are checked where they are used
     (PruningConfig, "criterion"),
+    (PruningConfig, "layer_rates"),
     (TrainingRecipe, "optimizer"),
+    (TrainingRecipe, "steps"),
     (TrainingRecipe, "milestones"),
     (TrainingRecipe, "augment"),
     (PruningConfig, "layers"),
@@ -199,6 +201,22 @@ def test_an_optimizer_is_a_name():
     assert TrainingRecipe(optimizer="lion").optimizer == "lion"  # which ones exist, Keras knows
     for value in ("", None, 3, object):
         refused(TrainingRecipe, "optimizer", value)
+
+
+def test_a_budget_in_steps_is_a_number_of_them_or_none():
+    assert TrainingRecipe(steps=50_000).steps == 50_000 and TrainingRecipe().steps is None
+    for value in (0, -1, 1.0, "5", True, NAN):
+        assert "an integer >= 1" in str(refused(TrainingRecipe, "steps", value))
+
+
+def test_rates_of_layers_are_rules_in_order():
+    config = PruningConfig(layer_rates=["output=0.1", "conv* = 0.15"])
+    assert config.rate_rules == (("output", 0.1), ("conv*", 0.15))
+    assert PruningConfig(layer_rates=["dense=0"]).rate_rules == (("dense", 0.0),)
+    for text in ("conv", "=0.1", "conv=", "conv=x", "conv=1", "conv=-0.1", "conv=nan", 3, None):
+        error = refused(PruningConfig, "layer_rates", [text])
+        assert "PATTERN=RATE" in str(error) and error.received == text
+    assert "a list or tuple" in str(refused(PruningConfig, "layer_rates", "conv=0.1"))
 
 
 def test_layers_are_some_of_the_groups():

@@ -104,6 +104,28 @@ def test_signed_scores_are_the_reference_too(scope, scores, rate):
 
 
 @SCOPES
+@given(scores=networks(ANYTHING), data=st.data())
+def test_each_rate_is_that_of_its_own_tensors(scope, scores, data):
+    """Globally, the tensors of one rate are a network of their own."""
+    rates = {name: data.draw(st.sampled_from([0.0, 0.1, 0.5])) for name in scores}
+    dense = Masks.ones_like(scores)
+    expected = {}
+    for rate in set(rates.values()):
+        part = {name: scores[name] for name in scores if rates[name] == rate}
+        expected |= slow_prune(part, as_lists(Masks.ones_like(part)), rate, scope)
+    assert as_lists(prune(scores, dense, rates, scope)) == expected
+
+
+def test_each_tensor_needs_a_rate():
+    weights = {"a": np.ones(4), "b": np.ones(4)}
+    for rates in ({"a": 0.1}, {"a": 0.1, "b": 0.1, "c": 0.1}, {}):
+        with pytest.raises(ArgumentError, match=r"prune_rate: .* a rate for each of \['a', 'b'\]"):
+            prune(weights, Masks.ones_like(weights), rates)
+    with pytest.raises(ArgumentError, match=r"prune_rate: received 1; allowed: a number in \[0, 1"):
+        prune(weights, Masks.ones_like(weights), {"a": 0.1, "b": 1})
+
+
+@SCOPES
 @given(shapes=networks(), rate=RATES, seed=st.integers(0, 2**40))
 def test_a_random_mask_is_the_reference_of_its_own_numbers(scope, shapes, rate, seed):
     masks = Masks.ones_like(shapes)

@@ -33,6 +33,7 @@ class Every:
         names: several names.
         limit: where to end; None: never.
         place: where to look; None: nowhere.
+        most: how many at most; None: any.
     """
 
     count: int = 1
@@ -43,6 +44,7 @@ class Every:
     names: tuple[str, ...] = ()
     limit: float | None = 0.1
     place: str | None = None
+    most: int | None = None
 
 
 def make(*arguments, config=Every):
@@ -93,6 +95,8 @@ def test_only_flags_that_were_given_are_given():
         ("--limit=off", None),
         ("--place=run", "run"),
         ("--place=off", None),
+        ("--most=5", 5),
+        ("--most=off", None),
     ],
 )
 def test_values_have_the_type_of_their_field(argument, value):
@@ -120,6 +124,7 @@ def test_absl_refuses_what_it_cannot_read(argument):
         ("--limit=never", "limit", "never", "a number, or off"),
         ("--limit=", "limit", "", "a number, or off"),
         ("--limit=None", "limit", "None", "a number, or off"),
+        ("--most=1.5", "most", "1.5", "a whole number, or off"),
     ],
 )
 def test_what_absl_leaves_as_text_is_refused_by_the_flags_name(argument, name, received, allowed):
@@ -225,7 +230,8 @@ def test_the_help_says_the_docstring_and_the_defaults():
     assert "--count How many. Default 1. --rate" in text
     assert "--rate How fast, in units a second. Default 0.5. --name" in text
     assert '--name What it is called: "a" or "b". --[no]fast' in text
-    assert "--limit Where to end; None: never. --place Where to look; None: nowhere. Help:" in text
+    assert "--limit Where to end; None: never. --place Where to look; None: nowhere. " in text
+    assert "--most How many at most; None: any. Help:" in text
     text = " ".join(every_flag().help().split())
     assert "--seed Of everything. Default 0." in text
     assert "--dataset Name of the data set. Default digits." in text

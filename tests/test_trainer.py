@@ -146,6 +146,19 @@ def test_scaled_budgets(size, total, epochs, batch, k, rule):
     assert abs(progress - rewound.first_step / full.total_steps) <= 1 / budget.total_steps
 
 
+def test_a_budget_in_steps_need_not_end_with_an_epoch():
+    recipe = TrainingRecipe(steps=50_000, batch_size=60)
+    full = Budget.full(recipe, 55_000)
+    assert (full.steps_per_epoch, full.steps, full.epochs) == (917, 50_000, 55)
+    assert full.scaled(recipe, 55_000, 55_000, "steps") == full
+    assert full.scaled(recipe, 27_500, 55_000, "steps").steps == round(50_000 * 459 / 917)
+    assert full.scaled(recipe, 27_500, 55_000, "epochs").steps == 27 * 459
+    assert full.scaled(recipe, 27_500, 55_000, "full").steps == 50_000
+    assert (
+        Budget.full(TrainingRecipe(steps=3), 55_000).scaled(recipe, 1, 55_000, "steps").steps == 1
+    )
+
+
 def reference_rate(recipe, step, total):
     """The schedule in plain Python, step by step."""
     progress = step / total

@@ -16,6 +16,7 @@ from tf_prac import (
 )
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS, flavour_of, named_weights
+from tf_prac.pruning.weights import prune_rates
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 
@@ -205,3 +206,39 @@ def test_flavours_and_unbuilt_models(flavour):
         prunable_weights(model)
     with pytest.raises(ArgumentError, match="keras .Keras 3. or tf_keras"):
         flavour_of("a string")
+
+
+def two_kinds(keras):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, name="conv_a")(inputs)
+    x = keras.layers.Conv2D(4, 3, name="conv_b")(x)
+    x = keras.layers.Dense(6, name="hidden")(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
+
+
+@both
+def test_the_first_rule_that_fits_gives_the_rate_of_a_layer(flavour):
+    model = two_kinds(load(flavour))
+    assert set(prune_rates(model).values()) == {0.2}
+    rules = ("output=0.05", "conv_b=0.3", "conv=0.1", "dense=0.4", "conv_a/*=0.9")
+    config = PruningConfig(prune_last_dense=True, layer_rates=rules)
+    assert prune_rates(model, config) == {
+        "conv_a/kernel": 0.1,
+        "conv_b/kernel": 0.3,
+        "hidden/kernel": 0.4,
+        "logits/kernel": 0.05,
+    }
+    assert (
+        prune_rates(
+            two_kinds(load(flavour)),
+            PruningConfig(layer_rates=("logits*=0.1",), prune_last_dense=True),
+        )["logits/kernel"]
+        == 0.1
+    )
+
+
+@both
+@pytest.mark.parametrize("rule", ["output=0.1", "logits=0.1", "embedding=0.1", "nothing=0.1"])
+def test_a_rule_that_fits_nothing_is_refused(flavour, rule):
+    with pytest.raises(ArgumentError, match="layer_rates: .*conv_a/kernel.*no weight that is pr"):
+        prune_rates(two_kinds(load(flavour)), PruningConfig(layer_rates=(rule,)))

@@ -34,6 +34,18 @@ def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _rate_rule(text: object) -> tuple[str, float]:
+    """Reads "conv=0.1"."""
+    pattern, equals, rate = str(text).partition("=")
+    try:
+        value = float(rate)
+    except ValueError:
+        value = -1.0
+    if not (isinstance(text, str) and pattern and equals and 0 <= value < 1):
+        raise ArgumentError("layer_rates", text, "PATTERN=RATE with a rate in [0, 1)")
+    return pattern.strip(), value
+
+
 @dataclasses.dataclass(frozen=True)
 class RewindPoint:
     """The training step k whose weights `W_k` every later round starts from.
@@ -107,6 +119,8 @@ class TrainingRecipe:
 
     Args:
         epochs: passes over the full training set, the budget of a dense network. Default 20.
+        steps: the budget in training steps, in place of `epochs`; None ("off" on the command
+            line): as many as `epochs` take. Default None.
         batch_size: samples per step, over all replicas. Default 128.
         optimizer: name of a Keras optimizer class, in lower case: "sgd", "adam", "adamw",
             "rmsprop", ... Default "sgd".
@@ -132,6 +146,7 @@ class TrainingRecipe:
     """
 
     epochs: int = 20
+    steps: int | None = None
     batch_size: int = 128
     optimizer: str = "sgd"
     learning_rate: float = 0.1
@@ -147,6 +162,8 @@ class TrainingRecipe:
 
     def __post_init__(self):
         check_int("epochs", self.epochs, 1)
+        if self.steps is not None:
+            check_int("steps", self.steps, 1)
         check_int("batch_size", self.batch_size, 1)
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("momentum", self.momentum, minimum=0, below=1)
@@ -182,6 +199,10 @@ class PruningConfig:
             (1 - prune_rate) ** n. Default 5.
         prune_rate: fraction of the remaining prunable weights removed a round, in (0, 1).
             Default 0.2.
+        layer_rates: other prune rates for some layers, such as ("output=0.1", "conv=0.15"):
+            "output" (the last dense layer), a group of `layers` or a shell pattern of names; the
+            first that fits counts. With scope "global", weights of equal rates are ranked
+            together. Default ().
         criterion: what a weight's score is; the lowest are pruned. A key of
             `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
         scope: "global" ranks all prunable weights together, "layerwise" each weight tensor by
@@ -202,6 +223,7 @@ class PruningConfig:
 
     rounds: int = 5
     prune_rate: float = 0.2
+    layer_rates: tuple[str, ...] = ()
     criterion: str = "magnitude"
     scope: str = "global"
     layers: tuple[str, ...] = ("conv", "dense")
@@ -213,6 +235,8 @@ class PruningConfig:
     def __post_init__(self):
         check_int("rounds", self.rounds, 1)
         check_number("prune_rate", self.prune_rate, above=0, below=1)
+        object.__setattr__(self, "layer_rates", _as_tuple("layer_rates", self.layer_rates))
+        _ = self.rate_rules  # refuses what it cannot read
         check_choice("scope", self.scope, SCOPES)
         check_bool("prune_last_dense", self.prune_last_dense)
         check_bool("lr_rewind", self.lr_rewind)
@@ -231,3 +255,8 @@ class PruningConfig:
     def rewind_point(self) -> RewindPoint:
         """The parsed `rewind`."""
         return RewindPoint.parse(self.rewind)
+
+    @property
+    def rate_rules(self) -> tuple[tuple[str, float], ...]:
+        """The parsed `layer_rates`: (pattern, rate), the first that fits a layer counts."""
+        return tuple(_rate_rule(text) for text in self.layer_rates)

@@ -32,7 +32,14 @@ from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import WeightInfo, prunable_weights, rewind, snapshot, weight_report
+from tf_prac.pruning.weights import (
+    WeightInfo,
+    prunable_weights,
+    prune_rates,
+    rewind,
+    snapshot,
+    weight_report,
+)
 from tf_prac.records import (
     dense_figures,
     round_figures,
@@ -204,6 +211,7 @@ class _Session:
         self.network = search.model_fn()
         self.report = weight_report(self.network, self.pruning)
         self.dense = Masks.ones_like(prunable_weights(self.network, self.pruning))
+        self.rates = prune_rates(self.network, self.pruning)
         self.initial = snapshot(self.network)
         self.full = Budget.full(self.recipe, len(data.train.ids))
         self.k = self.pruning.rewind_point.steps(self.full.steps_per_epoch, self.full.total_steps)
@@ -241,7 +249,7 @@ class _Session:
         trained = self._train(number, masks, ids)
         kept = {name: trained.weights[name] for name in masks}
         scores = scores_of(kept, self.pruning.criterion)
-        next_masks = prune(scores, masks, self.pruning.prune_rate, self.pruning.scope)
+        next_masks = prune(scores, masks, self.rates, self.pruning.scope)
         prac_set, forward_samples = self.critical.next_set(number, trained, masks, next_masks, ids)
         figures = round_figures(number, trained, masks, next_masks, len(ids), prac_set)
         figures["forward_samples"] = trained.validation_samples + forward_samples
@@ -266,7 +274,7 @@ class _Session:
             )
             weights, snapshot_at = self._rewind_weights(), ()
         distance = MaskDistance(
-            self.pruning.prune_rate,
+            self.rates,
             criterion=self.pruning.criterion,
             scope=self.pruning.scope,
             eps=self.prac.early_stop_eps,

@@ -7,6 +7,7 @@ import inspect
 import re
 import textwrap
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -124,14 +125,21 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         return tuple(_number(name, text) if item is float else text for text in value)
     if str in typing.get_args(kind):
         return None if value == "off" else value
-    if float in typing.get_args(kind) and type(None) in typing.get_args(kind):
-        return None if value == "off" else _number(name, value, "a number, or off")
+    if type(None) in typing.get_args(kind):
+        number = int if int in typing.get_args(kind) else float
+        allowed = "a whole number, or off" if number is int else "a number, or off"
+        return None if value == "off" else _number(name, value, allowed, number)
     return value
 
 
-def _number(name: str, text: str, allowed: str = "numbers separated by commas") -> float:
+def _number(
+    name: str,
+    text: str,
+    allowed: str = "numbers separated by commas",
+    number: Callable[[str], float] = float,
+) -> float:
     try:
-        return float(text)
+        return number(text)
     except ValueError as error:
         raise ArgumentError(name, text, allowed) from error
 

@@ -79,6 +79,9 @@ def read_settings(flags: Flags) -> Settings:
     check_choice("model", model, tuple(MODELS))
     variant = PRAC_VARIANTS[prac_name]
     pruning = {**preset.pruning, **variant.pruning, **flags.given(PruningConfig)}
+    recipe = {**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}
+    if flags.epochs is not None and flags.steps is None:
+        recipe["steps"] = None  # epochs asked for, in place of the steps of a preset
     return Settings(
         labels={
             "dataset": preset.dataset if flags.dataset is None else flags.dataset,
@@ -87,7 +90,7 @@ def read_settings(flags: Flags) -> Settings:
             "model": model,
         },
         keras=flags.keras,
-        recipe=TrainingRecipe(**{**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}),
+        recipe=TrainingRecipe(**recipe),
         pruning=PruningConfig(**pruning),
         prac=dataclasses.replace(variant.prac, **{**preset.options, **flags.given(PracConfig)}),
     )

@@ -7,7 +7,8 @@ a function `weights -> scores` and name it in `CRITERIA`.
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
 
 Weights = Mapping[str, np.ndarray]
+Rate = float | Mapping[str, float]
 
 
 def magnitude(weights: Weights) -> dict[str, np.ndarray]:
@@ -34,7 +36,7 @@ def scores_of(weights: Weights, criterion: str) -> dict[str, np.ndarray]:
     return CRITERIA[criterion](weights)
 
 
-def prune(scores: Weights, masks: Masks, rate: float, scope: str = "global") -> Masks:
+def prune(scores: Weights, masks: Masks, rate: Rate, scope: str = "global") -> Masks:
     """Returns `masks` without the lowest-scored `rate` of the weights they keep.
 
     The number pruned is exact: `prune_count(remaining, rate)` of all remaining weights
@@ -44,24 +46,39 @@ def prune(scores: Weights, masks: Masks, rate: float, scope: str = "global") -> 
     Args:
         scores: name to float array, with the names and shapes of `masks`; no NaN.
         masks: the masks in force; a pruned weight stays pruned.
-        rate: fraction of the remaining weights to prune, in (0, 1).
+        rate: fraction of the remaining weights to prune, in (0, 1); or a rate in [0, 1) for
+            each name, and then "global" ranks the tensors of one rate together.
         scope: "global" or "layerwise".
 
     Raises:
         ArgumentError: a rate or scope that is not allowed, or a score that is NaN.
         MismatchError: scores and masks are not of the same network.
     """
-    check_number("prune_rate", rate, above=0, below=1)
+    rates = check_rate(rate, masks)
     check_choice("scope", scope, SCOPES)
     masks.check_shapes({name: np.shape(score) for name, score in scores.items()})
-    if scope == "layerwise" or not masks:
-        kept = {name: _keep(scores[name][masks[name]], rate) for name in masks}
-    else:
-        flat = [scores[name][masks[name]] for name in masks]
-        every = _keep(np.concatenate(flat), rate)
+    groups: dict[Any, list[str]] = {}
+    for name in masks:
+        groups.setdefault(name if scope == "layerwise" else rates[name], []).append(name)
+    kept: dict[str, np.ndarray] = {}
+    for names in groups.values():
+        flat = [scores[name][masks[name]] for name in names]
+        every = _keep(np.concatenate(flat), rates[names[0]])
         parts = np.split(every, np.cumsum([part.size for part in flat])[:-1])
-        kept = dict(zip(masks, parts, strict=True))
+        kept.update(zip(names, parts, strict=True))
     return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
+
+
+def check_rate(rate: Rate, names: Iterable[str] | None = None) -> dict[str, float]:
+    """Returns the rate of each name; raises `ArgumentError` if one is missing or not allowed."""
+    if not isinstance(rate, Mapping):
+        check_number("prune_rate", rate, above=0, below=1)
+        return dict.fromkeys(names or (), rate)
+    for value in rate.values():
+        check_number("prune_rate", value, minimum=0, below=1)
+    if names is not None and set(rate) != set(names):
+        raise ArgumentError("prune_rate", sorted(rate), f"a rate for each of {sorted(names)}")
+    return dict(rate)
 
 
 def global_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:

@@ -81,6 +81,47 @@ def prunable_weights(model: Any, config: PruningConfig | None = None) -> dict[st
     return found
 
 
+def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, float]:
+    """Returns the prune rate of each prunable weight, by name.
+
+    Example:
+
+        >>> config = PruningConfig(prune_last_dense=True, layer_rates=("output=0.1",))
+        >>> prune_rates(lenet, config)  # doctest: +SKIP
+        {'dense/kernel': 0.2, 'dense_1/kernel': 0.2, 'logits/kernel': 0.1}
+
+    Source: "The Lottery Ticket Hypothesis", Appendix G and H (the output layer at half the rate,
+    convolutions and dense layers at rates of their own).
+
+    Args:
+        model: a built model of either flavour.
+        config: which layers are pruned, and how much. Default `PruningConfig()`.
+
+    Raises:
+        ArgumentError: a rule of `layer_rates` fits no prunable weight.
+    """
+    config = config or PruningConfig()
+    prunable = prunable_weights(model, config)
+    weights = named_weights(model)
+    last_dense = _last_dense(weights)
+    words = {w.name: _words(w, last_dense) for w in weights if w.name in prunable}
+    for pattern, _ in config.rate_rules:
+        if not any(_fits(words[name], pattern) for name in words):
+            raise ArgumentError(
+                "layer_rates",
+                pattern,
+                f"output, a group of layers, or a pattern of {', '.join(words)}",
+                "It fits no weight that is pruned.",
+            )
+    return {
+        name: next(
+            (rate for pattern, rate in config.rate_rules if _fits(words[name], pattern)),
+            config.prune_rate,
+        )
+        for name in words
+    }
+
+
 def snapshot(model: Any) -> dict[str, np.ndarray]:
     """Copies every weight of a model, BatchNorm statistics included, by name."""
     return {w.name: to_numpy(w.variable) for w in named_weights(model)}
@@ -128,16 +169,13 @@ def check_same_shapes(
 
 
 def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple[bool, str]:
-    patterns = (weight.name, weight.name.rpartition("/")[0])
-    if any(fnmatch.fnmatchcase(p, pattern) for p in patterns for pattern in config.ignore):
+    if any(_fits(_names(weight), pattern) for pattern in config.ignore):
         return False, "named in ignore"
     own = getattr(weight.layer, "get_prunable_weights", None)
     if own is not None:
         chosen = any(weight.variable is w for w in own())
         return chosen, "chosen by its layer" if chosen else "not chosen by its layer"
-    rule = next(
-        (PRUNABLE_LAYERS[c] for c in class_names(weight.layer) if c in PRUNABLE_LAYERS), None
-    )
+    rule = _rule(weight.layer)
     if rule is None:
         kind = f"{type(weight.layer).__module__}.{type(weight.layer).__name__}"
         return False, f"no pruning rule for layers of class {kind}"
@@ -149,6 +187,26 @@ def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple
     if weight.layer is last_dense and not config.prune_last_dense:
         return False, "the last dense layer (prune_last_dense=False)"
     return True, f"{group} layer"
+
+
+def _names(weight: NamedWeight) -> list[str]:
+    """What a pattern may match: the name of the weight, and that of its layer."""
+    return [weight.name, weight.name.rpartition("/")[0]]
+
+
+def _words(weight: NamedWeight, last_dense: Any) -> list[str]:
+    """What a rule of `layer_rates` may match."""
+    rule = _rule(weight.layer)
+    output = ["output"] if weight.layer is last_dense else []
+    return _names(weight) + output + ([rule[0]] if rule else [])
+
+
+def _fits(words: list[str], pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(word, pattern) for word in words)
+
+
+def _rule(layer: Any) -> tuple[str, tuple[str, ...]] | None:
+    return next((PRUNABLE_LAYERS[c] for c in class_names(layer) if c in PRUNABLE_LAYERS), None)
 
 
 def _last_dense(weights: list[NamedWeight]) -> Any:

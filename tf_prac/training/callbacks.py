@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.config import SCOPES, check_choice, check_number
+from tf_prac.config import SCOPES, check_choice
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Callback, to_numpy
-from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
+from tf_prac.pruning.criteria import CRITERIA, Rate, check_rate, prune, scores_of
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import snapshot
@@ -68,7 +68,8 @@ class MaskDistance(Callback):
     Source: PrAC paper, Section 3.1 and Figure 2.
 
     Args:
-        rate: fraction of the remaining weights that would be pruned. Default 0.2.
+        rate: fraction of the remaining weights that would be pruned, or one for each name.
+            Default 0.2.
         criterion: a key of `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
         scope: "global" or "layerwise". Default "global".
         eps: stop when the distance stays below this for `window` epochs. Default None: watch.
@@ -83,7 +84,7 @@ class MaskDistance(Callback):
 
     def __init__(
         self,
-        rate: float = 0.2,
+        rate: Rate = 0.2,
         *,
         criterion: str = "magnitude",
         scope: str = "global",
@@ -91,7 +92,7 @@ class MaskDistance(Callback):
         window: int = 5,
         min_epochs: int = 0,
     ):
-        check_number("prune_rate", rate, above=0, below=1)
+        check_rate(rate)
         check_choice("criterion", criterion, tuple(CRITERIA))
         check_choice("scope", scope, SCOPES)
         self.rate, self.criterion, self.scope = rate, criterion, scope

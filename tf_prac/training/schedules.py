@@ -41,7 +41,7 @@ class Budget:
     def full(cls, recipe: TrainingRecipe, num_samples: int, first_step: int = 0) -> Budget:
         """The whole budget, on all `num_samples` of the training set."""
         length = steps_per_epoch(num_samples, recipe.batch_size)
-        return cls(length, recipe.epochs * length, first_step)
+        return cls(length, recipe.steps or recipe.epochs * length, first_step)
 
     def scaled(self, recipe: TrainingRecipe, size: int, num_samples: int, rule: str) -> Budget:
         """The budget of a round on `size` of `num_samples`, by a rule of `PracConfig.budget`.
@@ -53,10 +53,10 @@ class Budget:
         The schedule, and the step it is rewound to, shrink in proportion.
         """
         length = steps_per_epoch(size, recipe.batch_size)
-        epochs = recipe.epochs
+        epochs = self.total_steps / self.steps_per_epoch
         if rule == "epochs":
             epochs = max(1, int(epochs * size / num_samples))
-        total = self.total_steps if rule == "full" else epochs * length
+        total = self.total_steps if rule == "full" else max(1, round(epochs * length))
         first = round(self.first_step * total / self.total_steps)
         return Budget(length, total, min(first, total - 1))
 
