@@ -12,6 +12,7 @@ import struct
 import tempfile
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_prac.errors import ArgumentError, FileError, TfPracError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError, TfPracError
 from tf_prac.files import (
     MAX_BYTES,
     SCHEMA,
     atomic_write,
+    inside,
     read_json,
     read_npz,
     sha256,
@@ -160,8 +162,10 @@ def test_json_comes_back_as_it_was(content):
         path = pathlib.Path(directory) / "round.json"
         write_json(path, "round", content)
         assert read_json(path, "round") == content
-        header = {"kind": "round", "schema": SCHEMA}
-        assert json.loads(path.read_text("utf-8")) == {**header, **content}
+        document = json.loads(path.read_text("utf-8"))
+        seal = document.pop("sha256")
+        assert document == {"kind": "round", "schema": SCHEMA, **content}
+        assert seal == hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -278,6 +282,9 @@ def same(one, other):
     )
 
 
+RESERVED = ("__kind__", "__schema__", "__sha256__")
+
+
 @settings(deadline=None)
 @given(st.dictionaries(st.text("a/ü._-9", max_size=6), ARRAYS, max_size=4))
 def test_arrays_come_back_to_the_bit_and_in_order(arrays):
@@ -286,7 +293,7 @@ def test_arrays_come_back_to_the_bit_and_in_order(arrays):
         write_npz(path, "weights", arrays)
         assert same(read_npz(path, "weights"), arrays)
         with np.load(path, allow_pickle=False) as plain:
-            assert set(plain.files) == {*arrays, "__kind__", "__schema__"}
+            assert set(plain.files) == {*arrays, *RESERVED}
 
 
 def test_arrays_that_are_not_contiguous_come_back_too(tmp_path):
@@ -323,20 +330,21 @@ class Bomb:
 
 def test_a_pickle_is_refused_and_not_run(tmp_path):
     touched = tmp_path / "touched"
-    header = {"__kind__": np.array("masks"), "__schema__": np.array(1)}
-    np.savez(tmp_path / "objects.npz", **header, a=np.array([Bomb(touched)]))
-    with zipfile.ZipFile(tmp_path / "pickle.npz", "w") as archive:
-        archive.writestr("a.npy", pickle.dumps(Bomb(touched)))
-    (tmp_path / "bare.npz").write_bytes(pickle.dumps(Bomb(touched)))
+    objects = io.BytesIO()
+    np.save(objects, np.array([Bomb(touched)]))
+    bomb = pickle.dumps(Bomb(touched))
+    (tmp_path / "objects.npz").write_bytes(archive_of({"a.npy": objects.getvalue()}))
+    (tmp_path / "pickle.npz").write_bytes(archive_of({"a.npy": bomb}))
+    (tmp_path / "bare.npz").write_bytes(bomb)
     for name in ("objects", "pickle", "bare"):
         with pytest.raises(FileError, match=f"{name}.npz: damaged"):
-            read_npz(tmp_path / f"{name}.npz", "masks")
+            read_npz(tmp_path / f"{name}.npz", "weights")
     assert not touched.exists()
     pickle.loads(pickle.dumps(Bomb(touched)))
     assert touched.exists(), "the bomb works"
 
 
-@pytest.mark.parametrize("name", ["__kind__", "__schema__"])
+@pytest.mark.parametrize("name", RESERVED)
 def test_an_array_cannot_pose_as_the_header(name, tmp_path):
     with pytest.raises(ArgumentError, match=f"received '{name}'"):
         write_npz(tmp_path / "a.npz", "weights", {"a": np.ones(1), name: np.ones(1)})
@@ -433,15 +441,29 @@ def test_no_bytes_put_in_can_change_what_is_read(example, read_bytes, inserted, 
     assert found is None or same(found, EXAMPLE)
 
 
-def archive_of(members):
-    """An intact `.npz` with a good header and other members, given as bytes."""
-    header = {"__kind__.npy": np.array("weights"), "__schema__.npy": np.array(1)}
+def array_bytes(value):
+    """The `.npy` file of an array."""
+    content = io.BytesIO()
+    np.save(content, np.array(value))
+    return content.getvalue()
+
+
+def archive_of(members, declared=None):
+    """An `.npz` whose header and seal are good, with other members, given as bytes.
+
+    The seal vouches for the sizes in `declared`, though the members may have others.
+    """
+    members = {
+        "__kind__.npy": array_bytes("weights"),
+        "__schema__.npy": array_bytes(1),
+        **members,
+    }
+    sizes = {**{name: len(data) for name, data in members.items()}, **(declared or {})}
+    lines = [f"{zlib.crc32(data):08x} {sizes[n]} {n}\n" for n, data in members.items()]
+    seal = hashlib.sha256("".join(lines).encode()).hexdigest()
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in header.items():
-            with archive.open(name, "w") as member:
-                np.lib.format.write_array(member, array)
-        for name, data in members.items():
+        for name, data in {"__sha256__.npy": array_bytes(seal), **members}.items():
             archive.writestr(name, data)
     return content.getvalue()
 
@@ -504,7 +526,112 @@ def test_an_array_given_twice_is_refused(read_bytes):
     assert read_bytes(content.replace(b"b.npy", b"a.npy")) is None
 
 
+def test_an_array_under_another_name_or_with_another_content_is_refused(tmp_path):
+    """As `numpy.savez` would write it again; the copy with everything as it was is read."""
+    path = tmp_path / "weights.npz"
+    write_npz(path, "weights", {"a": np.zeros(2), "b": np.ones(2)})
+    with np.load(path) as file:
+        arrays = dict(file)
+    swapped = {"a": arrays["b"], "b": arrays["a"]}
+    fewer = {name: array for name, array in arrays.items() if name != "b"}
+    renamed = {**fewer, "c": arrays["b"]}
+    unsealed = {name: array for name, array in arrays.items() if name != "__sha256__"}
+    more = {**arrays, "c": arrays["b"]}
+    for changed in ({**arrays, **swapped}, fewer, renamed, unsealed, more):
+        np.savez(path, **changed)
+        with pytest.raises(DamagedFileError, match="weights.npz: damaged, or changed since"):
+            read_npz(path, "weights")
+    np.savez(path, **arrays)
+    assert same(read_npz(path, "weights"), {"a": np.zeros(2), "b": np.ones(2)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(steps=6),
+        lambda d: d.update(steps=5.0),
+        lambda d: d.update(more=None),
+        lambda d: d.update(Steps=d.pop("steps")),
+        lambda d: d.pop("losses"),
+        lambda d: d["losses"].reverse(),
+        lambda d: d.pop("sha256"),
+        lambda d: d.update(sha256=None),
+        lambda d: d.update(sha256="0" * 64),
+    ],
+)
+def test_json_that_was_changed_is_refused(change, tmp_path):
+    path = tmp_path / "round.json"
+    write_json(path, "round", {"steps": 5, "losses": [1.5, 0.1]})
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document))
+    assert read_json(path, "round") == {"steps": 5, "losses": [1.5, 0.1]}, "layout is free"
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(DamagedFileError, match="round.json: damaged, or changed since"):
+        read_json(path, "round")
+
+
+def test_a_field_cannot_pose_as_the_seal(tmp_path):
+    with pytest.raises(ArgumentError, match="received 'sha256'"):
+        write_json(tmp_path / "round.json", "round", {"sha256": "0" * 64})
+    assert files_in(tmp_path) == []
+
+
+# Links, pipes and devices
+
+
+@pytest.mark.parametrize("read", READERS, ids=["json", "npz", "sha256"])
+def test_what_is_no_regular_file_is_refused_without_waiting(read, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "endless"):
+        with pytest.raises(FileError, match=f"{name}: cannot be read: not a regular file"):
+            read(tmp_path / name)
+    with pytest.raises(FileError, match="loop: cannot be read: Too many levels"):
+        read(tmp_path / "loop")
+
+
+def test_a_link_may_stay_inside_but_not_lead_out(tmp_path):
+    run = tmp_path / "run"
+    (run / "round_00").mkdir(parents=True)
+    (tmp_path / "alias").symlink_to(run)
+    (run / "to_round").symlink_to("round_00")
+    (run / "out").symlink_to("..")
+    (run / "absolute").symlink_to("/etc/hostname")
+    for names in (("config.json",), ("round_00", "masks.npz"), ("to_round", "masks.npz")):
+        for directory in (run, tmp_path / "alias"):
+            assert inside(directory, *names) == directory.joinpath(*names)
+    for names in (("out",), ("out", "secret"), ("absolute",), ("..", "x"), ("/etc", "hostname")):
+        with pytest.raises(FileError, match="a link that leads out of"):
+            inside(run, *names)
+
+
 # Sizes
+
+
+def test_json_of_any_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "round.json"
+    with open(path, "wb") as file:
+        file.truncate(2**40)  # a hole, which takes no space
+    monkeypatch.setattr("tf_prac.files.MAX_JSON_BYTES", 2**20)
+
+    def read():
+        with pytest.raises(FileError, match="round.json: damaged, it has more than 1048576 bytes"):
+            read_json(path, "round")
+
+    assert peak_memory(read) < 2**22
+
+
+def test_members_that_share_their_bytes_are_refused(read_bytes):
+    """A quine of many: each directory entry points at the same compressed zeros."""
+    content = archive_of({f"{n}.npy": array_bytes(np.zeros(2**16)) for n in range(9)})
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        offsets = [i.header_offset for i in archive.infolist() if i.filename[0].isdigit()]
+    assert len(read_bytes(content)) == 9
+    for offset in offsets[1:]:
+        content = content.replace(struct.pack("<I", offset), struct.pack("<I", offsets[0]))
+    assert read_bytes(content) is None
 
 
 def peak_memory(read):
@@ -539,7 +666,8 @@ def test_a_huge_shape_is_refused_and_no_memory_taken(shape, descr, read_bytes):
 
 def test_a_size_that_zip_and_array_agree_on_is_refused_and_no_memory_taken(read_bytes):
     header = npy(described((2**26,)))
-    content = declare_size(archive_of({"a.npy": header}), 2**29 + len(header))
+    size = 2**29 + len(header)
+    content = declare_size(archive_of({"a.npy": header}, {"a.npy": size}), size)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.infolist()[-1].file_size > 2**29
     found = []

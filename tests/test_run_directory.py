@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
-from tf_prac.errors import FileError, MismatchError
+from tf_prac.errors import DamagedFileError, FileError, MismatchError
 from tf_prac.files import write_csv, write_json, write_npz
 from tf_prac.run_directory import (
     CONFIG,
     FORGETTING,
     HISTORY,
     MASKS,
+    PRAC_SET,
     RETRAINED,
+    REWIND,
     ROUND,
     RunDirectory,
     read_sealed,
@@ -184,8 +186,13 @@ KINDS = pytest.mark.parametrize("kind", ["round", "ticket"])
 def sealed(tmp_path, kind="round", number=3):
     """A finished round or retrained ticket: its directory, and how to read it."""
     run = RunDirectory(tmp_path)
+    run.open(config())
     path = run.round_path(number) if kind == "round" else run.ticket_path(number)
     path.mkdir(parents=True)
+    (tmp_path / REWIND).write_bytes(b"rewind")
+    run.round_path(number - 1).mkdir()
+    for name in (MASKS, PRAC_SET):
+        (run.round_path(number - 1) / name).write_bytes(name.encode())
     (path / MASKS).write_bytes(b"masks")
     (path / FORGETTING).write_bytes(b"")
     (path / ".leftover.1.tmp").write_bytes(b"half")
@@ -234,6 +241,76 @@ def test_a_damaged_file_is_named_and_what_to_remove(kind, damage, tmp_path):
 
 
 @KINDS
+@pytest.mark.parametrize(
+    "source", [CONFIG, REWIND, f"round_02/{MASKS}", f"round_02/{PRAC_SET}", "round_03"]
+)
+def test_what_was_made_from_other_files_is_of_another_run(kind, source, tmp_path):
+    path, read = sealed(tmp_path, kind)
+    if source == "round_03":  # the place of another round
+        path = path.rename(path.with_name("round_02" if kind == "ticket" else "round_04"))
+        number = int(path.name[-2:])
+        for name in (MASKS, PRAC_SET):
+            before = RunDirectory(tmp_path).round_path(number - 1)
+            before.mkdir(exist_ok=True)
+            (before / name).write_bytes(name.encode())
+        run = RunDirectory(tmp_path)
+        read = {"round": run.finished_round, "ticket": run.finished_ticket}[kind]
+        with pytest.raises(DamagedFileError, match=f"{path.name}/r.*.json was not made from this"):
+            read(number)
+        return
+    (tmp_path / source).write_bytes(b"of another run")
+    if kind == "ticket" and source.endswith(PRAC_SET):
+        assert read()["steps"] == 12, "a ticket is retrained on the full data"
+        return
+    with pytest.raises(DamagedFileError, match=f"{source}: damaged, or of another run"):
+        read()
+
+
+@KINDS
+def test_links_out_of_the_run_are_not_followed(kind, tmp_path):
+    path, read = sealed(tmp_path / "run", kind)
+    (path / MASKS).rename(tmp_path / MASKS)
+    (path / MASKS).symlink_to(tmp_path / MASKS)
+    with pytest.raises(FileError, match="masks.npz: a link that leads out of"):
+        read()
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileError, match="round_03: a link that leads out of"):
+        read()
+
+
+@pytest.mark.parametrize("name", [CONFIG, REWIND, "summary.json"])
+def test_links_in_place_of_files_are_not_followed(name, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.open(config())
+    digest = run.save_rewind({"a": np.ones(2)})
+    run.save_summary({"seed": 3})
+    (run.path / name).rename(tmp_path / name)
+    (run.path / name).symlink_to(tmp_path / name)
+    uses = {
+        CONFIG: [run.config, lambda: run.open(config())],
+        REWIND: [lambda: run.load_rewind(digest)],
+        "summary.json": [run.summary],
+    }
+    for use in uses[name]:
+        with pytest.raises(FileError, match=f"{name}: a link that leads out of"):
+            use()
+
+
+@KINDS
+def test_a_file_in_place_of_a_directory_of_the_run_is_refused(kind, tmp_path):
+    run = RunDirectory(tmp_path)
+    (tmp_path / "tickets").mkdir()
+    use, path = {
+        "round": (run.finished_round, tmp_path / "round_00"),
+        "ticket": (run.finished_ticket, tmp_path / "tickets" / "round_00"),
+    }[kind]
+    path.write_bytes(b"")
+    with pytest.raises(FileError, match="round_00: not a directory. Remove it"):
+        use(0)
+
+
+@KINDS
 def test_a_missing_file_is_named(kind, tmp_path):
     path, read = sealed(tmp_path, kind)
     (path / FORGETTING).unlink()
@@ -249,7 +326,7 @@ def test_a_seal_cannot_reach_outside_its_directory(name, tmp_path):
     (path.parent / "secret").write_bytes(b"")
     nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     write_json(path / ROUND, "round", {"files": {name: nothing}})
-    with pytest.raises(FileError, match="is not in the directory|Is a directory"):
+    with pytest.raises(FileError, match="is not in the directory|Is a directory|leads out of"):
         read()
 
 
@@ -315,9 +392,28 @@ def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
 
 def test_the_summary_comes_back_and_says_its_schema(tmp_path):
     run = RunDirectory(tmp_path)
+    run.open(config())
     run.save_summary({"seed": 3, "rounds": [{"steps": 5}]})
     assert run.summary() == {"seed": 3, "rounds": [{"steps": 5}]}
     assert json.loads((tmp_path / "summary.json").read_text())["schema"] == 1
+
+
+def test_the_summary_of_another_run_is_refused(tmp_path):
+    for seed in (0, 1):
+        run = RunDirectory(tmp_path / str(seed))
+        run.open(config(search={"seed": seed, "retrain": "last"}))
+        run.round_path(0).mkdir()
+        run.finish_round(0, {"seconds": 1.5})
+        run.save_summary({"seed": seed})
+    (tmp_path / "1" / "summary.json").replace(tmp_path / "0" / "summary.json")
+    with pytest.raises(DamagedFileError, match="config.json: damaged, or of .*summary.json was"):
+        RunDirectory(tmp_path / "0").summary()
+    run.finish_round(0, {"seconds": 1.6})
+    run.save_summary({"seed": 1})
+    assert run.summary() == {"seed": 1}
+    run.finish_round(0, {"seconds": 1.7})
+    with pytest.raises(DamagedFileError, match="round_00/round.json: damaged, or of another"):
+        run.summary()
 
 
 CELLS = st.none() | st.integers() | st.floats(allow_nan=False) | st.text("a,\"'\n é;", max_size=5)

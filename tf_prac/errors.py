@@ -41,6 +41,10 @@ class FileError(TfPracError, OSError):
     """A file or directory of a run is missing, damaged, foreign or cannot be written."""
 
 
+class DamagedFileError(FileError):
+    """A file is damaged, cut off or missing where one belongs; what it held may be made again."""
+
+
 class MismatchError(TfPracError, ValueError):
     """Two things that must belong together do not (ticket and model, run and options)."""
 

@@ -2,7 +2,8 @@
 
 Every file is written under a temporary name, flushed to disk and renamed. Arrays are plain `.npz`
 without pickle; every file names its kind and the number of its schema, and a newer schema is
-refused. Sizes that a file declares are checked before memory is taken for them.
+refused. A seal, a SHA-256 over names and contents, shows what was changed since. Sizes that a file
+declares are checked before memory is taken for them, and links lead nowhere outside.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ import io
 import json
 import os
 import pathlib
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from tf_prac.errors import ArgumentError, FileError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError
 
 SCHEMA = 1
 MAX_BYTES = 64 * 2**30
 MAX_RATIO = 1032  # deflate codes at most 258 bytes in two bits
-_KIND, _SCHEMA = "__kind__", "__schema__"
+MAX_JSON_BYTES = 64 * 2**20
+SEAL = "sha256"
+_KIND, _SCHEMA, _SEAL = "__kind__", "__schema__", "__sha256__"
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
 
 
 @contextlib.contextmanager
@@ -54,32 +59,58 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+def inside(directory: str | os.PathLike, *names: str) -> pathlib.Path:
+    """Returns the path of a file or directory below a directory.
+
+    Raises:
+        FileError: a symbolic link leads out of the directory.
+    """
+    path = pathlib.Path(directory, *names)
+    if not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise FileError(
+            f"{path}: a link that leads out of {directory}. Put the thing itself there."
+        )
+    return path
+
+
 def write_json(path: str | os.PathLike, kind: str, content: Mapping[str, Any]) -> None:
-    """Writes `content` as JSON with its kind and schema; NaN is refused."""
+    """Writes `content` as JSON with its kind, schema and seal; NaN is refused.
+
+    Raises:
+        ArgumentError: the content has a field of the name of the seal.
+    """
+    if SEAL in content:
+        raise ArgumentError("content", SEAL, "other names of fields")
     header = {"kind": kind, "schema": SCHEMA}
     document = {**header, **content, **header}
+    document[SEAL] = _sealed_json(document)
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
-    """Reads what `write_json` wrote: the content, without kind and schema.
+    """Reads what `write_json` wrote: the content, without kind, schema and seal.
 
     Raises:
-        FileError: missing, not JSON, of another kind or of a newer schema.
+        FileError: missing, not JSON, too large, of another kind or of a newer schema, or changed
+            since it was written.
     """
+    with _opened(path) as file:
+        text = file.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
     try:
-        document = json.loads(pathlib.Path(path).read_bytes())
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file.") from error
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        document = json.loads(text)
+        seal = document.pop(SEAL, None) if isinstance(document, dict) else None
+        fits = seal == _sealed_json(document)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: damaged, not a JSON document ({error}).") from error
+        raise DamagedFileError(f"{path}: damaged, not a JSON document ({error}).") from error
     if not isinstance(document, dict):
-        raise FileError(f"{path}: not a {kind} of tf_prac.")
+        raise DamagedFileError(f"{path}: not a {kind} of tf_prac.")
     _check_header(path, kind, document.pop("kind", None), document.pop("schema", None))
+    if not fits:
+        raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
     return document
 
 
@@ -95,81 +126,119 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
 
 
 def write_npz(path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays as one compressed `.npz`, with the kind and schema of the file.
+    """Writes named arrays as one compressed `.npz`, with the kind, schema and seal of the file.
 
     Raises:
-        ArgumentError: an array has the name of the kind or the schema.
+        ArgumentError: an array has the name of the kind, the schema or the seal.
         ValueError: an array holds Python objects, which only pickle could write.
         FileError: the file cannot be written.
     """
     header = {_KIND: np.array(kind), _SCHEMA: np.array(SCHEMA)}
-    if reserved := header.keys() & arrays.keys():
-        raise ArgumentError("arrays", min(reserved), f"names other than {_KIND} and {_SCHEMA}")
+    reserved = {*header, _SEAL}
+    if taken := reserved & arrays.keys():
+        raise ArgumentError("arrays", min(taken), f"names other than {', '.join(sorted(reserved))}")
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in {**arrays, **header}.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+            _write_member(archive, name, np.asanyarray(array))
+        _write_member(archive, _SEAL, np.array(_sealed_members(archive.infolist())))
 
 
 def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
     """Reads what `write_npz` wrote, without pickle and within `MAX_BYTES`.
 
     Raises:
-        FileError: missing, damaged, of another kind, of a newer schema or too large.
+        FileError: missing, damaged, of another kind, of a newer schema, too large, or changed
+            since it was written.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_sizes(path, archive)
-            arrays = {
-                info.filename.removesuffix(".npy"): _read_member(path, archive, info)
-                for info in archive.infolist()
+        with _opened(path) as file, zipfile.ZipFile(file) as archive:
+            members = _members(path, archive)
+            header = {
+                name: _read_member(path, archive, members.pop(name))
+                for name in (_KIND, _SCHEMA, _SEAL)
+                if name in members
             }
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file.") from error
+            values = {name: None if a.ndim else a.item() for name, a in header.items()}
+            _check_header(path, kind, values.get(_KIND), values.get(_SCHEMA))
+            sealed = [i for i in archive.infolist() if i.filename != f"{_SEAL}.npy"]
+            if values.get(_SEAL) != _sealed_members(sealed):
+                raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
+            return {name: _read_member(path, archive, info) for name, info in members.items()}
     except FileError:
         raise
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # zipfile and numpy raise nearly anything on damaged bytes
-        raise FileError(f"{path}: damaged, not a readable .npz archive ({error}).") from error
-    found = arrays.pop(_KIND, None), arrays.pop(_SCHEMA, None)
-    _check_header(path, kind, *(None if a is None or a.ndim else a.item() for a in found))
-    return arrays
+        raise DamagedFileError(
+            f"{path}: damaged, not a readable .npz archive ({error})."
+        ) from error
 
 
 def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+    with _opened(path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Opens a regular file to read; a pipe or a device, which may never end, is refused."""
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
+        with open(
+            path, "rb", opener=lambda name, flags: os.open(name, flags | _NOT_WAITING)
+        ) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FileError(f"{path}: cannot be read: not a regular file.")
+            yield file
     except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file.") from error
+        raise DamagedFileError(f"{path}: no such file.") from error
     except OSError as error:
+        if isinstance(error, FileError):
+            raise
         raise FileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+def _sealed_json(document: Any) -> str:
+    text = json.dumps(document, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sealed_members(members: Sequence[zipfile.ZipInfo]) -> str:
+    """Binds names to sizes and CRC-32s, which zipfile holds against the contents."""
+    lines = [f"{i.CRC:08x} {i.file_size} {i.filename}\n" for i in members]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _check_header(path: str | os.PathLike, kind: str, found: object, schema: object) -> None:
     if found != kind:
-        raise FileError(f"{path}: not a {kind} of tf_prac (it says {found!r}).")
+        raise DamagedFileError(f"{path}: not a {kind} of tf_prac (it says {found!r}).")
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
-        raise FileError(f"{path}: damaged, its schema number is {schema!r}.")
+        raise DamagedFileError(f"{path}: damaged, its schema number is {schema!r}.")
     if schema > SCHEMA:
         raise FileError(
             f"{path}: written by a newer tf_prac (schema {schema}; this one reads up to {SCHEMA})."
         )
 
 
-def _check_sizes(path: str | os.PathLike, archive: zipfile.ZipFile) -> None:
-    names = [info.filename for info in archive.infolist()]
-    if len(set(names)) != len(names):
-        raise FileError(f"{path}: damaged, an array is there twice.")
-    declared = sum(info.file_size for info in archive.infolist())
+def _members(path: str | os.PathLike, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Finds the arrays of an archive, and checks what it declares about them."""
+    found = archive.infolist()
+    members = {info.filename.removesuffix(".npy"): info for info in found}
+    if len(members) != len(found):
+        raise DamagedFileError(f"{path}: damaged, an array is there twice.")
+    declared = sum(info.file_size for info in found)
     allowed = min(MAX_BYTES, MAX_RATIO * os.path.getsize(path))
     if declared > allowed:
-        raise FileError(f"{path}: damaged, it declares {declared} bytes, more than {allowed}.")
+        raise DamagedFileError(
+            f"{path}: damaged, it declares {declared} bytes, more than {allowed}."
+        )
+    return members
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo):
@@ -180,13 +249,17 @@ def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfil
             (2, 0): np.lib.format.read_array_header_2_0,
         }.get(version)
         if read_header is None:
-            raise FileError(f"{path}: {info.filename} has an unknown array format {version}.")
+            raise DamagedFileError(
+                f"{path}: damaged, {info.filename} has an unknown array format {version}."
+            )
         shape, _, dtype = read_header(member)
         count = 1
         for size in shape:
             count *= int(size)
         if dtype.hasobject or count * dtype.itemsize != info.file_size - member.tell():
-            raise FileError(f"{path}: damaged, {info.filename} does not have the size it declares.")
+            raise DamagedFileError(
+                f"{path}: damaged, {info.filename} does not have the size it declares."
+            )
     with archive.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 

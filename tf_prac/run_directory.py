@@ -8,7 +8,9 @@
                               history.csv, retrained.json and, where Keras can save it, model.keras
     summary.json              the figures of the whole run
 
-A round counts as finished when its round.json is there and fits the other files.
+A round counts as finished when its round.json is there and fits the other files: those beside it,
+and those it was made from (config.json, rewind.npz and what the round before left), so that the
+files of two runs cannot be mixed.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_prac.errors import FileError, MismatchError
-from tf_prac.files import read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.errors import DamagedFileError, FileError, MismatchError
+from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
 
 CONFIG, REWIND, SUMMARY = "config.json", "rewind.npz", "summary.json"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
@@ -51,7 +53,7 @@ class RunDirectory:
             MismatchError: the directory holds a run with other options; the first is named.
             FileError: the directory holds other things, or cannot be written.
         """
-        file = self.path / CONFIG
+        file = inside(self.path, CONFIG)
         try:
             started = file.exists()
             foreign = not started and self.path.exists() and _holds_other_things(self.path)
@@ -70,35 +72,81 @@ class RunDirectory:
         """Reads the configuration of the run; raises `FileError` if there is none."""
         if not (self.path / CONFIG).exists():
             raise FileError(f"{self.path}: not a run of tf_prac, it has no {CONFIG}.")
-        return read_json(self.path / CONFIG, "config")
+        return read_json(inside(self.path, CONFIG), "config")
 
     def round_path(self, number: int) -> pathlib.Path:
         """The directory of a round."""
-        return self.path / f"round_{number:02d}"
+        return self._directory(f"round_{number:02d}")
 
     def ticket_path(self, number: int) -> pathlib.Path:
         """The directory of the ticket that round `number` would train."""
-        return self.path / "tickets" / f"round_{number:02d}"
+        return self._directory("tickets", f"round_{number:02d}")
+
+    def _directory(self, *names: str) -> pathlib.Path:
+        """A directory of the run; refused if something else is in its place."""
+        path = inside(self.path, *names)
+        if path.exists() and not path.is_dir():
+            raise FileError(f"{path}: not a directory. Remove it, or name another run.")
+        return path
 
     def finish_round(self, number: int, figures: Mapping[str, Any]) -> None:
         """Writes round.json, which makes the round finished, over the files already there."""
-        _seal(self.round_path(number), ROUND, "round", figures)
+        origin = self._digests(self._origin_of_round(number))
+        _seal(self.round_path(number), ROUND, "round", {**figures, "made_from": origin})
 
     def finished_round(self, number: int) -> dict[str, Any] | None:
         """Returns the figures of a finished round, its files checked; None if unfinished.
 
         Raises:
-            FileError: a file of the round is damaged or missing; it is named.
+            FileError: a file of the round is damaged, missing or of another run; it is named.
         """
-        return read_sealed(self.round_path(number), ROUND, "round")
+        figures = read_sealed(self.round_path(number), ROUND, "round")
+        file = self.round_path(number) / ROUND
+        return figures and self._check_origin(file, figures, self._origin_of_round(number))
 
     def finish_ticket(self, number: int, figures: Mapping[str, Any]) -> None:
         """Writes retrained.json, which makes the retraining of a ticket finished."""
-        _seal(self.ticket_path(number), RETRAINED, "retrained", figures)
+        origin = self._digests(self._origin_of_ticket(number))
+        _seal(self.ticket_path(number), RETRAINED, "retrained", {**figures, "made_from": origin})
 
     def finished_ticket(self, number: int) -> dict[str, Any] | None:
         """Returns the figures of a retrained ticket, its files checked; None if there are none."""
-        return read_sealed(self.ticket_path(number), RETRAINED, "retrained")
+        figures = read_sealed(self.ticket_path(number), RETRAINED, "retrained")
+        file = self.ticket_path(number) / RETRAINED
+        return figures and self._check_origin(file, figures, self._origin_of_ticket(number))
+
+    def _origin_of_round(self, number: int) -> list[str]:
+        """The files that decide what a round trains."""
+        if number == 0:
+            return [CONFIG]
+        before = self.round_path(number - 1).name
+        return [CONFIG, REWIND, f"{before}/{MASKS}", f"{before}/{PRAC_SET}"]
+
+    def _origin_of_ticket(self, number: int) -> list[str]:
+        """The files that decide what a ticket is."""
+        masks = [f"{self.round_path(number - 1).name}/{MASKS}"] if number else []
+        return [CONFIG, REWIND, *masks]
+
+    def _origin_of_summary(self) -> list[str]:
+        return [CONFIG, *sorted(f"{p.parent.name}/{ROUND}" for p in self.path.glob(f"*/{ROUND}"))]
+
+    def _digests(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: sha256(inside(self.path, name)) for name in names}
+
+    def _check_origin(
+        self, file: pathlib.Path, document: dict[str, Any], names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Returns what a file says, unless it was made from other files than those here."""
+        claimed, found = document.pop("made_from", None), self._digests(names)
+        if not isinstance(claimed, dict):
+            raise DamagedFileError(f"{file}: damaged, it does not say what it was made from.")
+        for name in [*found, *claimed]:
+            if claimed.get(name) != found.get(name):
+                raise DamagedFileError(
+                    f"{self.path / name}: damaged, or of another run: "
+                    f"{file} was not made from this one."
+                )
+        return document
 
     def save_rewind(self, weights: Mapping[str, np.ndarray]) -> str:
         """Writes W_k and returns the SHA-256 of the file."""
@@ -107,7 +155,7 @@ class RunDirectory:
 
     def load_rewind(self, digest: str) -> dict[str, np.ndarray]:
         """Reads W_k; raises `FileError` unless the file has the given SHA-256."""
-        if sha256(self.path / REWIND) != digest:
+        if sha256(inside(self.path, REWIND)) != digest:
             raise FileError(
                 f"{self.path / REWIND}: damaged, or of another run. "
                 "Put the right file back, or search again in another directory."
@@ -120,35 +168,37 @@ class RunDirectory:
 
     def load_predictions(self, number: int) -> np.ndarray:
         """Reads what `save_predictions` wrote."""
-        path = self.round_path(number) / PREDICTIONS
-        arrays = read_npz(path, "predictions")
-        if set(arrays) != {"classes"}:
-            raise FileError(f"{path}: damaged, it does not hold classes.")
-        return arrays["classes"]
+        path = inside(self.path, self.round_path(number).name, PREDICTIONS)
+        classes = read_npz(path, "predictions").get("classes")
+        if classes is None or classes.ndim != 1 or classes.dtype.kind != "i":
+            raise DamagedFileError(f"{path}: damaged, it does not hold classes.")
+        return classes
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json."""
-        write_json(self.path / SUMMARY, "summary", summary)
+        origin = self._digests(self._origin_of_summary())
+        write_json(self.path / SUMMARY, "summary", {**summary, "made_from": origin})
 
     def summary(self) -> dict[str, Any]:
-        """Reads summary.json; raises `FileError` if the run is not finished."""
-        if not (self.path / SUMMARY).exists():
+        """Reads summary.json; raises `FileError` if the run is not finished, or has changed."""
+        file = inside(self.path, SUMMARY)
+        if not file.exists():
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
-        return read_json(self.path / SUMMARY, "summary")
+        return self._check_origin(file, read_json(file, "summary"), self._origin_of_summary())
 
 
 def read_sealed(directory: pathlib.Path, name: str, kind: str) -> dict[str, Any] | None:
     """Reads a file that `finish_...` wrote, and checks the files it vouches for."""
     if not (directory / name).exists():
         return None
-    document = read_json(directory / name, kind)
+    document = read_json(inside(directory, name), kind)
     files = document.pop("files", None)
     if not isinstance(files, dict):
         raise FileError(f"{directory / name}: damaged, it names no files.")
     for file, digest in files.items():
         if pathlib.PurePath(file).name != file:
             raise FileError(f"{directory / name}: damaged, {file!r} is not in the directory.")
-        if sha256(directory / file) != digest:
+        if sha256(inside(directory, file)) != digest:
             raise FileError(
                 f"{directory / file}: damaged, its SHA-256 is not the one in {name}. "
                 f"Remove {directory} to compute it again."

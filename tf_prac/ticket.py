@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.config import PruningConfig, TrainingRecipe, check_int
+from tf_prac.config import PruningConfig, TrainingRecipe, check_bool, check_int
 from tf_prac.data.search_data import SearchData, prepare
-from tf_prac.errors import FileError
-from tf_prac.files import read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.errors import DamagedFileError
+from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
 from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
@@ -52,6 +52,7 @@ class Ticket:
     def __post_init__(self):
         check_int("round", self.round, 0)
         check_int("rewind_step", self.rewind_step, 0)
+        check_bool("lr_rewind", self.lr_rewind)
         shapes = {name: self.weights[name].shape for name in self.masks if name in self.weights}
         self.masks.check_shapes(shapes)
 
@@ -144,23 +145,20 @@ class Ticket:
         """Reads what `save` wrote; nothing in it is executed.
 
         Raises:
-            FileError: a file is missing, damaged or not a ticket.
-            MismatchError: masks and weights are of different architectures.
+            FileError: a file is missing, damaged or not of this ticket.
         """
-        path = pathlib.Path(directory)
-        figures = read_json(path / TICKET, "ticket")
+        file = inside(directory, TICKET)
+        figures = read_json(file, "ticket")
         files = figures.get("files")
         for name in (MASKS, WEIGHTS):
-            if not isinstance(files, dict) or sha256(path / name) != files.get(name):
-                raise FileError(f"{path / name}: damaged, it is not the file of {TICKET}.")
-        masks, weights = Masks.load(path / MASKS), read_npz(path / WEIGHTS, "weights")
+            path = inside(directory, name)
+            if not isinstance(files, dict) or sha256(path) != files.get(name):
+                raise DamagedFileError(f"{path}: damaged, it is not the file of {TICKET}.")
+        masks = Masks.load(file.with_name(MASKS))
+        weights = read_npz(file.with_name(WEIGHTS), "weights")
         try:
             return cls(
-                masks,
-                weights,
-                figures["round"],
-                figures["rewind_step"],
-                bool(figures["lr_rewind"]),
+                masks, weights, figures["round"], figures["rewind_step"], figures["lr_rewind"]
             )
         except (KeyError, ValueError) as error:
-            raise FileError(f"{path / TICKET}: damaged: {error}.") from error
+            raise DamagedFileError(f"{file}: damaged: {error}.") from error
