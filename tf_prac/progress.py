@@ -62,6 +62,7 @@ def ticket_line(figures: Mapping[str, Any]) -> str:
     return "  ".join(
         [
             f"ticket {figures['round']:>2}",
+            *filter(None, [figures["control"]]),
             f"{figures['sparsity']:6.2%} sparse",
             f"retrained {figures['retrain_steps']:,} steps",
             *accuracies,
@@ -74,9 +75,10 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     rows = [("", "sparsity", "val accuracy", "test accuracy", "retrain steps")]
     dense = summary["dense"]
     rows.append(("dense", "0.00%", *_accuracies(dense), f"{dense['steps']:,}"))
-    for ticket in summary["tickets"]:
+    for ticket in [*summary["tickets"], *summary["controls"]]:
         if ticket["retrain_steps"] and ticket["round"]:
-            name, sparsity = f"ticket {ticket['round']}", f"{ticket['sparsity']:.2%}"
+            name = f"ticket {ticket['round']} {ticket['control']}".rstrip()
+            sparsity = f"{ticket['sparsity']:.2%}"
             rows.append((name, sparsity, *_accuracies(ticket), f"{ticket['retrain_steps']:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]

@@ -100,22 +100,27 @@ def dense_figures(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> 
 
 
 def search_cost(
-    rounds: Sequence[Mapping[str, Any]], tickets: Sequence[Mapping[str, Any]], imp_steps: int
+    rounds: Sequence[Mapping[str, Any]],
+    tickets: Sequence[Mapping[str, Any]],
+    controls: Sequence[Mapping[str, Any]],
+    imp_steps: int,
 ) -> Cost:
     """Adds up what was counted.
 
     Args:
         rounds: figures of the rounds.
         tickets: figures of the tickets, the dense one first.
+        controls: figures of controls of the tickets.
         imp_steps: steps of the search on full data that this one replaces.
     """
-    retrained = [ticket["retrain_steps"] for ticket in tickets]
+    *others, retrained = [ticket["retrain_steps"] for ticket in tickets]
+    counted = [*rounds, *tickets, *controls]
     return Cost(
         search_steps=sum(figures["steps"] for figures in rounds),
         full_imp_steps=imp_steps,
-        forward_samples=sum(figures["forward_samples"] for figures in [*rounds, *tickets]),
-        retrain_steps=retrained[-1],
-        reference_steps=sum(retrained[:-1]),
+        forward_samples=sum(figures["forward_samples"] for figures in counted),
+        retrain_steps=retrained,
+        reference_steps=sum(others) + sum(figures["retrain_steps"] for figures in controls),
     )
 
 

@@ -1,16 +1,17 @@
-"""`Retraining`: trains tickets of a run on the full data and keeps what came of it."""
+"""`Retraining`: trains tickets and their controls on the full data, and keeps what came of it."""
 
 from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tf_prac.data.search_data import SearchData
 from tf_prac.files import write_csv, write_npz
 from tf_prac.progress import Progress, ticket_line
 from tf_prac.run_directory import HISTORY, MODEL, TRAINED, RunDirectory
-from tf_prac.ticket import Ticket
+from tf_prac.ticket import Control, Ticket
 from tf_prac.training.trainer import Trainer
 
 
@@ -33,7 +34,7 @@ class Retraining:
 
     def figures(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
         """Returns the figures of a ticket; retrains it if asked and not done before."""
-        found = self._run.finished_ticket(ticket.round)
+        found = self._run.finished_ticket(ticket.round, ticket.control)
         if found is None and retrain:
             found = self._retrain(ticket)
         if found is not None:
@@ -41,6 +42,7 @@ class Retraining:
             return found
         return {
             "round": ticket.round,
+            "control": ticket.control,
             "sparsity": ticket.sparsity,
             "val_accuracy": None,
             "test_accuracy": None,
@@ -48,14 +50,39 @@ class Retraining:
             "forward_samples": 0,
         }
 
+    def controls(
+        self, tickets: Sequence[Ticket], wanted: Collection[Control], model_fn: Callable[[], Any]
+    ) -> list[dict[str, Any]]:
+        """Returns the figures of controls: those asked for, and those retrained before.
+
+        Args:
+            tickets: every ticket of the run, by number.
+            wanted: which controls to retrain if they are not yet.
+            model_fn: returns a new, built model, for other initial weights.
+        """
+        found = []
+        for ticket in tickets:
+            asked = {c.label: c for c in wanted if c.round == ticket.round}
+            for label in sorted({*asked, *self._run.controls(ticket.round)}):
+                figures = self._run.finished_ticket(ticket.round, label)
+                if figures is None:
+                    control = ticket.make_control(asked[label], model_fn)
+                    control.save(self._run.ticket_path(ticket.round, label))
+                    figures = self._retrain(control)
+                self._progress.line(ticket_line(figures))
+                found.append(figures)
+        return found
+
     def _retrain(self, ticket: Ticket) -> dict[str, Any]:
         """Test accuracy is taken at the best validation epoch, as in the paper, and at the last."""
         trainer, test = self._trainer, self._data.test
         steps = ticket.retrain_budget(trainer.recipe, len(self._data.train.ids)).steps
-        with self._progress.training(f"retrain ticket {ticket.round}", steps) as advance:
+        title = " ".join(filter(None, ("retrain ticket", str(ticket.round), ticket.control)))
+        with self._progress.training(title, steps) as advance:
             trained = ticket.train_with(trainer, self._data, self._seed, advance)
         figures: dict[str, Any] = {
             "round": ticket.round,
+            "control": ticket.control,
             "sparsity": ticket.sparsity,
             "val_accuracy": trained.best.value,
             "test_accuracy": None,
@@ -68,11 +95,11 @@ class Retraining:
         if test is not None:
             figures["test_accuracy"] = trainer.predictor.accuracy(test)
             figures["forward_samples"] += 2 * len(test.ids)
-        path = self._run.ticket_path(ticket.round)
+        path = self._run.ticket_path(ticket.round, ticket.control)
         write_npz(path / TRAINED, "weights", trained.best_weights)
         write_csv(path / HISTORY, trained.history)
         _save_model(trainer.network, path / MODEL, self._progress)
-        self._run.finish_ticket(ticket.round, figures)
+        self._run.finish_ticket(ticket.round, figures, ticket.control)
         return figures
 
 

@@ -6,6 +6,7 @@
                               round.json (figures, and the SHA-256 of the other files)
     tickets/round_03/         masks.npz weights.npz ticket.json; after retraining trained.npz,
                               history.csv, retrained.json and, where Keras can save it, model.keras
+    tickets/round_03/controls/reinit_0/    the same files, of a control
     summary.json              the figures of the whole run
 
 A round counts as finished when its round.json is there and fits the other files: those beside it,
@@ -78,9 +79,15 @@ class RunDirectory:
         """The directory of a round."""
         return self._directory(f"round_{number:02d}")
 
-    def ticket_path(self, number: int) -> pathlib.Path:
-        """The directory of the ticket that round `number` would train."""
-        return self._directory("tickets", f"round_{number:02d}")
+    def ticket_path(self, number: int, control: str = "") -> pathlib.Path:
+        """The directory of the ticket that round `number` would train, or of a control of it."""
+        below = ("controls", control) if control else ()
+        return self._directory("tickets", f"round_{number:02d}", *below)
+
+    def controls(self, number: int) -> list[str]:
+        """The retrained controls of a ticket, such as "random_mask_0", in order."""
+        found = self.ticket_path(number).glob(f"controls/*/{RETRAINED}")
+        return sorted(path.parent.name for path in found)
 
     def _directory(self, *names: str) -> pathlib.Path:
         """A directory of the run; refused if something else is in its place."""
@@ -104,15 +111,16 @@ class RunDirectory:
         file = self.round_path(number) / ROUND
         return figures and self._check_origin(file, figures, self._origin_of_round(number))
 
-    def finish_ticket(self, number: int, figures: Mapping[str, Any]) -> None:
+    def finish_ticket(self, number: int, figures: Mapping[str, Any], control: str = "") -> None:
         """Writes retrained.json, which makes the retraining of a ticket finished."""
         origin = self._digests(self._origin_of_ticket(number))
-        _seal(self.ticket_path(number), RETRAINED, "retrained", {**figures, "made_from": origin})
+        path = self.ticket_path(number, control)
+        _seal(path, RETRAINED, "retrained", {**figures, "made_from": origin})
 
-    def finished_ticket(self, number: int) -> dict[str, Any] | None:
+    def finished_ticket(self, number: int, control: str = "") -> dict[str, Any] | None:
         """Returns the figures of a retrained ticket, its files checked; None if there are none."""
-        figures = read_sealed(self.ticket_path(number), RETRAINED, "retrained")
-        file = self.ticket_path(number) / RETRAINED
+        file = self.ticket_path(number, control) / RETRAINED
+        figures = read_sealed(file.parent, RETRAINED, "retrained")
         return figures and self._check_origin(file, figures, self._origin_of_ticket(number))
 
     def _origin_of_round(self, number: int) -> list[str]:

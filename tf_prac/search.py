@@ -55,7 +55,7 @@ from tf_prac.run_directory import (
     PRAC_SET,
     RunDirectory,
 )
-from tf_prac.ticket import SEARCH_ORDER, Ticket
+from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
 from tf_prac.training.callbacks import MaskDistance
 from tf_prac.training.inference import Predictor
 from tf_prac.training.schedules import Budget
@@ -145,6 +145,7 @@ class TicketSearch:
         test: Any = None,
         *,
         also_retrain: Collection[int] = (),
+        controls: Collection[Control] = (),
     ) -> SearchResult:
         """Searches, and retrains as asked.
 
@@ -154,6 +155,8 @@ class TicketSearch:
             validation: the same; default: held out from `train` as the recipe says.
             test: the same, to report test accuracy. Default None.
             also_retrain: numbers of further tickets to retrain, beside `retrain`.
+            controls: controls of tickets to retrain beside them; those retrained before are in
+                the result anyway.
 
         Raises:
             ArgumentError, DataError: the data or the model cannot be used; nothing was written.
@@ -161,13 +164,15 @@ class TicketSearch:
             FileError: a file of the run is damaged, or cannot be written.
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
+        for control in controls:
+            control.check(self.pruning.rounds)
         session = _Session(self, prepare(train, validation, test, self.recipe, self.seed))
         session.start()
         masks, ids = session.dense, session.data.train.ids
         for number in range(self.pruning.rounds):
             masks, prac_set = session.round(number, masks, ids)
             ids = prac_set.ids
-        return session.finish(also_retrain)
+        return session.finish(also_retrain, controls)
 
     def options(self) -> dict[str, Any]:
         """Returns the options in groups, as config.json has them."""
@@ -308,7 +313,9 @@ class _Session:
             figures["test_accuracy"] = self.trainer.predictor.accuracy(self.data.test)
             figures["forward_samples"] += len(self.data.test.ids)
 
-    def finish(self, also_retrain: Collection[int] = ()) -> SearchResult:
+    def finish(
+        self, also_retrain: Collection[int] = (), controls: Collection[Control] = ()
+    ) -> SearchResult:
         """Saves the tickets, retrains those asked for, and writes the summary."""
         weights = self._rewind_weights()
         masks = [self.dense]
@@ -324,6 +331,7 @@ class _Session:
             self.run, self.trainer, self.data, self.search.seed, self.search.progress
         )
         figures = [retraining.figures(t, t.round in chosen) for t in self.tickets]
+        controlled = retraining.controls(self.tickets, controls, self.search.model_fn)
         later = self.full.total_steps - self._first_step
         imp_steps = self.full.total_steps + (self.pruning.rounds - 1) * later
         summary = {
@@ -331,7 +339,8 @@ class _Session:
             "dense": dense_figures(self.rounds[0], figures[0]),
             "rounds": self.rounds,
             "tickets": figures,
-            "cost": search_cost(self.rounds, figures, imp_steps).to_json(),
+            "controls": controlled,
+            "cost": search_cost(self.rounds, figures, controlled, imp_steps).to_json(),
         }
         self.run.save_summary(summary)
         return SearchResult(self.tickets, summary, self.run.path)

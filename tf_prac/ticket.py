@@ -6,21 +6,52 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.config import PruningConfig, TrainingRecipe, check_bool, check_int
+from tf_prac.config import PruningConfig, TrainingRecipe, check_bool, check_choice, check_int
 from tf_prac.data.search_data import SearchData, prepare
-from tf_prac.errors import DamagedFileError
+from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.keras_api import seed_everything
+from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import rewind
+from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
 SEARCH_ORDER, RETRAIN_ORDER = 0, 1
+CONTROLS = ("random_mask", "reinit", "both")
+
+
+class Control(NamedTuple):
+    """Names a control of a ticket: what is random, and by which seed.
+
+    Attributes:
+        round: number of the ticket.
+        kind: "random_mask" (as many weights of each layer, at random places), "reinit" (the same
+            mask, other initial weights) or "both".
+        seed: of the mask and the weights.
+    """
+
+    round: int
+    kind: str
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """Kind and seed, as `Ticket.control` has them."""
+        return f"{self.kind}_{self.seed}"
+
+    def check(self, rounds: int) -> None:
+        """Raises `ArgumentError` unless it is a control of a run of as many rounds."""
+        check_choice("control", self.kind, CONTROLS)
+        check_int("control_seed", self.seed, 0)
+        check_int("round", self.round, 1)
+        if self.round > rounds:
+            raise ArgumentError("round", self.round, f"a sparse ticket of the run, 1 to {rounds}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +72,8 @@ class Ticket:
         round: number of prunings; 0 is the dense network.
         rewind_step: k, in training steps on the full data.
         lr_rewind: whether retraining goes on at step k of the schedule or starts at step 0.
+        control: "" for a ticket that was found; for its controls their kind and seed, such as
+            "random_mask_0".
     """
 
     masks: Masks
@@ -48,6 +81,7 @@ class Ticket:
     round: int
     rewind_step: int
     lr_rewind: bool = True
+    control: str = ""
 
     def __post_init__(self):
         check_int("round", self.round, 0)
@@ -74,6 +108,48 @@ class Ticket:
         """
         rewind(model, self.weights, self.masks)
         return model
+
+    def randomly_masked(self, *, seed: int = 0) -> Ticket:
+        """Returns the control with as many weights kept in each layer, at random places.
+
+        Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 (random pruning).
+
+        Args:
+            seed: of the places. Default 0.
+        """
+        masks = shuffled_mask(self.masks, seed=seed)
+        return dataclasses.replace(self, masks=masks, control=f"random_mask_{seed}")
+
+    def reinitialized(self, model_fn: Callable[[], Any], *, seed: int = 0) -> Ticket:
+        """Returns the control with the same mask and other initial weights.
+
+        They are weights of step 0, so that it is retrained for all T steps.
+
+        Source: "The Lottery Ticket Hypothesis", Section 2 (random reinitialization).
+
+        Args:
+            model_fn: returns a new, built model whose weights depend on the global seeds.
+            seed: of the weights, which differ from those of a search with this seed. Default 0.
+        """
+        check_int("seed", seed, 0)
+        seed_everything(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+        weights = snapshot(model_fn())
+        return dataclasses.replace(self, weights=weights, rewind_step=0, control=f"reinit_{seed}")
+
+    def make_control(self, control: Control, model_fn: Callable[[], Any]) -> Ticket:
+        """Returns a control of this ticket, of any kind.
+
+        Args:
+            control: kind and seed; its round is not looked at.
+            model_fn: as for `reinitialized`.
+        """
+        check_choice("control", control.kind, CONTROLS)
+        ticket = self
+        if control.kind != "reinit":
+            ticket = ticket.randomly_masked(seed=control.seed)
+        if control.kind != "random_mask":
+            ticket = ticket.reinitialized(model_fn, seed=control.seed)
+        return dataclasses.replace(ticket, control=control.label)
 
     def retrain(
         self,
@@ -136,6 +212,7 @@ class Ticket:
             "sparsity": self.sparsity,
             "rewind_step": self.rewind_step,
             "lr_rewind": self.lr_rewind,
+            "control": self.control,
             "files": {name: sha256(path / name) for name in (MASKS, WEIGHTS)},
         }
         write_json(path / TICKET, "ticket", figures)
@@ -158,7 +235,12 @@ class Ticket:
         weights = read_npz(file.with_name(WEIGHTS), "weights")
         try:
             return cls(
-                masks, weights, figures["round"], figures["rewind_step"], figures["lr_rewind"]
+                masks,
+                weights,
+                figures["round"],
+                figures["rewind_step"],
+                figures["lr_rewind"],
+                figures.get("control", ""),
             )
         except (KeyError, ValueError) as error:
             raise DamagedFileError(f"{file}: damaged: {error}.") from error

@@ -22,8 +22,8 @@ class Cost:
         forward_samples: samples that went through a network without training it: validation,
             CEP and testing.
         retrain_steps: SGD steps to retrain the last ticket on the full data.
-        reference_steps: SGD steps of other retraining (the dense reference, earlier tickets),
-            which finding a ticket does not need.
+        reference_steps: SGD steps of other retraining (the dense reference, earlier tickets,
+            controls), which finding a ticket does not need.
     """
 
     search_steps: int

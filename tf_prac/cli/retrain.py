@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tf_prac.cli.arguments import check_round, run_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
@@ -9,11 +11,20 @@ from tf_prac.cli.quiet import load_tensorflow
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
-    return ticket_flags(
+    flags = ticket_flags(
         "retrain RUN [--flags]",
-        "Retrains a ticket of a finished run on the full data for the full schedule, writes it "
-        "beside the ticket and adds its accuracy to summary.json.",
+        "Retrains a ticket of a finished run, or a control of it, on the full data for the full "
+        "schedule, writes it beside the ticket and adds its accuracy to summary.json.",
     )
+    flags.group("Control")
+    flags.string(
+        "control",
+        None,
+        "Retrain a control in place of the ticket: random_mask (as many weights of each layer, at "
+        "random places), reinit (the same mask, other initial weights) or both.",
+    )
+    flags.integer("control_seed", 0, "Of the random places and weights.")
+    return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
@@ -22,11 +33,19 @@ def main(flags: Flags, positional: list[str]) -> int:
     config = run.config()
     number = check_round(flags.round, config["pruning"]["rounds"])
     load_tensorflow(config["keras"])
+    from tf_prac.ticket import Control
+
+    wanted: dict[str, Any] = {"also_retrain": (number,)}
+    label = ""
+    if flags.control is not None:
+        control = Control(number, flags.control, flags.control_seed)
+        wanted, label = {"controls": (control,)}, control.label
     from tf_prac.cli.open_run import reopen
 
     search, data = reopen(run, flags.data_dir)
-    result = search.run(data.train, test=data.test, also_retrain=(number,))
-    figures = result.summary["tickets"][number]
-    print(f"ticket   {run.ticket_path(number)}")
+    result = search.run(data.train, test=data.test, **wanted)
+    tickets = [*result.summary["tickets"], *result.summary["controls"]]
+    figures = next(t for t in tickets if (t["round"], t["control"]) == (number, label))
+    print(f"ticket   {run.ticket_path(number, label)}")
     print(f"accuracy validation {figures['val_accuracy']}, test {figures['test_accuracy']}")
     return 0

@@ -123,6 +123,23 @@ def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise
     return prune(scores, masks, rate, scope)
 
 
+def shuffled_mask(masks: Masks, *, seed: int) -> Masks:
+    """Returns masks that keep as many weights of each tensor as `masks`, at random places.
+
+    The random ticket: the same layer-wise proportions, another choice.
+
+    Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 (random pruning).
+
+    Args:
+        masks: the masks whose proportions count.
+        seed: the same seed gives the same masks.
+    """
+    check_int("seed", seed, 0)
+    generator = np.random.default_rng(seed)
+    places = {name: generator.permutation(mask.size) for name, mask in masks.items()}
+    return Masks({n: m.ravel()[places[n]].reshape(m.shape) for n, m in masks.items()})
+
+
 def prune_count(remaining: int, rate: float) -> int:
     """Returns how many of `remaining` weights are pruned: rounded, halves up, never the last."""
     exact = remaining * decimal.Decimal(str(rate))  # 50 * 0.29 is 14.5; in floats it is less
