@@ -75,7 +75,7 @@ def test_help_is_quick_and_complete():
         )
         assert done.returncode == 0, done.stderr
         assert max(map(len, done.stdout.splitlines())) <= 100
-    for name in ("search", "retrain", "evaluate", "info"):
+    for name in ("search", "retrain", "evaluate", "compare", "info"):
         assert (
             name
             in subprocess.run(
@@ -106,6 +106,7 @@ BAD_FLAGS = [
     ("--seed=-1", "seed"),
     ("--seed=x", "seed"),
     ("--retrain=some", "retrain"),
+    ("--retrain=1,9 --rounds=2", "--retrain: received 9; allowed: one of last, all, none, or"),
     ("--prac=both", "prac"),
     ("--limit_train=0", "limit_train"),
     ("--limit_train=-4", "limit_train"),
@@ -204,7 +205,7 @@ def test_what_is_no_run_is_refused(command, tmp_path, capsys, run):
 
 def test_unknown_commands_and_interrupts(capsys, monkeypatch):
     assert main(["serach"]) == 2
-    assert "allowed: search, retrain, evaluate, info" in capsys.readouterr().err
+    assert "allowed: search, retrain, evaluate, " in capsys.readouterr().err
     assert main(["--help"]) == 0 == main([])
     from tf_prac.cli import info
 

@@ -363,6 +363,17 @@ def test_early_stop_waits_for_the_rewind_point_and_dense_is_trained_for_comparis
     assert summary["cost"]["reference_steps"] == 4 * 26 - 52
 
 
+def test_tickets_named_by_number_are_retrained_and_no_others(tmp_path):
+    search = make_search("keras", tmp_path / "run", retrain=[3, 1, 3])
+    tickets = search.run(TRAIN, test=TEST).summary["tickets"]
+    assert [t["round"] for t in tickets if t["retrain_steps"]] == [1, 3]
+    for ticket in tickets:
+        assert ("test_accuracy_last" in ticket) == (ticket["test_accuracy"] is not None)
+    for bad in ([4], [-1], [1.5], [True], "3"):
+        with pytest.raises(ArgumentError, match="retrain: .* or numbers of tickets from 0 to 3"):
+            make_search("keras", tmp_path / "other", retrain=bad)
+
+
 def test_floors(tmp_path):
     """A tiny set is filled up, and a round never has less than one epoch."""
     prac = PracConfig(forget_threshold=50, never_learned="ignore", use_cep=False, budget="epochs")

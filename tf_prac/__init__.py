@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tf_prac.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from tf_prac.analysis.comparison import Comparison as Comparison
     from tf_prac.config import PRAC_VARIANTS as PRAC_VARIANTS
     from tf_prac.config import PracConfig as PracConfig
     from tf_prac.config import PruningConfig as PruningConfig
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tf_prac.training.prac_model import PracModel as PracModel
 
 _MODULES = {
+    "Comparison": "analysis.comparison",
     "ForgettingLogger": "training.callbacks",
     "ForgettingStats": "data.forgetting",
     "MaskDistance": "training.callbacks",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -80,12 +80,10 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             name = f"ticket {ticket['round']} {ticket['control']}".rstrip()
             sparsity = f"{ticket['sparsity']:.2%}"
             rows.append((name, sparsity, *_accuracies(ticket), f"{ticket['retrain_steps']:,}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     cost = summary["cost"]
     return "\n".join(
         [
-            *table,
+            aligned(rows),
             "",
             f"search  {cost['search_steps']:,} steps; full-data IMP with as many rounds would take "
             f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved",
@@ -93,6 +91,15 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             f"{cost['end_to_end_steps_saved']:.1%} saved; "
             f"{cost['forward_samples']:,} samples forward only",
         ]
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells as lines whose columns are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
 
 

@@ -61,7 +61,7 @@ class RunDirectory:
         except OSError as error:
             raise FileError(f"{self.path}: cannot be read: {error.strerror or error}.") from error
         if started:
-            _check_same(self.path, config, read_json(file, "config"))
+            check_same(self.path, config, read_json(file, "config"))
         elif foreign:
             raise FileError(
                 f"{self.path}: not empty and not a run of tf_prac. Name another directory."
@@ -225,7 +225,8 @@ def _holds_other_things(path: pathlib.Path) -> bool:
     return not path.is_dir() or any(not p.name.startswith(f".{CONFIG}.") for p in path.iterdir())
 
 
-def _check_same(path: pathlib.Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def check_same(path: pathlib.Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises `MismatchError`, naming the first difference, unless options are those in `path`."""
     asked, there = _flatten(json.loads(json.dumps(wanted))), _flatten(found)
     asked, there = (
         {k: v for k, v in flat.items() if not k.startswith("labels.")} for flat in (asked, there)

@@ -27,6 +27,7 @@ from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choi
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
+from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
@@ -101,9 +102,9 @@ class TicketSearch:
         prac: which data a round trains on, and when it stops. Default `PracConfig()`.
         directory: where the run is kept.
         seed: of initial weights, split, data order and augmentation. Default 0.
-        retrain: which tickets are retrained on the full data in the end: "last", "all" or
-            "none". Default "last". The dense network is trained beside them for comparison,
-            unless the first round already did.
+        retrain: which tickets are retrained on the full data in the end: "last", "all", "none",
+            or numbers of tickets such as (4, 8). Default "last". The dense network is trained
+            beside them for comparison, unless the first round already did.
         deterministic: use only operations whose results do not depend on thread timing
             (slower). Default False.
         labels: more to keep in config.json, such as names that a command line gave.
@@ -122,19 +123,19 @@ class TicketSearch:
         *,
         directory: str | os.PathLike,
         seed: int = 0,
-        retrain: str = "last",
+        retrain: str | Collection[int] = "last",
         deterministic: bool = False,
         labels: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ):
         check_int("seed", seed, 0)
-        check_choice("retrain", retrain, RETRAIN)
         self.model_fn = model_fn
         self.recipe = recipe or TrainingRecipe()
         self.pruning = pruning or PruningConfig()
         self.prac = prac or PracConfig()
         self.directory = pathlib.Path(directory)
-        self.seed, self.retrain, self.deterministic = seed, retrain, deterministic
+        self.seed, self.deterministic = seed, deterministic
+        self.retrain = _check_retrain(retrain, self.pruning.rounds)
         self.labels = dict(labels or {})
         self.progress = TerminalProgress() if verbose else Progress()
 
@@ -351,7 +352,21 @@ class _Session:
             return False
         if number == 0:
             return self.rounds[0]["stop"] != "budget"
+        if isinstance(self.search.retrain, tuple):
+            return number in self.search.retrain
         return self.search.retrain == "all" or number == self.pruning.rounds
+
+
+def _check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[int, ...]:
+    allowed = f"one of {', '.join(RETRAIN)}, or numbers of tickets from 0 to {rounds}"
+    if isinstance(retrain, str):
+        if retrain not in RETRAIN:
+            raise ArgumentError("retrain", retrain, allowed)
+        return retrain
+    for number in retrain:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= rounds:
+            raise ArgumentError("retrain", number, allowed)
+    return tuple(sorted(set(retrain)))
 
 
 def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:

@@ -8,6 +8,8 @@ from tf_prac.cli.flags import Flags
 from tf_prac.errors import ArgumentError
 from tf_prac.run_directory import RunDirectory
 
+RETRAIN_HELP = "Tickets to retrain on the full data: last, all, none, or numbers such as 4,8,12."
+
 
 def ticket_flags(usage: str, about: str) -> Flags:
     """Defines the flags of a command about one ticket of a run."""
@@ -34,3 +36,9 @@ def check_round(number: int | None, rounds: int) -> int:
     if not 0 <= number <= rounds:
         raise ArgumentError("round", number, f"a ticket of the run, 0 to {rounds}")
     return number
+
+
+def read_retrain(text: str) -> str | tuple[int, ...]:
+    """Returns what --retrain says: a word, or the numbers of tickets."""
+    numbers = text.split(",")
+    return tuple(int(n) for n in numbers) if all(n.strip().isdecimal() for n in numbers) else text

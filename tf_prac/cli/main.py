@@ -15,6 +15,7 @@ COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
     "retrain": "retrain a ticket of a finished run on the full data",
     "evaluate": "measure a retrained ticket on the test set",
+    "compare": "compare PrAC with its controls, over several seeds",
     "info": "show what a run found and what it cost",
 }
 

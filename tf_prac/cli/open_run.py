@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tf_prac.cli.settings import Settings
@@ -21,8 +22,8 @@ def load_data(settings: Settings) -> LoadedData:
     )
 
 
-def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketSearch:
-    """Returns a search of the named network on data."""
+def model_function(settings: Settings, data: LoadedData) -> Callable[[], Any]:
+    """Returns a function that builds the named network for data."""
 
     def model_fn() -> Any:
         return build_model(
@@ -32,8 +33,13 @@ def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketS
             num_classes=data.train.num_classes,
         )
 
+    return model_fn
+
+
+def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketSearch:
+    """Returns a search of the named network on data."""
     return TicketSearch(
-        model_fn,
+        model_function(settings, data),
         settings.recipe,
         settings.pruning,
         settings.prac,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tf_prac.cli.arguments import RETRAIN_HELP, read_retrain
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
@@ -26,7 +27,7 @@ def define_flags() -> Flags:
     flags.string("output_dir", None, "The run's directory. Default runs/DATASET_MODEL_KERAS.")
     flags.integer("seed", 0, "Of initial weights, split, data order and augmentation.")
     flags.boolean("deterministic", False, "Only operations independent of thread timing.")
-    flags.string("retrain", "last", "Tickets to retrain on the full data: last, all or none.")
+    flags.string("retrain", "last", RETRAIN_HELP)
     define_prac_flag(flags)
     define_option_flags(flags)
     return flags
@@ -48,7 +49,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         data,
         directory=directory,
         seed=flags.seed,
-        retrain=flags.retrain,
+        retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
     )
     from tf_prac.progress import summary_table

@@ -1,0 +1,284 @@
+"""Arms side by side: the same start, one table, nothing trained twice."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tf_prac import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.analysis.arms import ARMS, chosen_arms
+from tf_prac.analysis.comparison import Comparison
+from tf_prac.analysis.results import cost_table, results_text, run_rows, table, write_results
+from tf_prac.cli.main import main
+from tf_prac.errors import ArgumentError, FileError, MismatchError
+from tf_prac.files import read_npz
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.run_directory import RunDirectory
+from tf_prac.training.trainer import Trainer
+
+TWO_BY_TWO = ("prac", "prac-early_stop", "imp", "imp+early_stop")
+QUICK = ["--epochs=2", "--rounds=2", "--limit_train=300", "--batch_size=64", "--rewind=1it"]
+
+
+def summary_of(seed, accuracies, steps, test=True):
+    """A summary as a search writes it, with tickets 1, 2, ... of the given accuracies."""
+    tickets = [
+        {
+            "round": number,
+            "sparsity": 1 - 0.8**number,
+            "test_accuracy": accuracy if test else None,
+            "test_accuracy_last": accuracy - 0.01 if test else None,
+            "val_accuracy": accuracy,
+            "retrain_steps": 90 if number else 0,
+        }
+        for number, accuracy in enumerate(accuracies)
+    ]
+    dense = {"test_accuracy": accuracies[0] if test else None, "val_accuracy": 1.0, "steps": 100}
+    cost = {
+        "search_steps": sum(steps),
+        "full_imp_steps": 1000,
+        "steps_saved": 1 - sum(steps) / 1000,
+        "end_to_end_steps": sum(steps) + 90,
+        "end_to_end_steps_saved": 0.5,
+        "forward_samples": 7,
+    }
+    rounds = [{"steps": count, "seconds": 0.5} for count in steps]
+    return {"seed": seed, "dense": dense, "tickets": tickets, "rounds": rounds, "cost": cost}
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1, width=16), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.lists(st.lists(st.floats(0, 1, width=16), min_size=3, max_size=3), min_size=1, max_size=4),
+)
+def test_mean_spread_and_difference_are_those_of_numpy(mine, reference):
+    rows = [
+        row
+        for arm, runs in (("prac", mine), ("imp", reference))
+        for seed, accuracies in enumerate(runs)
+        for row in run_rows(arm, seed, summary_of(seed, accuracies, [100, 20]))
+    ]
+    found = {(row["arm"], row["round"]): row for row in table(rows)}
+    assert len(found) == 6
+    for number in range(3):
+        row, values = found["prac", number], np.array(mine)[:, number]
+        assert row["seeds"] == len(mine)
+        assert row["test_accuracy"] == pytest.approx(values.mean())
+        assert (row["test_accuracy_min"], row["test_accuracy_max"]) == (values.min(), values.max())
+        if len(mine) == 1:
+            assert row["test_accuracy_std"] is None
+        else:
+            assert row["test_accuracy_std"] == pytest.approx(values.std(ddof=1))
+        both = min(len(mine), len(reference))
+        paired = values[:both] - np.array(reference)[:both, number]
+        assert row["difference"] == pytest.approx(paired.mean())
+        assert found["imp", number]["difference"] == 0
+
+
+def test_steps_are_those_of_the_rounds_before_and_of_retraining():
+    rows = run_rows("prac", 0, summary_of(0, [0.9, 0.8, 0.7], [100, 20]))
+    assert [row["search_steps"] for row in rows] == [0, 100, 120]
+    assert [row["end_to_end_steps"] for row in rows] == [100, 190, 210]
+    assert [row["sparsity"] for row in rows] == pytest.approx([0, 0.2, 0.36])
+
+
+def test_cost_is_a_mean_over_seeds():
+    found = cost_table({"prac": [summary_of(0, [1.0], [100]), summary_of(1, [1.0], [300])]})
+    assert [(row["arm"], row["search_steps"], row["steps_saved"]) for row in found] == [
+        ("prac", 200, pytest.approx(0.8))
+    ]
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_results_are_json_csv_and_text(tmp_path, test):
+    summaries = {
+        "prac": {0: summary_of(0, [0.9, 0.85, 0.8], [100, 20], test)},
+        "imp": {s: summary_of(s, [0.9, 0.9, 0.9], [100, 90], test) for s in (0, 1)},
+    }
+    results = write_results(tmp_path, summaries)
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert document["table"] == results["table"] and document["kind"] == "comparison_results"
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["arm"], row["round"], row["seeds"]) for row in rows] == [
+        (arm, str(n), seeds) for arm, seeds in (("prac", "1"), ("imp", "2")) for n in range(3)
+    ]
+    assert (tmp_path / "accuracy_steps.png").exists() == test
+    text = results_text(results)
+    assert ("80.00%" in text and "90.00 ± 0.00" in text) == test
+    assert text.splitlines()[0].split() == ["sparsity", "prac", "imp"]
+
+
+def test_every_arm_has_options_of_its_own():
+    runs = dict.fromkeys(ARMS, "somewhere")
+    options = [arm.options(PracConfig(), PruningConfig(), runs) for arm in ARMS.values()]
+    assert len({repr(each) for each in options}) == len(ARMS)
+
+
+def test_an_arm_comes_after_the_one_it_needs():
+    for name, arm in ARMS.items():
+        chosen = list(chosen_arms([name]))
+        assert chosen == ([name] if arm.sizes_from is None else [arm.sizes_from, name])
+
+
+@pytest.mark.parametrize("names", [["prac", "imp+early stop"], [""], []])
+def test_an_arm_that_does_not_exist_lists_those_that_do(names):
+    with pytest.raises(ArgumentError, match="arms: received .*; allowed: some of prac, ") as error:
+        chosen_arms(names)
+    assert all(name in str(error.value) for name in ARMS)
+
+
+def make_comparison(flavour, directory, arms=TWO_BY_TWO, **changes):
+    keras = importlib.import_module(flavour)
+
+    def model_fn():
+        layers = [keras.layers.Dense(30, activation="relu"), keras.layers.Dense(4)]
+        return keras.Sequential([keras.layers.InputLayer((20,)), *layers])
+
+    options = {"seeds": (0,), "verbose": False, "recipe": RECIPE, **changes}
+    pruning, prac = PruningConfig(rounds=2, rewind="2it"), PracConfig(early_stop_eps=0.3)
+    options = {"pruning": pruning, "prac": prac, **options}
+    return Comparison(model_fn, arms, directory=directory, **options)
+
+
+RECIPE = TrainingRecipe(epochs=3, batch_size=32)
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.normal(size=(300, 20)).astype(np.float32)
+Y = np.argmax(X[:, :4] + GENERATOR.normal(size=(300, 4)) / 2, axis=1)
+TRAIN, TEST = (X[:200], Y[:200]), (X[200:], Y[200:])
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def compared(request, tmp_path_factory):
+    """A finished comparison: its flavour, directory and results."""
+    directory = tmp_path_factory.mktemp("compare") / request.param
+    results = make_comparison(request.param, directory).run(TRAIN, test=TEST)
+    return request.param, directory, results
+
+
+def test_arms_start_alike_and_are_ordinary_runs(compared):
+    _, directory, _ = compared
+    first = {}
+    for arm in TWO_BY_TWO:
+        run = RunDirectory(directory / arm / "seed_0")
+        assert run.config()["search"]["seed"] == run.summary()["seed"] == 0
+        first[arm] = read_npz(run.path / "rewind.npz", "rewind")
+    for weights in first.values():
+        for name, array in weights.items():
+            np.testing.assert_array_equal(array, first["imp"][name])
+
+
+def test_arms_train_on_what_they_say(compared):
+    _, directory, results = compared
+    rounds = {
+        arm: json.loads((directory / arm / "seed_0/summary.json").read_text())["rounds"]
+        for arm in TWO_BY_TWO
+    }
+    assert [r["train_samples"] for r in rounds["imp"]] == [180, 180]
+    assert [r["train_samples"] for r in rounds["imp+early_stop"]] == [180, 180]
+    assert rounds["prac"][1]["train_samples"] == rounds["prac"][0]["prac_size"] < 180
+    assert all(r["stop"] == "budget" for arm in ("imp", "prac-early_stop") for r in rounds[arm])
+    cost = {row["arm"]: row for row in results["cost"]}
+    assert cost["imp"]["steps_saved"] == 0 < cost["prac"]["steps_saved"]
+
+
+def test_again_trains_nothing_and_gives_the_same(compared, monkeypatch):
+    flavour, directory, results = compared
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
+    assert make_comparison(flavour, directory).run(TRAIN, test=TEST) == results
+    fewer = make_comparison(flavour, directory, ["imp"]).run(TRAIN, test=TEST)
+    assert fewer == results, "the table keeps what earlier calls found"
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
+
+
+def test_further_seeds_join_the_table(tmp_path):
+    first = make_comparison("keras", tmp_path / "c", ["imp"], seeds=[3]).run(TRAIN, test=TEST)
+    later = make_comparison("keras", tmp_path / "c", ["imp"], seeds=[1]).run(TRAIN, test=TEST)
+    assert [row["seed"] for row in first["runs"]] == [3] * 3
+    assert [row["seed"] for row in later["runs"]] == [1] * 3 + [3] * 3
+    assert later["runs"][3:] == first["runs"]
+    weights = [read_npz(p, "rewind") for p in sorted((tmp_path / "c").rglob("rewind.npz"))]
+    assert not np.array_equal(*(next(iter(each.values())) for each in weights))
+
+
+def test_other_options_in_the_same_directory_are_refused(compared):
+    flavour, directory, _ = compared
+    changed = make_comparison(flavour, directory, ["cet"], recipe=TrainingRecipe(epochs=4))
+    with pytest.raises(MismatchError, match="epochs: 4 asked for"):
+        changed.run(TRAIN, test=TEST)
+    assert not (directory / "cet").exists()
+
+
+def test_a_directory_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for directory in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(FileError, match="not empty and not a comparison"):
+            make_comparison("keras", directory).run(TRAIN, test=TEST)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_arms_that_are_the_same_with_these_options_are_refused(tmp_path):
+    prac = PracConfig(early_stop_eps=None)
+    with pytest.raises(ArgumentError, match=r"imp\+early_stop is the same as imp"):
+        make_comparison("keras", tmp_path / "c", ["imp", "imp+early_stop"], prac=prac)
+
+
+BAD_FLAGS = [
+    ("--arms=prac,imp+earlystop", "allowed: some of prac, prac-early_stop, imp,"),
+    ("--arms=", "--arms"),
+    ("--arms=prac,prac-early_stop --early_stop_eps=off", "prac-early_stop is the same as prac"),
+    ("--seeds=a", "--seeds"),
+    ("--seeds=0,-1", "--seeds"),
+    ("--seeds=", "--seeds"),
+    ("--retrain=9", "--retrain: received 9; allowed: one of last, all, none, or numbers"),
+    ("--retrain=1,x", "--retrain"),
+    ("--rewind=100%", "--rewind"),
+    ("--limit_train=0", "--limit_train"),
+    ("stray", "stray"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), BAD_FLAGS, ids=[row[0] for row in BAD_FLAGS])
+def test_bad_input_is_one_line_with_status_2_and_writes_nothing(text, named, tmp_path, capfd):
+    output = tmp_path / "out"
+    assert main(["compare", *QUICK, f"--output_dir={output}", *text.split()]) == 2
+    errors = capfd.readouterr().err
+    assert len(errors.splitlines()) == 1 and errors.startswith("tf-prac compare: error: ")
+    assert named in errors and not output.exists()
+
+
+def test_the_command_compares(tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["compare", *QUICK, "--arms=imp,prac", "--seeds=0", f"--output_dir={output}"]
+    assert main([*arguments, "--retrain=2"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{output}/results.csv" in printed and "36.00%" in printed
+    rows = json.loads((output / "results.json").read_text())["runs"]
+    assert [(row["arm"], row["round"]) for row in rows] == [
+        ("prac", 0),
+        ("prac", 2),
+        ("imp", 0),
+        ("imp", 2),
+    ]
+    assert all(math.isfinite(row["test_accuracy"]) for row in rows)
+    assert main(["info", str(output / "imp/seed_0")]) == 0
+    assert "ticket 2" in capsys.readouterr().out
+
+
+def test_arms_are_listed_without_tensorflow():
+    code = (
+        "import sys; from tf_prac.cli.main import main; main(['compare', '--help']);"
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "imp+early_stop" in done.stdout

@@ -1,0 +1,258 @@
+"""The table and figures of a comparison, from the summaries of its runs. Plain Python.
+
+Steps are counted as the runs did. A ticket of round n has cost the steps of the rounds 0 to n - 1
+(the search, which is what the papers count) and those of its own retraining (end to end).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tf_prac.analysis.figure import Line, line_figure
+from tf_prac.files import write_csv, write_json
+from tf_prac.progress import aligned
+
+REFERENCE = "imp"
+ACCURACIES = ("test_accuracy", "test_accuracy_last", "val_accuracy")
+STEPS = ("search_steps", "retrain_steps", "end_to_end_steps")
+COSTS = (
+    "search_steps",
+    "full_imp_steps",
+    "steps_saved",
+    "end_to_end_steps",
+    "end_to_end_steps_saved",
+    "forward_samples",
+)
+
+Row = dict[str, Any]
+
+
+def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
+    """Returns one row for the dense network and each retrained ticket of a run.
+
+    Args:
+        arm, seed: which run it is.
+        summary: the content of its summary.json.
+    """
+    dense = {**summary["dense"], "round": 0, "sparsity": 0.0}
+    dense["retrain_steps"] = dense["steps"]
+    tickets = [t for t in summary["tickets"] if t["round"] and t["retrain_steps"]]
+    rows = []
+    for ticket in [dense, *tickets]:
+        searched = sum(each["steps"] for each in summary["rounds"][: ticket["round"]])
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "round": ticket["round"],
+                "sparsity": ticket["sparsity"],
+                **{name: ticket.get(name) for name in ACCURACIES},
+                "search_steps": searched,
+                "retrain_steps": ticket["retrain_steps"],
+                "end_to_end_steps": searched + ticket["retrain_steps"],
+            }
+        )
+    return rows
+
+
+def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
+    """Returns one row for each arm and round: means over the seeds, and their spread.
+
+    The spread of test accuracy is the sample standard deviation (none for one seed), the smallest
+    and the largest. Where the reference arm is there too, `difference` is the mean of what the
+    arm has more than the reference at the same seed and round, and `difference_std` its spread:
+    initial weights and data order are the same, so this is the sharper comparison.
+
+    Args:
+        rows: rows of `run_rows`.
+        reference: the arm that others are held against. Default "imp".
+    """
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["arm"], row["round"]), []).append(row)
+    return [
+        {
+            "arm": arm,
+            "round": number,
+            "seeds": len(group),
+            "sparsity": _mean(group, "sparsity"),
+            **_spread("test_accuracy", [row["test_accuracy"] for row in group]),
+            **{name: _mean(group, name) for name in (*ACCURACIES[1:], *STEPS)},
+            **_differences(group, groups.get((reference, number), [])),
+        }
+        for (arm, number), group in groups.items()
+    ]
+
+
+def cost_table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """Returns one row for each arm: mean cost of its searches over the seeds.
+
+    Args:
+        summaries: the contents of summary.json, by arm.
+    """
+    return [
+        {
+            "arm": arm,
+            "seeds": len(found),
+            **{name: statistics.fmean(s["cost"][name] for s in found) for name in COSTS},
+            "search_seconds": statistics.fmean(
+                sum(figures["seconds"] for figures in s["rounds"]) for s in found
+            ),
+        }
+        for arm, found in summaries.items()
+    ]
+
+
+def write_results(
+    directory: str | os.PathLike, summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Writes results.json, results.csv, runs.csv, cost.csv and the two figures.
+
+    Args:
+        directory: where to.
+        summaries: the contents of summary.json, by arm and seed.
+
+    Returns:
+        The content of results.json: "table", "cost" and "runs".
+    """
+    path = pathlib.Path(directory)
+    runs = [
+        row
+        for arm, found in summaries.items()
+        for seed, summary in found.items()
+        for row in run_rows(arm, seed, summary)
+    ]
+    results = {
+        "table": table(runs),
+        "cost": cost_table({arm: list(found.values()) for arm, found in summaries.items()}),
+        "runs": runs,
+    }
+    write_json(path / "results.json", "comparison_results", results)
+    write_csv(path / "results.csv", results["table"])
+    write_csv(path / "cost.csv", results["cost"])
+    write_csv(path / "runs.csv", runs)
+    draw_results(path, results["table"])
+    return results
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """Returns the table of results.json for a terminal: accuracy in %, then cost, by arm."""
+    arms = [row["arm"] for row in results["cost"]]
+    cells = {(row["round"], row["arm"]): _percent(row) for row in results["table"]}
+    sparsities = {row["round"]: row["sparsity"] for row in results["table"]}
+    accuracies = [
+        (f"{sparsity:.2%}", *(cells.get((number, arm), "") for arm in arms))
+        for number, sparsity in sorted(sparsities.items())
+    ]
+    costs = [
+        (title, *(form.format(row[name]) for row in results["cost"]))
+        for title, name, form in (
+            ("search steps", "search_steps", "{:,.0f}"),
+            ("saved", "steps_saved", "{:.1%}"),
+            ("end to end", "end_to_end_steps", "{:,.0f}"),
+            ("saved", "end_to_end_steps_saved", "{:.1%}"),
+            ("seeds", "seeds", "{}"),
+        )
+    ]
+    return aligned([("sparsity", *arms), *accuracies, *costs])
+
+
+def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[pathlib.Path]:
+    """Draws test accuracy against remaining weights, and against steps spent.
+
+    Bands are one standard deviation to each side; what was trained without test samples is
+    not drawn.
+
+    Args:
+        directory: where to.
+        rows: rows of `table`.
+    """
+    path = pathlib.Path(directory)
+    tickets = [row for row in rows if row["round"] and row["test_accuracy"] is not None]
+    if not tickets:
+        return []
+    remaining = _lines(tickets, lambda row: 100 * (1 - row["sparsity"]))
+    steps = _lines(tickets, lambda row: row["end_to_end_steps"])
+    dense = statistics.fmean(
+        row["test_accuracy"] for row in rows if not row["round"] and row["test_accuracy"]
+    )
+
+    def logarithmic(axes: Any) -> None:
+        axes.set_xscale("log")
+        axes.axhline(100 * dense, color="black", linewidth=0.8, linestyle=":")
+        axes.annotate("dense", (0.995, 100 * dense), xycoords=("axes fraction", "data"), ha="right")
+
+    def sparser_to_the_right(axes: Any) -> None:
+        logarithmic(axes)
+        axes.invert_xaxis()
+        ticks = sorted({round(100 * (1 - row["sparsity"]), 1) for row in tickets})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+
+    labels = {"y_label": "test accuracy (%)"}
+    return [
+        *line_figure(
+            path / "accuracy_remaining",
+            remaining,
+            x_label="remaining weights (%)",
+            prepare=sparser_to_the_right,
+            **labels,
+        ),
+        *line_figure(
+            path / "accuracy_steps",
+            steps,
+            x_label="steps of search and retraining",
+            prepare=logarithmic,
+            **labels,
+        ),
+    ]
+
+
+def _lines(rows: Sequence[Row], x_of: Any) -> list[Line]:
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        means = [100 * row["test_accuracy"] for row in mine]
+        spreads = [100 * (row["test_accuracy_std"] or 0) for row in mine]
+        low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+        high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+        lines.append(Line(arm, [x_of(row) for row in mine], means, low, high))
+    return lines
+
+
+def _percent(row: Row) -> str:
+    mean, spread = row["test_accuracy"], row["test_accuracy_std"]
+    if mean is None:
+        return "-"
+    return f"{mean:.2%}" if spread is None else f"{100 * mean:.2f} ± {100 * spread:.2f}"
+
+
+def _mean(rows: Sequence[Row], name: str) -> float | None:
+    values = [row[name] for row in rows]
+    return None if None in values else statistics.fmean(values)
+
+
+def _spread(name: str, values: Sequence[float | None]) -> Row:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return dict.fromkeys((name, f"{name}_std", f"{name}_min", f"{name}_max"))
+    return {
+        name: statistics.fmean(known),
+        f"{name}_std": statistics.stdev(known) if len(known) > 1 else None,
+        f"{name}_min": min(known),
+        f"{name}_max": max(known),
+    }
+
+
+def _differences(rows: Sequence[Row], reference: Sequence[Row]) -> Row:
+    there = {row["seed"]: row["test_accuracy"] for row in reference}
+    pairs = [(row["test_accuracy"], there.get(row["seed"])) for row in rows]
+    found = [mine - other for mine, other in pairs if mine is not None and other is not None]
+    return {
+        "difference": statistics.fmean(found) if found else None,
+        "difference_std": statistics.stdev(found) if len(found) > 1 else None,
+    }
