@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tf_prac.pruning.criteria import global_magnitude as global_magnitude
     from tf_prac.pruning.criteria import layerwise_magnitude as layerwise_magnitude
     from tf_prac.pruning.criteria import random_mask as random_mask
+    from tf_prac.pruning.held_masks import HeldMasks as HeldMasks
     from tf_prac.pruning.masks import Masks as Masks
     from tf_prac.pruning.weights import prunable_weights as prunable_weights
     from tf_prac.pruning.weights import rewind as rewind
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
     from tf_prac.training.callbacks import ForgettingLogger as ForgettingLogger
     from tf_prac.training.callbacks import MaskDistance as MaskDistance
     from tf_prac.training.prac_model import PracModel as PracModel
+    from tf_prac.training.pruned import load_model as load_model
+    from tf_prac.training.pruned import prune as prune
+    from tf_prac.training.pruned import strip as strip
 
 _MODULES = {
     "Comparison": "analysis.comparison",
     "ForgettingLogger": "training.callbacks",
     "ForgettingStats": "data.forgetting",
+    "HeldMasks": "pruning.held_masks",
     "MaskDistance": "training.callbacks",
     "Masks": "pruning.masks",
     "PRAC_VARIANTS": "config",
@@ -57,10 +62,13 @@ _MODULES = {
     "global_magnitude": "pruning.criteria",
     "layerwise_magnitude": "pruning.criteria",
     "load_dataset": "data.datasets",
+    "load_model": "training.pruned",
     "prunable_weights": "pruning.weights",
+    "prune": "training.pruned",
     "random_mask": "pruning.criteria",
     "rewind": "pruning.weights",
     "snapshot": "pruning.weights",
+    "strip": "training.pruned",
     "weight_report": "pruning.weights",
     "with_sample_ids": "data.samples",
 }

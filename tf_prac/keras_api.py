@@ -56,6 +56,10 @@ class Flavour:
     def __repr__(self) -> str:
         return f"Flavour({self.name!r})"
 
+    def register(self, cls: type) -> type:
+        """Lets this flavour find `cls` when it loads a saved model; returns the class."""
+        return self.module.saving.register_keras_serializable("tf_prac")(cls)
+
 
 @functools.cache
 def _subclass(flavour: str, mixin: type, base: type) -> type:
@@ -187,6 +191,19 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     return cls(**known)
 
 
+def moving_average(optimizer: Any, variable: Any) -> Any:
+    """Returns the variable in which an optimizer with `use_ema` averages `variable`, or None."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
+    averages = getattr(optimizer, "_model_variables_moving_average", None)
+    if not averages:
+        return None
+    if hasattr(optimizer, "_index_dict"):  # tf_keras
+        index = optimizer._index_dict.get(optimizer._var_key(variable))
+    else:
+        index = optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
+    return None if index is None else averages[index]
+
+
 class CoupledWeightDecay:
     """Adds the gradient of an L2 penalty to every gradient, as the SGD of both papers does."""
 
@@ -254,6 +271,11 @@ class Callback:
     _implements_predict_batch_hooks = _no_batch_hooks
 
 
+def pruning_wrappers(model: Any) -> list[Any]:
+    """Lists the `PruneLowMagnitude` layers of TFMOT in a model, however deep."""
+    return [layer for layer in model._flatten_layers() if _is_wrapper(layer)]
+
+
 def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, layer
     taken: dict[str, int] = {}
@@ -264,7 +286,11 @@ def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 
 
 def _unwrap(layer: Any) -> Any:
-    return layer.layer if "PruneLowMagnitude" in class_names(layer) else layer
+    return layer.layer if _is_wrapper(layer) else layer
+
+
+def _is_wrapper(layer: Any) -> bool:
+    return "PruneLowMagnitude" in class_names(layer)
 
 
 def _letters(name: str) -> str:

@@ -32,10 +32,10 @@ from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
+from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import (
     WeightInfo,
-    prunable_weights,
     prune_rates,
     rewind,
     snapshot,
@@ -216,7 +216,7 @@ class _Session:
         seed_everything(search.seed)
         self.network = search.model_fn()
         self.report = weight_report(self.network, self.pruning)
-        self.dense = Masks.ones_like(prunable_weights(self.network, self.pruning))
+        self.dense = held_masks(self.network, self.pruning).get()  # or what the model brings
         self.rates = prune_rates(self.network, self.pruning)
         self.initial = snapshot(self.network)
         self.full = Budget.full(self.recipe, len(data.train.ids))

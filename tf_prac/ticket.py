@@ -16,6 +16,7 @@ from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.keras_api import seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
+from tf_prac.pruning.held_masks import put_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
@@ -98,7 +99,8 @@ class Ticket:
     def apply(self, model: Any) -> Any:
         """Sets a model's weights to the masked W_k, in place, and returns the model.
 
-        To train it with the mask held, wrap it: `PracModel(model, masks=ticket.masks)`.
+        To train it with the mask held: `tf_prac.prune(model, ticket=ticket)`. In a model that
+        holds masks already, or has TFMOT's pruning wrappers, those become the ticket's.
 
         Args:
             model: a built model of the same architecture, of either flavour.
@@ -107,6 +109,7 @@ class Ticket:
             MismatchError: names or shapes differ; the model is unchanged.
         """
         rewind(model, self.weights, self.masks)
+        put_masks(model, self.masks)
         return model
 
     def randomly_masked(self, *, seed: int = 0) -> Ticket:

@@ -60,11 +60,60 @@ def prune(scores: Weights, masks: Masks, rate: Rate, scope: str = "global") -> M
     groups: dict[Any, list[str]] = {}
     for name in masks:
         groups.setdefault(name if scope == "layerwise" else rates[name], []).append(name)
+
+    def count(names: list[str], remaining: int) -> int:
+        return prune_count(remaining, rates[names[0]])
+
+    return _prune(scores, masks, groups.values(), count)
+
+
+def prune_to(scores: Weights, masks: Masks, sparsity: float, scope: str = "global") -> Masks:
+    """Like `prune`, until a fraction `sparsity` of all weights in `masks` is pruned.
+
+    Args:
+        scores: name to float array, with the names and shapes of `masks`; no NaN.
+        masks: the masks in force; a pruned weight stays pruned.
+        sparsity: target, in [0, 1): of the whole network ("global") or of each tensor
+            ("layerwise").
+        scope: "global" or "layerwise".
+
+    Raises:
+        ArgumentError: also for a sparsity below that of `masks`.
+    """
+    check_number("sparsity", sparsity, minimum=0, below=1)
+    check_choice("scope", scope, SCOPES)
+    masks.check_shapes({name: np.shape(score) for name, score in scores.items()})
+    groups = [[name] for name in masks] if scope == "layerwise" else [list(masks)]
+
+    def count(names: list[str], remaining: int) -> int:
+        size = sum(masks[name].size for name in names)
+        missing = prune_count(size, sparsity) - (size - remaining)
+        if missing < 0:
+            raise ArgumentError(
+                "sparsity",
+                sparsity,
+                f"at least that of the masks in force, {1 - remaining / size:.6g}",
+                "Pruned weights stay pruned; put denser masks in force first.",
+            )
+        return missing
+
+    return _prune(scores, masks, groups, count)
+
+
+def _prune(
+    scores: Weights,
+    masks: Masks,
+    groups: Iterable[list[str]],
+    count: Callable[[list[str], int], int],
+) -> Masks:
+    """Prunes `count(names, remaining)` weights of each group of names, ranked together."""
     kept: dict[str, np.ndarray] = {}
-    for names in groups.values():
+    for names in groups:
         flat = [scores[name][masks[name]] for name in names]
-        every = _keep(np.concatenate(flat), rates[names[0]])
-        parts = np.split(every, np.cumsum([part.size for part in flat])[:-1])
+        every = np.concatenate(flat)
+        parts = np.split(
+            _keep(every, count(names, every.size)), np.cumsum([part.size for part in flat])[:-1]
+        )
         kept.update(zip(names, parts, strict=True))
     return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
 
@@ -146,11 +195,10 @@ def prune_count(remaining: int, rate: float) -> int:
     return max(0, min(int(exact + decimal.Decimal("0.5")), remaining - 1))
 
 
-def _keep(scores: np.ndarray, rate: float) -> np.ndarray:
+def _keep(scores: np.ndarray, count: int) -> np.ndarray:
     """Returns which of the 1-D `scores` stay: all but the lowest, earlier ones first of equals."""
     if scores.size and np.isnan(scores.max()):
         raise ArgumentError("scores", "NaN", "numbers", "A weight or score is not a number.")
-    count = prune_count(scores.size, rate)
     if count == 0:
         return np.ones(scores.shape, bool)
     threshold = np.partition(scores, count - 1)[count - 1]

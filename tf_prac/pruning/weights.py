@@ -14,7 +14,13 @@ import numpy as np
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import NamedWeight, class_names, named_weights, to_numpy
+from tf_prac.keras_api import (
+    NamedWeight,
+    class_names,
+    named_weights,
+    pruning_wrappers,
+    to_numpy,
+)
 from tf_prac.pruning.masks import Masks
 
 _CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
@@ -45,14 +51,21 @@ def weight_report(model: Any, config: PruningConfig | None = None) -> list[Weigh
     """Says of every weight of a model whether it is pruned, and why.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavour. One that brings masks, because it comes from
+            `tf_prac.prune` or has pruning wrappers of TFMOT, has chosen already.
         config: which layers are pruned. Default `PruningConfig()`.
     """
     config = config or PruningConfig()
     weights = named_weights(model)
-    last_dense = _last_dense(weights)
+    brought = _brought(model)
+    if brought:
+        verdicts = [_brought_verdict(id(w.variable) in brought) for w in weights]
+    else:
+        last_dense = _last_dense(weights)
+        verdicts = [_judge(w, config, last_dense) for w in weights]
     return [
-        WeightInfo(w.name, tuple(w.variable.shape), *_judge(w, config, last_dense)) for w in weights
+        WeightInfo(w.name, tuple(w.variable.shape), *verdict)
+        for w, verdict in zip(weights, verdicts, strict=True)
     ]
 
 
@@ -168,14 +181,27 @@ def check_same_shapes(
             raise MismatchError(f"model: it has no weight {name!r}, which was saved. {advice}")
 
 
+def _brought(model: Any) -> set[int]:
+    """The ids of the variables for which a model has masks already."""
+    held = getattr(model, "held_masks", None)
+    if held is not None:
+        return {id(v) for v in held.variables.values()}
+    return {id(w) for layer in pruning_wrappers(model) for w, _, _ in layer.pruning_vars}
+
+
+def _brought_verdict(chosen: bool) -> tuple[bool, str]:
+    return chosen, "the model brings a mask for it" if chosen else "the model has no mask for it"
+
+
 def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple[bool, str]:
     if any(_fits(_names(weight), pattern) for pattern in config.ignore):
         return False, "named in ignore"
-    own = getattr(weight.layer, "get_prunable_weights", None)
-    if own is not None:
-        chosen = any(weight.variable is w for w in own())
-        return chosen, "chosen by its layer" if chosen else "not chosen by its layer"
     rule = _rule(weight.layer)
+    # TFMOT leaves such a method behind in layers that it knows and once wrapped.
+    own = getattr(type(weight.layer) if rule else weight.layer, "get_prunable_weights", None)
+    if own is not None:
+        chosen = any(weight.variable is w for w in weight.layer.get_prunable_weights())
+        return chosen, "chosen by its layer" if chosen else "not chosen by its layer"
     if rule is None:
         kind = f"{type(weight.layer).__module__}.{type(weight.layer).__name__}"
         return False, f"no pruning rule for layers of class {kind}"

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
+from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import prunable_weights
 from tf_prac.training.recorder import ForgettingRecorder, is_correct
 
 
@@ -32,7 +32,8 @@ class PracModel:
 
     Args:
         network: a built model.
-        masks: masks to hold. Default: dense; change them later with `set_masks`.
+        masks: masks to hold; change them later with `set_masks`. Default: those that a model of
+            `prune`, or one with pruning wrappers of TFMOT, brings; otherwise dense ones.
         num_samples: size of the training set, to record forgetting. Default None: not recorded.
             When given, `fit` takes data of `({"inputs": x, "sample_id": id}, y[, weight])`.
         pruning: which weights are prunable. Default `PruningConfig()`.
@@ -44,6 +45,7 @@ class PracModel:
     Attributes:
         network: the wrapped model.
         prunable: the prunable variables, by name.
+        held_masks: the masks as variables.
         forgetting: the `ForgettingRecorder`, or None.
         traces: how often Python built the training step; each is a compilation.
     """
@@ -52,6 +54,7 @@ class PracModel:
     __call__: Any
     compile: Any
     evaluate: Any
+    optimizer: Any
     reset_metrics: Any
     stop_training: bool
 
@@ -73,7 +76,7 @@ class PracModel:
         super().__init__()
         self.network = network
         self.traces = 0
-        self._held = _HeldMasks(prunable_weights(network, pruning))
+        self.held_masks = held_masks(network, pruning)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
         self._steps = _FiniteSteps()
         self._in_train_step = False
@@ -83,12 +86,12 @@ class PracModel:
     @property
     def prunable(self) -> dict[str, Any]:
         """The prunable variables, by name."""
-        return self._held.variables
+        return self.held_masks.variables
 
     @property
     def masks(self) -> Masks:
         """The masks in force."""
-        return self._held.get()
+        return self.held_masks.get()
 
     def set_masks(self, masks: Masks) -> None:
         """Puts other masks in force, and zeros what they prune; nothing is compiled anew.
@@ -96,7 +99,7 @@ class PracModel:
         Raises:
             MismatchError: the masks are of another architecture.
         """
-        self._held.set(masks)
+        self.held_masks.set(masks)
 
     @property
     def finite_steps(self) -> int:
@@ -131,7 +134,7 @@ class PracModel:
             logs = super().train_step(data)  # type: ignore[misc]
         finally:
             self._in_train_step = False
-        self._held.hold()
+        self.held_masks.hold(self.optimizer)
         self._steps.count(logs["loss"])
         return logs
 
@@ -153,30 +156,6 @@ def _check_ids(data: Any) -> None:
             'batches of ({"inputs": x, "sample_id": id}, y)',
             "Use tf_prac.with_sample_ids(dataset) before batching.",
         )
-
-
-class _HeldMasks:
-    """Masks as variables beside their weights. A plain class, so that Keras does not track it."""
-
-    def __init__(self, variables: dict[str, Any]):
-        self.variables = variables
-        self._factors = {
-            name: tf.Variable(tf.ones(v.shape, v.dtype), trainable=False, name="mask")
-            for name, v in variables.items()
-        }
-
-    def get(self) -> Masks:
-        return Masks({name: factor.numpy() != 0 for name, factor in self._factors.items()})
-
-    def set(self, masks: Masks) -> None:
-        masks.check_shapes({name: tuple(v.shape) for name, v in self.variables.items()})
-        for name, factor in self._factors.items():
-            factor.assign(tf.cast(masks[name], factor.dtype))
-        self.hold()
-
-    def hold(self) -> None:
-        for name, variable in self.variables.items():
-            variable.assign(tf.convert_to_tensor(variable) * self._factors[name])
 
 
 class _FiniteSteps:
