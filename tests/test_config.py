@@ -40,7 +40,7 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (TrainingRecipe, "momentum"): "[0, 1)",
     (TrainingRecipe, "weight_decay"): "[0, inf)",
     (TrainingRecipe, "decay"): "(0, 1]",
-    (TrainingRecipe, "warmup"): "[0, 1)",
+    (TrainingRecipe, "final_rate"): "[0, inf)",
     (TrainingRecipe, "validation_split"): "[0, 1)",
     (PruningConfig, "prune_rate"): "(0, 1)",
     (PracConfig, "min_size"): "[0, 1]",
@@ -71,6 +71,8 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (TrainingRecipe, "optimizer"),
     (TrainingRecipe, "steps"),
     (TrainingRecipe, "milestones"),
+    (TrainingRecipe, "warmup"),
+    (TrainingRecipe, "epsilon"),
     (TrainingRecipe, "augment"),
     (PruningConfig, "layers"),
     (PruningConfig, "ignore"),
@@ -195,6 +197,41 @@ def test_milestones_are_increasing_fractions():
         refused(TrainingRecipe, "milestones", milestones)
     for milestones in (0.5, None, "0.5"):
         assert "a list or tuple" in str(refused(TrainingRecipe, "milestones", milestones))
+
+
+def test_points_of_the_schedule_are_fractions_or_have_the_unit_of_the_budget():
+    recipe = TrainingRecipe(steps=30_000, milestones=("20000it", "90%"), warmup="1000it")
+    assert recipe.milestone_fractions == (20_000 / 30_000, 0.9)
+    assert recipe.warmup_fraction == 1_000 / 30_000
+    assert recipe.milestones == ("20000it", "90%")  # as they were asked for
+    shorter = dataclasses.replace(recipe, steps=40_000)
+    assert shorter.milestone_fractions == (0.5, 0.9)
+    recipe = TrainingRecipe(epochs=182, milestones=("91ep", "136ep"), warmup="0.5ep")
+    assert recipe.milestone_fractions == (91 / 182, 136 / 182)
+    assert recipe.warmup_fraction == 0.5 / 182
+    for options, value in (
+        ({"epochs": 20}, "20000it"),
+        ({"steps": 100}, "3ep"),
+        ({"steps": 100}, "100it"),
+        ({"steps": 100}, "101it"),
+        ({"epochs": 20}, "20ep"),
+        ({}, "half"),
+        ({}, "0.5"),
+        ({}, "-1it"),
+    ):
+        for name, points in (("milestones", (value,)), ("warmup", value)):
+            with pytest.raises(ArgumentError, match=f"^{name}: received "):
+                TrainingRecipe(**options, **{name: points})
+    for value in (-0.1, 1, 1.5, NAN, None, True, [0.1]):
+        refused(TrainingRecipe, "warmup", value)
+    assert TrainingRecipe(warmup=0).warmup_fraction == 0
+    assert TrainingRecipe(warmup=0.99).warmup_fraction == 0.99
+
+
+def test_an_epsilon_is_positive_or_that_of_keras():
+    assert TrainingRecipe(epsilon=1.0).epsilon == 1 and TrainingRecipe().epsilon is None
+    for value in (0, -1e-7, NAN, "1", True):
+        assert "a number in (0, inf)" in str(refused(TrainingRecipe, "epsilon", value))
 
 
 def test_an_optimizer_is_a_name():

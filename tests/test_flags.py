@@ -34,6 +34,8 @@ class Every:
         limit: where to end; None: never.
         place: where to look; None: nowhere.
         most: how many at most; None: any.
+        points: several fractions or points.
+        point: one of them.
     """
 
     count: int = 1
@@ -45,6 +47,8 @@ class Every:
     limit: float | None = 0.1
     place: str | None = None
     most: int | None = None
+    points: tuple[float | str, ...] = ()
+    point: float | str = 0.0
 
 
 def make(*arguments, config=Every):
@@ -95,6 +99,10 @@ def test_only_flags_that_were_given_are_given():
         ("--limit=off", None),
         ("--place=run", "run"),
         ("--place=off", None),
+        ("--points=0.5,20000it", (0.5, "20000it")),
+        ("--points=", ()),
+        ("--point=5ep", "5ep"),
+        ("--point=0.1", 0.1),
         ("--most=5", 5),
         ("--most=off", None),
     ],
@@ -231,7 +239,8 @@ def test_the_help_says_the_docstring_and_the_defaults():
     assert "--rate How fast, in units a second. Default 0.5. --name" in text
     assert '--name What it is called: "a" or "b". --[no]fast' in text
     assert "--limit Where to end; None: never. --place Where to look; None: nowhere. " in text
-    assert "--most How many at most; None: any. Help:" in text
+    assert "--most How many at most; None: any. --points Several fractions" in text
+    assert "--point One of them. Help:" in text
     text = " ".join(every_flag().help().split())
     assert "--seed Of everything. Default 0." in text
     assert "--dataset Name of the data set. Default digits." in text

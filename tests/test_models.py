@@ -26,6 +26,8 @@ SMALLEST = {
     "resnet50": 17,
     "vgg16": 16,
     "vgg19": 16,
+    "inception_v3": 75,
+    "squeezenet": 29,
 }
 
 
@@ -100,6 +102,8 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "vgg16": vgg_parameters(2, 2, 3, 3, 3),
     "vgg19": vgg_parameters(2, 2, 4, 4, 4),
+    "inception_v3": 23_817_352,  # keras.applications: 23,851,784 less the moving statistics
+    "squeezenet": 1_248_424,  # torchvision
 }
 
 PUBLISHED_MILLIONS = {
@@ -112,13 +116,15 @@ PUBLISHED_MILLIONS = {
     "resnet50": 25.6,
     "vgg16": 14.7,
     "vgg19": 20.0,
+    "squeezenet": 1.25,
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_number_of_parameters(name):
-    imagenet = name in ("resnet18", "resnet50")
-    model = build(name, "keras", size=32, classes=1000 if imagenet else 10)
+    imagenet = name in ("resnet18", "resnet50", "inception_v3", "squeezenet")
+    size = max(32, SMALLEST.get(name, 0))
+    model = build(name, "keras", size=size, classes=1000 if imagenet else 10)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     assert trainable == PARAMETERS[name]
     if name in PUBLISHED_MILLIONS:
@@ -147,10 +153,12 @@ def test_networks_are_built_in_layers_that_end_in_logits(name, flavour):
         assert not isinstance(layer, keras.layers.Lambda)
     assert model.output_shape == (None, 7)
     assert layer.name == "logits"
-    assert layer.get_config()["activation"] == "linear"
+    assert layer.get_config().get("activation", "linear") == "linear"
 
 
-@pytest.mark.parametrize("name", ["lenet300", "conv4", "resnet20", "resnet18", "resnet50", "vgg16"])
+@pytest.mark.parametrize(
+    "name", ["lenet300", "conv4", "resnet20", "resnet18", "resnet50", "vgg16", "squeezenet"]
+)
 def test_both_flavours_compute_the_same(name):
     model, other = build(name, "keras"), build(name, "tf_keras")
     randomise(model)
@@ -260,6 +268,51 @@ def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels(fla
     assert y.shape == (2, 4, 4, 32)
     assert not y[..., :8].any() and not y[..., 24:].any()
     assert not shortcut.weights
+
+
+def parents(layer):
+    """The layers before one in a functional model; a concatenation of concatenations is one."""
+    tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+    found = []
+    for history in (tensor._keras_history for tensor in tensors):
+        before = getattr(history, "operation", None) or history[0]
+        both = {type(before).__name__, type(layer).__name__} == {"Concatenate"}
+        found += parents(before) if both else [before]
+    return found
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_inception_is_that_of_keras_applications(flavour):
+    """Walking both graphs from the logits, every layer meets its like; then they compute alike."""
+    keras, model = import_module(flavour), build("inception_v3", flavour)
+    theirs = keras.applications.InceptionV3(
+        weights=None, input_shape=(75, 75, 3), classes=10, classifier_activation=None
+    )
+    randomise(model)
+    met, pairs = set(), [(model.layers[-1], theirs.layers[-1])]
+    while pairs:
+        ours, other = pairs.pop()
+        if ours in met:
+            continue
+        met.add(ours)
+        assert [w.shape for w in ours.weights] == [w.shape for w in other.weights]
+        for key in ("kernel_size", "pool_size", "strides", "padding", "epsilon", "momentum"):
+            assert ours.get_config().get(key) == other.get_config().get(key)
+        other.set_weights(ours.get_weights())
+        if type(ours).__name__ != "InputLayer":
+            pairs += zip(parents(ours), parents(other), strict=True)
+    assert len(met) == len(model.layers)
+    x = images(model)
+    expected = np.asarray(theirs(x, training=False))
+    assert np.std(expected) > 1e-3
+    np.testing.assert_allclose(model(x, training=False), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_squeezenet_ends_in_13_by_13_pixels():
+    model = build("squeezenet", "keras", size=224)
+    sizes = [model.get_layer(name).output.shape[1] for name in ("conv1", "fire4_concat", "conv10")]
+    assert sizes == [112, 55, 13]
+    assert model.get_layer("fire9_concat").output.shape[-1] == 512
 
 
 def test_vgg_halves_the_image_between_stages_and_keeps_the_biases():

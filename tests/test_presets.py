@@ -9,10 +9,12 @@ import pytest
 from tf_prac.cli.search import define_flags
 from tf_prac.cli.settings import read_settings
 from tf_prac.config import PRAC_VARIANTS, PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.data.samples import split_validation
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Flavour
 from tf_prac.models import MODELS, build_model
 from tf_prac.presets import PRESETS
+from tf_prac.presets.prac import PRAC_PAPER
 from tf_prac.pruning.criteria import random_mask
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights, prune_rates
@@ -56,16 +58,89 @@ def test_epochs_given_by_hand_take_the_place_of_the_steps_of_a_preset():
     assert settings("--preset=lenet_mnist", "--epochs=3", "--steps=9").recipe.steps == 9
 
 
-def test_lenet_mnist_is_that_of_the_paper():
-    """50,000 iterations at batch 60 on 55,000 samples; 10.7% remain after ten rounds."""
-    found = settings("--preset=lenet_mnist")
-    budget = Budget.full(found.recipe, 55_000)
-    assert (budget.total_steps, budget.steps_per_epoch) == (50_000, 917)
-    rate = make_schedule(Flavour("keras"), found.recipe)
-    rate.set_budget(budget)
-    assert [float(rate(step)) for step in (0, 49_999)] == pytest.approx([1.2e-3, 1.2e-3])
-    assert found.pruning.rewind_point.steps(917, 50_000) == 0
+# name -> (training samples, steps an epoch, total steps, k, density, {step: learning rate})
+STABILIZING = {
+    "lenet_mnist": (55_000, 917, 50_000, 0, 0.107, {0: 1.2e-3, 49_999: 1.2e-3}),
+    "resnet20_cifar10": (
+        *(45_000, 352, 30_000, 500, 0.167),
+        {0: 0.1, 19_999: 0.1, 20_000: 0.01, 24_999: 0.01, 25_000: 0.001, 29_999: 0.001},
+    ),
+    "resnet20_cifar10_low": (45_000, 352, 30_000, 0, 0.167, {0: 0.01, 20_000: 1e-3, 25_000: 1e-4}),
+    "resnet20_cifar10_warmup": (
+        *(45_000, 352, 30_000, 0, 0.167),
+        {0: 0.03 / 20_000, 9_999: 0.015, 19_999: 0.03, 20_000: 0.003, 25_000: 0.0003},
+    ),
+    "vgg19_cifar10": (
+        *(45_000, 704, 112_000, 100, 0.022),
+        {0: 0.1, 55_999: 0.1, 56_000: 0.01, 83_999: 0.01, 84_000: 0.001},
+    ),
+    "vgg19_cifar10_low": (45_000, 704, 112_000, 100, 0.022, {55_999: 0.01, 84_000: 1e-4}),
+    "vgg19_cifar10_warmup": (
+        *(45_000, 704, 112_000, 0, 0.022),
+        {0: 0.1 / 10_000, 4_999: 0.05, 9_999: 0.1, 55_999: 0.1, 56_000: 0.01},
+    ),
+    "resnet50_imagenet": (
+        *(1_281_167, 1252, 90 * 1252, 4 * 1252, 0.3),
+        {0: 0.4 / 6260, 6259: 0.4, 37_559: 0.4, 37_560: 0.04, 75_120: 0.004, 100_160: 0.0004},
+    ),
+    "inception_v3_imagenet": (
+        *(1_281_167, 1252, 171 * 1252, 6 * 1252, 0.3),
+        {0: 0.66, 171 * 626: 0.66e-2, 171 * 1252 - 1: 6.6e-5},
+    ),
+    "squeezenet_imagenet": (
+        *(1_281_167, 1252, 150 * 1252, 10 * 1252, 0.5),
+        {0: 0.03, 75 * 1252: 0.0175, 150 * 1252 - 1: 0.005},
+    ),
+}
+LINEAR_CONNECTIVITY = {
+    "lmc_resnet20": (
+        *(45_000, 352, 63_000, 500, 0.168),
+        {0: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001},
+    ),
+    "lmc_resnet20_low": (45_000, 352, 63_000, 0, 0.086, {0: 0.01, 32_000: 1e-3}),
+    "lmc_resnet20_warmup": (45_000, 352, 63_000, 0, 0.086, {14_999: 0.015, 29_999: 0.03}),
+    "lmc_vgg16": (45_000, 352, 63_000, 1000, 0.015, {0: 0.1, 32_000: 0.01}),
+    "lmc_vgg16_low": (45_000, 352, 63_000, 0, 0.055, {0: 0.01, 48_000: 1e-4}),
+    "lmc_vgg16_warmup": (45_000, 352, 63_000, 0, 0.015, {14_999: 0.05, 29_999: 0.1}),
+}
+PAPERS = {**STABILIZING, **LINEAR_CONNECTIVITY}
+
+
+def test_every_preset_of_these_papers_is_held_against_their_tables():
+    assert set(PAPERS) | set(PRAC_PAPER) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_steps_rewind_point_density_and_learning_rates_are_those_of_the_table(name):
+    samples, per_epoch, total, k, density, rates = PAPERS[name]
+    found = settings(f"--preset={name}")
+    budget = Budget.full(found.recipe, samples)
+    assert (budget.steps_per_epoch, budget.total_steps) == (per_epoch, total)
+    assert found.pruning.rewind_point.steps(per_epoch, total) == k
     assert not found.prac.selects_data and found.prac.early_stop_eps is None
+    schedule = make_schedule(Flavour("keras"), found.recipe)
+    schedule.set_budget(budget)
+    for step, rate in rates.items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-3), step
+    if name != "lenet_mnist":  # whose output layer has a rate of its own
+        kept = (1 - found.pruning.prune_rate) ** found.pruning.rounds
+        assert kept == pytest.approx(density, abs=0.001)
+    optimizers = {"lenet_mnist": "adam", "inception_v3_imagenet": "rmsprop"}
+    assert found.recipe.optimizer == optimizers.get(name, "sgd")
+    batches = {"lenet": 60, "vgg19": 64, "resnet50": 1024, "inception": 1024, "squeezenet": 1024}
+    assert found.recipe.batch_size == next((b for n, b in batches.items() if n in name), 128)
+
+
+def test_the_validation_split_of_the_presets_leaves_the_samples_of_the_papers():
+    for name, count in (("lenet_mnist", 60_000), ("resnet20_cifar10", 50_000)):
+        fraction = settings(f"--preset={name}").recipe.validation_split
+        left, _ = split_validation(count, fraction=fraction, method="seeded", seed=0)
+        assert len(left) == PAPERS[name][0]
+
+
+def test_lenet_is_pruned_layer_by_layer_and_its_output_at_half_the_rate():
+    """10.7% of the hidden layers remain after ten rounds, 0.9 ** 10 of the output layer."""
+    found = settings("--preset=lenet_mnist")
     network = build_model("lenet300", keras="keras", input_shape=(28, 28, 1), num_classes=10)
     rates = prune_rates(network, found.pruning)
     assert rates == {"dense/kernel": 0.2, "dense_1/kernel": 0.2, "logits/kernel": 0.1}
@@ -74,6 +149,14 @@ def test_lenet_mnist_is_that_of_the_paper():
         masks = random_mask(masks, rates, seed=0)
     assert masks.remaining / masks.size == pytest.approx(0.107, abs=0.002)
     assert masks["logits/kernel"].mean() == pytest.approx(0.9**10, abs=0.002)
+
+
+def test_an_image_size_is_that_of_the_preset_or_the_flag():
+    assert settings("--preset=squeezenet_imagenet").labels["image_size"] == 224
+    assert settings("--preset=squeezenet_imagenet", "--image_size=64").labels["image_size"] == 64
+    assert settings().labels["image_size"] is None
+    with pytest.raises(ArgumentError, match="image_size: received 0"):
+        settings("--image_size=0")
 
 
 def test_a_variant_given_by_hand_overrides_what_it_names():

@@ -167,9 +167,9 @@ def reference_rate(recipe, step, total):
         for milestone in recipe.milestones:
             rate *= recipe.decay if progress >= milestone else 1
     elif recipe.schedule == "linear":
-        rate *= 1 - progress
+        rate += (recipe.final_rate - rate) * progress
     elif recipe.schedule == "cosine":
-        rate *= (1 + math.cos(math.pi * progress)) / 2
+        rate += (recipe.final_rate - rate) * (1 - math.cos(math.pi * progress)) / 2
     elif recipe.schedule == "exponential":
         rate *= recipe.decay**progress
     warmup = recipe.warmup * total
@@ -181,12 +181,15 @@ def reference_rate(recipe, step, total):
 @given(
     schedule=st.sampled_from(["constant", "step", "linear", "cosine", "exponential"]),
     warmup=st.sampled_from([0.0, 0.1]),
+    final_rate=st.sampled_from([0.0, 0.005]),
     first=st.integers(0, 300),
     total=st.integers(301, 1000),
     step=st.integers(0, 700),
 )
-def test_schedule_equals_a_plain_reference(flavour, schedule, warmup, first, total, step):
-    recipe = TrainingRecipe(schedule=schedule, warmup=warmup)
+def test_schedule_equals_a_plain_reference(
+    flavour, schedule, warmup, final_rate, first, total, step
+):
+    recipe = TrainingRecipe(schedule=schedule, warmup=warmup, final_rate=final_rate)
     made = make_schedule(Flavour(flavour), recipe)
     made.set_budget(Budget(10, total, first))
     step = min(step, total - first - 1)
@@ -225,6 +228,14 @@ def test_weight_decay_is_that_of_the_papers_sgd(flavour):
         velocity = 0.9 * velocity + gradient + 0.05 * w
         w = w - 0.1 * velocity
     np.testing.assert_allclose(weight.numpy(), w, rtol=1e-5)
+
+
+@both
+def test_epsilon_is_that_of_the_recipe_or_of_keras(flavour):
+    for epsilon, expected in ((1.0, 1.0), (None, 1e-7)):
+        options = {"learning_rate": 0.1, "momentum": 0.9, "epsilon": epsilon}
+        assert make_optimizer(Flavour(flavour), "rmsprop", **options).epsilon == expected
+    make_optimizer(Flavour(flavour), "sgd", epsilon=1.0)  # has none
 
 
 @both

@@ -128,12 +128,17 @@ class TrainingRecipe:
         momentum: of SGD and RMSprop; other optimizers ignore it. Default 0.9.
         weight_decay: coefficient of the L2 term added to the gradient of every trainable weight,
             as the papers' SGD does; with "adamw", Keras's own decoupled decay. Default 0.
-        schedule: "constant", "step" (multiply by `decay` at each milestone), "linear" (to 0),
-            "cosine" (to 0) or "exponential" (to `decay` times the peak). Default "step".
-        milestones: fractions of the budget at which "step" decays. Default (0.5, 0.75).
+        epsilon: the small constant of Adam, RMSprop and others; None ("off" on the command
+            line): Keras's own. Default None.
+        schedule: "constant", "step" (multiply by `decay` at each milestone), "linear" or
+            "cosine" (to `final_rate`), or "exponential" (to `decay` times the peak).
+            Default "step".
+        milestones: where "step" decays: fractions of the budget, or points such as "20000it"
+            (needs `steps`) or "91ep" (of `epochs`). Default (0.5, 0.75).
         decay: factor of "step" and "exponential". Default 0.1.
-        warmup: fraction of the budget over which the learning rate rises linearly from 0 to
-            the peak. Default 0.
+        final_rate: learning rate that "linear" and "cosine" end with. Default 0.
+        warmup: fraction of the budget, or a point such as "1000it" or "5ep", up to which the
+            learning rate rises linearly from 0 to the peak. Default 0.
         augment: name of an augmentation of `tf_prac.data.augment`: "none", "flip", "crop" or
             "crop_flip". Default "none".
         validation_split: fraction of the training set held out for validation when none is
@@ -152,10 +157,12 @@ class TrainingRecipe:
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 0.0
+    epsilon: float | None = None
     schedule: str = "step"
-    milestones: tuple[float, ...] = (0.5, 0.75)
+    milestones: tuple[float | str, ...] = (0.5, 0.75)
     decay: float = 0.1
-    warmup: float = 0.0
+    final_rate: float = 0.0
+    warmup: float | str = 0.0
     augment: str = "none"
     validation_split: float = 0.1
     split: str = "seeded"
@@ -170,16 +177,43 @@ class TrainingRecipe:
         check_number("weight_decay", self.weight_decay, minimum=0)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_number("decay", self.decay, above=0, maximum=1)
-        check_number("warmup", self.warmup, minimum=0, below=1)
+        if self.epsilon is not None:
+            check_number("epsilon", self.epsilon, above=0)
+        check_number("final_rate", self.final_rate, minimum=0)
+        check_number("warmup", self.warmup_fraction, minimum=0, below=1)
         object.__setattr__(self, "milestones", _as_tuple("milestones", self.milestones))
-        for milestone in self.milestones:
-            check_number("milestones", milestone, above=0, below=1)
-        if list(self.milestones) != sorted(set(self.milestones)):
+        fractions = self.milestone_fractions
+        for fraction in fractions:
+            check_number("milestones", fraction, above=0, below=1)
+        if list(fractions) != sorted(set(fractions)):
             raise ArgumentError("milestones", self.milestones, "increasing fractions")
         check_number("validation_split", self.validation_split, minimum=0, below=1)
         check_choice("split", self.split, ("seeded", "last"))
         if not isinstance(self.optimizer, str) or not self.optimizer:
             raise ArgumentError("optimizer", self.optimizer, "the name of a Keras optimizer")
+
+    @property
+    def warmup_fraction(self) -> float:
+        """Where the warmup ends, as a fraction of the budget."""
+        return self._fraction("warmup", self.warmup)
+
+    @property
+    def milestone_fractions(self) -> tuple[float, ...]:
+        """The milestones as fractions of the budget."""
+        return tuple(self._fraction("milestones", point) for point in self.milestones)
+
+    def _fraction(self, argument: str, point: Any) -> float:
+        """Reads "20000it", "91ep" or "50%"; leaves numbers as they are."""
+        match = (
+            re.fullmatch(r"(\d+(?:\.\d+)?)\s*(it|ep|%)", point) if isinstance(point, str) else None
+        )
+        if match is None:
+            return point
+        budget = {"it": self.steps, "ep": None if self.steps else self.epochs, "%": 100}[match[2]]
+        if budget is None:
+            remedy = "Points in iterations need a budget in steps, those in epochs one in epochs."
+            raise ArgumentError(argument, point, "points in the unit of the budget", remedy)
+        return float(match[1]) / budget
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,7 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
         name: class name in lower case, such as "sgd".
         weight_decay: L2 coefficient added to the gradients; decoupled for "adamw" and others
             that decay by themselves.
-        **options: learning_rate, momentum, ...
+        **options: learning_rate, momentum, ...; those that are None are left out too.
 
     Raises:
         ArgumentError: there is no such optimizer.
@@ -182,7 +182,7 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     if weight_decay and name.endswith("w"):
         options["weight_decay"] = weight_decay
     accepted = inspect.signature(cls).parameters
-    known = {key: value for key, value in options.items() if key in accepted}
+    known = {key: value for key, value in options.items() if key in accepted and value is not None}
     if weight_decay and not name.endswith("w"):
         cls = flavour.subclass(CoupledWeightDecay, cls)
         optimizer = cls(**known)

@@ -122,7 +122,10 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     """Reads what absl leaves as text: lists of numbers, and numbers that may be "off"."""
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
-        return tuple(_number(name, text) if item is float else text for text in value)
+        read = _fraction_or_point if item == float | str else str
+        return tuple(_number(name, t) if item is float else read(t.strip()) for t in value)
+    if kind == float | str:
+        return _fraction_or_point(value)
     if str in typing.get_args(kind):
         return None if value == "off" else value
     if type(None) in typing.get_args(kind):
@@ -130,6 +133,14 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         allowed = "a whole number, or off" if number is int else "a number, or off"
         return None if value == "off" else _number(name, value, allowed, number)
     return value
+
+
+def _fraction_or_point(text: str) -> float | str:
+    """Reads a number; a point of training such as "20000it" stays text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _number(

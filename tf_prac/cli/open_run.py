@@ -17,8 +17,12 @@ from tf_prac.search import TicketSearch
 def load_data(settings: Settings) -> LoadedData:
     """Loads the data set that settings name."""
     labels = settings.labels
+    size = labels.get("image_size")
     return load_dataset(
-        labels["dataset"], data_dir=labels["data_dir"], limit_train=labels["limit_train"]
+        labels["dataset"],
+        data_dir=labels["data_dir"],
+        limit_train=labels["limit_train"],
+        image_size=None if size is None else (size, size),
     )
 
 

@@ -6,7 +6,14 @@ import dataclasses
 from typing import Any
 
 from tf_prac.cli.flags import Flags
-from tf_prac.config import PRAC_VARIANTS, PracConfig, PruningConfig, TrainingRecipe, check_choice
+from tf_prac.config import (
+    PRAC_VARIANTS,
+    PracConfig,
+    PruningConfig,
+    TrainingRecipe,
+    check_choice,
+    check_int,
+)
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
 from tf_prac.presets import PRESETS
@@ -44,6 +51,7 @@ def define_data_flags(flags: Flags) -> None:
     flags.string("preset", None, f"Experiment of a paper: {', '.join(PRESETS)}. Flags override it.")
     flags.string("dataset", None, "digits (default), folder, or a TFDS name such as mnist.")
     flags.string("data_dir", None, "Where the data set is; nothing is downloaded.")
+    flags.integer("image_size", None, "Height and width to resize images to, where sizes differ.")
     flags.integer("limit_train", None, "Use only the first n training samples.")
     flags.string("model", None, f"One of {', '.join(MODELS)}. Default lenet300.")
     flags.string("keras", "keras", f"Flavour, one of {', '.join(FLAVOURS)}.")
@@ -77,6 +85,8 @@ def read_settings(flags: Flags) -> Settings:
     check_choice("prac", prac_name, tuple(PRAC_VARIANTS))
     check_choice("keras", flags.keras, FLAVOURS)
     check_choice("model", model, tuple(MODELS))
+    if flags.image_size is not None:
+        check_int("image_size", flags.image_size, 1)
     variant = PRAC_VARIANTS[prac_name]
     pruning = {**preset.pruning, **variant.pruning, **flags.given(PruningConfig)}
     recipe = {**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}
@@ -86,6 +96,7 @@ def read_settings(flags: Flags) -> Settings:
         labels={
             "dataset": preset.dataset if flags.dataset is None else flags.dataset,
             "data_dir": flags.data_dir,
+            "image_size": preset.image_size if flags.image_size is None else flags.image_size,
             "limit_train": flags.limit_train,
             "model": model,
         },

@@ -13,9 +13,11 @@ from typing import TypeAlias
 from tf_prac.config import check_choice, check_int
 from tf_prac.keras_api import Flavour
 from tf_prac.models.conv import conv2, conv4, conv6
+from tf_prac.models.inception import inception_v3
 from tf_prac.models.layers import Model
 from tf_prac.models.lenet import lenet300
 from tf_prac.models.resnet import resnet18, resnet20, resnet50, resnet56
+from tf_prac.models.squeezenet import squeezenet
 from tf_prac.models.vgg import vgg16, vgg19
 
 __all__ = ["MODELS", "Builder", "build_model"]
@@ -34,6 +36,8 @@ MODELS: dict[str, Builder] = {
     "resnet50": resnet50,
     "vgg16": vgg16,
     "vgg19": vgg19,
+    "inception_v3": inception_v3,
+    "squeezenet": squeezenet,
 }
 
 

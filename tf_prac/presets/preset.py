@@ -19,6 +19,7 @@ class Preset:
     Attributes:
         about: one line: which experiment, of which paper and table.
         dataset: name of the data set.
+        image_size: height and width that images are resized to; None: as they are.
         model: a name of `tf_prac.models.MODELS`.
         prac: a name of `tf_prac.config.PRAC_VARIANTS`.
         recipe: fields of `TrainingRecipe` that differ from their defaults.
@@ -29,6 +30,7 @@ class Preset:
     about: str
     dataset: str
     model: str
+    image_size: int | None = None
     prac: str = "paper"
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
     pruning: dict[str, Any] = dataclasses.field(default_factory=dict)

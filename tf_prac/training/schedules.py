@@ -85,8 +85,9 @@ class RoundSchedule:
         """Returns the learning rate of a step that is counted from the start of the round."""
         step = tf.cast(step, tf.float32) + self._first_step
         rate = learning_rate_at(self._recipe, step / self._total_steps)
-        if self._recipe.warmup:
-            rate *= tf.minimum(1.0, (step + 1) / (self._recipe.warmup * self._total_steps))
+        warmup = self._recipe.warmup_fraction
+        if warmup:
+            rate *= tf.minimum(1.0, (step + 1) / (warmup * self._total_steps))
         return rate
 
     def get_config(self) -> dict[str, Any]:
@@ -103,13 +104,14 @@ def make_schedule(flavour: Flavour, recipe: TrainingRecipe) -> RoundSchedule:
 def learning_rate_at(recipe: TrainingRecipe, progress: tf.Tensor) -> tf.Tensor:
     """Returns the learning rate, without warmup, at a fraction of the budget in [0, 1]."""
     peak = tf.constant(recipe.learning_rate, tf.float32)
+    falls = recipe.learning_rate - recipe.final_rate
     if recipe.schedule == "constant":
         return peak
     if recipe.schedule == "linear":
-        return peak * (1 - progress)
+        return recipe.final_rate + falls * (1 - progress)
     if recipe.schedule == "cosine":
-        return peak * 0.5 * (1 + tf.cos(math.pi * progress))
+        return recipe.final_rate + falls * 0.5 * (1 + tf.cos(math.pi * progress))
     if recipe.schedule == "exponential":
         return peak * recipe.decay**progress
-    passed = tf.reduce_sum(tf.cast(progress >= tf.constant(recipe.milestones), tf.float32))
+    passed = tf.reduce_sum(tf.cast(progress >= tf.constant(recipe.milestone_fractions), tf.float32))
     return peak * recipe.decay**passed

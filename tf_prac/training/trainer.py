@@ -118,6 +118,7 @@ class Trainer:
             learning_rate=schedule,
             momentum=self.recipe.momentum,
             weight_decay=self.recipe.weight_decay,
+            epsilon=self.recipe.epsilon,
         )
         optimizer.build(self.network.trainable_variables)
         first = np.arange(min(len(self.samples), EVALUATION_BATCH))

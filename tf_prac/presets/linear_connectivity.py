@@ -1,0 +1,47 @@
+"""The CIFAR-10 experiments of "Linear Mode Connectivity and the Lottery Ticket Hypothesis".
+
+Source: Table 1 (63K iterations, batch 128, the learning rate divided by 10 at 32K and 48K) and
+Section 4 (rewind points from which the subnetworks are stable, and their densities).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tf_prac.presets.preset import Preset
+
+_RECIPE: dict[str, Any] = {
+    "steps": 63_000,
+    "batch_size": 128,
+    "weight_decay": 1e-4,
+    "schedule": "step",
+    "milestones": (32_000 / 63_000, 48_000 / 63_000),
+    "augment": "crop_flip",
+}
+
+
+def _preset(about: str, model: str, rounds: int, rewind: str, **changes: Any) -> Preset:
+    return Preset(
+        about=f"Linear Mode Connectivity, Table 1: {about}, rewound to {rewind}",
+        dataset="cifar10",
+        model=model,
+        prac="none",
+        recipe={**_RECIPE, **changes},
+        pruning={"rounds": rounds, "prune_rate": 0.2, "rewind": rewind},
+    )
+
+
+_WARMUP = 30_000 / 63_000
+
+LINEAR_CONNECTIVITY: dict[str, Preset] = {
+    "lmc_resnet20": _preset("ResNet-20", "resnet20", 8, "500it"),
+    "lmc_resnet20_low": _preset(
+        "ResNet-20, low learning rate", "resnet20", 11, "0it", learning_rate=0.01
+    ),
+    "lmc_resnet20_warmup": _preset(
+        "ResNet-20, warmup", "resnet20", 11, "0it", learning_rate=0.03, warmup=_WARMUP
+    ),
+    "lmc_vgg16": _preset("VGG-16", "vgg16", 19, "1000it"),
+    "lmc_vgg16_low": _preset("VGG-16, low learning rate", "vgg16", 13, "0it", learning_rate=0.01),
+    "lmc_vgg16_warmup": _preset("VGG-16, warmup", "vgg16", 19, "0it", warmup=_WARMUP),
+}
