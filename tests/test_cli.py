@@ -94,113 +94,13 @@ def test_the_script_prints_no_noise(tmp_path):
     assert (tmp_path / "runs/digits_lenet300_tf_keras/tickets/round_01/model.keras").exists()
 
 
-BAD_FLAGS = [
-    ("--dataset=nothing_like_it", "dataset"),
-    ("--dataset=mnist --data_dir=/nowhere", "data_dir"),
-    ("--dataset=mnist --data_dir=EMPTY", "data_dir"),
-    ("--dataset=folder", "data_dir"),
-    ("--dataset=folder --data_dir=EMPTY", "data_dir"),
-    ("--model=lenet", "model"),
-    ("--model=resnet50", "model"),
-    ("--keras=pytorch", "keras"),
-    ("--seed=-1", "seed"),
-    ("--seed=x", "seed"),
-    ("--retrain=some", "retrain"),
-    ("--retrain=1,9 --rounds=2", "--retrain: received 9; allowed: one of last, all, none, or"),
-    ("--prac=both", "prac"),
-    ("--limit_train=0", "limit_train"),
-    ("--limit_train=-4", "limit_train"),
-    ("--limit_train=1000000", "limit_train"),
-    ("--epochs=0", "epochs"),
-    ("--epochs=1.5", "epochs"),
-    ("--batch_size=-2", "batch_size"),
-    ("--optimizer=sgdd", "optimizer"),
-    ("--learning_rate=0", "learning_rate"),
-    ("--learning_rate=nan", "learning_rate"),
-    ("--momentum=1", "momentum"),
-    ("--weight_decay=-1", "weight_decay"),
-    ("--schedule=steps", "schedule"),
-    ("--milestones=0.5,0.2", "milestones"),
-    ("--milestones=a", "milestones"),
-    ("--decay=2", "decay"),
-    ("--warmup=1", "warmup"),
-    ("--augment=cutout", "augment"),
-    ("--validation_split=1", "validation_split"),
-    ("--split=first", "split"),
-    ("--rounds=0", "rounds"),
-    ("--prune_rate=1.5", "prune_rate"),
-    ("--prune_rate=0", "prune_rate"),
-    ("--scope=local", "scope"),
-    ("--criterion=size", "criterion"),
-    ("--layers=attention", "layers"),
-    ("--layers=conv", "model"),
-    ("--ignore=*", "model"),
-    ("--rewind=5", "rewind"),
-    ("--rewind=20ep", "rewind"),
-    ("--rewind=100%", "rewind"),
-    ("--rewind=1.5it", "rewind"),
-    ("--forget_threshold=-1", "forget_threshold"),
-    ("--never_learned=maybe", "never_learned"),
-    ("--cep_network=dense", "cep_network"),
-    ("--cep_weights=worst", "cep_weights"),
-    ("--cep_from_round=-1", "cep_from_round"),
-    ("--min_size=2", "min_size"),
-    ("--budget=time", "budget"),
-    ("--early_stop_eps=0", "early_stop_eps"),
-    ("--early_stop_eps=never", "early_stop_eps"),
-    ("--early_stop_window=0", "early_stop_window"),
-    ("--output_dir=FULL", "not empty and not a run"),
-    ("--output_dir=FULL/notes.txt", "not empty and not a run"),
-    ("--learning_rate=1e30 --epochs=2", "loss: NaN or infinite at step"),
-    ("--no_such_flag", "no_such_flag"),
-    ("--flagfile=/nowhere/flags", "flagfile"),
-    ("stray", "stray"),
-]
-
-
-@pytest.mark.parametrize(("text", "named"), BAD_FLAGS, ids=[row[0] for row in BAD_FLAGS])
-def test_bad_input_is_one_line_with_status_2_and_writes_nothing(text, named, tmp_path, capfd):
-    full, empty = tmp_path / "full", tmp_path / "empty"
-    full.mkdir()
-    empty.mkdir()
-    (full / "notes.txt").write_text("mine")
-    text = text.replace("FULL", str(full)).replace("EMPTY", str(empty))
-    output = [] if "--output_dir" in text else [f"--output_dir={tmp_path / 'run'}"]
-    before = files_of(tmp_path)
-    assert main(["search", *output, *text.split()]) == 2
+def test_a_loss_that_explodes_is_one_line_with_status_2_and_keeps_the_run(tmp_path, capfd):
+    directory = tmp_path / "run"
+    flags = ["--learning_rate=1e30", "--epochs=2", f"--output_dir={directory}"]
+    assert main(["search", *flags]) == 2
     errors = capfd.readouterr().err
-    assert len(errors.splitlines()) == 1 and errors.startswith("tf-prac search: error: ")
-    assert named in errors and "Traceback" not in errors
-    after = files_of(tmp_path)
-    after.pop(tmp_path / "run" / "config.json", None)
-    assert after == before
-    if "loss" not in named:
-        assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("command", ["info", "evaluate", "retrain"])
-def test_what_is_no_run_is_refused(command, tmp_path, capsys, run):
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "config.json").write_bytes((run / "config.json").read_bytes()[:-99])
-    (tmp_path / "newer").mkdir()
-    newer = (run / "config.json").read_text().replace('"schema": 1', '"schema": 99')
-    (tmp_path / "newer" / "config.json").write_text(newer)
-    for arguments, named in (
-        ([], "RUN"),
-        (["a", "b"], "RUN"),
-        ([str(tmp_path / "missing")], "RUN"),
-        ([str(tmp_path)], "not a run of tf_prac"),
-        ([str(tmp_path / "damaged")], "config.json"),
-        ([str(tmp_path / "newer")], "schema 99; this one reads up to 1"),
-    ):
-        assert main([command, *arguments]) == 2
-        errors = capsys.readouterr().err
-        assert len(errors.splitlines()) == 1 and named in errors
-    if command != "info":
-        assert main([command, str(run), "--round=9"]) == 2
-        assert (
-            "--round: received 9; allowed: a ticket of the run, 0 to 2" in capsys.readouterr().err
-        )
+    assert len(errors.splitlines()) == 1 and "loss: NaN or infinite at step" in errors
+    assert list(files_of(directory)) == [directory / "config.json"]
 
 
 def test_unknown_commands_and_interrupts(capsys, monkeypatch):

@@ -110,7 +110,7 @@ def test_every_field_has_a_test_of_its_bounds():
 @pytest.mark.parametrize("field", INTEGERS, ids=label)
 def test_integers_have_a_minimum(field):
     (config, name), minimum = field, INTEGERS[field]
-    for value in (minimum, minimum + 1, 10**12):
+    for value in (minimum, minimum + 1, 10**9):
         assert getattr(config(**{name: value}), name) == value
     for value in (minimum - 1, -5, 1.0, 2.5, np.float32(3), *NOT_NUMBERS):
         error = refused(config, name, value)

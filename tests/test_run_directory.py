@@ -266,6 +266,21 @@ def test_what_was_made_from_other_files_is_of_another_run(kind, source, tmp_path
         read()
 
 
+def test_a_control_in_the_place_of_another_is_refused(tmp_path):
+    run = RunDirectory(tmp_path)
+    path, _ = sealed(tmp_path, "ticket")
+    control = run.ticket_path(3, "reinit_0")
+    control.mkdir(parents=True)
+    run.finish_ticket(3, {"control": "reinit_0"}, "reinit_0")
+    assert run.finished_ticket(3, "reinit_0") == {"control": "reinit_0"}
+    control.rename(control.with_name("reinit_1"))
+    with pytest.raises(DamagedFileError, match="retrained.json: damaged, it is of control 'rein"):
+        run.finished_ticket(3, "reinit_1")
+    (path / RETRAINED).write_bytes((path / "controls/reinit_1" / RETRAINED).read_bytes())
+    with pytest.raises(DamagedFileError, match="retrained.json: damaged, it is of control"):
+        run.finished_ticket(3)
+
+
 @KINDS
 def test_links_out_of_the_run_are_not_followed(kind, tmp_path):
     path, read = sealed(tmp_path / "run", kind)

@@ -19,10 +19,17 @@ def check_bool(argument: str, value: object) -> None:
         raise ArgumentError(argument, value, "True or False")
 
 
-def check_int(argument: str, value: object, minimum: int) -> None:
-    """Raises `ArgumentError` unless `value` is an integer of at least `minimum`."""
+def check_int(argument: str, value: object, minimum: int, below: int = 2**63) -> None:
+    """Raises `ArgumentError` unless `value` is an integer of at least `minimum`, and `below`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ArgumentError(argument, value, f"an integer >= {minimum}")
+    if value >= below:
+        raise ArgumentError(argument, value, f"an integer below {below}")
+
+
+def check_seed(argument: str, value: object) -> None:
+    """Raises `ArgumentError` unless `value` is a seed that NumPy, Keras and TensorFlow take."""
+    check_int(argument, value, 0, below=2**32)
 
 
 def check_number(

@@ -168,10 +168,10 @@ class TrainingRecipe:
     split: str = "seeded"
 
     def __post_init__(self):
-        check_int("epochs", self.epochs, 1)
+        check_int("epochs", self.epochs, 1, below=2**31)
         if self.steps is not None:
-            check_int("steps", self.steps, 1)
-        check_int("batch_size", self.batch_size, 1)
+            check_int("steps", self.steps, 1, below=2**31)
+        check_int("batch_size", self.batch_size, 1, below=2**31)
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("momentum", self.momentum, minimum=0, below=1)
         check_number("weight_decay", self.weight_decay, minimum=0)

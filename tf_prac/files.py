@@ -97,9 +97,9 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
             since it was written.
     """
     with _opened(path) as file:
-        text = file.read(MAX_JSON_BYTES + 1)
-    if len(text) > MAX_JSON_BYTES:
-        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
+        if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
+            raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
+        text = file.read()
     try:
         document = json.loads(text)
         seal = document.pop(SEAL, None) if isinstance(document, dict) else None

@@ -121,6 +121,8 @@ class RunDirectory:
         """Returns the figures of a retrained ticket, its files checked; None if there are none."""
         file = self.ticket_path(number, control) / RETRAINED
         figures = read_sealed(file.parent, RETRAINED, "retrained")
+        if figures and figures.get("control", "") != control:
+            raise DamagedFileError(f"{file}: damaged, it is of control {figures['control']!r}.")
         return figures and self._check_origin(file, figures, self._origin_of_ticket(number))
 
     def _origin_of_round(self, number: int) -> list[str]:
@@ -136,7 +138,10 @@ class RunDirectory:
         return [CONFIG, REWIND, *masks]
 
     def _origin_of_summary(self) -> list[str]:
-        return [CONFIG, *sorted(f"{p.parent.name}/{ROUND}" for p in self.path.glob(f"*/{ROUND}"))]
+        return [
+            CONFIG,
+            *sorted(f"{p.parent.name}/{ROUND}" for p in self.path.glob(f"round_*/{ROUND}")),
+        ]
 
     def _digests(self, names: Sequence[str]) -> dict[str, str]:
         return {name: sha256(inside(self.path, name)) for name in names}

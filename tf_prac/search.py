@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_choice, check_int
+from tf_prac.checks import check_choice, check_seed
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
@@ -128,7 +129,7 @@ class TicketSearch:
         labels: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ):
-        check_int("seed", seed, 0)
+        check_seed("seed", seed)
         self.model_fn = model_fn
         self.recipe = recipe or TrainingRecipe()
         self.pruning = pruning or PruningConfig()
@@ -363,6 +364,8 @@ def _check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[i
         if retrain not in RETRAIN:
             raise ArgumentError("retrain", retrain, allowed)
         return retrain
+    if not isinstance(retrain, Collection):
+        raise ArgumentError("retrain", retrain, allowed)
     for number in retrain:
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= rounds:
             raise ArgumentError("retrain", number, allowed)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.config import PruningConfig, TrainingRecipe, check_bool, check_choice, check_int
+from tf_prac.checks import check_bool, check_choice, check_int, check_seed
+from tf_prac.config import PruningConfig, TrainingRecipe
 from tf_prac.data.search_data import SearchData, prepare
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
@@ -49,7 +50,7 @@ class Control(NamedTuple):
     def check(self, rounds: int) -> None:
         """Raises `ArgumentError` unless it is a control of a run of as many rounds."""
         check_choice("control", self.kind, CONTROLS)
-        check_int("control_seed", self.seed, 0)
+        check_seed("control_seed", self.seed)
         check_int("round", self.round, 1)
         if self.round > rounds:
             raise ArgumentError("round", self.round, f"a sparse ticket of the run, 1 to {rounds}")
@@ -134,7 +135,7 @@ class Ticket:
             model_fn: returns a new, built model whose weights depend on the global seeds.
             seed: of the weights, which differ from those of a search with this seed. Default 0.
         """
-        check_int("seed", seed, 0)
+        check_seed("seed", seed)
         seed_everything(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
         weights = snapshot(model_fn())
         return dataclasses.replace(self, weights=weights, rewind_step=0, control=f"reinit_{seed}")

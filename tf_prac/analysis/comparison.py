@@ -17,7 +17,8 @@ from typing import Any
 
 from tf_prac.analysis.arms import ARMS, Arm, chosen_arms
 from tf_prac.analysis.results import write_results
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe, check_int
+from tf_prac.checks import check_seed
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.files import read_json, write_json
 from tf_prac.run_directory import SUMMARY, RunDirectory, check_same
@@ -80,7 +81,7 @@ class Comparison:
         if not self.seeds:
             raise ArgumentError("seeds", "", "at least one")
         for seed in self.seeds:
-            check_int("seeds", seed, 0)
+            check_seed("seeds", seed)
         self.directory = pathlib.Path(directory)
         self.prac, self.pruning = prac or PracConfig(), pruning or PruningConfig()
         self._model_fn, self._recipe = model_fn, recipe or TrainingRecipe()

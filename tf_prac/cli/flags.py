@@ -69,8 +69,12 @@ class Flags:
 
         Raises:
             absl.flags.Error: an unknown flag or a value that cannot be read.
+            ArgumentError: the file of --flagfile is not text.
         """
-        return self.values(["tf-prac", *arguments])[1:]
+        try:
+            return self.values(["tf-prac", *arguments])[1:]
+        except UnicodeDecodeError as error:
+            raise ArgumentError("flagfile", str(error), "a text file in UTF-8") from error
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "values":

@@ -1,0 +1,297 @@
+"""Bad input of every command: status 2, one line that names the argument, and nothing written."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+
+from tf_prac import (
+    ForgettingStats,
+    Masks,
+    PracConfig,
+    PracSet,
+    PruningConfig,
+    Ticket,
+    TicketSearch,
+    TrainingRecipe,
+)
+from tf_prac.cli.main import COMMANDS, main
+from tf_prac.errors import TfPracError
+from tf_prac.files import write_json
+from tf_prac.run_directory import RunDirectory
+
+QUICK = ["--epochs=2", "--rounds=1", "--limit_train=300", "--batch_size=64", "--rewind=3it"]
+
+# Words in capitals stand for paths; the fixture `places` says which. A row is a command line and
+# what its one line must say; by default, and in most rows, the flag itself.
+FLAGS = """
+search --preset=paper
+search --dataset=nothing_like_it
+search --dataset=mnist --data_dir=/nowhere                 | data_dir
+search --dataset=mnist --data_dir=EMPTY                    | data_dir
+search --dataset=mnist --data_dir=TEXT                     | data_dir
+search --dataset=folder                                    | data_dir
+search --dataset=folder --data_dir=EMPTY                   | data_dir
+search --dataset=folder --data_dir=TEXT                    | data_dir
+search --dataset=folder --data_dir=FULL                    | data_dir
+search --data_dir=/nowhere --dataset=folder                | data_dir
+search --limit_train=0
+search --limit_train=-4
+search --limit_train=1000000
+search --model=lenet
+search --model=resnet50
+search --keras=pytorch
+search --output_dir=FULL                                   | not empty and not a run
+search --output_dir=TEXT                                   | not empty and not a run
+search --output_dir=TEXT/below                             | TEXT
+search --output_dir=DAMAGED                                | DAMAGED/config.json: damaged
+search --output_dir=NEWER                                  | schema 99; this one reads up to 1
+search --output_dir=RUN                                    | epochs: 20 asked for, but the run in
+search --seed=-1
+search --seed=x
+search --seed=4294967296
+search --deterministic=maybe
+search --retrain=some
+search --prac=both
+search --epochs=0
+search --epochs=1.5
+search --steps=0
+search --steps=many
+search --batch_size=-2
+search --batch_size=99999999999999999999
+search --optimizer=sgdd
+search --learning_rate=0
+search --learning_rate=nan
+search --learning_rate=inf
+search --momentum=1
+search --weight_decay=-1
+search --schedule=steps
+search --milestones=0.5,0.2
+search --milestones=a
+search --milestones=0
+search --decay=2
+search --warmup=1
+search --augment=cutout
+search --validation_split=1
+search --split=first
+search --rounds=0
+search --rounds=two
+search --prune_rate=1.5
+search --prune_rate=0
+search --layer_rates=conv
+search --layer_rates=conv=1.5
+search --scope=local
+search --criterion=size
+search --layers=attention
+search --layers=
+search --layers=conv                                       | --model
+search --prune_last_dense=perhaps
+search --ignore=*                                          | --model
+search --rewind=5
+search --rewind=20ep
+search --rewind=100%
+search --rewind=1.5it
+search --rewind=-1it
+search --lr_rewind=2
+search --selector=best
+search --selector=random                                   | --subset_size
+search --subset_size=0.5
+search --subset_size=2
+search --sizes_from=
+search --class_balanced=some
+search --prac_from=
+search --prac_from_round=first
+search --prac_from=RUN --selector=random --subset_size=0.5 | --prac_from
+search --proxy_from=RUN
+search --use_cet=maybe
+search --use_cep=maybe
+search --forget_threshold=-1
+search --cet_rate=1
+search --never_learned=maybe
+search --cep_network=dense
+search --cep_weights=worst
+search --cep_from_round=-1
+search --min_size=2
+search --budget=time
+search --early_stop_eps=0
+search --early_stop_eps=never
+search --early_stop_window=0
+search --early_stop_arming=late
+search --no_such_flag
+search --flagfile=/nowhere/flags
+search --flagfile=EMPTY
+search --flagfile=BINARY
+search stray                                               | arguments: received 'stray'
+compare --arms=prac,magic
+compare --arms=
+compare --seeds=0,x
+compare --seeds=-1
+compare --seeds=
+compare --seeds=4294967296
+compare --retrain=some
+compare --output_dir=FULL                                  | FULL
+compare --output_dir=TEXT                                  | TEXT
+compare --output_dir=RUN                                   | RUN
+compare --deterministic=2
+compare --dataset=nothing_like_it
+compare stray                                              | arguments: received 'stray'
+retrain RUN --round=9
+retrain RUN --round=-1
+retrain RUN --round=last
+retrain RUN --control=magic
+retrain RUN --control=reinit --control_seed=-1             | --control_seed
+retrain RUN --control_seed=x
+retrain RUN --data_dir                                     | data_dir
+retrain RUN --epochs=3
+retrain RUN --flagfile=/nowhere/flags
+evaluate RUN --round=9
+evaluate RUN --round=0                                     | RUN/tickets/round_00: not retrained
+evaluate RUN --round=1.5
+evaluate RUN --data_dir                                    | data_dir
+evaluate RUN --control=reinit
+evaluate RUN --flagfile=TEXT                               | mine
+info RUN --round=0
+info RUN --flagfile=/nowhere/flags
+serach                                                     | unknown command 'serach'
+--flagfile=FLAGS                                           | unknown command '--flagfile=
+"""
+
+RUN_ARGUMENTS = """
+                | RUN: received ''
+RUN RUN         | RUN: received
+MISSING         | RUN: received
+TEXT            | RUN: received
+EMPTY           | EMPTY: not a run of tf_prac
+FULL            | FULL: not a run of tf_prac
+DAMAGED         | DAMAGED/config.json: damaged
+NEWER           | schema 99; this one reads up to 1
+UNFINISHED      | UNFINISHED
+OTHERS          | OTHERS/config.json: damaged, or of another run
+LEADING_OUT     | LEADING_OUT/config.json: a link that leads out
+"""
+
+
+def _rows():
+    for line in FLAGS.strip().splitlines():
+        text, _, named = (part.strip() for part in line.partition("|"))
+        yield text, named or next(w for w in text.split() if w.startswith("--")).partition("=")[0]
+    for command in COMMANDS:
+        if "RUN" not in _flags(command).usage:
+            continue
+        for line in RUN_ARGUMENTS.strip("\n").splitlines():
+            text, _, named = (part.strip() for part in line.partition("|"))
+            if text != "UNFINISHED" or command != "info":  # which says how far it is
+                yield f"{command} {text}".strip(), named
+
+
+def _flags(command):
+    return importlib.import_module(f"tf_prac.cli.{command}").define_flags()
+
+
+ROWS = list(_rows())
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """The paths that the rows name."""
+    directory = tmp_path_factory.mktemp("places")
+    names = "RUN MISSING EMPTY FULL TEXT BINARY DAMAGED NEWER UNFINISHED OTHERS LEADING_OUT"
+    places = {name: directory / name.lower() for name in names.split()}
+    for name in ("EMPTY", "FULL", "DAMAGED", "NEWER", "UNFINISHED", "LEADING_OUT"):
+        places[name].mkdir()
+    assert main(["search", *QUICK, f"--output_dir={places['RUN']}"]) == 0
+    (places["FULL"] / "notes.txt").write_text("mine")
+    places["TEXT"].write_text("mine\n")
+    places["BINARY"].write_bytes(b"\xff\xfe--epochs=3\x00\n")
+    config = (places["RUN"] / "config.json").read_text()
+    (places["DAMAGED"] / "config.json").write_text(config[:-99])
+    (places["NEWER"] / "config.json").write_text(config.replace('"schema": 1', '"schema": 99'))
+    (places["UNFINISHED"] / "config.json").write_text(config)
+    (places["LEADING_OUT"] / "config.json").symlink_to(places["RUN"] / "config.json")
+    shutil.copytree(places["RUN"], places["OTHERS"])
+    other = RunDirectory(places["OTHERS"]).config()
+    write_json(places["OTHERS"] / "config.json", "config", {**other, "train_samples": 271})
+    return places
+
+
+def _content(directory):
+    files = (p for p in directory.rglob("*") if p.is_file())
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+
+
+def _fill_in(text, places):
+    for name in sorted(places, key=len, reverse=True):
+        text = text.replace(name, str(places[name]))
+    return text
+
+
+@pytest.mark.parametrize(("text", "named"), ROWS, ids=[row[0] for row in ROWS])
+def test_one_line_names_it_and_nothing_is_written(
+    text, named, places, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    before = _content(places["RUN"].parent)
+    assert main(shlex.split(_fill_in(text, places))) == 2
+    out, error = capfd.readouterr()
+    assert len(error.splitlines()) == 1 and error.startswith("tf-prac")
+    named = named if named.startswith("RUN: ") else _fill_in(named, places)
+    assert named.removeprefix("--") in error and "Traceback" not in error
+    assert _content(places["RUN"].parent) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_flag_of_every_command_has_a_bad_value():
+    """A flag that a command shares with `search` is tested there."""
+    assert len(ROWS) >= 60 and len(set(ROWS)) == len(ROWS)
+    tested = {(text.split()[0], flag) for text, _ in ROWS for flag in _named_flags(text)}
+    lacking = [
+        f"{command} --{name}"
+        for command in COMMANDS
+        for name in _flags(command).values
+        if name not in ("help", "h") and not {(command, name), ("search", name)} & tested
+    ]
+    assert lacking == []
+
+
+def _named_flags(text):
+    return [w[2:].partition("=")[0] for w in text.split() if w.startswith("--")]
+
+
+MISUSES = {
+    "epochs": lambda: TrainingRecipe(epochs=2**31),
+    "milestones": lambda: TrainingRecipe(milestones="0.5"),
+    "rewind": lambda: PruningConfig(rewind="later"),
+    "layers": lambda: PruningConfig(layers="conv"),
+    "min_size": lambda: PracConfig(min_size="1%"),
+    "seed": lambda: TicketSearch(lambda: None, directory="run", seed=2**32),
+    "retrain": lambda: TicketSearch(lambda: None, directory="run", retrain=True),
+    "cet": lambda: PracSet([0.5], (), 3),
+    "cep": lambda: PracSet((), [3], 3),
+    "filled": lambda: PracSet((), (), 3, filled=[[1]]),
+    "num_samples": lambda: ForgettingStats(0),
+    "ids": lambda: ForgettingStats(3).update(np.array([0.5]), np.array([1])),
+    "sample ids": lambda: ForgettingStats(3).update(np.array([1, 1]), np.array([1, 0])),
+    "correct": lambda: ForgettingStats(3).update(np.array([1]), np.array([1, 0])),
+    "forget_threshold": lambda: ForgettingStats(3).critical_for_training(-1),
+    "masks": lambda: Masks({"a": np.array([2])}),
+    "weights": lambda: Ticket(Masks({"a": np.ones(2)}), {}, 0, 0),
+    "a": lambda: Ticket(Masks({"a": np.ones(2)}), {"a": np.ones(3)}, 0, 0),
+    "round": lambda: Ticket(Masks({}), {}, -1, 0),
+    "rewind_step": lambda: Ticket(Masks({}), {}, 0, 1.5),
+    "lr_rewind": lambda: Ticket(Masks({}), {}, 0, 0, "yes"),
+    "ticket.json": lambda: Ticket.load("nowhere"),
+    "prac_set.npz": lambda: PracSet.load("prac_set.npz"),
+}
+
+
+@pytest.mark.parametrize("named", MISUSES)
+def test_misuse_of_the_api_names_the_argument_and_writes_nothing(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TfPracError) as caught:
+        MISUSES[named]()
+    assert named in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
