@@ -154,6 +154,27 @@ evaluate RUN --round=1.5
 evaluate RUN --data_dir                                    | data_dir
 evaluate RUN --control=reinit
 evaluate RUN --flagfile=TEXT                               | mine
+stability RUN --rounds=3
+stability RUN --rounds=last
+stability RUN --rounds=-1
+stability RUN --copies=1
+stability RUN --copies=two
+stability RUN --pruning_copies=-1
+stability RUN --pruning_copies=9
+stability RUN --controls=shuffled
+stability RUN --data_dir                                   | data_dir
+stability RUN --output_dir=TEXT                            | TEXT
+stability RUN --output_dir=TEXT/below                      | TEXT
+connectivity RUN --rounds=3
+connectivity RUN --rounds=x
+connectivity RUN --copies=1
+connectivity RUN --controls=ticket
+connectivity RUN --successive=maybe
+connectivity RUN --points=1
+connectivity RUN --batch_norm=kept
+connectivity RUN --samples=0
+connectivity RUN --samples=many
+connectivity RUN --output_dir=TEXT                         | TEXT
 info RUN --round=0
 info RUN --flagfile=/nowhere/flags
 serach                                                     | unknown command 'serach'

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tf_prac import errors
+from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.config import (
     PRAC_VARIANTS,
     PracConfig,
@@ -24,7 +25,7 @@ from tf_prac.errors import ArgumentError
 
 NAN, INF = float("nan"), float("inf")
 NOT_NUMBERS = ["1", None, True, NAN, INF, -INF, [1]]
-CONFIGS = [TrainingRecipe, PruningConfig, PracConfig]
+CONFIGS = [TrainingRecipe, PruningConfig, PracConfig, StabilityConfig, ConnectivityConfig]
 
 # field -> (values that are allowed, values that are not)
 INTEGERS = {
@@ -34,6 +35,8 @@ INTEGERS = {
     (PracConfig, "forget_threshold"): 0,
     (PracConfig, "cep_from_round"): 0,
     (PracConfig, "early_stop_window"): 1,
+    (ConnectivityConfig, "copies"): 2,
+    (ConnectivityConfig, "points"): 2,
 }
 NUMBERS = {  # the interval, its ends included or not as in mathematics
     (TrainingRecipe, "learning_rate"): "(0, inf)",
@@ -57,6 +60,7 @@ CHOICES = {
     (PracConfig, "cep_weights"): ["last", "best"],
     (PracConfig, "budget"): ["steps", "epochs", "full"],
     (PracConfig, "early_stop_arming"): ["after_above", "at_once"],
+    (ConnectivityConfig, "batch_norm"): ["recomputed", "interpolated"],
 }
 BOOLEANS = [
     (PruningConfig, "prune_last_dense"),
@@ -64,6 +68,7 @@ BOOLEANS = [
     (PracConfig, "use_cet"),
     (PracConfig, "use_cep"),
     (PracConfig, "class_balanced"),
+    (ConnectivityConfig, "successive"),
 ]
 ELSEWHERE = {  # fields with tests of their own, and two that are checked where they are used
     (PruningConfig, "criterion"),
@@ -83,6 +88,13 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (PracConfig, "prac_from"),
     (PracConfig, "prac_from_round"),
     (PracConfig, "proxy_from"),
+    (StabilityConfig, "rounds"),
+    (StabilityConfig, "copies"),
+    (StabilityConfig, "pruning_copies"),
+    (StabilityConfig, "controls"),
+    (ConnectivityConfig, "rounds"),
+    (ConnectivityConfig, "controls"),
+    (ConnectivityConfig, "samples"),
 }
 
 
@@ -456,3 +468,25 @@ def test_every_error_is_one_of_ours_and_one_of_pythons():
         assert issubclass(error, errors.TfPracError)
         if error is not errors.TfPracError:
             assert len(error.__mro__) > len(errors.TfPracError.__mro__) + 1
+
+
+@pytest.mark.parametrize("config", [StabilityConfig, ConnectivityConfig])
+def test_what_an_analysis_measures(config):
+    assert config(rounds=[5, 0, 5]).rounds == (0, 5)
+    assert config(controls=["random_mask"] * 2).controls == ("random_mask",)
+    for bad in (3, "3", (-1,), (1.5,), (True,)):
+        refused(config, "rounds", bad)
+    for bad in ("random_mask", ("shuffled",), None):
+        refused(config, "controls", bad)
+    for bad in (1, 0, 2.5, None):
+        refused(config, "copies", bad)
+
+
+def test_orders_of_the_full_network_are_among_the_copies():
+    assert StabilityConfig(copies=3, pruning_copies=3).pruning_copies == 3
+    for bad in (4, -1, 1.5):
+        with pytest.raises(ArgumentError, match="pruning_copies"):
+            StabilityConfig(copies=3, pruning_copies=bad)
+    assert ConnectivityConfig().samples is None
+    for bad in (0, -1, 1.5):
+        refused(ConnectivityConfig, "samples", bad)

@@ -14,10 +14,11 @@ from sklearn.datasets import load_digits
 
 from tf_prac import Masks, PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe, snapshot
 from tf_prac.cli.main import main
+from tf_prac.config import CONTROLS
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
-from tf_prac.ticket import CONTROLS, Control
+from tf_prac.ticket import Control
 from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)

@@ -24,6 +24,7 @@ from tf_prac.prac_config import PracConfig as PracConfig
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 SCOPES = ("global", "layerwise")
+CONTROLS = ("random_mask", "reinit", "both")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 
 

@@ -7,6 +7,7 @@
     tickets/round_03/         masks.npz weights.npz ticket.json; after retraining trained.npz,
                               history.csv, retrained.json and, where Keras can save it, model.keras
     tickets/round_03/controls/reinit_0/    the same files, of a control
+    copies/                   networks trained from W_k in other orders, one .npz each
     summary.json              the figures of the whole run
 
 A round counts as finished when its round.json is there and fits the other files: those beside it,
@@ -95,6 +96,10 @@ class RunDirectory:
         if path.exists() and not path.is_dir():
             raise FileError(f"{path}: not a directory. Remove it, or name another run.")
         return path
+
+    def copy_path(self, number: int, network: str, copy: int) -> pathlib.Path:
+        """The file of a network trained from W_k, of `Copies`."""
+        return self.path / "copies" / f"round_{number:02d}_{network}_{copy:02d}.npz"
 
     def finish_round(self, number: int, figures: Mapping[str, Any]) -> None:
         """Writes round.json, which makes the round finished, over the files already there."""
@@ -230,13 +235,24 @@ def _holds_other_things(path: pathlib.Path) -> bool:
     return not path.is_dir() or any(not p.name.startswith(f".{CONFIG}.") for p in path.iterdir())
 
 
-def check_same(path: pathlib.Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raises `MismatchError`, naming the first difference, unless options are those in `path`."""
+def check_same(
+    path: pathlib.Path,
+    wanted: Mapping[str, Any],
+    found: Mapping[str, Any],
+    may_differ: tuple[str, ...] = (),
+) -> None:
+    """Raises `MismatchError`, naming the first difference, unless configurations are the same.
+
+    Args:
+        path: the run that has the configuration `found`.
+        wanted: another configuration.
+        found: that of the run.
+        may_differ: beginnings of dotted names, "group.option", that may differ; labels may.
+    """
     asked, there = _flatten(json.loads(json.dumps(wanted))), _flatten(found)
-    asked, there = (
-        {k: v for k, v in flat.items() if not k.startswith("labels.")} for flat in (asked, there)
-    )
     for name in [*asked, *there]:
+        if name.startswith(("labels.", *may_differ)):
+            continue
         if asked.get(name) != there.get(name):
             raise MismatchError(
                 f"{name.rpartition('.')[2]}: {asked.get(name)!r} asked for, but the run in {path} "

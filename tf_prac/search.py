@@ -176,6 +176,15 @@ class TicketSearch:
             ids = prac_set.ids
         return session.finish(also_retrain, controls)
 
+    def make_network(self) -> Any:
+        """Returns a new network with the initial weights of the seed."""
+        if self.deterministic:
+            import tensorflow as tf
+
+            tf.config.experimental.enable_op_determinism()
+        seed_everything(self.seed)
+        return self.model_fn()
+
     def options(self) -> dict[str, Any]:
         """Returns the options in groups, as config.json has them."""
         return {
@@ -210,12 +219,7 @@ class _Session:
         self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
         check_choice("criterion", self.pruning.criterion, tuple(CRITERIA))
         self.run = RunDirectory(search.directory)
-        if search.deterministic:
-            import tensorflow as tf
-
-            tf.config.experimental.enable_op_determinism()
-        seed_everything(search.seed)
-        self.network = search.model_fn()
+        self.network = search.make_network()
         self.report = weight_report(self.network, self.pruning)
         self.dense = held_masks(self.network, self.pruning).get()  # or what the model brings
         self.rates = prune_rates(self.network, self.pruning)

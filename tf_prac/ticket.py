@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_prac.checks import check_bool, check_choice, check_int, check_seed
-from tf_prac.config import PruningConfig, TrainingRecipe
+from tf_prac.config import CONTROLS, PruningConfig, TrainingRecipe
 from tf_prac.data.search_data import SearchData, prepare
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
@@ -24,8 +24,7 @@ from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
-SEARCH_ORDER, RETRAIN_ORDER = 0, 1
-CONTROLS = ("random_mask", "reinit", "both")
+SEARCH_ORDER, RETRAIN_ORDER, COPY_ORDER = 0, 1, 2
 
 
 class Control(NamedTuple):

@@ -126,8 +126,11 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     """Reads what absl leaves as text: lists of numbers, and numbers that may be "off"."""
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
+        if item is int or item is float:
+            allowed = f"{'whole ' if item is int else ''}numbers separated by commas"
+            return tuple(_number(name, text, allowed, item) for text in value)
         read = _fraction_or_point if item == float | str else str
-        return tuple(_number(name, t) if item is float else read(t.strip()) for t in value)
+        return tuple(read(text.strip()) for text in value)
     if kind == float | str:
         return _fraction_or_point(value)
     if str in typing.get_args(kind):

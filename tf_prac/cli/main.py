@@ -16,6 +16,8 @@ COMMANDS = {
     "retrain": "retrain a ticket of a finished run on the full data",
     "evaluate": "measure a retrained ticket on the test set",
     "compare": "compare PrAC with its controls, over several seeds",
+    "stability": "measure how stable tickets are to pruning and data order",
+    "connectivity": "measure error barriers between networks trained from one W_k",
     "info": "show what a run found and what it cost",
 }
 

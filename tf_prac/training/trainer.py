@@ -106,7 +106,7 @@ class Trainer:
         self._schedule, self._optimizer = self._compile()
         self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._loop = StepLoop(self.model)
-        self._validate = _Validation(self._loop, validation)
+        self._validate = None if validation is None else self.evaluation(validation)
         self.predictor = Predictor(network)
 
     def _compile(self) -> tuple[Any, Any]:
@@ -178,7 +178,7 @@ class Trainer:
                 snapshots[done] = snapshot(self.network)
             if not ends_epoch:
                 continue
-            logs = {**self._loop.results(), **self._validate()}
+            logs = {**self._loop.results(), **self._validation_logs()}
             for hook in hooks:
                 hook.on_epoch_end(len(rows), logs)
             began, seconds = time.perf_counter(), time.perf_counter() - began
@@ -204,6 +204,14 @@ class Trainer:
     def load(self, weights: Weights, masks: Masks | None = None) -> None:
         """Sets the network's weights, masked if masks are given."""
         rewind(self.network, weights, masks)
+
+    def evaluation(self, subset: Subset) -> Evaluation:
+        """Returns what evaluates the network's present weights on some samples."""
+        return Evaluation(self._loop, subset)
+
+    def _validation_logs(self) -> dict[str, float]:
+        logs = {} if self._validate is None else self._validate()
+        return {f"val_{name}": value for name, value in logs.items()}
 
     def _reset(self, weights: Weights, masks: Masks, budget: Budget) -> None:
         rewind(self.network, weights, masks)
@@ -246,23 +254,22 @@ def _stops(budget: Budget, cuts: Sequence[int]) -> list[tuple[int, bool]]:
     return [(stop, stop in epochs) for stop in sorted(epochs | inner)]
 
 
-class _Validation:
-    """Evaluates the same samples again and again, from one endless iterator."""
+class Evaluation:
+    """Evaluates the same samples again and again, from one endless iterator.
 
-    def __init__(self, loop: StepLoop, subset: Subset | None):
-        self._loop = loop
-        self._batches: Any = None
-        if subset is not None:
-            batches = evaluation_batches(*subset, batch_size=EVALUATION_BATCH)
-            self._steps = int(batches.cardinality())
-            self._batches = iter(batches.repeat())
+    Args:
+        loop: of the model.
+        subset: the samples.
+    """
+
+    def __init__(self, loop: StepLoop, subset: Subset):
+        batches = evaluation_batches(*subset, batch_size=EVALUATION_BATCH)
+        self._loop, self._steps = loop, int(batches.cardinality())
+        self._batches = iter(batches.repeat())
 
     def __call__(self) -> dict[str, float]:
-        """Returns "val_loss" and "val_accuracy", or nothing without samples."""
-        if self._batches is None:
-            return {}
-        logs = self._loop.evaluate(self._batches, self._steps)
-        return {f"val_{name}": value for name, value in logs.items()}
+        """Returns "loss" and "accuracy" with the network's present weights."""
+        return self._loop.evaluate(self._batches, self._steps)
 
 
 def is_probability(outputs: Any) -> bool:

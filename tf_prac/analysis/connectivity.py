@@ -1,0 +1,166 @@
+"""Linear mode connectivity: error and loss along the line between two trained networks.
+
+Two networks trained from one W_k in different orders of the data are linearly connected if the
+error does not rise on the line between them; the rise is the error barrier.
+
+Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis", Section 2 (instability
+analysis) and Section 3; the lines between successive rounds: "Unmasking the Lottery Ticket
+Hypothesis", Section 3.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_prac.analysis.aggregate import aggregate
+from tf_prac.analysis.copies import Copies
+from tf_prac.analysis.options import ConnectivityConfig
+from tf_prac.analysis.stability import SUBNETWORK, subnetwork_columns, subnetworks
+from tf_prac.analysis.weight_space import barrier, interpolate
+from tf_prac.data.pipeline import training_batches
+from tf_prac.data.search_data import Subset
+from tf_prac.training.batch_norm import MovingStatistics
+
+STATISTICS_BATCHES = 100
+STATISTICS_ORDER = 3
+VALUES = ("train_error", "train_loss", "test_error", "test_loss")
+BARRIERS = tuple(f"{name}_barrier" for name in VALUES)
+
+
+class ConnectivityRows(NamedTuple):
+    """Figures of one run, or of several put together.
+
+    Attributes:
+        points: one row for each point of each line: "alpha", then error and loss on the training
+            and the test samples.
+        barriers: one row for each line: "line" is "order" or "rounds", "first" and "second" are
+            the copies at its ends, then the barrier of each error and loss.
+    """
+
+    points: list[dict[str, Any]]
+    barriers: list[dict[str, Any]]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Mean, min and max of the barriers over initialisations and orders."""
+        return aggregate(self.barriers, [*SUBNETWORK, "line"], BARRIERS)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Mean, min and max along the lines, over initialisations and orders."""
+        return aggregate(self.points, [*SUBNETWORK, "line", "alpha"], VALUES)
+
+
+def measure_connectivity(
+    copies: Copies, config: ConnectivityConfig | None = None
+) -> ConnectivityRows:
+    """Measures lines between copies of a run; trains the copies that are missing.
+
+    Example:
+
+        >>> rows = measure_connectivity(Copies(search, train, test=test))  # doctest: +SKIP
+        >>> rows.summary()[0]["test_error_barrier"]
+
+    Args:
+        copies: of the run.
+        config: what is measured. Default `ConnectivityConfig()`.
+
+    Raises:
+        ArgumentError: the search has no such ticket.
+        FileError: a ticket is missing, or a file is damaged.
+    """
+    config = config or ConnectivityConfig()
+    rounds = config.rounds or tuple(sorted({0, copies.rounds}))
+    found = ConnectivityRows([], [])
+    chosen = subnetworks(copies, rounds, config.controls)
+    evaluate = LineEvaluation(copies, config)
+
+    def measure(head: Mapping[str, Any], ends: Sequence[tuple[int, str, int]]) -> None:
+        first, second = (copies.trained(*end).weights for end in ends)
+        points = evaluate(first, second)
+        found.points.extend({**head, **point} for point in points)
+        found.barriers.append({**head, **barriers(points)})
+
+    for number, network in chosen:
+        for u, v in itertools.combinations(range(config.copies), 2):
+            head = subnetwork_columns(copies, number, network)
+            head |= {"line": "order", "first": u, "second": v}
+            measure(head, [(number, network, u), (number, network, v)])
+    for before, after in itertools.pairwise(rounds) if config.successive else ():
+        for u in range(config.copies):
+            v = (u + 1) % config.copies
+            head = subnetwork_columns(copies, after, "ticket")
+            head |= {"line": "rounds", "first": u, "second": v}
+            measure(head, [(before, "ticket", u), (after, "ticket", v)])
+    return found
+
+
+def merged(rows: Sequence[ConnectivityRows]) -> ConnectivityRows:
+    """Puts the figures of several runs together."""
+    return ConnectivityRows(
+        [row for each in rows for row in each.points],
+        [row for each in rows for row in each.barriers],
+    )
+
+
+def barriers(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Returns the barrier of each error and loss along one line, None where it has none."""
+    return {
+        f"{name}_barrier": None
+        if points[0][name] is None
+        else barrier([point[name] for point in points])
+        for name in VALUES
+    }
+
+
+class LineEvaluation:
+    """Evaluates networks along lines, with the trainer's one compiled evaluation.
+
+    Args:
+        copies: gives network and samples.
+        config: says at how many points, on how many samples, and with which statistics.
+    """
+
+    def __init__(self, copies: Copies, config: ConnectivityConfig):
+        self._config, self._trainer = config, copies.trainer
+        train, test = (_first(s, config.samples) for s in (copies.data.train, copies.data.test))
+        assert train is not None
+        self._train = self._trainer.evaluation(train)
+        self._test = None if test is None else self._trainer.evaluation(test)
+        recipe, everything = copies.search.recipe, copies.data.train
+        batches = training_batches(
+            everything.samples,
+            everything.ids,
+            batch_size=recipe.batch_size,
+            seed=(copies.seed, STATISTICS_ORDER),
+            steps=STATISTICS_BATCHES,
+            augment=recipe.augment,
+        )
+        self._statistics = MovingStatistics(self._trainer.network, batches)
+
+    def __call__(
+        self, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """Returns a row for each point, from `second` (alpha 0) to `first` (alpha 1)."""
+        return [
+            {"alpha": float(alpha), **self._at(interpolate(first, second, float(alpha)))}
+            for alpha in np.linspace(0, 1, self._config.points)
+        ]
+
+    def _at(self, weights: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+        self._trainer.load(weights)
+        if self._config.batch_norm == "recomputed":
+            self._statistics.recompute()
+        train, test = self._train(), self._test() if self._test else None
+        return {
+            "train_error": 1 - train["accuracy"],
+            "train_loss": train["loss"],
+            "test_error": None if test is None else 1 - test["accuracy"],
+            "test_loss": None if test is None else test["loss"],
+        }
+
+
+def _first(subset: Subset | None, count: int | None) -> Subset | None:
+    return None if subset is None else Subset(subset.samples, subset.ids[:count])

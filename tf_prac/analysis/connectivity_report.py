@@ -1,0 +1,136 @@
+"""Tables and figures of `tf-prac connectivity`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_prac.analysis.aggregate import spread
+from tf_prac.analysis.connectivity import ConnectivityRows
+from tf_prac.analysis.figure import draw_lines, line_figure, save_figure
+from tf_prac.analysis.stability_report import (
+    iterations,
+    lines_of,
+    network_name,
+    one_legend,
+    percent,
+    remaining,
+)
+from tf_prac.files import write_csv
+from tf_prac.progress import aligned
+
+Row = Mapping[str, Any]
+LINES = {"order": "two data orders", "rounds": "from the round before"}
+ERROR = {"train": "train_error", "test": "test_error"}
+
+
+def connectivity_table(rows: ConnectivityRows) -> str:
+    """Returns the table that the command prints: barriers in percentage points of error."""
+    heading = ("k", "kept", "network", "line", "train error", "test error", "test loss", "lines")
+    table = [heading]
+    for row in rows.summary():
+        table.append(
+            (
+                f"{row['k']:,}",
+                f"{row['density']:.1%}",
+                network_name(row),
+                LINES[row["line"]],
+                spread(row, "train_error_barrier", 100, 2),
+                spread(row, "test_error_barrier", 100, 2),
+                spread(row, "test_loss_barrier", 1, 3),
+                str(row["samples"]),
+            )
+        )
+    return f"barriers: mean (min to max), errors in points\n{aligned(table)}"
+
+
+def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> list[pathlib.Path]:
+    """Writes points.csv, barriers.csv, summary.csv, and the figures with their CSV.
+
+    Returns:
+        The files, in the order in which they were written.
+    """
+    path, summary = pathlib.Path(directory), rows.summary()
+    tables = {"points": rows.points, "barriers": rows.barriers, "summary": summary}
+    for name, table in tables.items():
+        write_csv(path / f"{name}.csv", table)
+    written = [path / f"{name}.csv" for name in tables]
+    error = "test_error" if any("test_error_barrier" in row for row in summary) else "train_error"
+    written += _curves(path / "interpolation", rows.curves())
+    written += _barriers(path / "barrier", summary, f"{error}_barrier")
+    orders = [row for row in summary if row["line"] == "order" and row["network"] == "ticket"]
+    if len({r["k"] for r in orders}) > 1 and len({r["round"] for r in orders}) > 1:
+        written += _grid(path / "grid", orders, f"{error}_barrier")
+    return written
+
+
+def _label(row: Row, with_k: bool, with_density: bool) -> str:
+    parts = [network_name(row)]
+    parts += [f"{row['density']:.1%}"] if with_density and row["round"] else []
+    parts += [f"k={row['k']}"] if with_k else []
+    parts += [LINES[row["line"]]] if row["line"] != "order" else []
+    return ", ".join(parts)
+
+
+def _curves(stem: pathlib.Path, curves: Sequence[Row]) -> list[pathlib.Path]:
+    """Draws the error along the line: a panel for training and one for test samples."""
+    panels = {name: column for name, column in ERROR.items() if any(column in r for r in curves)}
+
+    def draw(figure: Any) -> None:
+        all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (name, column) in zip(all_axes, panels.items(), strict=True):
+            draw_lines(axes, lines_of(curves, "alpha", column, lambda r: _label(r, True, True)))
+            axes.set(xlabel="position on the line", ylabel=f"{name} error", ylim=(0, None))
+            percent(axes)
+        one_legend(figure)
+
+    return save_figure(stem, curves, draw, size=(4.8 * len(panels), 4.4))
+
+
+def _barriers(stem: pathlib.Path, summary: Sequence[Row], column: str) -> list[pathlib.Path]:
+    """Draws the barrier against k or, for one k, against the remaining weights."""
+    y_label = column.replace("_", " ")
+    if len(ks := {row["k"] for row in summary}) > 1:
+        x, x_label = "k", "rewind point k (iterations)"
+    else:
+        x, x_label = "density", "weights remaining"
+
+    def prepare(axes: Any) -> None:
+        if x == "k":
+            iterations(axes, sorted(ks))
+        else:
+            remaining(axes, [row["density"] for row in summary])
+        axes.set_ylim(0, None)
+        percent(axes)
+
+    def label(row: Row) -> str:
+        return _label(row, False, True) if x == "k" else f"{row['network']}, {LINES[row['line']]}"
+
+    lines = lines_of(summary, x, column, label)
+    return line_figure(stem, lines, x_label=x_label, y_label=y_label, prepare=prepare)
+
+
+def _grid(stem: pathlib.Path, rows: Sequence[Row], column: str) -> list[pathlib.Path]:
+    """Draws the barrier for every k and sparsity, as Figure 8 of the paper does."""
+    ks = sorted({row["k"] for row in rows})
+    densities = sorted({row["density"] for row in rows}, reverse=True)
+    values = {(row["density"], row["k"]): row[column] for row in rows}
+    table = [{"density": d, **{f"k={k}": values.get((d, k)) for k in ks}} for d in densities]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        cells = [[values.get((d, k), float("nan")) for k in ks] for d in densities]
+        image = axes.imshow(cells, cmap="Blues", vmin=0, aspect="auto")
+        for (d, k), value in values.items():
+            place = (ks.index(k), densities.index(d))
+            color = "white" if 2 * value > max(values.values()) else "black"
+            axes.text(*place, f"{value:.1%}", ha="center", va="center", color=color)
+        axes.set_xticks(range(len(ks)), [str(k) for k in ks])
+        axes.set_yticks(range(len(densities)), [f"{d:.1%}" for d in densities])
+        axes.set(xlabel="rewind point k (iterations)", ylabel="weights remaining")
+        bar = figure.colorbar(image, label=column.replace("_", " "))
+        percent(bar.ax)
+
+    return save_figure(stem, table, draw)
