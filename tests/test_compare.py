@@ -119,14 +119,16 @@ def test_results_are_json_csv_and_text(tmp_path, test):
 
 def test_every_arm_has_options_of_its_own():
     runs = dict.fromkeys(ARMS, "somewhere")
-    options = [arm.options(PracConfig(), PruningConfig(), runs) for arm in ARMS.values()]
+    options = [
+        (arm.options(PracConfig(), PruningConfig(), runs), arm.control) for arm in ARMS.values()
+    ]
     assert len({repr(each) for each in options}) == len(ARMS)
 
 
 def test_an_arm_comes_after_the_one_it_needs():
     for name, arm in ARMS.items():
         chosen = list(chosen_arms([name]))
-        assert chosen == ([name] if arm.sizes_from is None else [arm.sizes_from, name])
+        assert chosen == ([name] if arm.needs is None else [arm.needs, name])
 
 
 @pytest.mark.parametrize("names", [["prac", "imp+early stop"], [""], []])
@@ -208,6 +210,21 @@ def test_further_seeds_join_the_table(tmp_path):
     assert later["runs"][3:] == first["runs"]
     weights = [read_npz(p, "rewind") for p in sorted((tmp_path / "c").rglob("rewind.npz"))]
     assert not np.array_equal(*(next(iter(each.values())) for each in weights))
+
+
+def test_controls_of_tickets_are_arms(compared):
+    flavour, directory, _ = compared
+    arms = ["random_ticket", "reinit"]
+    table = make_comparison(flavour, directory, arms).run(TRAIN, test=TEST)["table"]
+    found = {(row["arm"], row["round"]): row for row in table}
+    for arm in arms:
+        assert found[arm, 0]["test_accuracy"] == found["prac", 0]["test_accuracy"]
+        for number in (1, 2):
+            mine, of_ticket = found[arm, number], found["prac", number]
+            assert mine["sparsity"] == pytest.approx(of_ticket["sparsity"])
+            assert mine["search_steps"] == of_ticket["search_steps"]
+            path = directory / "prac/seed_0/tickets" / f"round_{number:02d}/controls"
+            assert (path / f"{ARMS[arm].control}_0/retrained.json").exists()
 
 
 def test_other_options_in_the_same_directory_are_refused(compared):

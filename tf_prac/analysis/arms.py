@@ -32,12 +32,21 @@ class Arm:
         prac: fields of `PracConfig` that differ.
         pruning: fields of `PruningConfig` that differ.
         sizes_from: the arm whose set sizes and steps it copies, or None.
+        controls: the arm whose tickets it controls, or None; it has no search of its own.
+        control: which control, a kind of `tf_prac.ticket.Control`.
     """
 
     about: str
     prac: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pruning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sizes_from: str | None = None
+    controls: str | None = None
+    control: str = ""
+
+    @property
+    def needs(self) -> str | None:
+        """The arm whose run must be there first, or None."""
+        return self.sizes_from or self.controls
 
     def options(
         self,
@@ -64,6 +73,14 @@ ARMS: dict[str, Arm] = {
     "imp+early_stop": Arm(about="full data with the early stop of PrAC", prac=_FULL_DATA),
     "cet": Arm(about="CET alone (Figure A12)", prac={"use_cep": False}),
     "cep": Arm(about="CEP alone", prac={"use_cet": False}),
+    "random_ticket": Arm(
+        about="tickets of prac with as many weights of each layer, at random places",
+        controls="prac",
+        control="random_mask",
+    ),
+    "reinit": Arm(
+        about="tickets of prac with other initial weights", controls="prac", control="reinit"
+    ),
 }
 """Every arm by name; one line here adds another."""
 
@@ -78,7 +95,7 @@ def chosen_arms(names: Iterable[str]) -> dict[str, Arm]:
     for name in names:
         if name not in ARMS:
             raise ArgumentError("arms", name, "some of " + ", ".join(ARMS))
-        needed = ARMS[name].sizes_from
+        needed = ARMS[name].needs
         if needed is not None:
             chosen.setdefault(needed, ARMS[needed])
         chosen.setdefault(name, ARMS[name])

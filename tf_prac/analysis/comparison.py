@@ -23,6 +23,7 @@ from tf_prac.errors import ArgumentError, FileError
 from tf_prac.files import read_json, write_json
 from tf_prac.run_directory import SUMMARY, RunDirectory, check_same
 from tf_prac.search import TicketSearch
+from tf_prac.ticket import Control
 
 COMPARISON = "comparison.json"
 
@@ -99,7 +100,16 @@ class Comparison:
             (name, seed, self._searched(arm, name, seed))
             for seed in self.seeds
             for name, arm in self.arms.items()
+            if arm.controls is None
         ]
+
+    def _controls(self, name: str, search: TicketSearch) -> list[Control]:
+        """The controls of an arm's tickets that other arms are made of."""
+        rounds, asked = search.pruning.rounds, search.retrain
+        chosen = {"all": range(1, rounds + 1), "last": [rounds], "none": []}
+        numbers = chosen[asked] if isinstance(asked, str) else [n for n in asked if n]
+        kinds = [arm.control for arm in self.arms.values() if arm.controls == name]
+        return [Control(number, kind, search.seed) for kind in kinds for number in numbers]
 
     def _searched(self, arm: Arm, name: str, seed: int) -> TicketSearch:
         runs = {other: self.run_path(other, seed) for other in self.arms}
@@ -147,7 +157,7 @@ class Comparison:
         searches = self._searches()
         for number, (name, seed, search) in enumerate(searches, 1):
             search.progress.line(f"\n{name}, seed {seed} ({number} of {len(searches)})")
-            search.run(train, validation, test)
+            search.run(train, validation, test, controls=self._controls(name, search))
             if number == 1:  # what cannot be run at all leaves nothing behind
                 write_json(self.directory / COMPARISON, "comparison", self._options)
         return write_results(self.directory, finished_runs(self.directory))
@@ -169,10 +179,14 @@ class Comparison:
 def finished_runs(directory: str | os.PathLike) -> dict[str, dict[int, dict[str, Any]]]:
     """Returns the summaries of the finished runs of a comparison, by arm and seed."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
-    for arm in ARMS:
-        for path in (pathlib.Path(directory) / arm).glob(f"seed_*/{SUMMARY}"):
+    for name, arm in ARMS.items():
+        for path in (pathlib.Path(directory) / (arm.controls or name)).glob(f"seed_*/{SUMMARY}"):
             summary = RunDirectory(path.parent).summary()
-            found.setdefault(arm, {})[summary["seed"]] = summary
+            if arm.controls is not None:
+                label = Control(1, arm.control, summary["seed"]).label
+                summary["tickets"] = [c for c in summary["controls"] if c["control"] == label]
+            if summary["tickets"]:
+                found.setdefault(name, {})[summary["seed"]] = summary
     return {arm: dict(sorted(runs.items())) for arm, runs in found.items()}
 
 
