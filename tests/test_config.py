@@ -64,6 +64,7 @@ CHOICES = {
 }
 BOOLEANS = [
     (PruningConfig, "prune_last_dense"),
+    (PruningConfig, "keep_epoch_masks"),
     (PruningConfig, "lr_rewind"),
     (PracConfig, "use_cet"),
     (PracConfig, "use_cep"),

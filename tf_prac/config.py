@@ -251,6 +251,8 @@ class PruningConfig:
         lr_rewind: True: rounds after the first train the remaining T - k steps, with the
             learning rate going on from step k; False: a full schedule of T steps from step 0,
             as the PrAC authors' code does. Default True.
+        keep_epoch_masks: write down the mask that each epoch would give, one bit a weight,
+            for the matrix of mask distances (`tf-prac figures`). Default False.
 
     Raises:
         ArgumentError: a value is outside its range.
@@ -266,6 +268,7 @@ class PruningConfig:
     ignore: tuple[str, ...] = ()
     rewind: str = "2%"
     lr_rewind: bool = True
+    keep_epoch_masks: bool = False
 
     def __post_init__(self):
         check_int("rounds", self.rounds, 1)
@@ -275,6 +278,7 @@ class PruningConfig:
         check_choice("scope", self.scope, SCOPES)
         check_bool("prune_last_dense", self.prune_last_dense)
         check_bool("lr_rewind", self.lr_rewind)
+        check_bool("keep_epoch_masks", self.keep_epoch_masks)
         object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
         object.__setattr__(self, "ignore", _as_tuple("ignore", self.ignore))
         if not self.layers:

@@ -4,6 +4,7 @@
     rewind.npz                W_k, the weights every round starts from
     round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
                               round.json (figures, and the SHA-256 of the other files)
+    round_00/tentative/       with keep_epoch_masks: epoch_001.npz, the mask that it would give
     tickets/round_03/         masks.npz weights.npz ticket.json; after retraining trained.npz,
                               history.csv, retrained.json and, where Keras can save it, model.keras
     tickets/round_03/controls/reinit_0/    the same files, of a control
@@ -30,6 +31,7 @@ from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write
 
 CONFIG, REWIND, SUMMARY = "config.json", "rewind.npz", "summary.json"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
+TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
 TICKET, WEIGHTS = "ticket.json", "weights.npz"
 TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
@@ -191,6 +193,37 @@ class RunDirectory:
         if classes is None or classes.ndim != 1 or classes.dtype.kind != "i":
             raise DamagedFileError(f"{path}: damaged, it does not hold classes.")
         return classes
+
+    def save_tentative(
+        self,
+        number: int,
+        epoch: int,
+        masks: Mapping[str, np.ndarray],
+        tentative: Mapping[str, np.ndarray],
+    ) -> None:
+        """Writes the mask that an epoch would give: one bit for each weight that `masks` keep."""
+        path = self._directory(f"round_{number:02d}", TENTATIVE) / f"epoch_{epoch:03d}.npz"
+        bits = np.concatenate([tentative[name][mask] for name, mask in masks.items()])
+        write_npz(path, "tentative", {"bits": np.packbits(bits), "count": np.array(len(bits))})
+
+    def load_tentative(self, number: int) -> np.ndarray:
+        """Reads what `save_tentative` wrote for a round: bool [epochs, remaining weights].
+
+        Raises:
+            FileError: there is nothing, or it is damaged.
+        """
+        place = self._directory(f"round_{number:02d}", TENTATIVE)
+        rows = []
+        for path in sorted(place.glob("epoch_*.npz")):
+            arrays = read_npz(path, "tentative")
+            if set(arrays) != {"bits", "count"} or arrays["bits"].dtype != np.uint8:
+                raise FileError(f"{path}: damaged, it does not hold a tentative mask.")
+            rows.append(np.unpackbits(arrays["bits"], count=int(arrays["count"])).astype(bool))
+        if not rows or len({len(row) for row in rows}) != 1:
+            raise FileError(
+                f"{place}: no tentative masks of one round. Search with --keep_epoch_masks."
+            )
+        return np.stack(rows)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json."""

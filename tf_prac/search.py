@@ -291,6 +291,7 @@ class _Session:
             eps=self.prac.early_stop_eps,
             window=self.prac.early_stop_window,
             min_epochs=0 if number else math.ceil(self.k / self.full.steps_per_epoch),
+            keep=self._keep_tentative(number, masks),
         )
         with self.search.progress.training(f"round {number}", budget.steps) as advance:
             return self.trainer.train(
@@ -303,6 +304,11 @@ class _Session:
                 mask_distance=distance,
                 advance=advance,
             )
+
+    def _keep_tentative(self, number: int, masks: Masks) -> Callable[[int, Masks], None] | None:
+        if not self.pruning.keep_epoch_masks:
+            return None
+        return lambda epoch, found: self.run.save_tentative(number, epoch, masks, found)
 
     def _rewind_weights(self) -> dict[str, np.ndarray]:
         return self.run.load_rewind(self.rounds[0]["rewind_sha256"])

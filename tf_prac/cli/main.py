@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "compare PrAC with its controls, over several seeds",
     "stability": "measure how stable tickets are to pruning and data order",
     "connectivity": "measure error barriers between networks trained from one W_k",
+    "figures": "draw what the appendix of the PrAC paper shows, of your runs",
     "info": "show what a run found and what it cost",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ class MaskDistance(Callback):
         eps: stop when the distance stays below this for `window` epochs. Default None: watch.
         window: see `MaskDistanceStop`. Default 5.
         min_epochs: never stop before as many epochs. Default 0.
+        keep: called after each epoch with its number, from 1, and its tentative `Masks`.
+            Default None.
 
     Attributes:
         distances: one for each epoch but the first.
@@ -91,12 +94,14 @@ class MaskDistance(Callback):
         eps: float | None = None,
         window: int = 5,
         min_epochs: int = 0,
+        keep: Callable[[int, Masks], None] | None = None,
     ):
         check_rate(rate)
         check_choice("criterion", criterion, tuple(CRITERIA))
         check_choice("scope", scope, SCOPES)
         self.rate, self.criterion, self.scope = rate, criterion, scope
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
+        self.keep = keep
         self._start()
 
     def _start(self) -> None:
@@ -119,6 +124,8 @@ class MaskDistance(Callback):
         weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
         previous, self.tentative = self.tentative, None
         self.tentative = prune(scores_of(weights, self.criterion), masks, self.rate, self.scope)
+        if self.keep is not None:
+            self.keep(epoch + 1, self.tentative)
         if previous is None:
             return
         distance = mask_distance(self.tentative, previous, masks.remaining)

@@ -1,0 +1,224 @@
+"""The figures and tables of the PrAC paper's appendix, from what a run has written down.
+
+Each function gives rows, and draws them beside their CSV; all of it works on plain arrays, so that
+it serves any run and any data set. Source: "Efficient Lottery Ticket Finding: Less Data is More",
+Figures 2, 9, A13, A15 and A16, and Table A3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_prac.analysis.figure import Line, draw_lines, line_figure, save_figure
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.data.prac_set import PracSet
+from tf_prac.pruning.masks import Masks
+
+Row = dict[str, Any]
+Path = str | os.PathLike
+NEVER = "never learned"
+
+
+def set_size_rows(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Returns the columns of Table A3: the set that each pruning leads to.
+
+    Args:
+        rounds: the figures of the rounds of a run.
+    """
+    full = rounds[0]["train_samples"]
+    return [
+        {
+            "round": figures["round"],
+            "sparsity": figures["next_sparsity"],
+            **{name: figures[name] for name in ("cep", "cet", "prac_size", "overlap")},
+            "share": figures["prac_size"] / full,
+        }
+        for figures in rounds
+    ]
+
+
+def draw_set_sizes(stem: Path, rounds: Sequence[Mapping[str, Any]]) -> list[pathlib.Path]:
+    """Draws the sizes of CET, CEP and PrAC set against sparsity (Table A3)."""
+    rows = set_size_rows(rounds)
+    x = [100 * row["sparsity"] for row in rows]
+    names = {"PrAC set": "prac_size", "CET": "cet", "CEP": "cep"}
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        draw_lines(axes, [Line(label, x, [row[n] for row in rows]) for label, n in names.items()])
+        axes.set(xlabel="sparsity (%)", ylabel="samples", ylim=(0, None))
+
+    return save_figure(stem, rows, draw)
+
+
+def forgetting_rows(rounds: Mapping[int, ForgettingStats]) -> list[Row]:
+    """Returns how many presented samples had how many forgetting events, round by round.
+
+    Samples that were never learned have a row of their own; of those, nothing can be forgotten.
+
+    Args:
+        rounds: the statistics of each round's training.
+    """
+    rows: list[Row] = []
+    for number, stats in rounds.items():
+        seen = np.count_nonzero(stats.seen)
+        counts = np.bincount(stats.events[stats.seen & ~stats.never_learned])
+        found: dict[int | str, int] = dict(enumerate(counts.tolist()))
+        found[NEVER] = int(np.count_nonzero(stats.never_learned))
+        rows += [
+            {"round": number, "events": events, "samples": count, "share": count / seen}
+            for events, count in found.items()
+        ]
+    return rows
+
+
+def draw_forgetting(stem: Path, rounds: Mapping[int, ForgettingStats]) -> list[pathlib.Path]:
+    """Draws histograms of forgetting events for the first, middle and last round (Figure A16)."""
+    rows, numbers = forgetting_rows(rounds), sorted(rounds)
+    shown = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+    lines = []
+    for number in shown:
+        mine = [r for r in rows if r["round"] == number and r["events"] != NEVER and r["samples"]]
+        label = f"round {number} ({np.count_nonzero(rounds[number].seen):,} samples)"
+        lines.append(Line(label, [r["events"] for r in mine], [100 * r["share"] for r in mine]))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        draw_lines(axes, lines)
+        axes.set(xlabel="forgetting events", ylabel="samples of the round (%)", yscale="log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter("{x:g}")
+
+    return save_figure(stem, rows, draw)
+
+
+def class_rows(sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarray) -> list[Row]:
+    """Returns how much of each class is in the set after each round.
+
+    Args:
+        sets: the set after each round.
+        labels: the class of every sample of the data set, int [num_samples].
+        train: ids of the training samples, of which the sets are parts.
+    """
+    classes, sizes = np.unique(labels[train], return_counts=True)
+    return [
+        {
+            "round": number,
+            "class": int(each),
+            "samples": count,
+            "share": count / int(size),
+            "share_of_set": count / len(prac_set),
+        }
+        for number, prac_set in sets.items()
+        for each, size in zip(classes, sizes, strict=True)
+        for count in [int(np.count_nonzero(labels[prac_set.ids] == each))]
+    ]
+
+
+def draw_classes(
+    stem: Path, sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarray
+) -> list[pathlib.Path]:
+    """Draws the class balance of the first and the last set (Figure A15)."""
+    rows, shown = class_rows(sets, labels, train), sorted({min(sets), max(sets)})
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(shown)
+        for place, number in enumerate(shown):
+            mine = [row for row in rows if row["round"] == number]
+            x = np.arange(len(mine)) + width * (place - (len(shown) - 1) / 2)
+            label = f"after round {number}: {len(sets[number]):,} of {len(train):,}"
+            color = ("#0072b2", "#d55e00")[place]
+            axes.bar(x, [100 * row["share"] for row in mine], width, label=label, color=color)
+            average = 100 * len(sets[number]) / len(train)
+            axes.axhline(average, color=color, linestyle=":", linewidth=1)
+        if len(mine) <= 20:
+            axes.set_xticks(np.arange(len(mine)), [row["class"] for row in mine])
+        axes.set(xlabel="class", ylabel="of the class in the set (%)")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+
+    return save_figure(stem, rows, draw)
+
+
+def mask_distances(tentative: np.ndarray) -> np.ndarray:
+    """Returns the distance of each epoch's tentative mask to each other's, float [epochs, epochs].
+
+    Hamming distance divided by the remaining weights, as the early stop has it.
+
+    Args:
+        tentative: bool [epochs, remaining weights].
+    """
+    kept = tentative.astype(np.float32)
+    ones = kept.sum(1)
+    return (ones[:, None] + ones[None] - 2 * kept @ kept.T) / tentative.shape[1]
+
+
+def draw_mask_distances(stem: Path, tentative: np.ndarray, title: str) -> list[pathlib.Path]:
+    """Draws the matrix of mask distances of the epochs of one round (Figure 2)."""
+    distances = mask_distances(tentative)
+    count = len(distances)
+    rows = [
+        {"epoch": a + 1, "other_epoch": b + 1, "mask_distance": float(distances[a, b])}
+        for a, b in itertools.product(range(count), repeat=2)
+    ]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        edges = (0.5, count + 0.5, count + 0.5, 0.5)
+        image = axes.imshow(distances, cmap="viridis", extent=edges, vmin=0)
+        axes.set(xlabel="epoch", ylabel="epoch", title=title)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_major_locator().set_params(integer=True)
+        figure.colorbar(image, label="mask distance")
+
+    return save_figure(stem, rows, draw, size=(5.0, 4.0))
+
+
+def iou_rows(runs: Mapping[str, Sequence[Masks]]) -> list[Row]:
+    """Returns |both| / |either| of the masks of each pair of runs, ticket by ticket.
+
+    Args:
+        runs: by name, the masks of the tickets 1, 2, ...; runs of fewer tickets end earlier.
+
+    Raises:
+        MismatchError: two runs are of different networks.
+    """
+    return [
+        {"run": a, "other_run": b, "round": n, "sparsity": mine.sparsity, "iou": mine.iou(other)}
+        for a, b in itertools.combinations(runs, 2)
+        for n, (mine, other) in enumerate(zip(runs[a], runs[b], strict=False), 1)
+    ]
+
+
+def draw_iou(stem: Path, runs: Mapping[str, Sequence[Masks]]) -> list[pathlib.Path]:
+    """Draws the overlap of the masks of each pair of runs (Figure A13).
+
+    The dotted line is what two random masks of the same density have on average: with density d,
+    d * d of the weights are in both and 2 d - d * d in either.
+    """
+    rows = iou_rows(runs)
+    lines = []
+    for a, b in itertools.combinations(runs, 2):
+        mine = [row for row in rows if (row["run"], row["other_run"]) == (a, b)]
+        x = [100 * (1 - row["sparsity"]) for row in mine]
+        lines.append(Line(f"{a} and {b}", x, [row["iou"] for row in mine]))
+
+    def prepare(axes: Any) -> None:
+        density = np.geomspace(min(min(line.x) for line in lines), 100, 50) / 100
+        axes.plot(100 * density, density / (2 - density), "k:", linewidth=1, label="random masks")
+        axes.set(xscale="log", ylim=(0, 1))
+        axes.invert_xaxis()
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.legend(frameon=False)
+
+    return line_figure(
+        stem, lines, x_label="remaining weights (%)", y_label="mask IoU", prepare=prepare
+    )

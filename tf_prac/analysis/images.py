@@ -1,0 +1,82 @@
+"""Images inside and outside a PrAC set (PrAC paper, Figure 9)."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from tf_prac.analysis.figure import save_figure
+from tf_prac.data.prac_set import PracSet
+from tf_prac.data.search_data import Subset
+
+CLASSES, COLUMNS = 10, 6
+
+
+def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str, Any]]:
+    """Draws at random up to 6 samples of each of the first 10 classes, inside and outside the set.
+
+    Args:
+        prac_set: the set.
+        train: the training samples.
+        seed: of the draw. Default 0.
+
+    Returns:
+        Rows with the columns class, inside (True or False) and sample_id.
+    """
+    generator = np.random.default_rng(seed)
+    inside = np.isin(train.ids, prac_set.ids)
+    rows = []
+    for each in np.unique(train.labels)[:CLASSES]:
+        for place in (True, False):
+            ids = train.ids[(train.labels == each) & (inside == place)]
+            chosen = np.sort(generator.choice(ids, min(COLUMNS, len(ids)), replace=False))
+            rows += [{"class": int(each), "inside": place, "sample_id": int(i)} for i in chosen]
+    return rows
+
+
+def draw_images(
+    stem: str | os.PathLike, prac_set: PracSet, train: Subset, title: str
+) -> list[pathlib.Path]:
+    """Draws what `image_rows` draws: to the left inside the set, to the right outside.
+
+    Returns:
+        The files written; none when the samples are not images.
+    """
+    if not is_image(train.samples.input_shape):
+        return []
+    rows = image_rows(prac_set, train)
+    ids = np.unique([row["sample_id"] for row in rows])
+    batch = next(iter(train.samples.batches(ids, len(ids))))[0].numpy()
+    images = dict(zip(ids.tolist(), batch, strict=True))
+    classes = sorted({row["class"] for row in rows})
+
+    def draw(figure: Any) -> None:
+        figure.suptitle(title)
+        for half, place in zip(figure.subfigures(1, 2), (True, False), strict=True):
+            half.suptitle("in the set" if place else "outside")
+            grid = half.subplots(len(classes), COLUMNS, squeeze=False)
+            for line, each in zip(grid, classes, strict=True):
+                mine = [r for r in rows if (r["class"], r["inside"]) == (each, place)]
+                for axes in line:
+                    axes.axis("off")
+                for axes, row in zip(line, mine, strict=False):
+                    axes.imshow(shown(images[row["sample_id"]]), cmap="gray")
+
+    return save_figure(stem, rows, draw, size=(7.0, 0.55 * len(classes) + 0.8))
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Whether inputs of this shape are gray or color images."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3))
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+    """Returns an image as matplotlib shows it: uint8, or floats scaled to [0, 1]."""
+    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    if image.dtype == np.uint8:
+        return image
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low if high > low else 1.0)
