@@ -55,6 +55,7 @@ CHOICES = {
     (TrainingRecipe, "schedule"): ["constant", "step", "linear", "cosine", "exponential"],
     (TrainingRecipe, "split"): ["seeded", "last"],
     (PruningConfig, "scope"): ["global", "layerwise"],
+    (PruningConfig, "policy"): ["all", "xnnpack"],
     (PracConfig, "never_learned"): ["critical", "ignore"],
     (PracConfig, "cep_network"): ["pruned", "trained"],
     (PracConfig, "cep_weights"): ["last", "best"],
@@ -83,6 +84,10 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (PruningConfig, "layers"),
     (PruningConfig, "ignore"),
     (PruningConfig, "rewind"),
+    (PruningConfig, "sparsities"),
+    (PruningConfig, "block_size"),
+    (PruningConfig, "block_pooling_type"),
+    (PruningConfig, "sparsity_m_by_n"),
     (PracConfig, "selector"),
     (PracConfig, "subset_size"),
     (PracConfig, "sizes_from"),
@@ -274,6 +279,27 @@ def test_layers_are_some_of_the_groups():
     assert PruningConfig(layers=groups).layers == tuple(groups)
     for value in ((), ["conv", "pool"], ["Conv"], [None], "conv", None):
         refused(PruningConfig, "layers", value)
+
+
+def test_sparsities_are_increasing_fractions_one_for_each_round():
+    assert PruningConfig(rounds=2, sparsities=[0.5, 0.75]).sparsities == (0.5, 0.75)
+    for value in ((0.5,), (0.75, 0.5), (0.5, 0.5), (0, 0.5), (0.5, 1.0), ("a", "b"), 0.5):
+        with pytest.raises(ArgumentError, match="^sparsities: received"):
+            PruningConfig(rounds=2, sparsities=value)
+
+
+def test_patterns_are_two_sizes():
+    assert PruningConfig(block_size=[2, 3]).block_size == (2, 3)
+    assert PruningConfig(sparsity_m_by_n=[2, 4]).sparsity_m_by_n == (2, 4)
+    for value in ((0, 1), (2,), (1, 2, 3), (1.0, 2), ("2", "4"), (True, 2), 2):
+        refused(PruningConfig, "block_size", value)
+        refused(PruningConfig, "sparsity_m_by_n", value)
+    for value in ("avg", "", None):
+        refused(PruningConfig, "block_pooling_type", value)
+    for value in ((4, 2), (2, 2)):
+        refused(PruningConfig, "sparsity_m_by_n", value)
+    with pytest.raises(ArgumentError, match="sparsity_m_by_n.*together with block_size"):
+        PruningConfig(block_size=(2, 2), sparsity_m_by_n=(2, 4))
 
 
 def test_one_name_to_ignore_is_not_a_list_of_letters():

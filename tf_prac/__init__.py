@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tf_prac.pruning.criteria import random_mask as random_mask
     from tf_prac.pruning.held_masks import HeldMasks as HeldMasks
     from tf_prac.pruning.masks import Masks as Masks
+    from tf_prac.pruning.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
+    from tf_prac.pruning.sparsity_schedules import ConstantSparsity as ConstantSparsity
+    from tf_prac.pruning.sparsity_schedules import PolynomialDecay as PolynomialDecay
     from tf_prac.pruning.weights import prunable_weights as prunable_weights
     from tf_prac.pruning.weights import rewind as rewind
     from tf_prac.pruning.weights import snapshot as snapshot
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Comparison": "analysis.comparison",
+    "ConstantSparsity": "pruning.sparsity_schedules",
     "ForgettingLogger": "training.callbacks",
     "ForgettingStats": "data.forgetting",
     "HeldMasks": "pruning.held_masks",
@@ -50,9 +54,11 @@ _MODULES = {
     "Masks": "pruning.masks",
     "PRAC_VARIANTS": "config",
     "PRESETS": "presets",
+    "PolynomialDecay": "pruning.sparsity_schedules",
     "PracConfig": "config",
     "PracModel": "training.prac_model",
     "PracSet": "data.prac_set",
+    "PruneForLatencyOnXNNPack": "pruning.policies",
     "PruningConfig": "config",
     "SearchResult": "search",
     "Ticket": "ticket",

@@ -18,6 +18,7 @@ from tf_prac.checks import check_bool as check_bool
 from tf_prac.checks import check_choice as check_choice
 from tf_prac.checks import check_int as check_int
 from tf_prac.checks import check_number as check_number
+from tf_prac.checks import check_pattern
 from tf_prac.errors import ArgumentError
 from tf_prac.prac_config import PRAC_VARIANTS as PRAC_VARIANTS
 from tf_prac.prac_config import PracConfig as PracConfig
@@ -25,6 +26,7 @@ from tf_prac.prac_config import PracConfig as PracConfig
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 SCOPES = ("global", "layerwise")
 CONTROLS = ("random_mask", "reinit", "both")
+POLICIES = ("all", "xnnpack")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 
 
@@ -238,10 +240,19 @@ class PruningConfig:
             "output" (the last dense layer), a group of `layers` or a shell pattern of names; the
             first that fits counts. With scope "global", weights of equal rates are ranked
             together. Default ().
+        sparsities: the target sparsity after each round, increasing, in place of rates; such as
+            `tf_prac.PolynomialDecay(...).per_round(rounds)`. Default ().
         criterion: what a weight's score is; the lowest are pruned. A key of
             `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
         scope: "global" ranks all prunable weights together, "layerwise" each weight tensor by
             itself. Default "global".
+        block_size: (height, width) of the blocks in which matrices are pruned. Default (1, 1).
+        block_pooling_type: a block's score is the "AVG" or "MAX" of its weights' scores.
+            Default "AVG".
+        sparsity_m_by_n: (m, n): prune m of every n weights along the input channels, at once,
+            whatever the rate. Default ().
+        policy: "all" prunes what the options below say, "xnnpack" of that only the 1x1
+            convolutions of networks that XNNPACK runs sparse. Default "all".
         layers: groups of layers that are pruned, of "conv", "dense", "depthwise", "embedding",
             "recurrent". Default ("conv", "dense").
         prune_last_dense: also prune the last dense layer. Default False.
@@ -261,8 +272,13 @@ class PruningConfig:
     rounds: int = 5
     prune_rate: float = 0.2
     layer_rates: tuple[str, ...] = ()
+    sparsities: tuple[float, ...] = ()
     criterion: str = "magnitude"
     scope: str = "global"
+    block_size: tuple[int, ...] = (1, 1)
+    block_pooling_type: str = "AVG"
+    sparsity_m_by_n: tuple[int, ...] = ()
+    policy: str = "all"
     layers: tuple[str, ...] = ("conv", "dense")
     prune_last_dense: bool = False
     ignore: tuple[str, ...] = ()
@@ -276,6 +292,17 @@ class PruningConfig:
         object.__setattr__(self, "layer_rates", _as_tuple("layer_rates", self.layer_rates))
         _ = self.rate_rules  # refuses what it cannot read
         check_choice("scope", self.scope, SCOPES)
+        check_choice("policy", self.policy, POLICIES)
+        for name in ("sparsities", "block_size", "sparsity_m_by_n"):
+            object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+        check_pattern(self.block_size, self.block_pooling_type, self.sparsity_m_by_n)
+        for sparsity in self.sparsities:
+            check_number("sparsities", sparsity, above=0, below=1)
+        if list(self.sparsities) != sorted(set(self.sparsities)):
+            raise ArgumentError("sparsities", self.sparsities, "increasing fractions")
+        if self.sparsities and len(self.sparsities) != self.rounds:
+            allowed = f"one for each round (rounds={self.rounds})"
+            raise ArgumentError("sparsities", self.sparsities, allowed)
         check_bool("prune_last_dense", self.prune_last_dense)
         check_bool("lr_rewind", self.lr_rewind)
         check_bool("keep_epoch_masks", self.keep_epoch_masks)

@@ -267,6 +267,9 @@ class Callback:
     def _no_batch_hooks(self) -> bool:
         return False
 
+    def _has_batch_hooks(self) -> bool:
+        return True
+
     _implements_train_batch_hooks = _implements_test_batch_hooks = _no_batch_hooks
     _implements_predict_batch_hooks = _no_batch_hooks
 
@@ -274,6 +277,29 @@ class Callback:
 def pruning_wrappers(model: Any) -> list[Any]:
     """Lists the `PruneLowMagnitude` layers of TFMOT in a model, however deep."""
     return [layer for layer in model._flatten_layers() if _is_wrapper(layer)]
+
+
+def producers(layer: Any) -> list[Any]:
+    """Lists the layers whose outputs a layer of a functional model takes."""
+    found = []
+    for node in layer._inbound_nodes:
+        if hasattr(node, "operation"):  # Keras 3
+            found += [parent.operation for parent in node.parent_nodes]
+        else:
+            before = node.inbound_layers
+            found += before if isinstance(before, list) else [before]
+    return list(dict.fromkeys(found))
+
+
+def consumers(layer: Any) -> list[Any]:
+    """Lists the layers that take a layer's outputs; of a sequential model, its first layer."""
+    found = []
+    for node in layer._outbound_nodes:
+        after = node.operation if hasattr(node, "operation") else node.outbound_layer
+        while "Sequential" in class_names(after):
+            after = after.layers[0]
+        found.append(after)
+    return list(dict.fromkeys(found))
 
 
 def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -32,9 +32,10 @@ from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
-from tf_prac.pruning.criteria import CRITERIA, prune, scores_of
+from tf_prac.pruning.criteria import CRITERIA, PruneRule
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.patterns import Pattern
 from tf_prac.pruning.weights import (
     WeightInfo,
     prune_rates,
@@ -218,6 +219,9 @@ class _Session:
         self.search, self.data = search, data
         self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
         check_choice("criterion", self.pruning.criterion, tuple(CRITERIA))
+        if self.pruning.sparsity_m_by_n and self.pruning.rounds > 1:
+            remedy = "m of every n weights are pruned at once."
+            raise ArgumentError("rounds", self.pruning.rounds, "1 with sparsity_m_by_n", remedy)
         self.run = RunDirectory(search.directory)
         self.network = search.make_network()
         self.report = weight_report(self.network, self.pruning)
@@ -259,8 +263,7 @@ class _Session:
     def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         trained = self._train(number, masks, ids)
         kept = {name: trained.weights[name] for name in masks}
-        scores = scores_of(kept, self.pruning.criterion)
-        next_masks = prune(scores, masks, self.rates, self.pruning.scope)
+        next_masks = self._rule(number)(kept, masks)
         prac_set, forward_samples = self.critical.next_set(number, trained, masks, next_masks, ids)
         figures = round_figures(number, trained, masks, next_masks, len(ids), prac_set)
         figures["forward_samples"] = trained.validation_samples + forward_samples
@@ -285,9 +288,7 @@ class _Session:
             )
             weights, snapshot_at = self._rewind_weights(), ()
         distance = MaskDistance(
-            self.rates,
-            criterion=self.pruning.criterion,
-            scope=self.pruning.scope,
+            rule=self._rule(number),
             eps=self.prac.early_stop_eps,
             window=self.prac.early_stop_window,
             min_epochs=0 if number else math.ceil(self.k / self.full.steps_per_epoch),
@@ -309,6 +310,12 @@ class _Session:
         if not self.pruning.keep_epoch_masks:
             return None
         return lambda epoch, found: self.run.save_tentative(number, epoch, masks, found)
+
+    def _rule(self, number: int) -> PruneRule:
+        options = self.pruning
+        sparsity = options.sparsities[number] if options.sparsities else None
+        pattern = Pattern.of(options)
+        return PruneRule(self.rates, options.criterion, options.scope, sparsity, pattern)
 
     def _rewind_weights(self) -> dict[str, np.ndarray]:
         return self.run.load_rewind(self.rounds[0]["rewind_sha256"])

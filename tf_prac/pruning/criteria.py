@@ -6,6 +6,7 @@ a function `weights -> scores` and name it in `CRITERIA`.
 
 from __future__ import annotations
 
+import dataclasses
 import decimal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from tf_prac.config import SCOPES, check_choice, check_int, check_number
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.patterns import Pattern
 
 Weights = Mapping[str, np.ndarray]
 Rate = float | Mapping[str, float]
@@ -36,7 +38,13 @@ def scores_of(weights: Weights, criterion: str) -> dict[str, np.ndarray]:
     return CRITERIA[criterion](weights)
 
 
-def prune(scores: Weights, masks: Masks, rate: Rate, scope: str = "global") -> Masks:
+def prune(
+    scores: Weights,
+    masks: Masks,
+    rate: Rate,
+    scope: str = "global",
+    pattern: Pattern | None = None,
+) -> Masks:
     """Returns `masks` without the lowest-scored `rate` of the weights they keep.
 
     The number pruned is exact: `prune_count(remaining, rate)` of all remaining weights
@@ -49,9 +57,10 @@ def prune(scores: Weights, masks: Masks, rate: Rate, scope: str = "global") -> M
         rate: fraction of the remaining weights to prune, in (0, 1); or a rate in [0, 1) for
             each name, and then "global" ranks the tensors of one rate together.
         scope: "global" or "layerwise".
+        pattern: shape of what is pruned; counts are then of blocks. Default: single weights.
 
     Raises:
-        ArgumentError: a rate or scope that is not allowed, or a score that is NaN.
+        ArgumentError: a rate, scope or pattern that is not allowed, or a score that is NaN.
         MismatchError: scores and masks are not of the same network.
     """
     rates = check_rate(rate, masks)
@@ -61,13 +70,19 @@ def prune(scores: Weights, masks: Masks, rate: Rate, scope: str = "global") -> M
     for name in masks:
         groups.setdefault(name if scope == "layerwise" else rates[name], []).append(name)
 
-    def count(names: list[str], remaining: int) -> int:
+    def count(names: list[str], size: int, remaining: int) -> int:
         return prune_count(remaining, rates[names[0]])
 
-    return _prune(scores, masks, groups.values(), count)
+    return _prune(scores, masks, groups.values(), count, pattern)
 
 
-def prune_to(scores: Weights, masks: Masks, sparsity: float, scope: str = "global") -> Masks:
+def prune_to(
+    scores: Weights,
+    masks: Masks,
+    sparsity: float,
+    scope: str = "global",
+    pattern: Pattern | None = None,
+) -> Masks:
     """Like `prune`, until a fraction `sparsity` of all weights in `masks` is pruned.
 
     Args:
@@ -76,6 +91,7 @@ def prune_to(scores: Weights, masks: Masks, sparsity: float, scope: str = "globa
         sparsity: target, in [0, 1): of the whole network ("global") or of each tensor
             ("layerwise").
         scope: "global" or "layerwise".
+        pattern: shape of what is pruned; counts are then of blocks. Default: single weights.
 
     Raises:
         ArgumentError: also for a sparsity below that of `masks`.
@@ -85,8 +101,7 @@ def prune_to(scores: Weights, masks: Masks, sparsity: float, scope: str = "globa
     masks.check_shapes({name: np.shape(score) for name, score in scores.items()})
     groups = [[name] for name in masks] if scope == "layerwise" else [list(masks)]
 
-    def count(names: list[str], remaining: int) -> int:
-        size = sum(masks[name].size for name in names)
+    def count(names: list[str], size: int, remaining: int) -> int:
         missing = prune_count(size, sparsity) - (size - remaining)
         if missing < 0:
             raise ArgumentError(
@@ -97,25 +112,55 @@ def prune_to(scores: Weights, masks: Masks, sparsity: float, scope: str = "globa
             )
         return missing
 
-    return _prune(scores, masks, groups, count)
+    return _prune(scores, masks, groups, count, pattern)
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneRule:
+    """From weights to the next masks: score, scope, amount and pattern together.
+
+    Args:
+        rate: fraction of the remaining weights to prune, or one for each name. Default 0.2.
+        criterion: a key of `CRITERIA`. Default "magnitude".
+        scope: "global" or "layerwise". Default "global".
+        sparsity: prune until this fraction is gone, instead of `rate`. Default None.
+        pattern: shape of what is pruned. Default: single weights.
+    """
+
+    rate: Rate = 0.2
+    criterion: str = "magnitude"
+    scope: str = "global"
+    sparsity: float | None = None
+    pattern: Pattern = Pattern()
+
+    def __call__(self, weights: Weights, masks: Masks) -> Masks:
+        """Returns the next masks."""
+        scores = scores_of({name: weights[name] for name in masks}, self.criterion)
+        if self.sparsity is not None:
+            return prune_to(scores, masks, self.sparsity, self.scope, self.pattern)
+        return prune(scores, masks, self.rate, self.scope, self.pattern)
 
 
 def _prune(
     scores: Weights,
     masks: Masks,
     groups: Iterable[list[str]],
-    count: Callable[[list[str], int], int],
+    count: Callable[[list[str], int, int], int],
+    pattern: Pattern | None,
 ) -> Masks:
-    """Prunes `count(names, remaining)` weights of each group of names, ranked together."""
-    kept: dict[str, np.ndarray] = {}
-    for names in groups:
-        flat = [scores[name][masks[name]] for name in names]
-        every = np.concatenate(flat)
-        parts = np.split(
-            _keep(every, count(names, every.size)), np.cumsum([part.size for part in flat])[:-1]
-        )
-        kept.update(zip(names, parts, strict=True))
-    return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
+    """Prunes `count(names, size, remaining)` units of each group of names, ranked together."""
+
+    def prune_units(scores: Weights, masks: Masks) -> Masks:
+        kept: dict[str, np.ndarray] = {}
+        for names in groups:
+            flat = [scores[name][masks[name]] for name in names]
+            every = np.concatenate(flat)
+            keep = _keep(every, count(names, sum(masks[n].size for n in names), every.size))
+            parts = np.split(keep, np.cumsum([part.size for part in flat])[:-1])
+            kept.update(zip(names, parts, strict=True))
+        return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
+
+    return (pattern or Pattern()).prune(scores, masks, prune_units)
 
 
 def check_rate(rate: Rate, names: Iterable[str] | None = None) -> dict[str, float]:

@@ -22,6 +22,7 @@ from tf_prac.keras_api import (
     to_numpy,
 )
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.policies import PruneForLatencyOnXNNPack, check_policy
 
 _CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
 _TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
@@ -47,13 +48,20 @@ class WeightInfo(NamedTuple):
     reason: str
 
 
-def weight_report(model: Any, config: PruningConfig | None = None) -> list[WeightInfo]:
+def weight_report(
+    model: Any, config: PruningConfig | None = None, policy: Any = None
+) -> list[WeightInfo]:
     """Says of every weight of a model whether it is pruned, and why.
 
     Args:
         model: a built model of either flavour. One that brings masks, because it comes from
             `tf_prac.prune` or has pruning wrappers of TFMOT, has chosen already.
         config: which layers are pruned. Default `PruningConfig()`.
+        policy: an object that says which of those layers are, as TFMOT's `PruningPolicy` does.
+            Default: what `config.policy` names.
+
+    Raises:
+        ArgumentError: the policy does not suit the model.
     """
     config = config or PruningConfig()
     weights = named_weights(model)
@@ -63,13 +71,20 @@ def weight_report(model: Any, config: PruningConfig | None = None) -> list[Weigh
     else:
         last_dense = _last_dense(weights)
         verdicts = [_judge(w, config, last_dense) for w in weights]
+        if policy is None and config.policy == "xnnpack":
+            policy = PruneForLatencyOnXNNPack()
+        if policy is not None:
+            check_policy(policy, model)
+            verdicts = [_ask(policy, w, v) for w, v in zip(weights, verdicts, strict=True)]
     return [
         WeightInfo(w.name, tuple(w.variable.shape), *verdict)
         for w, verdict in zip(weights, verdicts, strict=True)
     ]
 
 
-def prunable_weights(model: Any, config: PruningConfig | None = None) -> dict[str, Any]:
+def prunable_weights(
+    model: Any, config: PruningConfig | None = None, policy: Any = None
+) -> dict[str, Any]:
     """Returns the variables that pruning may touch, by name.
 
     Example:
@@ -81,12 +96,13 @@ def prunable_weights(model: Any, config: PruningConfig | None = None) -> dict[st
         model: a built model of either flavour.
         config: which layers are pruned. Default `PruningConfig()`: convolutions and dense
             layers but the last dense one.
+        policy: as for `weight_report`.
 
     Raises:
         ArgumentError: the model has nothing to prune; the reasons are named.
     """
     config = config or PruningConfig()
-    report = {info.name: info for info in weight_report(model, config)}
+    report = {info.name: info for info in weight_report(model, config, policy)}
     found = {w.name: w.variable for w in named_weights(model) if report[w.name].prunable}
     if not found:
         reasons = "; ".join(f"{i.name}: {i.reason}" for i in report.values() if len(i.shape) > 1)
@@ -191,6 +207,12 @@ def _brought(model: Any) -> set[int]:
 
 def _brought_verdict(chosen: bool) -> tuple[bool, str]:
     return chosen, "the model brings a mask for it" if chosen else "the model has no mask for it"
+
+
+def _ask(policy: Any, weight: NamedWeight, verdict: tuple[bool, str]) -> tuple[bool, str]:
+    if verdict[0] and not policy.allow_pruning(weight.layer):
+        return False, f"the policy {type(policy).__name__} does not allow it"
+    return verdict
 
 
 def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple[bool, str]:

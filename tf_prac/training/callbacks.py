@@ -11,7 +11,7 @@ from tf_prac.config import SCOPES, check_choice
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Callback, to_numpy
-from tf_prac.pruning.criteria import CRITERIA, Rate, check_rate, prune, scores_of
+from tf_prac.pruning.criteria import CRITERIA, PruneRule, Rate, check_rate
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import snapshot
@@ -78,6 +78,7 @@ class MaskDistance(Callback):
         min_epochs: never stop before as many epochs. Default 0.
         keep: called after each epoch with its number, from 1, and its tentative `Masks`.
             Default None.
+        rule: how pruning would go, in place of rate, criterion and scope. Default: as they say.
 
     Attributes:
         distances: one for each epoch but the first.
@@ -95,11 +96,12 @@ class MaskDistance(Callback):
         window: int = 5,
         min_epochs: int = 0,
         keep: Callable[[int, Masks], None] | None = None,
+        rule: PruneRule | None = None,
     ):
         check_rate(rate)
         check_choice("criterion", criterion, tuple(CRITERIA))
         check_choice("scope", scope, SCOPES)
-        self.rate, self.criterion, self.scope = rate, criterion, scope
+        self.rule = rule or PruneRule(rate, criterion, scope)
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
         self.keep = keep
         self._start()
@@ -123,7 +125,7 @@ class MaskDistance(Callback):
         masks = self.model.masks
         weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
         previous, self.tentative = self.tentative, None
-        self.tentative = prune(scores_of(weights, self.criterion), masks, self.rate, self.scope)
+        self.tentative = self.rule(weights, masks)
         if self.keep is not None:
             self.keep(epoch + 1, self.tentative)
         if previous is None:

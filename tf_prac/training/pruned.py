@@ -15,10 +15,13 @@ from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappers, to_numpy
 from tf_prac.pruning import tfmot
-from tf_prac.pruning.criteria import prune_to, scores_of
+from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.held_masks import HeldMasks, held_masks, hold_weights, put_masks
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
+from tf_prac.training.gradual import Gradual
 from tf_prac.training.prac_model import PracModel
 
 
@@ -28,6 +31,8 @@ def prune(
     masks: Masks | None = None,
     ticket: Any = None,
     sparsity: float | None = None,
+    schedule: Any = None,
+    policy: Any = None,
     pruning: PruningConfig | None = None,
 ) -> Any:
     """Returns a model whose pruned weights are exactly 0 after every training step.
@@ -50,39 +55,52 @@ def prune(
         model: a built model of either flavour.
         masks: masks to hold, such as `ticket.masks`; the weights they name are the pruned ones.
         ticket: a `Ticket`: sets weights to its masked W_k and holds its masks.
-        sparsity: prune at once, by `pruning.criterion` and `pruning.scope`, until this fraction
-            of the prunable weights is 0, in [0, 1). Default, without any of these: the masks
-            that the model brings, or dense ones, to be changed by `set_masks`.
-        pruning: which weights are prunable, and how they are ranked. Default `PruningConfig()`.
+        sparsity: prune at once, as `pruning` ranks weights, until this fraction of the prunable
+            ones is 0, in [0, 1).
+        schedule: prune during `fit`: a `ConstantSparsity` or `PolynomialDecay`, of tf_prac or
+            TFMOT. Its steps are those of the optimizer; masks change before a step, and with
+            `steps_per_execution` before the next execution. Default, without any of these: the
+            masks that the model brings, or dense ones, to be changed by `set_masks`.
+        policy: which layers to prune, as TFMOT's `PruningPolicy` says it. Default: what
+            `pruning.policy` names.
+        pruning: which weights are prunable, how they are ranked, and in what pattern they are
+            pruned. Default `PruningConfig()`.
 
     Returns:
         A model with the attribute `masks` and the method `set_masks`. A functional or sequential
         model stays one; another is wrapped, its own object being `network`.
 
     Raises:
-        ArgumentError: more than one of masks, ticket and sparsity; a sparsity below that of the
-            masks in force; nothing to prune; a model with a training step of its own.
+        ArgumentError: more than one of masks, ticket, sparsity and schedule; a sparsity below
+            that of the masks in force; nothing to prune; a pattern or policy that does not suit
+            the model; a model with a training step of its own.
         MismatchError: masks or a ticket of another architecture.
     """
     flavour_of(model)
-    given = {"masks": masks, "ticket": ticket, "sparsity": sparsity}
-    given = {name: value for name, value in given.items() if value is not None}
-    if len(given) > 1:
-        raise ArgumentError("prune", ", ".join(given), "one of masks, ticket and sparsity")
+    given = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise ArgumentError("prune", ", ".join(chosen), "one of " + ", ".join(given))
     pruning = pruning or PruningConfig()
     if ticket is not None:
         masks = ticket.masks
-    variables = _variables(model, masks, pruning)
+    rule = PruneRule(
+        criterion=pruning.criterion,
+        scope=pruning.scope,
+        sparsity=sparsity,
+        pattern=Pattern.of(pruning),
+    )
+    gradual = None if schedule is None else Gradual(as_schedule(schedule), rule)
+    variables = _variables(model, masks, pruning, policy)
+    start = _start_masks(model, variables, rule, gradual)
     pruned = _pruned(model, variables)
+    pruned._gradual = gradual
     if ticket is not None:
         ticket.apply(pruned)
     elif masks is not None:
         put_masks(pruned, masks)
-    elif sparsity is not None:
-        scores = scores_of(_values(pruned.held_masks.variables), pruning.criterion)
-        pruned.set_masks(prune_to(scores, pruned.masks, sparsity, pruning.scope))
     else:
-        pruned.set_masks(pruned.masks)
+        pruned.set_masks(start)
     return pruned
 
 
@@ -133,6 +151,7 @@ class _Pruned:
 
     _names: tuple[str, ...] = ()
     _held: HeldMasks | None = None
+    _gradual: Gradual | None = None
 
     @property
     def held_masks(self) -> HeldMasks:
@@ -163,11 +182,25 @@ class _Pruned:
         """
         self.held_masks.set(masks)
 
+    def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
+        """Keras's own `fit`; with a schedule, masks are updated on the way."""
+        if self._gradual is not None:
+            callbacks = [*(callbacks or []), self._gradual]
+        return super().fit(*args, callbacks=callbacks, **options)  # type: ignore[misc]
+
     def train_step(self, data: Any) -> Any:
         """Keras's own training step, then masks held."""
         logs = super().train_step(data)  # type: ignore[misc]
         self.held_masks.hold(self.optimizer)  # type: ignore[attr-defined]
         return logs
+
+    def _own_config(self) -> dict[str, Any]:
+        gradual = None if self._gradual is None else self._gradual.to_json()
+        return {"pruned": list(self._names), "gradual": gradual}
+
+    def _restore(self, pruned: Collection[str], gradual: dict[str, Any] | None) -> None:
+        self._names = tuple(pruned)
+        self._gradual = None if gradual is None else Gradual.from_json(gradual)
 
     def save_own_variables(self, store: Any) -> None:
         """Saves the masks too, a bit for each weight."""
@@ -201,16 +234,16 @@ class _PrunedGraph(_Pruned):
 
     def get_config(self) -> dict[str, Any]:
         """Keras's own description of the model, with the names of the pruned weights."""
-        return {**super().get_config(), "pruned": list(self.prunable)}  # type: ignore[misc]
+        return {**super().get_config(), **self._own_config()}  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Builds the model that `get_config` describes."""
-        config = dict(config)
-        names = config.pop("pruned")
-        model = cls.__bases__[1].from_config(config, custom_objects)  # type: ignore[attr-defined]
+        own = {key: config[key] for key in ("pruned", "gradual")}
+        rest = {key: value for key, value in config.items() if key not in own}
+        model = cls.__bases__[1].from_config(rest, custom_objects)  # type: ignore[attr-defined]
         model.__class__ = cls
-        model._names = tuple(names)
+        model._restore(**own)
         return model
 
 
@@ -236,10 +269,10 @@ class PrunedNetwork(_Pruned):
             return super().__new__(cls)
         return super().__new__(_register(flavour_of(network))[2])
 
-    def __init__(self, network: Any, pruned: Collection[str], **options: Any):
+    def __init__(self, network: Any, pruned: Collection[str], gradual: Any = None, **options: Any):
         super().__init__(**options)
         self.network = network
-        self._names = tuple(pruned)
+        self._restore(pruned, gradual)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the network."""
@@ -249,7 +282,7 @@ class PrunedNetwork(_Pruned):
         """The network, which must be one that Keras can save, and the names of pruned weights."""
         saving = flavour_of(self).module.saving
         network = saving.serialize_keras_object(self.network)
-        return {"name": self.name, "network": network, "pruned": list(self._names)}  # type: ignore[attr-defined]
+        return {"name": self.name, "network": network, **self._own_config()}  # type: ignore[attr-defined]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -312,20 +345,31 @@ def _again(model: Any) -> Any:
     return again
 
 
-def _variables(model: Any, masks: Masks | None, pruning: PruningConfig) -> dict[str, Any]:
+def _start_masks(
+    model: Any, variables: Mapping[str, Any], rule: PruneRule, gradual: Gradual | None
+) -> Masks:
+    """The masks that a model brings, pruned to the sparsity asked for at once."""
+    brings = hasattr(model, "held_masks") or bool(pruning_wrappers(model))
+    masks = held_masks(model).get() if brings else Masks.ones_like(variables)
+    if gradual is not None:
+        gradual.check(masks)
+    if rule.sparsity is None and (gradual is not None or not rule.pattern.sparsity_m_by_n):
+        return masks
+    return rule({name: to_numpy(v) for name, v in variables.items()}, masks)
+
+
+def _variables(
+    model: Any, masks: Masks | None, pruning: PruningConfig, policy: Any
+) -> dict[str, Any]:
     """The weights to hold: those that masks name, those that the model brings, or `pruning`'s."""
     brings = isinstance(model, _Pruned) or bool(pruning_wrappers(model))
     if masks is None:
-        return prunable_weights(model, pruning)
+        return prunable_weights(model, pruning, policy)
     brought = prunable_weights(model, pruning) if brings else {}
     by_name = {w.name: w.variable for w in named_weights(model)}
     named = {name: v for name, v in by_name.items() if name in masks}
     masks.check_shapes({name: tuple(v.shape) for name, v in named.items()})
     return {name: v for name, v in by_name.items() if name in masks or name in brought}
-
-
-def _values(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: to_numpy(v) for name, v in variables.items()}
 
 
 def _flavour_of_file(path: str) -> Flavour:

@@ -1,0 +1,128 @@
+"""`fit` of a pruned tf_keras model: TFMOT's wrappers by themselves, and those of `tf_prac.prune`.
+
+    python benchmarks/tfmot.py --dataset=mnist --data_dir=DATA --model=lenet300
+
+The same network, optimizer, batches and sparsity three times: plain, wrapped by TFMOT with a
+constant sparsity (computed anew every 100 steps, its default) and its callback, and pruned by
+tf_prac. They train an epoch in turn, over and over. Prints the median seconds of an epoch, the
+ratio to TFMOT of the same turn, and the fraction of zeros;
+`--output` writes them as JSON.
+"""
+
+import json
+import pathlib
+import statistics
+import time
+
+import numpy as np
+import tensorflow_model_optimization as tfmot
+from absl import app, flags
+
+import tf_prac
+from tf_prac.data.pipeline import training_batches
+from tf_prac.keras_api import Flavour
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
+_LIMIT_TRAIN = flags.DEFINE_integer("limit_train", None, "Use the first n samples.")
+_MODEL = flags.DEFINE_string("model", "lenet300", "Name of the network.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Samples per step.")
+_STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 1, "Of each `fit`.")
+_SPARSITY = flags.DEFINE_float("sparsity", 0.8, "Fraction pruned of each wrapped layer.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns after one to warm up.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+
+
+def compiled(model):
+    """Compiles a model the same way for all."""
+    keras = Flavour("tf_keras").module
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=_STEPS_PER_EXECUTION.value,
+    )
+    return model
+
+
+def wrapped(model):
+    """Wraps the layers that `prune` would prune, as TFMOT's guide does."""
+    keras = Flavour("tf_keras").module
+    schedule = tfmot.sparsity.keras.ConstantSparsity(_SPARSITY.value, 0)
+    pruned = {id(variable) for variable in tf_prac.prunable_weights(model).values()}
+
+    def clone(layer):
+        chosen = any(id(weight) in pruned for weight in layer.weights)
+        wrap = tfmot.sparsity.keras.prune_low_magnitude
+        return wrap(layer, pruning_schedule=schedule) if chosen else layer
+
+    return keras.models.clone_model(model, clone_function=clone)
+
+
+def zeros(model) -> float:
+    """The fraction of prunable weights that are 0."""
+    values = [v.numpy() for v in tf_prac.prunable_weights(model).values()]
+    return sum(int(np.sum(v == 0)) for v in values) / sum(v.size for v in values)
+
+
+def main(_) -> None:
+    limit = _LIMIT_TRAIN.value
+    train = tf_prac.load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=limit).train
+    steps = -(-len(train) // _BATCH_SIZE.value)
+    ids = np.arange(len(train))
+    batches = training_batches(
+        train, ids, batch_size=_BATCH_SIZE.value, seed=(0,), steps=steps, augment="none"
+    ).map(lambda x, y: (x["inputs"], y))
+
+    def network():
+        shape, classes = train.input_shape, train.num_classes
+        return tf_prac.build_model(
+            _MODEL.value, keras="tf_keras", input_shape=shape, num_classes=classes
+        )
+
+    config = tf_prac.PruningConfig(scope="layerwise")
+    models = {
+        "plain": network(),
+        "TFMOT": wrapped(network()),
+        "tf_prac": tf_prac.prune(network(), sparsity=_SPARSITY.value, pruning=config),
+    }
+    callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for model in models.values():
+        compiled(model)
+    for turn in range(_REPEATS.value + 1):
+        for name, model in models.items():
+            started = time.perf_counter()
+            model.fit(batches, shuffle=False, verbose=0, callbacks=callbacks.get(name))
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    report(seconds, models, len(train))
+
+
+def report(seconds, models, samples: int) -> None:
+    """Prints and writes the medians, and the median of the ratios turn by turn."""
+    base = seconds["TFMOT"]
+    rows = {
+        name: {
+            "seconds": statistics.median(times),
+            "samples_per_second": samples / statistics.median(times),
+            "ratio_to_tfmot": statistics.median(t / b for t, b in zip(times, base, strict=True)),
+            "ratios": [t / b for t, b in zip(times, base, strict=True)],
+            "zeros": zeros(models[name]),
+        }
+        for name, times in seconds.items()
+    }
+    print(f"{'':<10}{'s/epoch':>10}{'samples/s':>12}{'to TFMOT':>10}{'zeros':>8}")
+    for name, row in rows.items():
+        print(
+            f"{name:<10}{row['seconds']:>10.3f}{row['samples_per_second']:>12,.0f}"
+            f"{row['ratio_to_tfmot']:>10.3f}{row['zeros']:>8.4f}"
+        )
+    if _OUTPUT.value:
+        options = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(__file__)}
+        content = {"options": options, "rows": rows}
+        pathlib.Path(_OUTPUT.value).write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,261 @@
+"""Blocks and m:n sparsity against TFMOT's own masks, and sparsity schedules against its own."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
+
+from tf_prac import ConstantSparsity, Masks, PolynomialDecay, PruningConfig, prune
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import FLAVOURS, flavour_of
+from tf_prac.pruning.criteria import PruneRule
+from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.sparsity_schedules import as_schedule, schedule_config
+
+THEIRS = tfmot.sparsity.keras
+both = pytest.mark.parametrize("flavour", FLAVOURS)
+
+
+def weights_of(shape, seed):
+    """Different magnitudes, so that no tie is broken in two ways."""
+    generator = np.random.default_rng(seed)
+    size = int(np.prod(shape))
+    values = (1 + generator.permutation(size)) * generator.choice([-1, 1], size)
+    return values.reshape(shape).astype(np.float32)
+
+
+def tfmots_mask(weights, sparsity=0.0, **pattern):
+    options = {"block_size": (1, 1), "block_pooling_type": "AVG", **pattern}
+    schedule = THEIRS.ConstantSparsity(sparsity, 0)
+    pruning = pruning_impl.Pruning(lambda: 1, [], schedule, **options)
+    return pruning._maybe_update_block_mask(tf.constant(weights))[1].numpy() != 0
+
+
+def ours(weights, sparsity=None, masks=None, **pattern):
+    rule = PruneRule(sparsity=sparsity, scope="layerwise", pattern=Pattern(**pattern))
+    return rule({"w": weights}, masks or Masks.ones_like({"w": weights}))["w"]
+
+
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.sampled_from(["AVG", "MAX"]),
+    st.integers(1, 8),
+    st.integers(0, 99),
+)
+def test_blocks_are_those_of_tfmot(shape, block, pooling, eighths, seed):
+    weights = weights_of(shape, seed)
+    if any(b > s for b, s in zip(block, shape, strict=True)):
+        with pytest.raises(ArgumentError, match=r"block_size: received .*w has shape"):
+            ours(weights, 0.5, block_size=block)
+        return
+    blocks = -(-shape[0] // block[0]) * -(-shape[1] // block[1])
+    gone = blocks * eighths // 9  # a whole number of blocks: no rounding to differ in
+    mask = ours(weights, gone / blocks, block_size=block, block_pooling_type=pooling)
+    pooled = Pattern(block, pooling)._pooled(np.abs(weights))
+    # Averages may tie, and TFMOT fails where blocks form a single row or column.
+    if len(np.unique(np.round(pooled, 3))) == blocks and min(pooled.shape) > 1:
+        reference = tfmots_mask(
+            weights, gone / blocks, block_size=block, block_pooling_type=pooling
+        )
+        np.testing.assert_array_equal(mask, reference)
+    for i in range(0, shape[0], block[0]):
+        for j in range(0, shape[1], block[1]):
+            part = mask[i : i + block[0], j : j + block[1]]
+            assert part.all() or not part.any()
+
+
+@given(
+    st.sampled_from([(8, 3), (6, 5), (3, 3, 4, 2), (1, 1, 7, 3)]),
+    st.sampled_from([(1, 2), (2, 4), (3, 4), (1, 4)]),
+    st.integers(0, 99),
+)
+def test_m_by_n_is_that_of_tfmot(shape, m_by_n, seed):
+    weights = weights_of(shape, seed)
+    mask = ours(weights, sparsity_m_by_n=m_by_n)
+    np.testing.assert_array_equal(mask, tfmots_mask(weights, sparsity_m_by_n=m_by_n))
+    m, n = m_by_n
+    channels = np.moveaxis(mask, -1, 0).reshape(-1, shape[-2])
+    for row in channels:
+        for start in range(0, shape[-2] - shape[-2] % n, n):
+            assert np.count_nonzero(~row[start : start + n]) == m
+
+
+@given(st.integers(0, 99), st.sampled_from([{"block_size": (2, 2)}, {"sparsity_m_by_n": (2, 4)}]))
+def test_what_is_pruned_stays_pruned(seed, pattern):
+    weights = weights_of((8, 6), seed)
+    before = Masks({"w": np.random.default_rng(seed).random((8, 6)) < 0.9})
+    after = ours(weights, None, before, **pattern)
+    assert not (after & ~before["w"]).any()
+
+
+def test_scores_of_all_weights_are_ranked_together_in_blocks():
+    weights = {"a": np.ones((4, 4)), "b": np.full((4, 4), 2.0)}
+    rule = PruneRule(0.5, pattern=Pattern((2, 2)))
+    masks = rule(weights, Masks.ones_like(weights))
+    assert not masks["a"].any() and masks["b"].all()
+
+
+def test_patterns_that_fit_no_weight_are_refused():
+    for shape, pattern, message in [
+        ((3, 3, 4, 4), {"block_size": (2, 2)}, r"blocks for matrices.*\(3, 3, 4, 4\)"),
+        ((4, 4), {"block_size": (5, 1)}, "at least as large"),
+        ((4,), {"sparsity_m_by_n": (2, 4)}, "not 2 or 4 dimensions.*ignore"),
+        ((2, 3, 4), {"sparsity_m_by_n": (2, 4)}, "not 2 or 4 dimensions"),
+    ]:
+        with pytest.raises(ArgumentError, match=message):
+            ours(np.ones(shape), 0.5, **pattern)
+
+
+# Schedules
+
+
+STEPS = st.tuples(st.integers(0, 50), st.integers(1, 50), st.integers(1, 20))
+
+
+@given(STEPS, st.floats(0, 0.5), st.floats(0.5, 0.95), st.sampled_from([1, 2, 3]))
+def test_schedules_are_those_of_tfmot(steps, first, last, power):
+    begin, length, frequency = steps
+    pairs = [
+        (
+            PolynomialDecay(first, last, begin, begin + length, power, frequency),
+            THEIRS.PolynomialDecay(first, last, begin, begin + length, power, frequency),
+        ),
+        (
+            ConstantSparsity(last, begin, -1, frequency),
+            THEIRS.ConstantSparsity(last, begin, -1, frequency),
+        ),
+    ]  # fmt: skip
+    for own, theirs in pairs:
+        assert as_schedule(theirs) == own == as_schedule(schedule_config(own))
+        for step in {1, begin, begin + frequency, begin + length, begin + length + 1}:
+            due, sparsity = theirs(tf.constant(step, tf.int64))
+            assert own.is_due(step) == bool(due)
+            assert own.sparsity(step) == pytest.approx(float(sparsity), abs=1e-6)
+
+
+def test_a_schedule_gives_the_sparsities_of_a_search():
+    schedule = PolynomialDecay(0.2, 0.9, begin_step=0, end_step=4, power=1)
+    assert PruningConfig(rounds=4, sparsities=schedule.per_round(4)).sparsities[-1] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: ConstantSparsity(1.0, 0), "target_sparsity"),
+        (lambda: ConstantSparsity(0.5, -1), "begin_step"),
+        (lambda: ConstantSparsity(0.5, 9, 8), "end_step"),
+        (lambda: ConstantSparsity(0.5, 0, frequency=0), "frequency"),
+        (lambda: PolynomialDecay(0.9, 0.5, 0, 9), "final_sparsity"),
+        (lambda: PolynomialDecay(0.1, 0.5, 9, 9), "end_step"),
+        (lambda: as_schedule("polynomial"), "schedule"),
+        (lambda: as_schedule({"class_name": "Mine", "config": {}}), "schedule"),
+    ],
+)
+def test_schedules_are_checked_when_built(make, argument):
+    with pytest.raises(ArgumentError, match=f"^{argument}: received"):
+        make()
+
+
+# Both together, in a `fit`
+
+
+def network(flavour, name="net"):
+    keras = importlib.import_module(flavour)
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [layers.InputLayer((8,)), layers.Dense(16, activation="relu"), layers.Dense(12)]
+        + [layers.Dense(3)]
+    )
+
+
+def fit(model, epochs=1):
+    keras = flavour_of(model).module
+    if not getattr(model, "optimizer", None):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, jit_compile=False)
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(40, 8)).astype(np.float32), generator.integers(0, 3, 40)
+    return model.fit(x, y, batch_size=4, epochs=epochs, verbose=0, shuffle=False)
+
+
+@both
+def test_sparsity_grows_during_fit_as_scheduled_and_goes_on_after_loading(flavour, tmp_path):
+    from tf_prac import load_model
+
+    schedule = PolynomialDecay(0.25, 0.75, begin_step=2, end_step=14, power=1, frequency=4)
+    config = PruningConfig(block_size=(2, 2), scope="layerwise")
+    model = prune(network(flavour), schedule=schedule, pruning=config)
+    assert model.masks.sparsity == 0
+    fit(model)  # 10 steps: updates at 2, 6 and 10
+    assert model.masks.sparsity == pytest.approx(schedule.sparsity(10), abs=0.02)
+    model.save(tmp_path / "model.keras")
+    again = load_model(tmp_path / "model.keras")
+    fit(again)  # to step 20: one more, at 14
+    assert again.masks.sparsity == pytest.approx(0.75, abs=0.02)
+    for name, mask in again.masks.items():
+        assert not (mask & ~model.masks[name]).any()
+        np.testing.assert_array_equal(again.prunable[name].numpy() != 0, mask)
+        blocks = Pattern((2, 2))._blocks(mask, 0)
+        assert (blocks.all((1, 3)) | ~blocks.any((1, 3))).all()
+
+
+def test_gradual_pruning_agrees_with_tfmot():
+    """TFMOT lets pruned weights come back between updates; the masks are otherwise the same."""
+    keras = importlib.import_module("tf_keras")
+    schedule = THEIRS.PolynomialDecay(0.3, 0.8, 0, 20, frequency=5)
+    plain = network("tf_keras")
+    start = plain.get_weights()
+    model = prune(plain, schedule=schedule, pruning=PruningConfig(scope="layerwise"))
+    fit(model, epochs=2)
+    other = network("tf_keras")
+    other.set_weights(start)
+    bare = THEIRS.prune_low_magnitude(other, schedule)
+    bare.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(40, 8)).astype(np.float32), generator.integers(0, 3, 40)
+    callbacks = [THEIRS.UpdatePruningStep()]
+    bare.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False, callbacks=callbacks)
+    theirs = Masks(
+        {
+            name: layer.pruning_vars[0][1].numpy()
+            for name, layer in zip(model.masks, bare.layers, strict=False)
+        }
+    )
+    assert theirs.sparsity == pytest.approx(model.masks.sparsity, abs=0.005)
+    assert theirs.iou(model.masks) > 0.8
+
+
+@both
+def test_a_schedule_below_the_masks_in_force_is_refused(flavour):
+    model = prune(network(flavour), sparsity=0.5)
+    with pytest.raises(ArgumentError, match="schedule: received 0.2; allowed: .* at 0.5 or more"):
+        prune(model, schedule=PolynomialDecay(0.2, 0.9, 0, 10))
+    assert model.masks.sparsity == 0.5
+
+
+@both
+def test_two_of_four_without_a_sparsity(flavour):
+    config = PruningConfig(sparsity_m_by_n=(2, 4))
+    model = prune(network(flavour), pruning=config)
+    assert model.masks.sparsity == 0.5
+    fit(model)
+    for name, mask in model.masks.items():
+        weights = model.prunable[name].numpy()
+        np.testing.assert_array_equal(weights != 0, mask)
+        assert tfmot_says_2_by_4(weights)
+
+
+def tfmot_says_2_by_4(weights):
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_utils
+
+    return pruning_utils.is_pruned_m_by_n(tf.constant(weights), (2, 4))

@@ -1,0 +1,174 @@
+"""Policies: which layers of a whole model to prune, for models of either flavour.
+
+A policy is an object with the two methods of TFMOT's `PruningPolicy`, so that policies written for
+TFMOT work for tf_keras models, and one that asks no layer for its Keras works for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import class_names, consumers, flavour_of, producers
+
+_ANYWHERE = {"Add", "Multiply", "Subtract", "Identity", "ZeroPadding2D", "ReLU", "LeakyReLU"}
+_ANYWHERE |= {"ELU", "Dropout"}
+_FUNCTIONS = {"relu", "relu6", "leaky_relu", "elu", "sigmoid"}
+_OPERATIONS = {"identity", "add", "subtract", "multiply"}
+
+
+class PruneForLatencyOnXNNPack:
+    """Prunes 1x1 convolutions only, in networks that XNNPACK runs sparse from end to end.
+
+    Source: TFMOT's policy of this name, and "Fast Sparse ConvNets", Elsen et al. 2019.
+    """
+
+    def allow_pruning(self, layer: Any) -> bool:
+        """Whether a layer is a 1x1 convolution."""
+        return _is(layer, "Conv2D") and tuple(layer.kernel_size) == (1, 1)
+
+    def ensure_model_supports_pruning(self, model: Any) -> None:
+        """Raises `ArgumentError` unless XNNPACK could run the model sparse.
+
+        It has to be a built functional or sequential model that begins with a 3x3 convolution of
+        stride 2 after a padding of 1, ends with global average pooling, and has between them
+        only what XNNPACK knows.
+        """
+        if not getattr(model, "inputs", None):
+            raise ArgumentError(
+                "policy",
+                type(self).__name__,
+                "a built functional or sequential model for it",
+                f"{model.name} is a {type(model).__name__}.",
+            )
+        starts = _search([t._keras_history[0] for t in model.inputs], _starts, consumers)
+        _require(starts, "3x3 Conv2D of 3 channels, stride 2, 'valid', after ZeroPadding2D(1)")
+        ends = _search([t._keras_history[0] for t in model.outputs], _ends, producers)
+        _require(ends, "GlobalAveragePooling2D before each output")
+
+        def at_end(layer: Any) -> bool:
+            if layer not in ends and not _is_supported(layer):
+                raise ArgumentError(
+                    "policy",
+                    type(self).__name__,
+                    "layers that XNNPACK runs sparse",
+                    f"{layer.name} is a {type(layer).__name__} that it does not.",
+                )
+            return layer in ends
+
+        _search([c for start in starts for c in consumers(start)], at_end, consumers)
+
+
+def check_policy(policy: Any, model: Any) -> None:
+    """Asks a policy whether it suits a model.
+
+    Raises:
+        ArgumentError: it does not, is no policy, or is TFMOT's and the model of Keras 3.
+    """
+    if not (hasattr(policy, "allow_pruning") and hasattr(policy, "ensure_model_supports_pruning")):
+        raise ArgumentError(
+            "policy", policy, "an object with allow_pruning and ensure_model_supports_pruning"
+        )
+    from_tfmot = type(policy).__module__.startswith("tensorflow_model_optimization")
+    if from_tfmot and flavour_of(model).name == "keras":
+        raise ArgumentError(
+            "policy",
+            f"{type(policy).__module__}.{type(policy).__name__}",
+            f"a policy for keras (Keras 3), which {type(model).__module__} is of",
+            "TFMOT knows tf_keras only; use tf_prac.PruneForLatencyOnXNNPack.",
+        )
+    try:
+        policy.ensure_model_supports_pruning(model)
+    except ArgumentError:
+        raise
+    except ValueError as error:  # what TFMOT raises
+        raise ArgumentError(
+            "policy", type(policy).__name__, "one that suits the model", str(error)
+        ) from error
+
+
+def _is(layer: Any, name: str) -> bool:
+    names = class_names(layer)
+    return name in names and f"{name}Transpose" not in names
+
+
+def _search(
+    layers: Iterable[Any], stop: Callable[[Any], bool], following: Callable[[Any], list[Any]]
+) -> list[Any]:
+    """Walks from `layers` until `stop`; returns where, or nothing if some way does not stop."""
+    to_visit = list(layers)
+    seen, found = list(to_visit), []
+    while to_visit:
+        layer = to_visit.pop()
+        if stop(layer):
+            found.append(layer)
+            continue
+        after = following(layer)
+        if not after:
+            return []
+        new = [other for other in after if other not in seen]
+        seen += new
+        to_visit += new
+    return found
+
+
+def _require(found: list[Any], what: str) -> None:
+    if not found:
+        raise ArgumentError("policy", "PruneForLatencyOnXNNPack", f"models with {what}")
+
+
+def _padding_before(layer: Any) -> int:
+    """The width of a ZeroPadding2D that is the only layer before this one, or 0."""
+    before = producers(layer)
+    if len(before) != 1 or not _is(before[0], "ZeroPadding2D"):
+        return 0
+    sizes = {size for side in before[0].padding for size in side}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def _starts(layer: Any) -> bool:
+    return (
+        _is(layer, "Conv2D")
+        and tuple(layer.kernel.shape[:3]) == (3, 3, 3)
+        and tuple(layer.strides) == (2, 2)
+        and layer.padding.lower() == "valid"
+        and _padding_before(layer) == 1
+    )
+
+
+def _ends(layer: Any) -> bool:
+    return _is(layer, "GlobalAveragePooling2D")
+
+
+def _is_supported(layer: Any) -> bool:
+    """What TFMOT's policy, after XNNPACK's compatibility check, lets between start and end."""
+    layer = getattr(layer, "layer", layer) if _is(layer, "PruneLowMagnitude") else layer
+    if _is(layer, "DepthwiseConv2D"):
+        return _is_supported_depthwise(layer)
+    if _is(layer, "Conv2D"):
+        ones = (layer.dilation_rate, layer.kernel_size, layer.strides)
+        return layer.groups == 1 and all(tuple(sizes) == (1, 1) for sizes in ones)
+    if _ends(layer):
+        return bool(layer.keepdims)
+    if _is(layer, "BatchNormalization"):
+        axis = layer.axis if isinstance(layer.axis, int) else list(layer.axis)
+        return axis in (3, -1, [3])
+    if _is(layer, "UpSampling2D"):
+        return layer.interpolation == "bilinear"
+    if _is(layer, "Activation"):
+        return layer.activation.__name__ in _FUNCTIONS
+    if _is(layer, "TFOpLambda"):
+        return layer.function.__name__ in _OPERATIONS
+    return bool(_ANYWHERE & set(class_names(layer)))
+
+
+def _is_supported_depthwise(layer: Any) -> bool:
+    size, strides = tuple(layer.kernel_size), tuple(layer.strides)
+    if layer.depth_multiplier != 1 or tuple(layer.dilation_rate) != (1, 1):
+        return False
+    if size not in ((3, 3), (5, 5)):
+        return False
+    if layer.padding.lower() == "same":
+        return strides == (1, 1)
+    return strides in ((1, 1), (2, 2)) and _padding_before(layer) == size[0] // 2

@@ -1,0 +1,147 @@
+"""How sparsity grows: TFMOT's two schedules, for either flavour. Plain Python.
+
+Names, arguments and meaning are those of TensorFlow Model Optimization. A step is a training step,
+counted from 1, in `tf_prac.prune(model, schedule=...)`; `per_round` makes the targets of a search.
+
+Source: "To prune, or not to prune", Zhu and Gupta 2017, Section 3 (polynomial decay).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tf_prac.checks import check_int, check_number
+from tf_prac.errors import ArgumentError
+
+
+@dataclasses.dataclass(frozen=True)
+class ConstantSparsity:
+    """The same sparsity at every update.
+
+    Args:
+        target_sparsity: fraction pruned, in [0, 1).
+        begin_step: first step that may update masks, >= 0.
+        end_step: last one; -1: no end. Default -1.
+        frequency: steps from one update to the next. Default 100.
+
+    Raises:
+        ArgumentError: a value is outside its range.
+    """
+
+    target_sparsity: float
+    begin_step: int
+    end_step: int = -1
+    frequency: int = 100
+
+    def __post_init__(self):
+        check_number("target_sparsity", self.target_sparsity, minimum=0, below=1)
+        _check_steps(self.begin_step, self.end_step, self.frequency, first_end=-1)
+
+    def sparsity(self, step: int) -> float:
+        """The sparsity to have at a step."""
+        return self.target_sparsity
+
+    def is_due(self, step: int) -> bool:
+        """Whether masks are updated at a step."""
+        return _is_due(self, step)
+
+    def per_round(self, rounds: int) -> tuple[float, ...]:
+        """The sparsity after each round, for `PruningConfig(sparsities=...)`."""
+        return _per_round(self, rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class PolynomialDecay:
+    """Sparsity that grows fast at first and slowly in the end.
+
+    It is final + (initial - final) * (1 - (step - begin) / (end - begin)) ** power.
+
+    Example:
+
+        >>> PolynomialDecay(0.5, 0.9, begin_step=0, end_step=3, power=1).per_round(3)
+        (0.633333, 0.766667, 0.9)
+
+    Args:
+        initial_sparsity: fraction pruned at `begin_step`, in [0, 1).
+        final_sparsity: fraction pruned from `end_step` on, in [0, 1), not less than the first.
+        begin_step: first step that may update masks, >= 0.
+        end_step: last one, > `begin_step`.
+        power: exponent. Default 3.
+        frequency: steps from one update to the next. Default 100.
+
+    Raises:
+        ArgumentError: a value is outside its range.
+    """
+
+    initial_sparsity: float
+    final_sparsity: float
+    begin_step: int
+    end_step: int
+    power: float = 3
+    frequency: int = 100
+
+    def __post_init__(self):
+        check_number("initial_sparsity", self.initial_sparsity, minimum=0, below=1)
+        check_number("final_sparsity", self.final_sparsity, minimum=self.initial_sparsity, below=1)
+        check_number("power", self.power, above=0)
+        check_int("begin_step", self.begin_step, 0)
+        _check_steps(self.begin_step, self.end_step, self.frequency, self.begin_step + 1)
+
+    def sparsity(self, step: int) -> float:
+        """The sparsity to have at a step."""
+        done = (step - self.begin_step) / (self.end_step - self.begin_step)
+        rest = (1 - min(1.0, max(0.0, done))) ** self.power
+        return self.final_sparsity + (self.initial_sparsity - self.final_sparsity) * rest
+
+    def is_due(self, step: int) -> bool:
+        """Whether masks are updated at a step."""
+        return _is_due(self, step)
+
+    def per_round(self, rounds: int) -> tuple[float, ...]:
+        """The sparsity after each round, for `PruningConfig(sparsities=...)`; a step is a round."""
+        return _per_round(self, rounds)
+
+
+Schedule = ConstantSparsity | PolynomialDecay
+
+
+def as_schedule(schedule: Any) -> Schedule:
+    """Returns a schedule of ours, also for one of TFMOT.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if isinstance(schedule, (ConstantSparsity, PolynomialDecay)):
+        return schedule
+    config = schedule.get_config() if hasattr(schedule, "get_config") else schedule
+    try:
+        cls = {c.__name__: c for c in (ConstantSparsity, PolynomialDecay)}[config["class_name"]]
+    except (KeyError, TypeError):
+        raise ArgumentError(
+            "schedule", schedule, "a ConstantSparsity or PolynomialDecay, of tf_prac or TFMOT"
+        ) from None
+    return cls(**config["config"])
+
+
+def schedule_config(schedule: Schedule) -> dict[str, Any]:
+    """Returns a schedule as JSON, in TFMOT's form; `as_schedule` reads it."""
+    return {"class_name": type(schedule).__name__, "config": dataclasses.asdict(schedule)}
+
+
+def _check_steps(begin: int, end: int, frequency: int, first_end: int) -> None:
+    check_int("begin_step", begin, 0)
+    check_int("end_step", end, first_end)
+    if 0 <= end < begin:
+        raise ArgumentError("end_step", end, f"-1, or a step >= begin_step ({begin})")
+    check_int("frequency", frequency, 1)
+
+
+def _is_due(schedule: Schedule, step: int) -> bool:
+    inside = step >= schedule.begin_step and (schedule.end_step < 0 or step <= schedule.end_step)
+    return inside and (step - schedule.begin_step) % schedule.frequency == 0
+
+
+def _per_round(schedule: Schedule, rounds: int) -> tuple[float, ...]:
+    check_int("rounds", rounds, 1)
+    return tuple(round(schedule.sparsity(number), 6) for number in range(1, rounds + 1))

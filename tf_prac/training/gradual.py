@@ -1,0 +1,79 @@
+"""`Gradual`: masks that a sparsity schedule updates during `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import Callback, to_numpy
+from tf_prac.pruning.criteria import PruneRule
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_config
+
+
+class Gradual(Callback):
+    """Updates the masks of a model of `prune` before the steps that a schedule names.
+
+    Gradual magnitude pruning is the baseline that a ticket has to beat. `prune` adds this
+    callback by itself, so there is none to forget.
+
+    Source: "To prune, or not to prune", Zhu and Gupta 2017, Section 3.
+
+    Args:
+        schedule: when, and to which sparsity.
+        rule: how weights are ranked; its amount does not count.
+    """
+
+    _implements_train_batch_hooks = Callback._has_batch_hooks
+
+    def __init__(self, schedule: Schedule, rule: PruneRule):
+        self.schedule, self.rule = schedule, rule
+        self._seen = 0
+
+    def check(self, masks: Masks) -> None:
+        """Raises `ArgumentError` if the schedule begins below the sparsity of `masks`."""
+        first = self.schedule.sparsity(self.schedule.begin_step)
+        if first < masks.sparsity:
+            raise ArgumentError(
+                "schedule",
+                round(first, 6),
+                f"one that begins at {masks.sparsity:.6g} or more, the sparsity in force",
+                "Pruned weights stay pruned; begin with a denser model.",
+            )
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Takes up the count of steps where the optimizer has it."""
+        self._seen = self._steps_done()
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Updates masks if a step since the last call, or the next one, is due."""
+        step = self._steps_done() + 1
+        due = [s for s in range(self._seen + 1, step + 1) if self.schedule.is_due(s)]
+        self._seen = step
+        if due:
+            rule = dataclasses.replace(self.rule, sparsity=self.schedule.sparsity(due[-1]))
+            weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
+            self.model.set_masks(rule(weights, self.model.masks))
+
+    def _steps_done(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` reads; it is saved with the model."""
+        rule = dataclasses.asdict(self.rule) | {"rate": None}
+        return {"schedule": schedule_config(self.schedule), "rule": rule}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Gradual:
+        """Reads what `to_json` returned."""
+        rule = dict(content["rule"])
+        pattern = {key: _tuple(value) for key, value in rule.pop("pattern").items()}
+        rule["rate"] = PruneRule.rate
+        schedule = as_schedule(content["schedule"])
+        return cls(schedule, PruneRule(**rule, pattern=Pattern(**pattern)))
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else value
