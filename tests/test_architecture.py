@@ -19,7 +19,7 @@ LAYERS = (
     {"progress"},
     {"data", "models", "pruning"},
     {"training"},
-    {"critical", "ticket"},
+    {"critical", "dense_round", "ticket"},
     {"records", "retraining"},
     {"search"},
     {"analysis", "export", "tuner"},

@@ -75,7 +75,7 @@ def test_help_is_quick_and_complete():
         )
         assert done.returncode == 0, done.stderr
         assert max(map(len, done.stdout.splitlines())) <= 100
-    for name in ("search", "retrain", "evaluate", "compare", "info"):
+    for name in ("search", "retrain", "evaluate", "compare", "sweep", "info"):
         assert (
             name
             in subprocess.run(

@@ -12,6 +12,7 @@ from tf_prac.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from tf_prac.analysis.comparison import Comparison as Comparison
+    from tf_prac.analysis.sweep import RewindSweep as RewindSweep
     from tf_prac.config import PRAC_VARIANTS as PRAC_VARIANTS
     from tf_prac.config import PracConfig as PracConfig
     from tf_prac.config import PruningConfig as PruningConfig
@@ -60,6 +61,7 @@ _MODULES = {
     "PracSet": "data.prac_set",
     "PruneForLatencyOnXNNPack": "pruning.policies",
     "PruningConfig": "config",
+    "RewindSweep": "analysis.sweep",
     "SearchResult": "search",
     "Ticket": "ticket",
     "TicketSearch": "search",

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from tf_prac.checks import check_choice, check_seed
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
+from tf_prac.dense_round import save_kept, take_over
 from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
@@ -109,6 +110,10 @@ class TicketSearch:
             beside them for comparison, unless the first round already did.
         deterministic: use only operations whose results do not depend on thread timing
             (slower). Default False.
+        also_keep: further rewind points whose weights round 0 keeps, so that other runs can share
+            it. Default ().
+        dense_from: directory of a run that kept this one's rewind point, and has the same options
+            otherwise; its round 0 is taken over. Default None: trained here.
         labels: more to keep in config.json, such as names that a command line gave.
         verbose: whether to show progress. Default True.
 
@@ -127,10 +132,14 @@ class TicketSearch:
         seed: int = 0,
         retrain: str | Collection[int] = "last",
         deterministic: bool = False,
+        also_keep: Collection[str] = (),
+        dense_from: str | os.PathLike | None = None,
         labels: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ):
         check_seed("seed", seed)
+        self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
+        self.dense_from = dense_from
         self.model_fn = model_fn
         self.recipe = recipe or TrainingRecipe()
         self.pruning = pruning or PruningConfig()
@@ -196,6 +205,7 @@ class TicketSearch:
                 "seed": self.seed,
                 "retrain": self.retrain,
                 "deterministic": self.deterministic,
+                **({"also_keep": list(self.also_keep)} if self.also_keep else {}),
             },
             "labels": self.labels,
         }
@@ -229,7 +239,9 @@ class _Session:
         self.rates = prune_rates(self.network, self.pruning)
         self.initial = snapshot(self.network)
         self.full = Budget.full(self.recipe, len(data.train.ids))
-        self.k = self.pruning.rewind_point.steps(self.full.steps_per_epoch, self.full.total_steps)
+        place = self.full.steps_per_epoch, self.full.total_steps
+        self.k = self.pruning.rewind_point.steps(*place)
+        self.kept = {RewindPoint.parse(point).steps(*place) for point in search.also_keep}
         self.trainer = Trainer(
             self.network, self.recipe, data.train.samples, data.validation, self.pruning
         )
@@ -239,7 +251,8 @@ class _Session:
 
     def start(self) -> None:
         """Opens the directory and says what will be pruned."""
-        self.run.open(run_config(self.search.options(), self.data, self.network, self.report))
+        self.config = run_config(self.search.options(), self.data, self.network, self.report)
+        self.run.open(self.config)
         show = self.search.progress.line
         show(
             f"{stable_name(self.network)} ({flavour_of(self.network).name}): "
@@ -253,6 +266,8 @@ class _Session:
     def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, PracSet]:
         """Returns the next masks and set, of a finished round or by training now."""
         figures = self.run.finished_round(number)
+        if figures is None and number == 0 and self.search.dense_from is not None:
+            figures = take_over(self.run, self.search.dense_from, self.config, self.k)
         if figures is None:
             figures = self._train_prune_select(number, masks, ids)
         path = self.run.round_path(number)
@@ -269,6 +284,7 @@ class _Session:
         figures["forward_samples"] = trained.validation_samples + forward_samples
         if number == 0:
             figures["rewind_sha256"] = self.run.save_rewind(trained.snapshots[self.k])
+            save_kept(self.run, {k: trained.snapshots[k] for k in self.kept})
             self._test_dense(trained, figures)
         path = self.run.round_path(number)
         next_masks.save(path / MASKS)
@@ -280,7 +296,7 @@ class _Session:
 
     def _train(self, number: int, masks: Masks, ids: np.ndarray) -> TrainedNetwork:
         budget, weights = self.full, self.initial
-        snapshot_at: tuple[int, ...] = (self.k,)
+        snapshot_at: tuple[int, ...] = (self.k, *self.kept)
         if number:
             rewound = dataclasses.replace(self.full, first_step=self._first_step)
             budget = rewound.scaled(
@@ -291,7 +307,7 @@ class _Session:
             rule=self._rule(number),
             eps=self.prac.early_stop_eps,
             window=self.prac.early_stop_window,
-            min_epochs=0 if number else math.ceil(self.k / self.full.steps_per_epoch),
+            min_epochs=0 if number else math.ceil(max(snapshot_at) / self.full.steps_per_epoch),
             keep=self._keep_tentative(number, masks),
         )
         with self.search.progress.training(f"round {number}", budget.steps) as advance:

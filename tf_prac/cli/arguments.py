@@ -42,3 +42,11 @@ def read_retrain(text: str) -> str | tuple[int, ...]:
     """Returns what --retrain says: a word, or the numbers of tickets."""
     numbers = text.split(",")
     return tuple(int(n) for n in numbers) if all(n.strip().isdecimal() for n in numbers) else text
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Returns what --seeds says; raises `ArgumentError` unless it is a list of integers."""
+    try:
+        return tuple(int(seed) for seed in text.split(","))
+    except ValueError as error:
+        raise ArgumentError("seeds", text, "integers >= 0, separated by commas") from error

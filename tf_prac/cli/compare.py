@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tf_prac.analysis.arms import ARMS, chosen_arms
-from tf_prac.cli.arguments import RETRAIN_HELP, read_retrain
+from tf_prac.cli.arguments import RETRAIN_HELP, read_retrain, read_seeds
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
@@ -41,7 +41,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     if positional:
         raise ArgumentError("arguments", " ".join(positional), "flags only")
     settings = read_settings(flags)
-    arms, seeds = flags.arms.split(","), _read_seeds(flags.seeds)
+    arms, seeds = flags.arms.split(","), read_seeds(flags.seeds)
     chosen_arms(arms)
 
     load_tensorflow(settings.keras)
@@ -71,10 +71,3 @@ def main(flags: Flags, positional: list[str]) -> int:
     else:
         print(f"figures  {NO_PICTURES}")
     return 0
-
-
-def _read_seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(seed) for seed in text.split(","))
-    except ValueError as error:
-        raise ArgumentError("seeds", text, "integers >= 0, separated by commas") from error

@@ -19,6 +19,7 @@ COMMANDS = {
     "stability": "measure how stable tickets are to pruning and data order",
     "connectivity": "measure error barriers between networks trained from one W_k",
     "figures": "draw what the appendix of the PrAC paper shows, of your runs",
+    "sweep": "search with several rewind points, and controls of the tickets",
     "info": "show what a run found and what it cost",
 }
 
