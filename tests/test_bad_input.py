@@ -74,6 +74,15 @@ search --milestones=0.5,0.2
 search --milestones=a
 search --milestones=0
 search --decay=2
+search --milestones=20000it
+search --steps=100 --milestones=100it                      | --milestones
+search --steps=100 --warmup=3ep                            | --warmup
+search --epsilon=0
+search --epsilon=small
+search --final_rate=-1
+search --image_size=0
+search --image_size=big
+search --layer_rates=embedding=0.1
 search --warmup=1
 search --augment=cutout
 search --validation_split=1
@@ -138,6 +147,19 @@ compare --output_dir=TEXT                                  | TEXT
 compare --output_dir=RUN                                   | RUN
 compare --deterministic=2
 compare --dataset=nothing_like_it
+sweep                                                      | --rewinds: received None
+sweep --rewinds=5
+sweep --rewinds=
+sweep --rewinds=0it,99999it                                | --rewinds: received '99999it'
+sweep --rewinds=1ep,21it --epochs=2 --batch_size=64        | 1ep is step 21 as well
+sweep --rewinds=0it --controls=shuffle                     | --controls
+sweep --rewinds=0it --seeds=0,x                            | --seeds
+sweep --rewinds=0it --seeds=-1                             | --seeds
+sweep --rewinds=0it --retrain=some                         | --retrain
+sweep --rewinds=0it --deterministic=2                      | --deterministic
+sweep --rewinds=0it --output_dir=FULL                      | FULL: not empty and not a sweep
+sweep --rewinds=0it --output_dir=TEXT                      | TEXT: not empty and not a sweep
+sweep stray                                                | arguments: received 'stray'
 compare stray                                              | arguments: received 'stray'
 retrain RUN --round=9
 retrain RUN --round=-1
