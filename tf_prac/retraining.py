@@ -8,11 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tf_prac.data.search_data import SearchData
+from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv, write_npz
 from tf_prac.progress import Progress, ticket_line
 from tf_prac.run_directory import HISTORY, MODEL, TRAINED, RunDirectory
 from tf_prac.ticket import Control, Ticket
 from tf_prac.training.trainer import Trainer
+
+RETRAIN = ("last", "all", "none")
 
 
 class Retraining:
@@ -101,6 +104,25 @@ class Retraining:
         _save_model(trainer.network, path / MODEL, self._progress)
         self._run.finish_ticket(ticket.round, figures, ticket.control)
         return figures
+
+
+def check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[int, ...]:
+    """Returns which tickets to retrain: a word, or numbers in order.
+
+    Raises:
+        ArgumentError: another word, or the number of a ticket that there is not.
+    """
+    allowed = f"one of {', '.join(RETRAIN)}, or numbers of tickets from 0 to {rounds}"
+    if isinstance(retrain, str):
+        if retrain not in RETRAIN:
+            raise ArgumentError("retrain", retrain, allowed)
+        return retrain
+    if not isinstance(retrain, Collection):
+        raise ArgumentError("retrain", retrain, allowed)
+    for number in retrain:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= rounds:
+            raise ArgumentError("retrain", number, allowed)
+    return tuple(sorted(set(retrain)))
 
 
 def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:

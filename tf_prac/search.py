@@ -29,7 +29,6 @@ from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.dense_round import save_kept, take_over
-from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
@@ -51,7 +50,7 @@ from tf_prac.records import (
     search_cost,
     summary_head,
 )
-from tf_prac.retraining import Retraining
+from tf_prac.retraining import Retraining, check_retrain
 from tf_prac.run_directory import (
     FORGETTING,
     HISTORY,
@@ -64,8 +63,6 @@ from tf_prac.training.callbacks import MaskDistance
 from tf_prac.training.inference import Predictor
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
-
-RETRAIN = ("last", "all", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +143,7 @@ class TicketSearch:
         self.prac = prac or PracConfig()
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
-        self.retrain = _check_retrain(retrain, self.pruning.rounds)
+        self.retrain = check_retrain(retrain, self.pruning.rounds)
         self.labels = dict(labels or {})
         self.progress = TerminalProgress() if verbose else Progress()
 
@@ -389,20 +386,6 @@ class _Session:
         if isinstance(self.search.retrain, tuple):
             return number in self.search.retrain
         return self.search.retrain == "all" or number == self.pruning.rounds
-
-
-def _check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[int, ...]:
-    allowed = f"one of {', '.join(RETRAIN)}, or numbers of tickets from 0 to {rounds}"
-    if isinstance(retrain, str):
-        if retrain not in RETRAIN:
-            raise ArgumentError("retrain", retrain, allowed)
-        return retrain
-    if not isinstance(retrain, Collection):
-        raise ArgumentError("retrain", retrain, allowed)
-    for number in retrain:
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= rounds:
-            raise ArgumentError("retrain", number, allowed)
-    return tuple(sorted(set(retrain)))
 
 
 def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:
