@@ -29,6 +29,7 @@ from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.dense_round import save_kept, take_over
+from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
 from tf_prac.progress import Progress, TerminalProgress, round_line
