@@ -68,10 +68,16 @@ def runs(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def opened(runs):
+    """The copies of each flavour's run."""
+    return {flavour: Copies(runs[flavour], TRAIN, test=TEST) for flavour in FLAVOURS}
+
+
 @pytest.fixture
-def copies(runs, flavour):
-    """The copies of a flavour's run, as a new process would open them."""
-    return Copies(runs[flavour], TRAIN, test=TEST)
+def copies(opened, flavour):
+    """The copies of one flavour's run."""
+    return opened[flavour]
 
 
 def recorded_batches(monkeypatch):
@@ -139,23 +145,21 @@ def test_copies_start_from_the_masked_rewind_weights_and_keep_the_mask(copies, m
 
 
 @both
-def test_a_copy_is_trained_once_and_read_afterwards(runs, flavour, monkeypatch):
-    def make():
-        return Copies(runs[flavour], TRAIN, test=TEST)
-
-    path = make().run.copy_path(1, "ticket", 0)
+def test_a_copy_is_trained_once_and_read_afterwards(copies, runs, flavour, monkeypatch):
+    path = copies.run.copy_path(1, "ticket", 0)
     path.unlink(missing_ok=True)
-    first = make().trained(1, "ticket", 0)
+    first = copies.trained(1, "ticket", 0)
     content = path.read_bytes()
+    new = Copies(runs[flavour], TRAIN, test=TEST)  # as another process would
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
-        second = make().trained(1, "ticket", 0)
+        second = new.trained(1, "ticket", 0)
     assert path.read_bytes() == content
     assert second.accuracy == first.accuracy and second.steps == 13
     for name in first.weights:
         np.testing.assert_array_equal(first.weights[name], second.weights[name])
     path.unlink()  # trained again, it is the same to the bit
-    again = make().trained(1, "ticket", 0)
+    again = new.trained(1, "ticket", 0)
     for name in first.weights:
         np.testing.assert_array_equal(first.weights[name], again.weights[name])
 

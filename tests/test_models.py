@@ -20,6 +20,7 @@ SMALLEST = {
     "conv2": 2,
     "conv4": 4,
     "conv6": 8,
+    "resnet8": 3,
     "resnet20": 3,
     "resnet56": 3,
     "resnet18": 17,
@@ -96,6 +97,7 @@ PARAMETERS = {
     "conv4": conv_parameters(3, 64, 64, 128, 128) + dense_parameters(8 * 8 * 128, 256, 256, 10),
     "conv6": conv_parameters(3, 64, 64, 128, 128, 256, 256)
     + dense_parameters(4 * 4 * 256, 256, 256, 10),
+    "resnet8": cifar_resnet_parameters(8),
     "resnet20": cifar_resnet_parameters(20),
     "resnet56": cifar_resnet_parameters(56),
     "resnet18": 11_689_512,  # Both as published by torchvision, with 1000 classes.

@@ -11,6 +11,8 @@ import pytest
 
 from tf_prac.cli.main import main
 from tf_prac.cli.runs import search_command
+from tf_prac.files import write_json
+from tf_prac.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
 QUICK = (
@@ -129,13 +131,14 @@ def test_runs_that_do_not_fit_or_lack_tickets(command, runs, tmp_path, capsys):
     shutil.copytree(runs["a"], unfinished)
     (unfinished / "summary.json").unlink()
     other = tmp_path / "other"
-    wide = ["--epochs=1", "--rounds=1", "--limit_train=300", "--model=conv2", "--retrain=none"]
-    assert main(["search", *wide, f"--output_dir={other}"]) == 0
-    capsys.readouterr()
+    shutil.copytree(runs["a"], other)
+    config = RunDirectory(other).config()
+    config["recipe"]["batch_size"] = 65
+    write_json(other / "config.json", "config", config)
     a, b = str(runs["a"]), str(runs["b"])
     for arguments, named in (
         ([a, a], "directories that are all different"),
-        ([a, str(other)], "asked for, but the run in"),
+        ([a, str(other)], "batch_size: 64 asked for, but the run in"),
         ([str(unfinished)], "the search is not finished. Run: tf-prac search --dataset=digits"),
         ([str(unfinished)], f"--output_dir={unfinished}"),
         ([a, b, "--rounds=3"], "--rounds: received 3; allowed: tickets of"),

@@ -16,7 +16,7 @@ from tf_prac.models.conv import conv2, conv4, conv6
 from tf_prac.models.inception import inception_v3
 from tf_prac.models.layers import Model
 from tf_prac.models.lenet import lenet300
-from tf_prac.models.resnet import resnet18, resnet20, resnet50, resnet56
+from tf_prac.models.resnet import resnet8, resnet18, resnet20, resnet50, resnet56
 from tf_prac.models.squeezenet import squeezenet
 from tf_prac.models.vgg import vgg16, vgg19
 
@@ -30,6 +30,7 @@ MODELS: dict[str, Builder] = {
     "conv2": conv2,
     "conv4": conv4,
     "conv6": conv6,
+    "resnet8": resnet8,
     "resnet20": resnet20,
     "resnet56": resnet56,
     "resnet18": resnet18,

@@ -1,7 +1,7 @@
-"""Residual networks: ResNet-20 and -56 for small images, ResNet-18 and -50 in the ImageNet form.
+"""Residual networks: ResNet-8, -20 and -56 for small images, ResNet-18 and -50 as for ImageNet.
 
 No convolution has a bias: batch normalisation follows each. The numbers of parameters are those
-published: 0.27M and 0.85M with 10 classes, 11.69M and 25.56M with 1000.
+published: 0.27M (ResNet-20) and 0.85M with 10 classes, 11.69M and 25.56M with 1000.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", Section 4.2 (CIFAR, the
 option-A shortcuts) and Table 1 (ImageNet); Zhang et al. 2021, "Efficient Lottery Ticket Finding:
@@ -26,6 +26,11 @@ from tf_prac.models.layers import (
     image_input,
     relu,
 )
+
+
+def resnet8(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """CIFAR ResNet-8: three stages of one block, for quick trials. Images as for ResNet-20."""
+    return _cifar_resnet(keras, "resnet8", 1, input_shape, num_classes)
 
 
 def resnet20(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
