@@ -39,6 +39,8 @@ search --dataset=folder --data_dir=EMPTY                   | data_dir
 search --dataset=folder --data_dir=TEXT                    | data_dir
 search --dataset=folder --data_dir=FULL                    | data_dir
 search --data_dir=/nowhere --dataset=folder                | data_dir
+search --image_size=0
+search --image_size=large
 search --limit_train=0
 search --limit_train=-4
 search --limit_train=1000000
@@ -67,6 +69,9 @@ search --optimizer=sgdd
 search --learning_rate=0
 search --learning_rate=nan
 search --learning_rate=inf
+search --final_rate=-1
+search --epsilon=0
+search --epsilon=small
 search --momentum=1
 search --weight_decay=-1
 search --schedule=steps
@@ -77,10 +82,6 @@ search --decay=2
 search --milestones=20000it
 search --steps=100 --milestones=100it                      | --milestones
 search --steps=100 --warmup=3ep                            | --warmup
-search --epsilon=0
-search --epsilon=small
-search --final_rate=-1
-search --image_size=0
 search --image_size=big
 search --layer_rates=embedding=0.1
 search --warmup=1
@@ -106,6 +107,15 @@ search --rewind=100%
 search --rewind=1.5it
 search --rewind=-1it
 search --lr_rewind=2
+search --keep_epoch_masks=maybe
+search --sparsities=0.5,0.2
+search --sparsities=half
+search --block_size=4
+search --block_size=a,b
+search --block_pooling_type=MEDIAN
+search --sparsity_m_by_n=2
+search --sparsity_m_by_n=4,2
+search --policy=some
 search --selector=best
 search --selector=random                                   | --subset_size
 search --subset_size=0.5

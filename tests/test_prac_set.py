@@ -136,6 +136,9 @@ def test_ids_that_cannot_be_are_refused_by_name(part, ids, error, message):
         {"cep": np.array([0.5])},
         {"cet": np.array(["a"])},
         {"filled": np.array([[1]])},
+        {"filled": np.array([1, 1])},
+        {"cep": np.array([2, 1])},
+        {"cet": np.array([2**64 - 1], np.uint64)},
     ],
 )
 def test_files_that_hold_no_set_are_refused(changed, tmp_path):

@@ -174,8 +174,11 @@ def test_a_directory_without_a_run_is_said_so(tmp_path):
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(FileError, match="not a run of tf_prac, it has no config.json"):
             RunDirectory(path).config()
-        with pytest.raises(FileError, match="the search is not finished"):
+        with pytest.raises(FileError, match="not a run of tf_prac, it has no config.json"):
             RunDirectory(path).summary()
+    RunDirectory(tmp_path).open(config())
+    with pytest.raises(FileError, match="the search is not finished"):
+        RunDirectory(tmp_path).summary()
 
 
 # Finished rounds and tickets

@@ -232,6 +232,7 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any]:
         """Reads summary.json; raises `FileError` if the run is not finished, or has changed."""
+        self.config()
         file = inside(self.path, SUMMARY)
         if not file.exists():
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")

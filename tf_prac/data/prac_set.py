@@ -119,7 +119,11 @@ class PracSet:
             size = arrays["num_samples"]
             if size.shape != () or size.dtype.kind != "i" or size < 1:
                 raise ValueError("num_samples is not a positive integer")
-            return cls(arrays["cet"], arrays["cep"], int(size), arrays["filled"])
+            found = cls(arrays["cet"], arrays["cep"], int(size), arrays["filled"])
+            for part in ("cet", "cep", "filled"):
+                if not np.array_equal(getattr(found, part), arrays[part]):
+                    raise ValueError(f"{part} does not rise: an id is there twice or misplaced")
+            return found
         except (KeyError, ValueError, ArgumentError) as error:
             raise FileError(f"{path}: damaged, {error}.") from error
 
