@@ -32,6 +32,8 @@ INTEGERS = {
     (TrainingRecipe, "epochs"): 1,
     (TrainingRecipe, "batch_size"): 1,
     (PruningConfig, "rounds"): 1,
+    (PruningConfig, "score_steps"): 1,
+    (PruningConfig, "score_samples"): 1,
     (PracConfig, "forget_threshold"): 0,
     (PracConfig, "cep_from_round"): 0,
     (PracConfig, "early_stop_window"): 1,

@@ -77,6 +77,7 @@ def test_json_holds_every_count_and_every_fraction():
         "forward_samples": 5,
         "retrain_steps": 40,
         "reference_steps": 7,
+        "gradient_samples": 0,
         "steps_saved": 0.75,
         "end_to_end_steps": 70,
         "end_to_end_steps_saved": 1 - 70 / 160,

@@ -242,8 +242,13 @@ class PruningConfig:
             together. Default ().
         sparsities: the target sparsity after each round, increasing, in place of rates; such as
             `tf_prac.PolynomialDecay(...).per_round(rounds)`. Default ().
-        criterion: what a weight's score is; the lowest are pruned. A key of
-            `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
+        criterion: what a weight's score is; the lowest are pruned. "magnitude" scores trained
+            weights; "magnitude_init", "snip", "grasp" and "synflow" score W_k, the initial
+            weights with rewind="0it": rounds do not train then. Default "magnitude".
+        score_steps: a criterion that scores W_k prunes each round in so many steps of an equal
+            rate, scoring anew before each; SynFlow takes 100. Default 1.
+        score_samples: number of training samples of each class from which "snip" and "grasp"
+            score. Default 10.
         scope: "global" ranks all prunable weights together, "layerwise" each weight tensor by
             itself. Default "global".
         block_size: (height, width) of the blocks in which matrices are pruned. Default (1, 1).
@@ -274,6 +279,8 @@ class PruningConfig:
     layer_rates: tuple[str, ...] = ()
     sparsities: tuple[float, ...] = ()
     criterion: str = "magnitude"
+    score_steps: int = 1
+    score_samples: int = 10
     scope: str = "global"
     block_size: tuple[int, ...] = (1, 1)
     block_pooling_type: str = "AVG"
@@ -288,6 +295,8 @@ class PruningConfig:
 
     def __post_init__(self):
         check_int("rounds", self.rounds, 1)
+        check_int("score_steps", self.score_steps, 1)
+        check_int("score_samples", self.score_samples, 1)
         check_number("prune_rate", self.prune_rate, above=0, below=1)
         object.__setattr__(self, "layer_rates", _as_tuple("layer_rates", self.layer_rates))
         _ = self.rate_rules  # refuses what it cannot read

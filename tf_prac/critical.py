@@ -1,4 +1,4 @@
-"""`CriticalSamples`: from a trained round to the set that the next one trains on.
+"""`CriticalSamples`: the selector of the paper, from a trained round to the PrAC set of the next.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1 and Algorithm 1.
 """
@@ -6,16 +6,31 @@ Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1 and A
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from tf_prac.config import PracConfig
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
+from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.pruning.masks import Masks
 from tf_prac.run_directory import RunDirectory
 from tf_prac.training.trainer import TrainedNetwork, Trainer
+
+
+class Selection(NamedTuple):
+    """The set for the next round, and what it took to find it.
+
+    Attributes:
+        prac_set: the samples; those that a selector other than "prac" chose are its `filled`.
+        forward_samples: how many samples went forward.
+        gradient_samples: how many samples went forward and backward, for a score.
+    """
+
+    prac_set: PracSet
+    forward_samples: int = 0
+    gradient_samples: int = 0
 
 
 class CriticalSamples:
@@ -43,8 +58,8 @@ class CriticalSamples:
         masks: Masks,
         next_masks: Masks,
         ids: np.ndarray,
-    ) -> tuple[PracSet, int]:
-        """Returns the set for the next round, and how many samples went forward to find it.
+    ) -> Selection:
+        """Returns the set for the next round.
 
         Args:
             number: the round, from 0.
@@ -56,15 +71,33 @@ class CriticalSamples:
         config, size = self._config, len(self._train.samples)
         cep, forward_samples = self._cep(number, trained, masks, next_masks)
         if not config.use_cet and cep is None:
-            return PracSet((), (), size, filled=ids), forward_samples
-        cet: Any = ()
-        if config.use_cet:
-            cet = trained.forgetting.critical_for_training(
+            return Selection(PracSet((), (), size, filled=ids), forward_samples)
+        cet = self._cet(number, trained, ids) if config.use_cet else ()
+        prac_set = PracSet(cet, () if cep is None else cep, size)
+        return Selection(self._fill(prac_set, ids, number), forward_samples)
+
+    def _cet(self, number: int, trained: TrainedNetwork, ids: np.ndarray) -> np.ndarray:
+        config = self._config
+        if config.cet_rate is None:
+            return trained.forgetting.critical_for_training(
                 config.forget_threshold, config.never_learned
             )
-        minimum = max(1, math.ceil(config.min_size * len(self._train.ids)))
-        prac_set = PracSet(cet, () if cep is None else cep, size)
-        return prac_set.fill(minimum, ids, (self._seed, number)), forward_samples
+        count = int(len(self._train.ids) * (1 - config.cet_rate) ** (number + 1))
+        scores = forgetting_scores(trained.forgetting, config.never_learned)[ids]
+        return ids[choose(scores, min(count, len(ids)), seed=(self._seed, number))]
+
+    def _fill(self, prac_set: PracSet, ids: np.ndarray, number: int) -> PracSet:
+        """Fills up to the minimum size from the set trained on, or to that of each class."""
+        labels, share = self._train.samples.labels, self._config.min_size
+        if not self._config.class_balanced:
+            minimum = max(1, math.ceil(share * len(self._train.ids)))
+            return prac_set.fill(minimum, ids, (self._seed, number))
+        for each, size in zip(*np.unique(self._train.labels, return_counts=True), strict=True):
+            missing = math.ceil(share * size) - np.count_nonzero(labels[prac_set.ids] == each)
+            of_class = ids[labels[ids] == each]
+            seed = (self._seed, number, int(each))
+            prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, seed)
+        return prac_set if len(prac_set) else prac_set.fill(1, ids, (self._seed, number))
 
     def _cep(
         self, number: int, trained: TrainedNetwork, masks: Masks, next_masks: Masks

@@ -10,6 +10,8 @@ from typing import Any
 from tf_prac.checks import check_bool, check_choice, check_int, check_number
 from tf_prac.errors import ArgumentError
 
+OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PracConfig:
@@ -114,7 +116,7 @@ class PracConfig:
         self._check_selection()
 
     def _check_selection(self) -> None:
-        for name in ("sizes_from", "prac_from", "proxy_from"):
+        for name in OTHER_RUNS:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (str, os.PathLike)) or not str(value)):
                 raise ArgumentError(name, value, "the directory of a finished run")
@@ -142,6 +144,17 @@ class PracConfig:
             )
         if self.proxy_from is not None and self.selector != "forgetting":
             raise ArgumentError("proxy_from", self.proxy_from, "none but with selector=forgetting")
+
+    @property
+    def other_runs(self) -> dict[str, str]:
+        """The directories of other runs that are used, by option."""
+        paths = {name: getattr(self, name) for name in OTHER_RUNS}
+        return {name: path for name, path in paths.items() if path is not None}
+
+    def here(self) -> dict[str, Any]:
+        """The options but the directories of other runs, which may be moved."""
+        options = dataclasses.asdict(self)
+        return {name: value for name, value in options.items() if name not in OTHER_RUNS}
 
     @property
     def selects_data(self) -> bool:

@@ -121,6 +121,7 @@ def search_cost(
         forward_samples=sum(figures["forward_samples"] for figures in counted),
         retrain_steps=retrained,
         reference_steps=sum(others) + sum(figures["retrain_steps"] for figures in controls),
+        gradient_samples=sum(figures["gradient_samples"] for figures in rounds),
     )
 
 

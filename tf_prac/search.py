@@ -15,7 +15,6 @@ Ticket Hypothesis", Algorithm 1.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping
@@ -25,18 +24,16 @@ import numpy as np
 
 from tf_prac.checks import check_choice, check_seed
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
-from tf_prac.critical import CriticalSamples
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.dense_round import save_kept, take_over
-from tf_prac.errors import ArgumentError
 from tf_prac.files import write_csv
 from tf_prac.keras_api import flavour_of, seed_everything, stable_name
+from tf_prac.plan import RoundPlan
 from tf_prac.progress import Progress, TerminalProgress, round_line
-from tf_prac.pruning.criteria import CRITERIA, PruneRule
+from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import Pattern
 from tf_prac.pruning.weights import (
     WeightInfo,
     prune_rates,
@@ -59,11 +56,11 @@ from tf_prac.run_directory import (
     PRAC_SET,
     RunDirectory,
 )
+from tf_prac.selectors import Setting, check_selector, make_selector, open_others
 from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
-from tf_prac.training.callbacks import MaskDistance
 from tf_prac.training.inference import Predictor
-from tf_prac.training.schedules import Budget
-from tf_prac.training.trainer import TrainedNetwork, Trainer
+from tf_prac.training.saliency import UntrainedScores
+from tf_prac.training.trainer import TrainedNetwork, Trainer, untrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,14 +195,17 @@ class TicketSearch:
         return {
             "recipe": dataclasses.asdict(self.recipe),
             "pruning": dataclasses.asdict(self.pruning),
-            "prac": dataclasses.asdict(self.prac),
+            "prac": self.prac.here(),
             "search": {
                 "seed": self.seed,
                 "retrain": self.retrain,
                 "deterministic": self.deterministic,
                 **({"also_keep": list(self.also_keep)} if self.also_keep else {}),
             },
-            "labels": self.labels,
+            "labels": {
+                **self.labels,
+                **{name: os.path.abspath(path) for name, path in self.prac.other_runs.items()},
+            },
         }
 
     def evaluate(self, weights: Mapping[str, np.ndarray], data: Any) -> float:
@@ -226,37 +226,44 @@ class _Session:
     def __init__(self, search: TicketSearch, data: SearchData):
         self.search, self.data = search, data
         self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
-        check_choice("criterion", self.pruning.criterion, tuple(CRITERIA))
-        if self.pruning.sparsity_m_by_n and self.pruning.rounds > 1:
-            remedy = "m of every n weights are pruned at once."
-            raise ArgumentError("rounds", self.pruning.rounds, "1 with sparsity_m_by_n", remedy)
+        check_choice("criterion", self.pruning.criterion, (*CRITERIA, *UNTRAINED))
+        check_selector(self.prac)
+        self.others = open_others(self.prac, data.train, self.pruning.rounds)
         self.run = RunDirectory(search.directory)
         self.network = search.make_network()
         self.report = weight_report(self.network, self.pruning)
         self.dense = held_masks(self.network, self.pruning).get()  # or what the model brings
         self.rates = prune_rates(self.network, self.pruning)
         self.initial = snapshot(self.network)
-        self.full = Budget.full(self.recipe, len(data.train.ids))
-        place = self.full.steps_per_epoch, self.full.total_steps
-        self.k = self.pruning.rewind_point.steps(*place)
-        self.kept = {RewindPoint.parse(point).steps(*place) for point in search.also_keep}
+        self.plan = RoundPlan(
+            self.recipe,
+            self.pruning,
+            self.prac,
+            len(data.train.ids),
+            self.others.get("sizes_from"),
+            search.also_keep,
+        )
+        self.k = self.plan.k
         self.trainer = Trainer(
             self.network, self.recipe, data.train.samples, data.validation, self.pruning
         )
         self.rounds: list[dict[str, Any]] = []
         self.tickets: list[Ticket] = []
-        self.critical = CriticalSamples(self.prac, self.trainer, self.run, data.train, search.seed)
+        setting = Setting(self.prac, self.trainer, self.run, data.train, search.seed, self.others)
+        self.selector = make_selector(setting, self.pruning.rounds)
 
     def start(self) -> None:
         """Opens the directory and says what will be pruned."""
-        self.config = run_config(self.search.options(), self.data, self.network, self.report)
+        others = {name: other.digest for name, other in self.others.items()}
+        options = {**self.search.options(), "other_runs": others}
+        self.config = run_config(options, self.data, self.network, self.report)
         self.run.open(self.config)
         show = self.search.progress.line
         show(
             f"{stable_name(self.network)} ({flavour_of(self.network).name}): "
             f"{self.dense.size:,} prunable weights in {len(self.dense)} tensors; "
             f"{len(self.data.train.ids):,} training samples, rewind to step {self.k:,} "
-            f"of {self.full.total_steps:,}"
+            f"of {self.plan.full.total_steps:,}"
         )
         for info in _surprising(self.report):
             show(f"  not pruned: {info.name} {info.shape}: {info.reason}")
@@ -275,39 +282,32 @@ class _Session:
 
     def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         trained = self._train(number, masks, ids)
-        kept = {name: trained.weights[name] for name in masks}
-        next_masks = self._rule(number)(kept, masks)
-        prac_set, forward_samples = self.critical.next_set(number, trained, masks, next_masks, ids)
-        figures = round_figures(number, trained, masks, next_masks, len(ids), prac_set)
-        figures["forward_samples"] = trained.validation_samples + forward_samples
+        next_masks, gradient_samples = self._prune(number, trained, masks)
+        found = self.selector.next_set(number, trained, masks, next_masks, ids)
+        figures = round_figures(number, trained, masks, next_masks, len(ids), found.prac_set)
+        figures["forward_samples"] = trained.validation_samples + found.forward_samples
+        figures["gradient_samples"] = gradient_samples + found.gradient_samples
         if number == 0:
             figures["rewind_sha256"] = self.run.save_rewind(trained.snapshots[self.k])
-            save_kept(self.run, {k: trained.snapshots[k] for k in self.kept})
+            save_kept(self.run, {k: trained.snapshots[k] for k in self.plan.kept})
             self._test_dense(trained, figures)
         path = self.run.round_path(number)
         next_masks.save(path / MASKS)
-        prac_set.save(path / PRAC_SET)
+        found.prac_set.save(path / PRAC_SET)
         trained.forgetting.save(path / FORGETTING)
         write_csv(path / HISTORY, trained.history)
         self.run.finish_round(number, figures)
         return figures
 
     def _train(self, number: int, masks: Masks, ids: np.ndarray) -> TrainedNetwork:
-        budget, weights = self.full, self.initial
-        snapshot_at: tuple[int, ...] = (self.k, *self.kept)
-        if number:
-            rewound = dataclasses.replace(self.full, first_step=self._first_step)
-            budget = rewound.scaled(
-                self.recipe, len(ids), len(self.data.train.ids), self.prac.budget
-            )
-            weights, snapshot_at = self._rewind_weights(), ()
-        distance = MaskDistance(
-            rule=self._rule(number),
-            eps=self.prac.early_stop_eps,
-            window=self.prac.early_stop_window,
-            min_epochs=0 if number else math.ceil(max(snapshot_at) / self.full.steps_per_epoch),
-            keep=self._keep_tentative(number, masks),
-        )
+        budget = self.plan.budget(number, len(ids))
+        weights = self._rewind_weights() if number else self.initial
+        if budget.steps == 0:
+            return untrained(weights, len(self.data.train.samples), self.k)
+        distance = None
+        if self.plan.trains:
+            keep = self._keep_tentative(number, masks)
+            distance = self.plan.mask_distance(number, len(ids), self.rates, keep)
         with self.search.progress.training(f"round {number}", budget.steps) as advance:
             return self.trainer.train(
                 weights,
@@ -315,7 +315,7 @@ class _Session:
                 ids,
                 budget,
                 order=(self.search.seed, SEARCH_ORDER, number),
-                snapshot_at=snapshot_at,
+                snapshot_at=() if number else (self.k, *self.plan.kept),
                 mask_distance=distance,
                 advance=advance,
             )
@@ -325,18 +325,19 @@ class _Session:
             return None
         return lambda epoch, found: self.run.save_tentative(number, epoch, masks, found)
 
-    def _rule(self, number: int) -> PruneRule:
-        options = self.pruning
-        sparsity = options.sparsities[number] if options.sparsities else None
-        pattern = Pattern.of(options)
-        return PruneRule(self.rates, options.criterion, options.scope, sparsity, pattern)
+    def _prune(self, number: int, trained: TrainedNetwork, masks: Masks) -> tuple[Masks, int]:
+        """Returns the next masks, and how many samples' gradients it took to find them."""
+        rule, data = self.plan.rule(number, self.rates), self.data.train
+        if self.plan.trains:
+            return rule(trained.weights, masks), 0
+        scores = UntrainedScores(
+            self.trainer, self.pruning, data, trained.weights, self.search.seed
+        )
+        found = rule.in_steps(scores, masks, self.pruning.score_steps)
+        return found, scores.gradient_samples
 
     def _rewind_weights(self) -> dict[str, np.ndarray]:
         return self.run.load_rewind(self.rounds[0]["rewind_sha256"])
-
-    @property
-    def _first_step(self) -> int:
-        return self.k if self.pruning.lr_rewind else 0
 
     def _test_dense(self, trained: TrainedNetwork, figures: dict[str, Any]) -> None:
         """Adds the test accuracy of the dense network of round 0."""
@@ -365,15 +366,14 @@ class _Session:
         )
         figures = [retraining.figures(t, t.round in chosen) for t in self.tickets]
         controlled = retraining.controls(self.tickets, controls, self.search.model_fn)
-        later = self.full.total_steps - self._first_step
-        imp_steps = self.full.total_steps + (self.pruning.rounds - 1) * later
         summary = {
             **summary_head(self.data, self.network, self.search.seed, self.k),
             "dense": dense_figures(self.rounds[0], figures[0]),
             "rounds": self.rounds,
             "tickets": figures,
             "controls": controlled,
-            "cost": search_cost(self.rounds, figures, controlled, imp_steps).to_json(),
+            "other_runs": {name: other.figures for name, other in self.others.items()},
+            "cost": search_cost(self.rounds, figures, controlled, self.plan.imp_steps).to_json(),
         }
         self.run.save_summary(summary)
         return SearchResult(self.tickets, summary, self.run.path)

@@ -24,6 +24,8 @@ class Cost:
         retrain_steps: SGD steps to retrain the last ticket on the full data.
         reference_steps: SGD steps of other retraining (the dense reference, earlier tickets,
             controls), which finding a ticket does not need.
+        gradient_samples: samples that went forward and backward for a score, without training
+            the network: GraNd, and pruning at initialisation.
     """
 
     search_steps: int
@@ -31,6 +33,7 @@ class Cost:
     forward_samples: int
     retrain_steps: int
     reference_steps: int
+    gradient_samples: int = 0
 
     @property
     def steps_saved(self) -> float:

@@ -10,6 +10,7 @@ from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
 from tf_prac.models import build_model
+from tf_prac.prac_config import OTHER_RUNS
 from tf_prac.run_directory import CONFIG, RunDirectory
 from tf_prac.search import TicketSearch
 
@@ -72,7 +73,7 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
             config["keras"],
             TrainingRecipe(**config["recipe"]),
             PruningConfig(**config["pruning"]),
-            PracConfig(**config["prac"]),
+            PracConfig(**config["prac"], **{n: labels[n] for n in OTHER_RUNS if n in labels}),
         )
         data = load_data(settings)
         search = make_search(settings, data, directory=run.path, **config["search"])

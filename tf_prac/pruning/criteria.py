@@ -27,6 +27,9 @@ def magnitude(weights: Weights) -> dict[str, np.ndarray]:
     return {name: np.abs(np.asarray(w, np.float32)) for name, w in weights.items()}
 
 
+UNTRAINED = ("magnitude_init", "snip", "grasp", "synflow")
+"""Criteria that score W_k, whose rounds do not train: `tf_prac.training.saliency.SALIENCIES`."""
+
 CRITERIA: dict[str, Callable[[Weights], dict[str, np.ndarray]]] = {
     "magnitude": magnitude,
 }
@@ -135,10 +138,48 @@ class PruneRule:
 
     def __call__(self, weights: Weights, masks: Masks) -> Masks:
         """Returns the next masks."""
-        scores = scores_of({name: weights[name] for name in masks}, self.criterion)
+        return self.by_scores(
+            scores_of({name: weights[name] for name in masks}, self.criterion), masks
+        )
+
+    def by_scores(self, scores: Weights, masks: Masks) -> Masks:
+        """Returns the next masks by other scores than those of `criterion`."""
         if self.sparsity is not None:
             return prune_to(scores, masks, self.sparsity, self.scope, self.pattern)
         return prune(scores, masks, self.rate, self.scope, self.pattern)
+
+    def in_steps(self, scores: Callable[[Masks], Weights], masks: Masks, steps: int) -> Masks:
+        """Like `by_scores`, in several steps of an equal rate, with new scores before each.
+
+        As many weights are pruned in the end.
+
+        Source: Tanaka et al. 2020 ("SynFlow"), Algorithm 1: the density after step i of n is the
+        final one to the power of i / n.
+
+        Args:
+            scores: function of the masks so far to scores.
+            masks: the masks in force.
+            steps: how many, >= 1.
+        """
+        check_int("score_steps", steps, 1)
+        found = masks
+        for step in range(1, steps + 1):
+            now = scores(found)
+            gone_first = {n: np.where(found[n], now[n], -np.inf) for n in masks}
+            found = self._part(step / steps, masks.density).by_scores(gone_first, masks)
+        return found
+
+    def _part(self, progress: float, density: float) -> PruneRule:
+        """The rule for a part of the way, from masks of a density."""
+        if progress == 1:
+            return self
+        if self.sparsity is not None:
+            left = density * ((1 - self.sparsity) / density) ** progress
+            return dataclasses.replace(self, sparsity=1 - left)
+        if isinstance(self.rate, Mapping):
+            rates = {name: 1 - (1 - rate) ** progress for name, rate in self.rate.items()}
+            return dataclasses.replace(self, rate=rates)
+        return dataclasses.replace(self, rate=1 - (1 - self.rate) ** progress)
 
 
 def _prune(

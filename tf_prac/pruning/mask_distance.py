@@ -40,13 +40,15 @@ class MaskDistanceStop:
     Args:
         eps: the distance that must not be reached, > 0; the paper uses 0.07, its code 0.08.
         window: number of successive distances. Default 5.
+        armed: whether distances count from the first one on, before any has exceeded `eps`.
+            Default False.
     """
 
-    def __init__(self, eps: float, window: int = 5):
+    def __init__(self, eps: float, window: int = 5, *, armed: bool = False):
         check_number("early_stop_eps", eps, above=0)
         check_int("early_stop_window", window, 1)
         self.eps = eps
-        self.armed = False
+        self.armed = armed
         self.distances: collections.deque[float] = collections.deque(maxlen=window)
 
     def update(self, distance: float) -> bool:

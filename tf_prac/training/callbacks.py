@@ -79,6 +79,7 @@ class MaskDistance(Callback):
         keep: called after each epoch with its number, from 1, and its tentative `Masks`.
             Default None.
         rule: how pruning would go, in place of rate, criterion and scope. Default: as they say.
+        armed: see `MaskDistanceStop`. Default False.
 
     Attributes:
         distances: one for each epoch but the first.
@@ -97,6 +98,7 @@ class MaskDistance(Callback):
         min_epochs: int = 0,
         keep: Callable[[int, Masks], None] | None = None,
         rule: PruneRule | None = None,
+        armed: bool = False,
     ):
         check_rate(rate)
         check_choice("criterion", criterion, tuple(CRITERIA))
@@ -104,13 +106,16 @@ class MaskDistance(Callback):
         self.rule = rule or PruneRule(rate, criterion, scope)
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
         self.keep = keep
+        self.armed = armed
         self._start()
 
     def _start(self) -> None:
         self.distances: list[float] = []
         self.tentative: Masks | None = None
         self.stopped = False
-        self._rule = None if self.eps is None else MaskDistanceStop(self.eps, self.window)
+        self._rule = None
+        if self.eps is not None:
+            self._rule = MaskDistanceStop(self.eps, self.window, armed=self.armed)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts anew; raises `ArgumentError` for a model that holds no masks."""

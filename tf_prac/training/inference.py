@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Predictor:
             lambda x: tf.argmax(network(x, training=False), -1, output_type=tf.int32),
             reduce_retracing=True,
         )
+        self._outputs = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
 
     def classes(self, subset: Subset) -> np.ndarray:
         """Returns the predicted class of each sample, int32 [len(ids)]."""
@@ -34,3 +36,24 @@ class Predictor:
     def accuracy(self, subset: Subset) -> float:
         """Returns the fraction of the samples that are classified rightly."""
         return float(np.mean(self.classes(subset) == subset.labels))
+
+    def scores(
+        self,
+        subset: Subset,
+        score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        from_logits: bool,
+    ) -> np.ndarray:
+        """Returns a score of each sample, float [len(ids)].
+
+        Args:
+            subset: the samples.
+            score: function of probabilities [batch, classes] and classes [batch]; see
+                `tf_prac.data.selection.SCORES`.
+            from_logits: whether the network gives logits, which then go through a softmax.
+        """
+        found = []
+        for x, labels in evaluation_batches(*subset, batch_size=EVALUATION_BATCH):
+            outputs = self._outputs(x["inputs"])
+            probabilities = tf.nn.softmax(outputs) if from_logits else outputs
+            found.append(score(probabilities.numpy(), labels.numpy()))
+        return np.concatenate(found)

@@ -21,16 +21,24 @@ class Budget:
         steps_per_epoch: batches in one pass over the round's samples.
         total_steps: length of the learning-rate schedule, in steps of this round.
         first_step: where in the schedule the round begins; > 0 with learning-rate rewinding.
+        limit: most steps to train, though the schedule be longer. Default None.
     """
 
     steps_per_epoch: int
     total_steps: int
     first_step: int = 0
+    limit: int | None = None
 
     @property
     def steps(self) -> int:
         """How many steps the round trains, unless it stops early."""
-        return self.total_steps - self.first_step
+        left = self.total_steps - self.first_step
+        return left if self.limit is None else min(left, self.limit)
+
+    @property
+    def end(self) -> str:
+        """What ends the round unless it stops early: "budget" or "limit"."""
+        return "budget" if self.steps == self.total_steps - self.first_step else "limit"
 
     @property
     def epochs(self) -> int:

@@ -42,7 +42,7 @@ class TrainedNetwork:
         steps: SGD steps taken.
         samples_seen: samples that went forward and backward.
         validation_samples: samples that went forward only.
-        stop: "budget" or "early_stop".
+        stop: "budget", "early_stop" or "limit" (the budget's `limit`).
         seconds: wall time.
     """
 
@@ -87,6 +87,7 @@ class Trainer:
     Attributes:
         model: the `PracModel` that is trained.
         predictor: classifies with the network's present weights.
+        from_logits: whether the network gives logits; probabilities otherwise.
     """
 
     def __init__(
@@ -125,9 +126,10 @@ class Trainer:
         inputs = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))[0]
         outputs = self.model(inputs, training=False)
         losses = flavour.module.losses
+        self.from_logits = not is_probability(outputs)
         self.model.compile(
             optimizer=optimizer,
-            loss=losses.SparseCategoricalCrossentropy(from_logits=not is_probability(outputs)),
+            loss=losses.SparseCategoricalCrossentropy(from_logits=self.from_logits),
             metrics=["accuracy"],
         )
         return schedule, optimizer
@@ -152,7 +154,7 @@ class Trainer:
             ids: the samples to train on, int64, positions in `samples`.
             budget: how many steps, and which part of the schedule.
             order: seed of the data order and augmentation; same order, same batches.
-            snapshot_at: steps (0 <= step < budget.steps) after which weights are copied.
+            snapshot_at: steps (0 <= step <= budget.steps) after which weights are copied.
             mask_distance: watches each epoch, and may stop training.
             advance: called with a number of steps whenever as many have been taken.
 
@@ -197,7 +199,7 @@ class Trainer:
             steps=done,
             samples_seen=_samples_seen(done, len(ids), budget, self.recipe.batch_size),
             validation_samples=len(rows) * (len(self.validation.ids) if self.validation else 0),
-            stop="early_stop" if done < budget.steps else "budget",
+            stop="early_stop" if done < budget.steps else budget.end,
             seconds=time.perf_counter() - started,
         )
 
@@ -252,6 +254,13 @@ def _stops(budget: Budget, cuts: Sequence[int]) -> list[tuple[int, bool]]:
     epochs = {*range(length, end, length), end}
     inner = {cut for cut in cuts if 0 < cut < end}
     return [(stop, stop in epochs) for stop in sorted(epochs | inner)]
+
+
+def untrained(weights: Weights, num_samples: int, step: int) -> TrainedNetwork:
+    """Returns what a training of no steps gives, when `weights` are those of step `step`."""
+    found = dict(weights)
+    stats = ForgettingStats(num_samples)
+    return TrainedNetwork(found, BestWeights(), [], {step: found}, stats, 0, 0, 0, "limit", 0.0)
 
 
 class Evaluation:

@@ -1,0 +1,210 @@
+"""Scores of gradients against finite differences and formulas of their own, in float64."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_prac import Masks, prunable_weights, rewind, snapshot
+from tf_prac.config import PruningConfig
+from tf_prac.data.samples import ArraySamples
+from tf_prac.data.search_data import Subset
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.pruning.criteria import UNTRAINED
+from tf_prac.training import saliency
+from tf_prac.training.gradients import GradientNorms, as_logits
+from tf_prac.training.saliency import Probe, few_of_each_class
+
+both = pytest.mark.parametrize("flavour", FLAVOURS)
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(12, 6, 6, 1))
+LABELS = RANDOM.integers(0, 3, 12)
+
+
+def network(flavour, last="linear", dtype="float64"):
+    """A small convolutional network with smooth activations, built by seed 1."""
+    keras = importlib.import_module(flavour)
+    keras.utils.set_random_seed(1)
+    layers, options = keras.layers, {"dtype": dtype}
+    model = keras.Sequential(
+        [
+            layers.Input((6, 6, 1), dtype=dtype),
+            layers.Conv2D(3, 3, activation="tanh", **options),
+            layers.Flatten(**options),
+            layers.Dense(4, activation="tanh", **options),
+            layers.Dense(3, activation=last, **options),
+        ]
+    )
+    return model
+
+
+def probe_of(model, last="linear", batches=2):
+    parts = zip(np.split(INPUTS, batches), np.split(LABELS, batches), strict=True)
+    tensors = [(tf.constant(x), tf.constant(y)) for x, y in parts]
+    return Probe(model, prunable_weights(model), tensors, from_logits=last == "linear")
+
+
+def half_pruned(model):
+    masks = {name: np.ones(v.shape, bool) for name, v in prunable_weights(model).items()}
+    next(iter(masks.values()))[::2] = False
+    return Masks(masks)
+
+
+def reference_loss(model, last, temperature):
+    """Mean cross-entropy by NumPy."""
+    outputs = np.asarray(model(INPUTS, training=False))
+    logits = (np.log(outputs) if last == "softmax" else outputs) / temperature
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -logs[np.arange(len(LABELS)), LABELS].mean()
+
+
+def differences(variable, function, step=1e-5):
+    """Central differences of a function of no arguments, for each element of a variable."""
+    start = np.array(variable.numpy())
+    found = []
+    for place in np.ndindex(start.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = start.copy()
+            moved[place] += sign * step
+            variable.assign(moved)
+            ends.append(function())
+        found.append((ends[0] - ends[1]) / (2 * step))
+    variable.assign(start)
+    return np.array(found).reshape(*start.shape, *np.shape(found[0]))
+
+
+@both
+@pytest.mark.parametrize("last", ["linear", "softmax"])
+def test_snip_is_the_weight_times_the_difference_of_the_loss(flavour, last):
+    model = network(flavour, last)
+    rewind(model, snapshot(model), half_pruned(model))
+    scores = saliency.snip(probe_of(model, last))
+    for name, variable in prunable_weights(model).items():
+        slope = differences(variable, lambda: reference_loss(model, last, 1))
+        expected = np.abs(variable.numpy() * slope)
+        np.testing.assert_allclose(scores[name], expected, rtol=1e-5, atol=1e-9)
+        assert expected.max() > 1e-4
+
+
+@both
+@pytest.mark.parametrize("temperature", [1.0, 200.0])
+def test_grasp_is_the_weight_times_hessian_times_gradient(flavour, temperature):
+    """With H g as half the gradient of the squared gradient norm, by differences."""
+    model = network(flavour)
+    rewind(model, snapshot(model), half_pruned(model))
+    variables = list(prunable_weights(model).values())
+
+    def half_squared_norm():
+        with tf.GradientTape() as tape:
+            logits = model(tf.constant(INPUTS), training=False) / temperature
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(LABELS, logits)
+            loss = tf.reduce_mean(losses)
+        return sum(0.5 * np.square(g.numpy()).sum() for g in tape.gradient(loss, variables))
+
+    scores = saliency.grasp(probe_of(model), temperature)
+    for name, variable in prunable_weights(model).items():
+        expected = variable.numpy() * differences(variable, half_squared_norm)
+        scale = np.abs(expected).max()
+        assert scale > 0
+        np.testing.assert_allclose(scores[name], expected, rtol=1e-4, atol=1e-6 * scale)
+    assert saliency.GRASP_TEMPERATURE == 200
+
+
+@both
+def test_synflow_is_the_sum_over_paths(flavour):
+    """Of a network of dense layers: |w1| times the paths into and out of each weight."""
+    keras = importlib.import_module(flavour)
+    keras.utils.set_random_seed(3)
+    dense = keras.layers.Dense
+    model = keras.Sequential(
+        [keras.layers.Input((5,)), dense(4, activation="relu"), dense(3, activation="relu")]
+        + [dense(2)]
+    )
+    masks = half_pruned(model)
+    rewind(model, snapshot(model), masks)
+    first, second, last = (np.abs(layer.kernel.numpy()) for layer in model.layers[-3:])
+    into = np.ones(5) @ first
+    out = second @ last @ np.ones(2)
+    probe = Probe(model, prunable_weights(model), [(tf.ones([1, 5]), tf.ones([1]))], True)
+    scores = saliency.synflow(probe)
+    names = list(masks)
+    np.testing.assert_allclose(scores[names[0]], first * out[None], rtol=1e-5)
+    expected = second * into[:, None] * (last @ np.ones(2))[None]
+    np.testing.assert_allclose(scores[names[1]], expected, rtol=1e-5)
+    # Synaptic flow is conserved: each layer's scores sum to the same R.
+    assert scores[names[0]].sum() == pytest.approx(scores[names[1]].sum(), rel=1e-5)
+
+
+@both
+def test_synflow_of_a_deep_network_stays_within_float32(flavour):
+    """Thirty layers of 64 x 64 ones: R is 64 ** 31, beyond float32, and all scores are equal."""
+    keras = importlib.import_module(flavour)
+    layers = [keras.layers.Dense(64, use_bias=False) for _ in range(30)]
+    model = keras.Sequential([keras.layers.Input((64,)), *layers])
+    for weight in model.weights:
+        weight.assign(tf.ones(weight.shape))
+    probe = Probe(model, prunable_weights(model), [(tf.ones([1, 64]), tf.ones([1]))], True)
+    scores = saliency.synflow(probe)
+    assert len(scores) == 29
+    for score in scores.values():
+        np.testing.assert_allclose(score, 64.0**29 * 2.0**-160, rtol=1e-3)
+
+
+@both
+def test_synflow_refuses_probabilities(flavour):
+    model = network(flavour, "softmax")
+    with pytest.raises(ArgumentError, match="criterion: .*probabilities.*without the last softmax"):
+        saliency.synflow(probe_of(model, "softmax"))
+
+
+@both
+@pytest.mark.parametrize("last", ["linear", "softmax"])
+def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
+    model = network(flavour, last, dtype="float32")
+    masks = half_pruned(model)
+    rewind(model, snapshot(model), masks)
+    samples = ArraySamples(INPUTS.astype(np.float32), LABELS)
+    norms = GradientNorms(model, prunable_weights(model), from_logits=last == "linear")
+    ids = np.array([0, 3, 4, 7, 11])
+    found = norms(Subset(samples, ids), masks)
+    names = {id(v): name for name, v in prunable_weights(model).items()}
+    for place, number in enumerate(ids):
+        with tf.GradientTape() as tape:
+            outputs = model(INPUTS[number : number + 1].astype(np.float32))
+            logits = as_logits(outputs) if last == "softmax" else outputs
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(LABELS[[number]], logits)
+        squares = 0.0
+        for variable, gradient in zip(
+            model.trainable_variables,
+            tape.gradient(loss, model.trainable_variables),
+            strict=True,
+        ):
+            kept = masks[names[id(variable)]] if id(variable) in names else 1.0
+            squares += np.square(gradient.numpy() * kept).sum()
+        assert found[place] == pytest.approx(np.sqrt(squares), rel=1e-4)
+    dense = norms(Subset(samples, ids), Masks.ones_like(snapshot_of(model)))
+    assert (dense >= found - 1e-6).all() and (dense > found).any()
+
+
+def snapshot_of(model):
+    return {name: np.asarray(v) for name, v in prunable_weights(model).items()}
+
+
+def test_a_few_samples_of_each_class_without_validation():
+    labels = np.array([0] * 5 + [1] * 20 + [2])
+    samples = ArraySamples(np.zeros((26, 2), np.float32), labels)
+    ids = np.arange(1, 26)
+    chosen = few_of_each_class(Subset(samples, ids), 4, seed=3)
+    assert np.bincount(labels[chosen]).tolist() == [4, 4, 1]
+    assert set(chosen) <= set(ids) and (np.diff(chosen) > 0).all()
+    np.testing.assert_array_equal(chosen, few_of_each_class(Subset(samples, ids), 4, seed=3))
+
+
+def test_every_criterion_without_training_has_its_function():
+    assert tuple(saliency.SALIENCIES) == UNTRAINED
+    assert PruningConfig().criterion not in UNTRAINED

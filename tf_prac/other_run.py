@@ -1,0 +1,118 @@
+"""`OtherRun`: a finished run whose sets, sizes or statistics another search uses.
+
+Source: "Efficient Lottery Ticket Finding: Less Data is More", Figure 4 (sets of one architecture
+used with another) and Figures A10, A14 (controls of equal size).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.data.prac_set import PracSet
+from tf_prac.data.search_data import Subset
+from tf_prac.errors import ArgumentError, FileError, MismatchError
+from tf_prac.files import sha256
+from tf_prac.run_directory import FORGETTING, PRAC_SET, RunDirectory
+
+
+class OtherRun:
+    """Reads what a finished run found; files are checked against their SHA-256.
+
+    Args:
+        argument: the option that names the run, for errors.
+        path: its directory.
+
+    Raises:
+        ArgumentError: there is no finished run.
+        FileError: it is damaged.
+
+    Attributes:
+        rounds: the figures of its rounds.
+    """
+
+    def __init__(self, argument: str, path: str):
+        self._argument, self._run = argument, RunDirectory(path)
+        try:
+            self._config, summary = self._run.config(), self._run.summary()
+        except FileError as error:
+            raise ArgumentError(
+                argument, path, "the directory of a finished run", str(error)
+            ) from error
+        self.rounds: list[dict[str, Any]] = summary["rounds"]
+        self._cost = summary["cost"]
+
+    def check_rounds(self, rounds: int) -> None:
+        """Raises `ArgumentError` if the run has fewer rounds."""
+        if len(self.rounds) < rounds:
+            raise ArgumentError(
+                self._argument,
+                str(self._run.path),
+                f"a run of at least {rounds} rounds; it has {len(self.rounds)}",
+            )
+
+    def check_same_samples(self, train: Subset) -> None:
+        """Raises `MismatchError` unless the run is on the same samples in the same order."""
+        ours, theirs = train.samples.identity.to_json(), self._config["dataset"]
+        for name, value in ours.items():
+            if theirs.get(name) != value:
+                raise MismatchError(
+                    f"{self._argument}: {name} of the data set is {value!r} here, but "
+                    f"{theirs.get(name)!r} in {self._run.path}. Its sample ids mean nothing here; "
+                    "use the same data set, version, split and order."
+                )
+
+    def prac_set(self, number: int, train: Subset) -> PracSet:
+        """Returns the set after round `number`.
+
+        Raises:
+            MismatchError: it has samples that are not for training here, such as for validation.
+        """
+        self._run.finished_round(number)  # checks its files
+        prac_set = PracSet.load(self._run.round_path(number) / PRAC_SET)
+        strange = int((~np.isin(prac_set.ids, train.ids)).sum())
+        if strange:
+            raise self._other_split(f"{strange} samples of its sets")
+        return prac_set
+
+    def forgetting(self, train: Subset) -> ForgettingStats:
+        """Returns the statistics of round 0.
+
+        Raises:
+            MismatchError: it did not train on every sample of `train`.
+        """
+        self._run.finished_round(0)  # checks its files
+        stats = ForgettingStats.load(self._run.round_path(0) / FORGETTING)
+        unseen = int((~stats.seen[train.ids]).sum())
+        if unseen:
+            raise self._other_split(f"{unseen} training samples of this search")
+        return stats
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What a summary says of it: its cost is not in that of the search that uses it."""
+        return {"digest": self.digest, "search_steps": self._cost["search_steps"]}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over what another search can take from the run."""
+        taken = [
+            [
+                *(figures[name] for name in ("train_samples", "prac_size", "steps")),
+                *(sha256(self._run.round_path(number) / name) for name in (PRAC_SET, FORGETTING)),
+            ]
+            for number, figures in enumerate(self.rounds)
+        ]
+        return hashlib.sha256(json.dumps(taken).encode()).hexdigest()
+
+    def _other_split(self, what: str) -> MismatchError:
+        return MismatchError(
+            f"{self._argument}: {what} are for validation on the other side. "
+            f"Hold out the samples that {self._run.path} held out: the same seed, split and "
+            "validation_split."
+        )

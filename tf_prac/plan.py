@@ -1,0 +1,153 @@
+"""`RoundPlan`: how long each round trains, when it may stop early, and how it is pruned."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
+from tf_prac.data.order import steps_per_epoch
+from tf_prac.errors import ArgumentError
+from tf_prac.other_run import OtherRun
+from tf_prac.pruning.criteria import UNTRAINED, PruneRule, Rate
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.patterns import Pattern
+from tf_prac.training.callbacks import MaskDistance
+from tf_prac.training.schedules import Budget
+
+
+class RoundPlan:
+    """The budgets of a search.
+
+    Args:
+        recipe: how a network is trained.
+        pruning: the rewind point, and whether its criterion needs training at all.
+        prac: how a budget follows from the size of a set, and the early stop.
+        num_samples: size of the full training set.
+        other: a run whose sizes and numbers of steps are used, or None.
+        also_keep: further rewind points at which round 0 keeps its weights. Default ().
+
+    Raises:
+        ArgumentError: the rewind point is not within training, or the other run took other
+            budgets than this search can.
+
+    Attributes:
+        full: the budget of the dense network on the full data.
+        k: the rewind point, in steps.
+        kept: further steps after which round 0 keeps its weights.
+        first_step: where in the schedule later rounds begin.
+        trains: whether rounds train; not when the criterion scores W_k.
+    """
+
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        pruning: PruningConfig,
+        prac: PracConfig,
+        num_samples: int,
+        other: OtherRun | None = None,
+        also_keep: Iterable[str] = (),
+    ):
+        self._recipe, self._pruning, self._prac = recipe, pruning, prac
+        self._num_samples, self._other = num_samples, other
+        self.full = Budget.full(recipe, num_samples)
+        place = self.full.steps_per_epoch, self.full.total_steps
+        self.k = pruning.rewind_point.steps(*place)
+        self.kept = {RewindPoint.parse(point).steps(*place) for point in also_keep}
+        self.first_step = self.k if pruning.lr_rewind else 0
+        self.trains = pruning.criterion not in UNTRAINED
+        if not self.trains and self.kept:
+            allowed = "none with a criterion whose rounds do not train"
+            raise ArgumentError("also_keep", sorted(self.kept), allowed)
+        if not self.trains and prac.selects_data:
+            raise ArgumentError(
+                "criterion",
+                pruning.criterion,
+                "magnitude while rounds select data",
+                "Rounds that do not train find no critical samples: use prac=none.",
+            )
+        if pruning.sparsity_m_by_n and pruning.rounds > 1:
+            remedy = "m of every n weights are pruned at once."
+            raise ArgumentError("rounds", pruning.rounds, "1 with sparsity_m_by_n", remedy)
+        if other is not None:
+            self._check_steps(other)
+
+    @property
+    def imp_steps(self) -> int:
+        """SGD steps of as many rounds of iterative magnitude pruning on the full data."""
+        later = self.full.total_steps - self.first_step
+        return self.full.total_steps + (self._pruning.rounds - 1) * later
+
+    def budget(self, number: int, size: int) -> Budget:
+        """Returns the budget of a round on `size` samples."""
+        if not self.trains:
+            return dataclasses.replace(self.full, limit=0 if number else self.k)
+        if self._other is None:
+            return self._scaled(number, size)
+        figures = self._other.rounds[number]
+        budget = self._scaled(number, figures["train_samples"])
+        length = steps_per_epoch(size, self._recipe.batch_size)
+        return dataclasses.replace(budget, steps_per_epoch=length, limit=figures["steps"])
+
+    def _scaled(self, number: int, size: int) -> Budget:
+        if number == 0:
+            return self.full
+        rewound = dataclasses.replace(self.full, first_step=self.first_step)
+        return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
+
+    def rule(self, number: int, rates: Rate) -> PruneRule:
+        """Returns how a round is pruned.
+
+        Args:
+            number: the round.
+            rates: prune rates of the weights.
+        """
+        options = self._pruning
+        sparsity = options.sparsities[number] if options.sparsities else None
+        pattern = Pattern.of(options)
+        return PruneRule(rates, options.criterion, options.scope, sparsity, pattern)
+
+    def mask_distance(
+        self,
+        number: int,
+        size: int,
+        rates: Rate,
+        keep: Callable[[int, Masks], None] | None = None,
+    ) -> MaskDistance:
+        """Returns what watches a round: it never stops before W_k is there, nor in warmup.
+
+        Args:
+            number: the round.
+            size: of the set it trains on.
+            rates: as for `rule`.
+            keep: see `MaskDistance`.
+        """
+        prac, budget = self._prac, self.budget(number, size)
+        least = 0 if number else math.ceil(max(self.k, *self.kept, 0) / self.full.steps_per_epoch)
+        warmup = self._recipe.warmup_fraction * budget.total_steps - budget.first_step
+        if warmup > 0 and prac.early_stop_arming == "after_above":
+            warm = math.ceil(warmup / budget.steps_per_epoch)
+            least = max(least, warm + 1 + prac.early_stop_window)
+        return MaskDistance(
+            rule=self.rule(number, rates),
+            eps=None if self._other else prac.early_stop_eps,
+            window=prac.early_stop_window,
+            min_epochs=least,
+            armed=prac.early_stop_arming == "at_once",
+            keep=keep,
+        )
+
+    def _check_steps(self, other: OtherRun) -> None:
+        for number in range(self._pruning.rounds):
+            figures = other.rounds[number]
+            most = self._scaled(number, figures["train_samples"]).steps
+            least = 1 if number else self.k + 1
+            if not least <= figures["steps"] <= most:
+                raise ArgumentError(
+                    "sizes_from",
+                    self._prac.sizes_from,
+                    "a run with the same recipe, rewind point and budget",
+                    f"Its round {number} took {figures['steps']} steps; here {least} to {most} "
+                    "are possible.",
+                )
