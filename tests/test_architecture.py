@@ -47,6 +47,8 @@ WITHOUT_TENSORFLOW = (
     "data.prac_set",
     "data.selection",
     "errors",
+    "export.directory",
+    "export.encoding",
     "files",
     "prac_config",
     "presets",
@@ -55,7 +57,13 @@ WITHOUT_TENSORFLOW = (
     "pruning.masks",
     "run_directory",
 )
-MAY_IMPORT_BY_RUN_TIME_NAME = {"tf_prac", "tf_prac.cli.main", "tf_prac.keras_api"}
+MAY_IMPORT_BY_RUN_TIME_NAME = {
+    "tf_prac",
+    "tf_prac.cli.main",
+    "tf_prac.export",
+    "tf_prac.export.fresh_process",
+    "tf_prac.keras_api",
+}
 MOST_LINES = 400
 
 

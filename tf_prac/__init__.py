@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tf_prac.data.forgetting import ForgettingStats as ForgettingStats
     from tf_prac.data.prac_set import PracSet as PracSet
     from tf_prac.data.samples import with_sample_ids as with_sample_ids
+    from tf_prac.export.load import load_sparse as load_sparse
     from tf_prac.models import build_model as build_model
     from tf_prac.presets import PRESETS as PRESETS
     from tf_prac.pruning.criteria import global_magnitude as global_magnitude
@@ -71,6 +72,7 @@ _MODULES = {
     "layerwise_magnitude": "pruning.criteria",
     "load_dataset": "data.datasets",
     "load_model": "training.pruned",
+    "load_sparse": "export.load",
     "prunable_weights": "pruning.weights",
     "prune": "training.pruned",
     "random_mask": "pruning.criteria",
@@ -81,10 +83,12 @@ _MODULES = {
     "with_sample_ids": "data.samples",
 }
 
-__all__ = ["__version__", *_MODULES]
+__all__ = ["__version__", "export", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "export":  # a room with public names of its own: tf_prac.export.saved_model
+        return importlib.import_module("tf_prac.export")
     if name not in _MODULES:
         raise AttributeError(f"module 'tf_prac' has no attribute {name!r}")
     return getattr(importlib.import_module(f"tf_prac.{_MODULES[name]}"), name)

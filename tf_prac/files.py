@@ -73,8 +73,10 @@ def inside(directory: str | os.PathLike, *names: str) -> pathlib.Path:
     return path
 
 
-def write_json(path: str | os.PathLike, kind: str, content: Mapping[str, Any]) -> None:
-    """Writes `content` as JSON with its kind, schema and seal; NaN is refused.
+def write_json(
+    path: str | os.PathLike, kind: str, content: Mapping[str, Any], indent: int | None = 2
+) -> None:
+    """Writes `content` as JSON with its kind, schema and seal; NaN is refused. No indent: one line.
 
     Raises:
         ArgumentError: the content has a field of the name of the seal.
@@ -84,7 +86,7 @@ def write_json(path: str | os.PathLike, kind: str, content: Mapping[str, Any]) -
     header = {"kind": kind, "schema": SCHEMA}
     document = {**header, **content, **header}
     document[SEAL] = _sealed_json(document)
-    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(document, indent=indent, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
 

@@ -129,7 +129,7 @@ def named_weights(model: Any) -> list[NamedWeight]:
             if id(variable) in found:
                 continue
             role = _role(variable, layer)
-            name = _unique("/".join((*path, role)), taken)
+            name = unique("/".join((*path, role)), taken)
             found[id(variable)] = NamedWeight(name, role, variable, layer)
     return list(found.values())
 
@@ -153,6 +153,27 @@ def stable_name(layer: Any) -> str:
 def to_numpy(variable: Any) -> np.ndarray:
     """Returns a variable's value as a new array."""
     return np.array(variable.numpy())
+
+
+def tf_variable(variable: Any) -> Any:
+    """Returns the `tf.Variable` behind a weight of either flavour."""
+    for attribute in ("_value", "_variable"):  # of Keras 3; of mixed precision in Keras 2
+        if (inner := getattr(variable, attribute, None)) is not None:
+            return inner
+    return variable
+
+
+def structures(model: Any) -> tuple[Any, Any]:
+    """Returns the symbolic inputs and outputs of a model, nested as it takes and gives them.
+
+    Both are None for a model of a class of its own.
+    """
+    for names in (("_inputs_struct", "_outputs_struct"), ("_nested_inputs", "_nested_outputs")):
+        found = tuple(getattr(model, name, None) for name in names)
+        if found[0] is not None:
+            return found[0], found[1]
+    inputs = getattr(model, "inputs", None)  # a Sequential model of Keras 3
+    return (inputs[0], model.outputs[0]) if inputs else (None, None)
 
 
 def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **options: Any):
@@ -308,7 +329,7 @@ def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
     children = [_unwrap(c) for c in layer._flatten_layers(include_self=False, recursive=False)]
     for child in children:
         if child.weights:
-            yield from _layers(child, (*path, _unique(stable_name(child), taken)))
+            yield from _layers(child, (*path, unique(stable_name(child), taken)))
 
 
 def _unwrap(layer: Any) -> Any:
@@ -323,7 +344,8 @@ def _letters(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def _unique(name: str, taken: dict[str, int]) -> str:
+def unique(name: str, taken: dict[str, int]) -> str:
+    """Returns a name, numbered if it is taken, and takes it."""
     number = taken.get(name, 0)
     taken[name] = number + 1
     return f"{name}_{number}" if number else name

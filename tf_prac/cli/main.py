@@ -20,6 +20,7 @@ COMMANDS = {
     "connectivity": "measure error barriers between networks trained from one W_k",
     "figures": "draw what the appendix of the PrAC paper shows, of your runs",
     "sweep": "search with several rewind points, and controls of the tickets",
+    "export": "write a ticket for deployment: small SavedModels, TFLite and others",
     "info": "show what a run found and what it cost",
 }
 

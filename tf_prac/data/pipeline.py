@@ -13,7 +13,7 @@ from tf_prac.data.source import Samples
 
 PREFETCHED = 8  # batches made ahead of the training step
 
-__all__ = ["evaluation_batches", "steps_per_epoch", "training_batches"]
+__all__ = ["evaluation_batches", "normalised", "steps_per_epoch", "training_batches"]
 
 
 def training_batches(
@@ -91,20 +91,27 @@ def _finished(raw: tf.data.Dataset, samples: Samples) -> tf.data.Dataset:
 
 
 def _to_model_input(samples: Samples) -> Any:
-    """The last map: float32 = inputs * scale + shift."""
-    std = np.asarray(samples.std or [1.0])
-    mean = np.asarray(samples.mean or [0.0])
+    """The last map."""
 
     def convert(inputs: tf.Tensor, labels: tf.Tensor, sample_id: tf.Tensor) -> Any:
-        unit = 255 if inputs.dtype == tf.uint8 else 1
-        inputs = tf.cast(inputs, tf.float32)
-        if unit != 1 or samples.std:
-            inputs *= _rows(1 / (std * unit), samples.input_shape)
-        if samples.mean:
-            inputs -= _rows(mean / std, samples.input_shape)
-        return {"inputs": inputs, "sample_id": sample_id}, labels
+        return {"inputs": normalised(samples, inputs), "sample_id": sample_id}, labels
 
     return convert
+
+
+def normalised(samples: Samples, inputs: tf.Tensor) -> tf.Tensor:
+    """Returns inputs as they are stored, [batch, ...], as the model takes them: float32.
+
+    uint8 is scaled to [0, 1]; the statistics of `samples` are applied to all.
+    """
+    std, mean = np.asarray(samples.std or [1.0]), np.asarray(samples.mean or [0.0])
+    unit = 255 if inputs.dtype == tf.uint8 else 1
+    inputs = tf.cast(inputs, tf.float32)
+    if unit != 1 or samples.std:
+        inputs *= _rows(1 / (std * unit), samples.input_shape)
+    if samples.mean:
+        inputs -= _rows(mean / std, samples.input_shape)
+    return inputs
 
 
 def _rows(values: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray | np.float32:

@@ -13,7 +13,14 @@ import numpy as np
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappers, to_numpy
+from tf_prac.keras_api import (
+    Flavour,
+    flavour_of,
+    named_weights,
+    pruning_wrappers,
+    structures,
+    to_numpy,
+)
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.held_masks import HeldMasks, held_masks, hold_weights, put_masks
@@ -339,7 +346,7 @@ def _again(model: Any) -> Any:
     """Returns a plain functional or sequential model with the layers of `model`."""
     base = type(model).__bases__[1] if isinstance(model, _PrunedGraph) else type(model)
     if "Functional" in base.__name__:
-        return base(model.inputs, model.outputs, name=model.name)
+        return base(*structures(model), name=model.name)
     again = base(model.layers, name=model.name)
     again.build(model.input_shape)
     return again

@@ -1,0 +1,231 @@
+"""Sizes, equality, load time and latency of exports: networks x sparsities x flavours.
+
+    python benchmarks/export.py --output=docs/results
+
+Each network is pruned by global magnitude, its batch normalisation given statistics that are not
+trivial, and exported by tf_prac and by Keras itself. A new process, in which tf_prac cannot be
+imported, then loads every export in three ways (`tf.saved_model.load`, the session loader of
+TensorFlow 1, `saved_model_cli run`) and compares the outputs with the Keras model's. Load and
+inference times are medians of turns, sparse and dense one after the other. Prints a table, and
+writes export.json, export.csv and a figure.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from absl import app, flags
+
+from tf_prac import build_model, global_magnitude, prunable_weights, prune, rewind, snapshot, strip
+from tf_prac.analysis.figure import Line, line_figure
+from tf_prac.export.architecture import export_dense
+from tf_prac.export.lite import FILE, tflite
+from tf_prac.export.size import compare_speed
+from tf_prac.export.source import source_of
+from tf_prac.export.writer import saved_model
+from tf_prac.keras_api import Flavour
+
+_NETWORKS = flags.DEFINE_list("networks", ["lenet300", "resnet20", "mobilenetv2", "vgg16"], "")
+_SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], "")
+_FLAVOURS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "")
+_REPEATS = flags.DEFINE_integer("repeats", 15, "Turns of the timing.")
+_BATCH = flags.DEFINE_integer("batch_size", 32, "Samples in a timed batch.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory of export.json, .csv, .png and .svg.")
+
+SHAPE = {"lenet300": (28, 28, 1)}
+VARIABLES = "variables/variables.data-00000-of-00001"
+COLUMNS = (
+    ("network", "network"),
+    ("flavour", "flavour"),
+    ("sparsity", "sparsity"),
+    ("ours", "sparse SavedModel"),
+    ("variables", "its variables"),
+    ("over_bound", "/ bound"),
+    ("keras_export", "model.export"),
+    ("keras_export_gzip", "its gzip"),
+    ("strip_gzip", "TFMOT strip + gzip"),
+    ("lite", "TFLite"),
+    ("lite_sparse", "TFLite sparse"),
+    ("load", "load ratio"),
+    ("batch", "batch ratio"),
+    ("difference", "max difference"),
+)
+
+CHECKER = """
+import contextlib, io, json, os, sys
+class NoTfPrac:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tf_prac":
+            raise ImportError(name)
+sys.meta_path.insert(0, NoTfPrac())
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.tools import saved_model_cli
+found = {}
+for place in sys.argv[1:]:
+    with np.load(place + ".npz") as archive:
+        x, y = archive["x"], archive["y"]
+    loaded = tf.saved_model.load(place)
+    serve = loaded.signatures["serving_default"]
+    (key,) = serve.structured_input_signature[1]
+    results = {"load": list(serve(**{key: tf.constant(x)}).values())[0]}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], place)
+        signature = meta.signature_def["serving_default"]
+        (output,) = signature.outputs.values()
+        results["session"] = session.run(output.name, {signature.inputs[key].name: x})
+    np.save(place + ".x.npy", x)
+    with contextlib.redirect_stdout(io.StringIO()):
+        arguments = ["run", "--dir", place, "--tag_set", "serve"]
+        arguments += ["--signature_def", "serving_default", "--inputs", f"{key}={place}.x.npy"]
+        arguments += ["--outdir", place + "_cli", "--overwrite"]
+        sys.argv = ["saved_model_cli", *arguments]
+        saved_model_cli.main()
+    (file,) = os.listdir(place + "_cli")
+    results["cli"] = np.load(os.path.join(place + "_cli", file))
+    found[place] = {name: float(np.abs(np.asarray(r) - y).max()) for name, r in results.items()}
+print("RESULT" + json.dumps(found))
+"""
+
+
+def network(name, flavour):
+    keras = Flavour(flavour).module
+    keras.utils.set_random_seed(0)
+    if name == "mobilenetv2":
+        options = {"weights": None, "input_shape": (32, 32, 3), "classes": 10}
+        model = keras.applications.MobileNetV2(classifier_activation=None, **options)
+    else:
+        shape = SHAPE.get(name, (32, 32, 3))
+        model = build_model(name, keras=flavour, input_shape=shape, num_classes=10)
+    generator = np.random.default_rng(0)
+    weights = {
+        n: generator.uniform(0.7, 1.3, w.shape).astype(w.dtype) if w.ndim == 1 else w
+        for n, w in snapshot(model).items()
+    }
+    rewind(model, weights)
+    return model, weights
+
+
+def size(path):
+    path = pathlib.Path(path)
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files)
+
+
+def zipped(path):
+    path = pathlib.Path(path)
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(len(gzip.compress(p.read_bytes(), 6)) for p in files)
+
+
+def measure(name, flavour, base):
+    """Exports one network at every sparsity; yields a row for each."""
+    model, weights = network(name, flavour)
+    lite = None
+    for sparsity in map(float, _SPARSITIES.value):
+        rewind(model, weights)
+        masks = global_magnitude(prunable_weights(model), rate=sparsity)
+        rewind(model, weights, masks)
+        place = base / f"{name}_{flavour}_{sparsity:g}"
+        sparse = saved_model(model, place, masks=masks, check=False)
+        dense = base / f"{place.name}_dense"
+        export_dense(model, dense)
+        x = np.random.default_rng(1).normal(size=(8, *model.input_shape[1:])).astype(np.float32)
+        np.savez(f"{place}.npz", x=x, y=np.asarray(model(x, training=False)))
+        bound = sum(row["bound"] for row in sparse.metadata["weights"])
+        row = {
+            "network": name,
+            "flavour": flavour,
+            "sparsity": sparsity,
+            "ours": sparse.bytes,
+            "variables": size(place / VARIABLES),
+            "bound": bound,
+            "over_bound": size(place / VARIABLES) / bound,
+            "keras_export": size(dense),
+            "keras_export_gzip": zipped(dense),
+        }
+        timing = compare_speed(
+            place, dense, source_of(model, masks=masks), _BATCH.value, _REPEATS.value
+        )
+        row["load"] = timing["load"]["ratio"]
+        row["batch"] = timing[f"batch of {_BATCH.value}"]["ratio"]
+        row["timing"] = timing
+        if flavour == "tf_keras":
+            stripped = base / f"{place.name}.h5"
+            strip(prune(model, masks=masks)).save(stripped)
+            row["strip_gzip"] = zipped(stripped)
+        else:
+            options = {"masks": masks, "check": False}
+            if lite is None:
+                tflite(model, base / f"{name}_lite", sparse=False, **options)
+                lite = size(base / f"{name}_lite" / FILE)
+            tflite(model, base / f"{place.name}_lite", **options)
+            row |= {"lite": lite, "lite_sparse": size(base / f"{place.name}_lite" / FILE)}
+        yield place, row
+
+
+def check(places):
+    """Compares every export with its Keras model in a process without tf_prac."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-P", "-c", CHECKER, *map(str, places)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return json.loads(done.stdout.split("RESULT")[1])
+
+
+def cell(key, row):
+    value = row.get(key)
+    if value is None:
+        return ""
+    if key in ("over_bound", "load", "batch"):
+        return f"{value:.3f}"
+    if key == "difference":
+        return f"{value:.1g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main(_):
+    rows = {}
+    with tempfile.TemporaryDirectory() as directory:
+        base = pathlib.Path(directory)
+        for name in _NETWORKS.value:
+            for flavour in _FLAVOURS.value:
+                for place, row in measure(name, flavour, base):
+                    rows[str(place)] = row
+                    print(json.dumps(row), file=sys.stderr, flush=True)
+        for place, differences in check(rows).items():
+            rows[place]["differences"] = differences
+            rows[place]["difference"] = max(differences.values())
+    print("| " + " | ".join(title for _, title in COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS))
+    for row in rows.values():
+        print("| " + " | ".join(cell(key, row) for key, _ in COLUMNS) + " |")
+    if _OUTPUT.value:
+        write(pathlib.Path(_OUTPUT.value), list(rows.values()))
+
+
+def write(directory, rows):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "export.json").write_text(json.dumps(rows, indent=1) + "\n")
+    lines = []
+    for name in _NETWORKS.value:
+        chosen = [r for r in rows if r["network"] == name and r["flavour"] == _FLAVOURS.value[0]]
+        smaller = [r["keras_export"] / r["ours"] for r in chosen]
+        lines.append(Line(name, [r["sparsity"] for r in chosen], smaller))
+    line_figure(
+        directory / "export",
+        lines,
+        x_label="sparsity of the prunable weights",
+        y_label="times smaller than model.export",
+        prepare=lambda axes: axes.set_yscale("log"),
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

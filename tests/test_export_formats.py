@@ -1,0 +1,253 @@
+"""TFLite, .keras and .npz exports, the report of sizes, and the command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_prac import (
+    PruningConfig,
+    TicketSearch,
+    TrainingRecipe,
+    build_model,
+    export,
+    global_magnitude,
+    prunable_weights,
+    rewind,
+    snapshot,
+)
+from tf_prac.cli.main import main
+from tf_prac.errors import ArgumentError
+from tf_prac.export.fresh_process import run_tflite
+from tf_prac.export.kernels import kernel_uses, multiplications, sparse_inference
+from tf_prac.export.serving import serve
+from tf_prac.export.size import FORMATS
+from tf_prac.files import read_npz
+from tf_prac.keras_api import Flavour, named_weights
+from tf_prac.pruning.masks import Masks
+
+FLAVOURS = ("keras", "tf_keras")
+pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+
+
+def pruned(model, rate=0.9):
+    masks = global_magnitude(prunable_weights(model), rate=rate)
+    rewind(model, snapshot(model), masks)
+    return model, masks
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def lenet(request):
+    return pruned(
+        build_model("lenet300", keras=request.param, input_shape=(8, 8, 1), num_classes=4)
+    )
+
+
+IMAGES = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
+
+
+def test_tflite_is_small_and_gives_the_same(lenet, tmp_path):
+    model, masks = lenet
+    sizes = {}
+    for sparse in (True, False):
+        result = export.tflite(
+            model, tmp_path / str(sparse), masks=masks, sparse=sparse, samples=IMAGES, check=sparse
+        )
+        assert result.metadata["sparse_weights"] is sparse
+        sizes[sparse] = (result.directory / "model.tflite").stat().st_size
+        outputs = run_tflite(str(result.directory / "model.tflite"), {"image": IMAGES})
+        np.testing.assert_allclose(outputs["logits"], model(IMAGES), atol=1e-5)
+    assert sizes[True] < 0.5 * sizes[False]
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_tflite_of_rounded_weights_runs(lenet, storage, tmp_path):
+    """Where the interpreter refuses sparse weights of a type, they are stored dense."""
+    model, masks = lenet
+    options = {"masks": masks, "storage": storage, "samples": IMAGES}
+    result = export.tflite(model, tmp_path / storage, **options)
+    outputs = run_tflite(str(result.directory / "model.tflite"), {"image": IMAGES})
+    largest = np.abs(model(IMAGES)).max()
+    np.testing.assert_allclose(outputs["logits"], model(IMAGES), atol=0.05 * largest)
+    assert result.bytes < sum(np.asarray(w).nbytes for w in model.weights)
+
+
+def test_tflite_needs_fixed_sizes(tmp_path):
+    keras = Flavour("keras").module
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    with pytest.raises(ArgumentError, match="no free dimension but the first"):
+        export.tflite(model, tmp_path / "lite", masks={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_keras_file_and_arrays(lenet, tmp_path):
+    model, masks = lenet
+    result = export.keras_file(model, tmp_path / "keras", masks=masks, samples=IMAGES)
+    assert result.max_error is not None and result.max_error <= 1e-6
+    assert {p.name for p in result.directory.iterdir()} == {"model.keras", "tf_prac.json"}
+    result = export.npz(model, tmp_path / "npz", masks=masks)
+    arrays = read_npz(result.directory / "weights.npz", "weights")
+    for name, value in snapshot(model).items():
+        np.testing.assert_array_equal(arrays[name], value)
+    assert Masks.load(result.directory / "masks.npz") == masks
+
+
+def mobile_block(flavour, start=3, stride=2):
+    """A network as XNNPACK's sparse inference wants it."""
+    keras = Flavour(flavour).module
+    x = inputs = keras.Input((16, 16, 3))
+    x = keras.layers.ZeroPadding2D(1)(x)
+    x = keras.layers.Conv2D(8, start, strides=stride)(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same")(x)
+    x = keras.layers.Conv2D(32, 1, name="pointwise")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(4)(x))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_multiplications_are_those_of_the_layers(flavour):
+    model = mobile_block(flavour)
+    uses = kernel_uses(model, serve(model))
+    counts = multiplications(uses, {"model/pointwise/kernel": 1, "pointwise/kernel": 10})
+    by_role = {name.rsplit("/", 1)[0]: value for name, value in counts.items()}
+    assert by_role["conv2d"] == (8 * 8 * 3 * 3 * 3 * 8,) * 2
+    assert by_role["depthwise_conv2d"] == (8 * 8 * 3 * 3 * 8,) * 2
+    assert by_role["pointwise"] == (8 * 8 * 8 * 32, 8 * 8 * 10)
+    assert by_role["dense"] == (32 * 4,) * 2
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_conditions_of_sparse_inference(flavour):
+    def verdict(model, rate, storage="float32", stored=True):
+        weights = {w.name: w.variable for w in named_weights(model)}
+        masks = global_magnitude({"pointwise/kernel": weights["pointwise/kernel"]}, rate=rate)
+        uses = kernel_uses(model, serve(model))
+        return sparse_inference(uses, masks, storage, stored)
+
+    assert verdict(mobile_block(flavour), 0.8) == {"qualifies": True, "reasons": []}
+    for found, reason in (
+        (verdict(mobile_block(flavour), 0.5), "pointwise/kernel has 50.0% zeros"),
+        (verdict(mobile_block(flavour, start=5), 0.8), "begins with conv2d/kernel (5x5, stride 2)"),
+        (verdict(mobile_block(flavour, stride=1), 0.8), "begins with"),
+        (verdict(mobile_block(flavour), 0.8, "int8"), "floating point"),
+        (verdict(mobile_block(flavour), 0.8, stored=False), "stored dense"),
+    ):
+        assert not found["qualifies"] and reason in found["reasons"][0]
+    resnet = build_model("resnet20", keras=flavour, input_shape=(32, 32, 3), num_classes=10)
+    found = sparse_inference(kernel_uses(resnet, serve(resnet)), {}, "float32", True)
+    assert not found["qualifies"] and any("are not 1x1" in reason for reason in found["reasons"])
+
+
+def test_report_of_sizes(lenet, tmp_path):
+    model, masks = lenet
+    formats = ["Keras model.export", "npz"]
+    report = export.size_report(model, masks=masks, formats=formats, batch_size=4, repeats=3)
+    totals = report.totals
+    assert totals["size"] == model.count_params()
+    assert totals["dense"] == 4 * totals["size"]
+    assert totals["bound"] <= totals["stored"] * 1.001 <= 1.1 * totals["bound"]
+    assert totals["multiplications_kept"] < 0.2 * totals["multiplications"]
+    assert [row["format"] for row in report.formats] == ["sparse SavedModel", *formats]
+    assert all(row["bytes"] > 0 for row in report.formats)
+    assert set(report.timing) == {"load", "batch of 4"}
+    files = report.save(tmp_path)
+    assert {"size.json", "size.txt", "size.csv"} <= {file.name for file in files}
+    assert json.loads((tmp_path / "size.json").read_text())["totals"] == totals
+    for row in report.weights:
+        assert row["name"] in report.text()
+    with pytest.raises(ArgumentError, match=f"names of {next(iter(FORMATS))}"):
+        export.size_report(model, formats=["onnx"])
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def run(request, tmp_path_factory):
+    """A finished run of two rounds, made by the command."""
+    directory = tmp_path_factory.mktemp("cli") / "run"
+    arguments = ["--epochs=2", "--rounds=2", "--rewind=3it", "--limit_train=300"]
+    assert (
+        main(["search", *arguments, f"--output_dir={directory}", f"--keras={request.param}"]) == 0
+    )
+    return directory
+
+
+def test_command_exports_a_retrained_ticket(run, tmp_path, capsys):
+    place = tmp_path / "served"
+    options = ["--softmax", "--preprocess"]
+    assert main(["export", str(run), f"--output={place}", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "checked  in a new process" in printed and "sparsity 36.00%" in printed
+    metadata = json.loads((place / "assets" / "tf_prac.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
+    assert metadata["ticket"]["test_accuracy"] == summary["tickets"][2]["test_accuracy"]
+    assert metadata["dataset"] == summary["dataset"]
+    loaded = tf.saved_model.load(place)
+    served = loaded.signatures["serving_default"]
+    images = np.zeros((2, 8, 8, 1), metadata["signature"]["inputs"]["images"]["dtype"])
+    np.testing.assert_allclose(
+        served(images=tf.constant(images))["probabilities"].numpy().sum(-1), 1, atol=1e-5
+    )
+
+    assert main(["export", str(run), f"--output={place}"]) == 2
+    error = capsys.readouterr().err
+    assert "--output: received" in error and "overwrite" in error
+    arguments = [f"--output={place}", "--overwrite", "--content=ticket", "--nocheck"]
+    assert main(["export", str(run / "tickets" / "round_01"), *arguments]) == 0
+    assert "rewind weights of ticket" in capsys.readouterr().out
+    assert json.loads((place / "assets" / "tf_prac.json").read_text())["content"] == "ticket"
+
+
+@pytest.mark.parametrize("form", ["saved_model", "keras", "tflite", "npz"])
+def test_command_writes_every_format(run, form, tmp_path, capsys):
+    place = tmp_path / form
+    assert main(["export", str(run), f"--output={place}", f"--format={form}", "--nocheck"]) == 0
+    assert f"export   {place}" in capsys.readouterr().out
+    assert any(place.rglob("tf_prac.json"))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_run_made_from_python_is_exported_from_its_saved_model(flavour, tmp_path, capsys):
+    keras = Flavour(flavour).module
+    rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+
+    def model_fn():
+        layers = [keras.Input((5,)), keras.layers.Dense(30), keras.layers.Dense(3)]
+        return keras.Sequential(layers)
+
+    recipe = TrainingRecipe(epochs=1, batch_size=20)
+    pruning = PruningConfig(rounds=1, rewind="1it")
+    search = TicketSearch(model_fn, recipe, pruning, directory=tmp_path / "run")
+    search.run((rows, np.arange(60) % 3))
+    place = tmp_path / "served"
+    arguments = ["export", str(tmp_path / "run"), f"--output={place}"]
+    assert main([*arguments, "--preprocess"]) == 2
+    assert "--preprocess: received True" in capsys.readouterr().err
+    assert main([*arguments, "--nocheck"]) == 0
+    assert "sparsity 20.00%" in capsys.readouterr().out
+    assert main([*arguments, "--overwrite", "--round=0", "--content=ticket"]) == 2
+    assert "made from Python" in capsys.readouterr().err
+
+
+def test_command_refuses(run, tmp_path, capsys):
+    for arguments, named in (
+        ([], "--output: received None"),
+        (["--output=x", "--format=onnx"], "--format"),
+        (["--output=x", "--storage=int4"], "--storage"),
+        (["--output=x", "--content=dense"], "--content"),
+        (["--output=x", "--round=9"], "--round"),
+        (["--output=x", "--round=1"], "tf-prac retrain"),
+        ([f"--output={tmp_path}"], "--output"),
+        ([f"--output={tmp_path}", "--overwrite"], "not an export"),
+    ):
+        assert main(["export", str(run), *arguments]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and named in error
+    assert not list(tmp_path.iterdir())

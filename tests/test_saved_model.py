@@ -1,0 +1,472 @@
+"""Sparse SavedModels: small, equal to the Keras model, loaded by everything, and trained again."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_prac import (
+    Masks,
+    PracModel,
+    Ticket,
+    build_model,
+    export,
+    global_magnitude,
+    load_sparse,
+    prunable_weights,
+    rewind,
+    snapshot,
+)
+from tf_prac.errors import ArgumentError, FileError, MismatchError
+from tf_prac.export.directory import directory_bytes
+from tf_prac.export.encoding import STORAGES
+from tf_prac.keras_api import Flavour, flavour_of, named_weights, to_numpy
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(np.object|tf.bool|distutils|imp module).*:DeprecationWarning"
+)
+FLAVOURS = ("keras", "tf_keras")
+IMAGES = np.random.default_rng(0).normal(size=(5, 12, 12, 3)).astype(np.float32)
+
+
+def pruned(model, rate=0.9):
+    """The model with an exact share of its prunable weights set to 0, and its masks."""
+    masks = global_magnitude(prunable_weights(model), rate=rate)
+    rewind(model, snapshot(model), masks)
+    return model, masks
+
+
+def small_network(flavour, softmax=False):
+    """Convolutions, batch normalisation with statistics, dropout, and a dense end."""
+    keras = Flavour(flavour).module
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    x = inputs = keras.Input((12, 12, 3), name="image")
+    x = layers.Conv2D(24, 3, name="conv")(x)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = layers.Dropout(0.5, name="drop")(layers.ReLU(name="relu")(x))
+    x = layers.Dense(64, name="hidden")(layers.Flatten(name="flat")(x))
+    x = layers.Dense(10, name="logits", activation="softmax" if softmax else None)(x)
+    model = keras.Model(inputs, x, name="small")
+    generator = np.random.default_rng(1)
+    for weight in named_weights(model):
+        if len(weight.variable.shape) == 1:
+            weight.variable.assign(generator.uniform(0.5, 1.5, weight.variable.shape))
+    return model
+
+
+def predict(model, x=IMAGES):
+    return np.asarray(model(x, training=False))
+
+
+def outputs(result, x=IMAGES):
+    loaded = tf.saved_model.load(result.directory)
+    return loaded.serve(tf.constant(x))
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def exported(request, tmp_path_factory):
+    """A pruned network and its export, checked in a new process."""
+    model, masks = pruned(small_network(request.param))
+    directory = tmp_path_factory.mktemp("export") / "served"
+    result = export.saved_model(model, directory, masks=masks, samples=IMAGES)
+    return model, masks, result
+
+
+def test_outputs_are_those_of_the_model(exported):
+    model, _, result = exported
+    expected = predict(model)
+    assert result.max_error is not None and result.max_error <= 1e-6
+    loaded = tf.saved_model.load(result.directory)
+    served = loaded.signatures["serving_default"](image=tf.constant(IMAGES))
+    assert list(served) == ["logits"]
+    np.testing.assert_allclose(served["logits"], expected, atol=1e-6)
+    for count in (1, 5):
+        found = loaded.serve(tf.constant(IMAGES[:count]))["logits"]
+        np.testing.assert_allclose(found, expected[:count], atol=1e-6)
+
+
+def test_signatures_are_named_typed_and_free_in_the_batch(exported):
+    loaded = tf.saved_model.load(exported[2].directory)
+    assert set(loaded.signatures) == {"serving_default", "serve"}
+    (given,) = loaded.signatures["serve"].structured_input_signature[1].values()
+    assert (given.name, given.dtype, given.shape.as_list()) == (
+        "image",
+        "float32",
+        [None, 12, 12, 3],
+    )
+
+
+def test_session_loader_gives_the_same(exported):
+    model, _, result = exported
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(result.directory))
+        signature = meta.signature_def["serving_default"]
+        feed = {signature.inputs["image"].name: IMAGES}
+        found = session.run(signature.outputs["logits"].name, feed)
+    np.testing.assert_allclose(found, predict(model), atol=1e-6)
+
+
+def test_exports_in_one_process_do_not_mix(exported, tmp_path):
+    model, masks, result = exported
+    before = snapshot(model)
+    rewind(model, {name: value * 0.5 for name, value in before.items()})
+    other = export.saved_model(model, tmp_path / "half", masks=masks, check=False)
+    halved = predict(model)
+    rewind(model, before)
+    first, second, third = (
+        tf.saved_model.load(d) for d in (result.directory, other.directory, result.directory)
+    )
+    for loaded, expected in ((first, predict(model)), (second, halved), (third, predict(model))):
+        np.testing.assert_allclose(loaded.serve(IMAGES)["logits"], expected, atol=1e-6)
+    del first
+    np.testing.assert_allclose(third.serve(IMAGES)["logits"], predict(model), atol=1e-6)
+
+
+def test_a_signature_outlives_the_loaded_object(exported):
+    model, _, result = exported
+    serve = tf.saved_model.load(result.directory).signatures["serving_default"]
+    found = serve(image=tf.constant(IMAGES))["logits"]
+    np.testing.assert_allclose(found, predict(model), atol=1e-6)
+
+
+def test_the_model_saves_as_before_after_an_export(exported, tmp_path):
+    model, _, _ = exported
+    tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))
+    names = [name for name, _ in tf.train.list_variables(str(tmp_path / "checkpoint"))]
+    assert sum("VARIABLE_VALUE" in name for name in names) >= len(named_weights(model))
+
+
+def test_files_take_what_the_information_takes(exported):
+    _, masks, result = exported
+    rows = result.metadata["weights"]
+    bound = sum(row["bound"] for row in rows)
+    variables = result.directory / "variables" / "variables.data-00000-of-00001"
+    assert bound <= variables.stat().st_size <= 1.15 * bound + 8192
+    assert result.bytes == directory_bytes(result.directory)
+    assert {row["encoding"] for row in rows if row["pruned"]} <= {"bitmask", "gaps"}
+    assert {row["name"] for row in rows if row["pruned"]} == set(masks)
+    assert not any("optimizer" in file.name for file in result.directory.rglob("*"))
+
+
+def test_metadata_says_what_it_is(exported):
+    _, masks, result = exported
+    text = (result.directory / "assets" / "tf_prac.json").read_text()
+    metadata = json.loads(text)
+    assert metadata["kind"] == "export" and metadata["format"] == "sparse_saved_model"
+    assert metadata["sparsity"] == masks.sparsity == pytest.approx(0.9, abs=1e-3)
+    assert metadata["versions"]["tensorflow"] == tf.__version__
+    assert metadata["signature"]["inputs"]["image"]["shape"] == [None, 12, 12, 3]
+
+
+def test_round_trip_trains_on_and_masks_hold(exported):
+    model, masks, result = exported
+    loaded = load_sparse(result.directory)
+    assert loaded.masks == masks and flavour_of(loaded) == flavour_of(model)
+    for name, value in snapshot(model).items():
+        np.testing.assert_array_equal(snapshot(loaded)[name], value)
+    np.testing.assert_array_equal(predict(loaded), predict(model))
+    losses = Flavour(result.metadata["keras"]).module.losses
+    loaded.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True))
+    loaded.fit(IMAGES, np.arange(5) % 10, epochs=2, verbose=0)
+    for name, variable in loaded.prunable.items():
+        value = to_numpy(variable)
+        assert not value[~masks[name]].any() and value[masks[name]].any()
+        assert not np.array_equal(value, snapshot(model)[name])
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("storage", STORAGES[1:])
+def test_rounded_storage_is_smaller_and_close(flavour, storage, tmp_path):
+    model, masks = pruned(small_network(flavour))
+    exact = export.saved_model(model, tmp_path / "exact", masks=masks, check=False)
+    check = storage == "int8"  # one new process is enough; the rest is the same code
+    small = export.saved_model(model, tmp_path / "small", masks=masks, storage=storage, check=check)
+    assert small.bytes < exact.bytes
+    served = outputs(small)["logits"]
+    loaded = load_sparse(small.directory)
+    assert loaded.masks == masks
+    np.testing.assert_allclose(served, predict(loaded), atol=1e-5)
+    largest = np.abs(predict(model)).max()
+    np.testing.assert_allclose(served, predict(model), atol=0.03 * largest)
+    assert np.abs(served - predict(model)).max() > 0
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_preprocessing_and_softmax_are_served(flavour, tmp_path):
+    model, _ = pruned(small_network(flavour))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
+    result = export.saved_model(
+        model,
+        tmp_path / "served",
+        preprocess=lambda x: tf.cast(x, tf.float32) / 255,
+        inputs=tf.TensorSpec([None, 12, 12, 3], tf.uint8, name="pixels"),
+        softmax=True,
+        check=False,
+    )
+    loaded = tf.saved_model.load(result.directory)
+    served = loaded.signatures["serving_default"](pixels=tf.constant(pixels))["probabilities"]
+    expected = tf.nn.softmax(predict(model, pixels.astype(np.float32) / 255))
+    np.testing.assert_allclose(served, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("nested", ["list", "dict"])
+def test_several_inputs_and_outputs_have_names(flavour, nested, tmp_path):
+    keras = Flavour(flavour).module
+    left, right = keras.Input((4,), name="left"), keras.Input((3,))
+    joined = keras.layers.Concatenate()([left, right])
+    first = keras.layers.Dense(20, name="first")(joined)
+    second = keras.layers.Dense(2)(first)
+    if nested == "list":
+        model = keras.Model([left, right], [first, second])
+        names, given = ("left", "inputs_1"), ["first", "dense"]
+    else:
+        right = keras.Input((3,), name="right")
+        joined = keras.layers.Concatenate()([left, right])
+        first = keras.layers.Dense(20, name="first")(joined)
+        second = keras.layers.Dense(2)(first)
+        model = keras.Model({"left": left, "right": right}, {"x": first, "y": second})
+        names, given = ("left", "right"), ["x", "y"]
+    model, _ = pruned(model, 0.5)
+    x = [np.ones((2, 4), np.float32), np.full((2, 3), 2, np.float32)]
+    result = export.saved_model(model, tmp_path / "served", check=False)
+    served = tf.saved_model.load(result.directory).signatures["serving_default"](
+        **{name: tf.constant(value) for name, value in zip(names, x, strict=True)}
+    )
+    assert sorted(served) == sorted(given)
+    expected = model(x if nested == "list" else dict(zip(names, x, strict=True)))
+    for found, value in zip(
+        (served[name] for name in given),
+        expected if nested == "list" else (expected[name] for name in given),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, value, atol=1e-6)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_recurrent_and_embedding_weights(flavour, tmp_path):
+    keras = Flavour(flavour).module
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32", name="tokens"),
+            keras.layers.Embedding(50, 16),
+            keras.layers.LSTM(12),
+            keras.layers.Dense(3),
+        ]
+    )
+    for weight in named_weights(model):
+        value = to_numpy(weight.variable)
+        if value.ndim > 1:
+            weight.variable.assign(
+                np.where(np.abs(value) > np.quantile(np.abs(value), 0.8), value, 0)
+            )
+    result = export.saved_model(model, tmp_path / "served", check=False)
+    assert result.metadata["sparsity"] == pytest.approx(0.8, abs=0.01)
+    tokens = np.arange(14, dtype=np.int32).reshape(2, 7)
+    served = outputs(result, tokens)
+    np.testing.assert_allclose(served["dense"], predict(model, tokens), atol=1e-6)
+    assert load_sparse(result.directory).masks.sparsity == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_ticket_is_exported_with_its_rewind_weights(flavour, tmp_path):
+    trained, masks = pruned(small_network(flavour))
+    weights = {name: value + 1 for name, value in snapshot(trained).items()}
+    ticket = Ticket(masks, weights, round=3, rewind_step=7)
+    ticket.save(tmp_path / "ticket")
+    before = snapshot(trained)
+    result = export.saved_model(
+        tmp_path / "ticket", tmp_path / "served", model=trained, check=False
+    )
+    for name, value in snapshot(trained).items():
+        np.testing.assert_array_equal(value, before[name])
+    assert result.metadata["content"] == "ticket" and result.metadata["ticket"]["round"] == 3
+    loaded = load_sparse(result.directory)
+    for name, value in masks.apply(weights).items():
+        np.testing.assert_array_equal(snapshot(loaded)[name], value)
+    with pytest.raises(ArgumentError, match="model: received None"):
+        export.saved_model(ticket, tmp_path / "none")
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_model_without_zeros_is_exported_dense_and_said_so(flavour, tmp_path):
+    model = small_network(flavour)
+    with pytest.warns(UserWarning, match="small has neither masks nor zeros: exported dense"):
+        result = export.saved_model(model, tmp_path / "served", check=False)
+    assert result.metadata["sparsity"] == 0
+    served = outputs(result)["logits"]
+    np.testing.assert_allclose(served, predict(model), atol=1e-6)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_dense_export_of_a_sparse_model_on_demand(flavour, tmp_path):
+    model, masks = pruned(small_network(flavour))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dense = export.saved_model(model, tmp_path / "dense", sparse=False, check=False)
+    sparse = export.saved_model(PracModel(model, masks=masks), tmp_path / "sparse", check=False)
+    assert dense.bytes > 2 * sparse.bytes
+    served = outputs(dense)["logits"]
+    np.testing.assert_allclose(served, predict(model), atol=1e-6)
+    assert load_sparse(dense.directory).masks == masks
+
+
+# Bad input.
+
+
+def files_of(directory):
+    return {p: p.read_bytes() for p in pathlib.Path(directory).rglob("*") if p.is_file()}
+
+
+def test_a_directory_that_exists_is_left_alone(exported, tmp_path):
+    model, _, result = exported
+    before = files_of(result.directory)
+    with pytest.raises(ArgumentError, match="a directory that does not exist yet"):
+        export.saved_model(model, result.directory)
+    assert files_of(result.directory) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    for overwrite, error in ((False, ArgumentError), (True, FileError)):
+        with pytest.raises(error):
+            export.saved_model(model, tmp_path, overwrite=overwrite)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_overwriting_replaces_the_export_whole(exported, tmp_path):
+    model, _, _ = exported
+    export.saved_model(model, tmp_path / "served", check=False)
+    (tmp_path / "served" / "stray").write_text("old")
+    export.saved_model(model, tmp_path / "served", check=False, overwrite=True)
+    assert not (tmp_path / "served" / "stray").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["served"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_weights_under_the_mask_are_refused(flavour, tmp_path):
+    model = small_network(flavour)
+    masks = global_magnitude(prunable_weights(model), rate=0.9)
+    count = int((~masks["conv/kernel"]).sum())
+    with pytest.raises(MismatchError, match=f"conv/kernel has {count:,} non-zero weights"):
+        export.saved_model(model, tmp_path / "served", masks=masks)
+    with pytest.raises(MismatchError, match="'nothing/kernel'"):
+        export.saved_model(model, tmp_path / "served", masks=Masks({"nothing/kernel": [True]}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_cannot_be_served_is_refused_by_name(flavour, tmp_path):
+    keras = Flavour(flavour).module
+    place = tmp_path / "served"
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__(name="mine")
+            self.dense = keras.layers.Dense(20)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Subclassed()
+    with pytest.raises(ArgumentError, match="a built model"):
+        export.saved_model(model, place)
+    model(np.ones((1, 6), np.float32))
+    rewind(model, {n: np.where(v > 0, v, 0) for n, v in snapshot(model).items()})
+    with pytest.raises(ArgumentError, match="inputs: received None; allowed: a tf.TensorSpec"):
+        export.saved_model(model, place)
+    with pytest.raises(ArgumentError, match="free first dimension"):
+        export.saved_model(model, place, inputs=tf.TensorSpec([3, 6]))
+    with pytest.raises(ArgumentError, match="known rank"):
+        export.saved_model(model, place, inputs=tf.TensorSpec(None))
+    fixed = keras.Sequential([keras.Input((6,), batch_size=3), keras.layers.Dense(2)])
+    with pytest.raises(ArgumentError, match="free first dimension"):
+        export.saved_model(fixed, place, masks={})
+    with pytest.raises(ArgumentError, match="samples"):
+        export.saved_model(
+            model, place, inputs=tf.TensorSpec([None, 6], name="x"), samples=np.ones((2, 5))
+        )
+    assert not list(tmp_path.iterdir())
+    result = export.saved_model(
+        model, place, inputs=tf.TensorSpec([None, 6], name="x"), check=False
+    )
+    with pytest.raises(ArgumentError, match="does not describe one|among them"):
+        load_sparse(result.directory)
+    again = load_sparse(result.directory, model=model)
+    assert again.masks.sparsity == result.metadata["sparsity"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_layer_that_cannot_be_exported_is_named(flavour, tmp_path):
+    keras = Flavour(flavour).module
+
+    class Python(keras.layers.Layer):
+        def call(self, x):
+            return tf.reshape(tf.numpy_function(np.tanh, [x], tf.float32), [-1, 4])
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    class Eager(keras.layers.Layer):
+        def call(self, x):
+            if tf.is_symbolic_tensor(x) and not getattr(self, "lenient", False):
+                raise RuntimeError("this layer needs values")
+            return x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    for kind, reason in ((Python, "numpy_function"), (Eager, "needs values")):
+        layer = kind(name="culprit")
+        layer.lenient = True
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), layer])
+        layer.lenient = False
+        with pytest.raises(ArgumentError, match=f"culprit.*{reason}"):
+            export.saved_model(model, tmp_path / "served", masks={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_export_is_refused(exported, tmp_path):
+    with pytest.raises(FileError, match="not an export"):
+        load_sparse(tmp_path)
+    copy = tmp_path / "copy"
+    (copy / "assets").mkdir(parents=True)
+    text = (exported[2].directory / "assets" / "tf_prac.json").read_text()
+    (copy / "assets" / "tf_prac.json").write_text(text)
+    with pytest.raises(FileError, match="damaged"):
+        load_sparse(copy)
+    (copy / "assets" / "tf_prac.json").write_text(text[:-40])
+    with pytest.raises(FileError, match="damaged"):
+        load_sparse(copy)
+    (copy / "assets" / "tf_prac.json").write_text(text.replace('"schema": 1', '"schema": 9'))
+    with pytest.raises(FileError, match="newer"):
+        load_sparse(copy)
+
+
+def test_code_in_an_architecture_is_not_run(tmp_path):
+    for flavour in FLAVOURS:
+        keras = Flavour(flavour).module
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)])
+        with pytest.warns(UserWarning, match="exported dense"):
+            result = export.saved_model(model, tmp_path / flavour, check=False)
+        with pytest.raises(FileError, match="cannot be built"):
+            load_sparse(result.directory)
+
+
+def test_resnet_of_both_flavours_is_the_same_file(tmp_path):
+    """The same weights give the same packed variables, whichever Keras holds them."""
+    files = []
+    weights = None
+    for flavour in FLAVOURS:
+        model = build_model("resnet20", keras=flavour, input_shape=(32, 32, 3), num_classes=10)
+        weights = weights or snapshot(model)
+        rewind(model, weights)
+        masks = global_magnitude(prunable_weights(model), rate=0.95)
+        rewind(model, weights, masks)
+        result = export.saved_model(model, tmp_path / flavour, masks=masks, check=False)
+        files.append(result.metadata["weights"])
+    assert files[0] == files[1]

@@ -1,0 +1,72 @@
+"""Runs an export on samples where tf_prac cannot be imported; a script of its own.
+
+    python -P fresh_process.py KIND PATH SAMPLES.npz OUTPUTS.npz
+
+KIND is saved_model, keras, tf_keras or tflite. Nothing of tf_prac is used here, on purpose.
+"""
+
+import importlib
+import sys
+
+import numpy as np
+
+
+class _NoTfPrac:
+    """Refuses to import tf_prac."""
+
+    def find_spec(self, name, path=None, target=None):
+        """Called for every import."""
+        if name.split(".")[0] == "tf_prac":
+            raise ImportError("an export must not need tf_prac")
+
+
+def run_saved_model(path, samples):
+    """Calls the signature serving_default."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    serve = loaded.signatures["serving_default"]
+    return serve(**{name: tf.constant(value) for name, value in samples.items()})
+
+
+def run_keras(module, path, samples):
+    """Loads a .keras file and predicts."""
+    keras = importlib.import_module(module)
+    model = keras.models.load_model(path, compile=False)
+    values = list(samples.values())
+    outputs = model(values[0] if len(values) == 1 else values, training=False)
+    if isinstance(outputs, (list, tuple)):
+        outputs = {str(number): value for number, value in enumerate(outputs)}
+    return outputs if isinstance(outputs, dict) else {"0": outputs}
+
+
+def run_tflite(path, samples):
+    """Invokes the interpreter on one sample after another."""
+    try:  # LiteRT, which takes the place of TensorFlow's own
+        interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        interpreter = tf.lite.Interpreter
+    runner = interpreter(path).get_signature_runner("serving_default")
+    count = len(next(iter(samples.values())))
+    rows = [runner(**{n: v[i : i + 1] for n, v in samples.items()}) for i in range(count)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def main(kind, path, samples_file, outputs_file):
+    """Runs the export and writes its outputs."""
+    sys.meta_path.insert(0, _NoTfPrac())
+    with np.load(samples_file, allow_pickle=False) as archive:
+        samples = {name: archive[f"arr_{i}"] for i, name in enumerate(archive["names"].tolist())}
+    if kind == "saved_model":
+        outputs = run_saved_model(path, samples)
+    elif kind == "tflite":
+        outputs = run_tflite(path, samples)
+    else:
+        outputs = run_keras(kind, path, samples)
+    np.savez(outputs_file, *map(np.asarray, outputs.values()), names=list(outputs))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,141 @@
+"""`tflite`: a TFLite file with sparse weights, and whether its runtime can make use of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.checks import check_choice
+from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.export.content import Content, description
+from tf_prac.export.directory import METADATA, check_free, directory_bytes, new_directory
+from tf_prac.export.kernels import kernel_uses, sparse_inference
+from tf_prac.export.serving import Serving, outputs_of, serve
+from tf_prac.export.source import source_of
+from tf_prac.export.verify import compare, example_inputs
+from tf_prac.export.writer import Export, write
+from tf_prac.files import write_json
+
+LITE_STORAGES = ("float32", "float16", "int8")
+FILE = "model.tflite"
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "int8": 0.25}
+
+
+def tflite(
+    model_or_ticket: Any,
+    directory: str | os.PathLike,
+    *,
+    model: Any = None,
+    masks: Mapping[str, np.ndarray] | None = None,
+    sparse: bool = True,
+    storage: str = "float32",
+    inputs: Any = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    softmax: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    samples: Any = None,
+    check: bool = True,
+    overwrite: bool = False,
+) -> Export:
+    """Writes DIRECTORY/model.tflite, converted with sparsity on, and checks it by running it.
+
+    The metadata says under "sparse_weights" whether weights are stored sparse: the interpreter
+    refuses some models with sparse int8 weights, which are then converted without. Under
+    "sparse_inference" it says why XNNPACK's sparse inference applies to the model or does not.
+
+    Arguments, results and errors are those of `saved_model`, but:
+
+    Args:
+        model_or_ticket, directory, model, masks, inputs, preprocess, softmax, metadata, samples,
+            check, overwrite: as for `saved_model`.
+        sparse: False stores every weight dense.
+        storage: "float32", "float16" weights, or "int8" weights (dynamic range).
+
+    Raises:
+        ArgumentError: also an input with another free dimension than the first, and models that
+            TFLite cannot convert.
+    """
+    check_choice("storage", storage, LITE_STORAGES)
+    check_free(directory, overwrite)
+    source = source_of(model_or_ticket, model=model, masks=masks)
+    sparse = sparse and bool(source.masks)
+    with source.applied():
+        served = serve(source.network, inputs=inputs, preprocess=preprocess, softmax=softmax)
+        _check_fixed(served)
+        examples = example_inputs(served.inputs, samples)
+        expected = outputs_of(served, examples)
+        uses = kernel_uses(source.network, served)
+        with new_directory(directory, overwrite) as temporary:
+            path = temporary / FILE
+            error = None
+            for stored_sparse in (True, False) if sparse else (False,):
+                path.write_bytes(convert(Content(source, served, False, storage), stored_sparse))
+                if not check:
+                    break
+                try:
+                    error = compare("tflite", path, examples, expected, TOLERANCE[storage])
+                    break
+                except MismatchError:
+                    if not stored_sparse:
+                        raise
+            described = {
+                **description(source, "tflite", storage),
+                "sparse_weights": stored_sparse,
+                "sparse_inference": sparse_inference(uses, source.masks, storage, stored_sparse),
+                **(metadata or {}),
+            }
+            write_json(temporary / METADATA, "export", described)
+    return Export(pathlib.Path(directory), described, directory_bytes(directory), error)
+
+
+def convert(content: Content, sparse: bool) -> bytes:
+    """Returns a TFLite model of what is served, by way of a dense SavedModel.
+
+    Raises:
+        ArgumentError: TFLite has no operation for something in it.
+    """
+    with tempfile.TemporaryDirectory() as directory, _quietly():
+        write(content, {**content.description()}, pathlib.Path(directory))
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            directory, signature_keys=["serving_default"]
+        )
+        optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else []
+        if content.storage != "float32":
+            optimizations.append(tf.lite.Optimize.DEFAULT)
+        if content.storage == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        converter.optimizations = optimizations
+        try:
+            return converter.convert()
+        except Exception as error:  # ConverterError and others, of internal classes
+            lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
+            reason = lines[0] if lines else str(error).strip().splitlines()[0]
+            name = content.source.network.name
+            raise ArgumentError("model", name, "a model that TFLite converts", reason) from error
+
+
+def _check_fixed(served: Serving) -> None:
+    for name, spec in served.inputs.items():
+        if None in spec.shape[1:]:
+            raise ArgumentError(
+                "inputs",
+                f"{name} of shape {spec.shape}",
+                "no free dimension but the first in TFLite",
+                "Give inputs=tf.TensorSpec with fixed sizes.",
+            )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """The converter's own deprecations are no business of the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

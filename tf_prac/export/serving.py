@@ -1,0 +1,238 @@
+"""The function that an export serves: named, typed inputs and outputs for any number of samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.errors import ArgumentError
+from tf_prac.export.architecture import output_names
+from tf_prac.keras_api import class_names, flavour_of, structures
+
+_MADE_UP = re.compile(r"(input|input_layer|keras_tensor)(_\d+)?")
+_PYTHON_OPS = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+
+
+@dataclasses.dataclass(frozen=True)
+class Serving:
+    """What is served, traced from a model.
+
+    Attributes:
+        function: a `tf.function` of the inputs, in order, that gives a dictionary of tensors.
+        inputs: the specification of each input, by name; the first dimension is free.
+        outputs: the same for outputs.
+        variables: the `tf.Variable`s that the function reads, by id.
+        resources: other objects it needs, such as lookup tables.
+        graph: the traced graph.
+    """
+
+    function: Any
+    inputs: dict[str, tf.TensorSpec]
+    outputs: dict[str, tf.TensorSpec]
+    variables: dict[int, Any]
+    resources: list[Any]
+    graph: Any
+
+
+def serve(
+    model: Any,
+    *,
+    inputs: Any = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    softmax: bool = False,
+) -> Serving:
+    """Traces a model for inference.
+
+    Args:
+        model: a built model of either flavour.
+        inputs: `tf.TensorSpec`, or a dictionary of them by name, of what is served. Default: the
+            model's own inputs. Needed for subclassed models, and where `preprocess` takes other
+            shapes or types.
+        preprocess: a function or layer of the served input (a dictionary if there are several)
+            that gives the model's input. Default: none.
+        softmax: whether the outputs, logits, are turned into probabilities.
+
+    Raises:
+        ArgumentError: inputs that cannot be served, or a layer that cannot be exported; it is
+            named.
+    """
+    flavour_of(model)
+    specs, pack = _input_specs(model, inputs)
+
+    def call(*args: Any) -> dict[str, Any]:
+        served = dict(zip(specs, args, strict=True))
+        values = pack(served) if preprocess is None else preprocess(_bare(served))
+        return _named_outputs(model, model(values, training=False), softmax)
+
+    function = tf.function(call, input_signature=list(specs.values()), autograph=False)
+    try:
+        concrete = function.get_concrete_function()
+    except ArgumentError:
+        raise
+    except Exception as error:  # whatever a layer's Python raises
+        raise ArgumentError(
+            "model", _failing_layer(model, error), "layers that can be traced", _brief(error)
+        ) from error
+    _refuse_python(model, concrete.graph)
+    variables, resources = _captured(model, concrete)
+    outputs = {n: tf.TensorSpec(t.shape, t.dtype) for n, t in concrete.structured_outputs.items()}
+    return Serving(function, specs, outputs, variables, resources, concrete.graph)
+
+
+def outputs_of(served: Serving, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what the model gives for samples, arrays by name."""
+    tensors = [tf.constant(samples[name]) for name in served.inputs]
+    return {name: value.numpy() for name, value in served.function(*tensors).items()}
+
+
+def _input_specs(model: Any, inputs: Any) -> tuple[dict[str, tf.TensorSpec], Callable]:
+    if inputs is not None:
+        named = inputs if isinstance(inputs, Mapping) else {inputs.name or "inputs": inputs}
+        specs = {n: _checked(n, s.shape, s.dtype) for n, s in named.items()}
+        return specs, _bare
+    structure, _ = structures(model)
+    if structure is None:
+        raise ArgumentError(
+            "inputs",
+            None,
+            "a tf.TensorSpec of the input, its first dimension None",
+            f"The model {model.name} does not know its own inputs.",
+        )
+    if isinstance(structure, Mapping):
+        names = {key: key for key in structure}
+        tensors = dict(structure)
+    else:
+        listed = list(structure) if isinstance(structure, (list, tuple)) else [structure]
+        names = dict(enumerate(_names([t.name for t in listed])))
+        tensors = dict(enumerate(listed))
+    for tensor in tensors.values():
+        if not hasattr(tensor, "shape"):
+            raise ArgumentError("model", model.name, "inputs that are a tensor, list or dict")
+    specs = {names[k]: _checked(names[k], t.shape, t.dtype, t) for k, t in tensors.items()}
+
+    def pack(served: dict[str, Any]) -> Any:
+        if isinstance(structure, Mapping):
+            return {key: served[names[key]] for key in structure}
+        values = [served[names[key]] for key in tensors]
+        return values if isinstance(structure, (list, tuple)) else values[0]
+
+    return specs, pack
+
+
+def _names(tensors: list[str]) -> list[str]:
+    """Names of inputs: the user's own, or "inputs"."""
+    if len(tensors) == 1:
+        return ["inputs" if _MADE_UP.fullmatch(tensors[0]) else tensors[0]]
+    return [f"inputs_{i}" if _MADE_UP.fullmatch(n) else n for i, n in enumerate(tensors)]
+
+
+def _checked(name: str, shape: Any, dtype: Any, tensor: Any = None) -> tf.TensorSpec:
+    """The specification of an input, whose first dimension has to be free."""
+    if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
+        raise ArgumentError("model", f"sparse or ragged input {name!r}", "dense inputs")
+    shape = tf.TensorShape(shape)
+    if shape.rank is None or shape.rank == 0 or shape[0] is not None:
+        raise ArgumentError(
+            "inputs",
+            f"{name} of shape {shape}",
+            "a known rank and a free first dimension, for any number of samples",
+            "Build the model without a batch size, or give inputs=tf.TensorSpec([None, ...]).",
+        )
+    return tf.TensorSpec(shape, tf.as_dtype(dtype), name)
+
+
+def _bare(served: dict[str, Any]) -> Any:
+    """The one input, or the dictionary of several."""
+    return next(iter(served.values())) if len(served) == 1 else served
+
+
+def _named_outputs(model: Any, outputs: Any, softmax: bool) -> dict[str, Any]:
+    if softmax:
+        outputs = tf.nest.map_structure(tf.nn.softmax, outputs)
+    if isinstance(outputs, Mapping):
+        return {str(name): tf.convert_to_tensor(value) for name, value in outputs.items()}
+    values = tf.nest.flatten(outputs)
+    names = output_names(model)
+    if len(names) != len(values):
+        names = [f"output_{i}" for i in range(len(values))] if len(values) > 1 else ["output"]
+    if softmax and len(names) == 1:
+        names = ["probabilities"]
+    return {n: tf.convert_to_tensor(v) for n, v in zip(names, values, strict=True)}
+
+
+def _captured(model: Any, concrete: Any) -> tuple[dict[int, Any], list[Any]]:
+    """Splits what the function captures into variables and other objects."""
+    variables: dict[int, Any] = {}
+    resources: list[Any] = []
+    for outer, inner in concrete.graph.captures:
+        parent = getattr(outer, "_parent_trackable", lambda: None)()
+        if isinstance(parent, tf.Variable):
+            variables[id(parent)] = parent
+        elif parent is not None:
+            resources.append(parent)
+        elif outer.dtype in (tf.resource, tf.variant):
+            users = [op.name for op in concrete.graph.get_operations() if inner in op.inputs]
+            raise ArgumentError(
+                "model",
+                _layer_of(model, users[0] if users else inner.name),
+                "layers that keep what they use as attributes",
+                f"It uses a {outer.dtype.name} that nothing of the model refers to.",
+            )
+    return variables, resources
+
+
+def _refuse_python(model: Any, graph: Any) -> None:
+    graphs = [graph.as_graph_def()]
+    nodes = [n for g in graphs for n in g.node]
+    nodes += [n for g in graphs for f in g.library.function for n in f.node_def]
+    for node in nodes:
+        if node.op in _PYTHON_OPS:
+            raise ArgumentError(
+                "model",
+                _layer_of(model, node.name),
+                "layers of TensorFlow operations",
+                "It calls Python (py_function or numpy_function), which cannot be exported.",
+            )
+
+
+def _layers(model: Any) -> list[Any]:
+    """Every layer of a model, however deep, without the model itself."""
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def _layer_of(model: Any, operation: str) -> str:
+    """The layer that made an operation, by the scopes in its name; else the operation."""
+    names = {layer.name for layer in _layers(model)}
+    for scope in reversed(operation.split("/")):
+        for candidate in (scope, re.sub(r"_\d+$", "", scope)):
+            if candidate in names:
+                return candidate
+    return operation
+
+
+def _failing_layer(model: Any, error: BaseException) -> str:
+    """The innermost layer that was being called when an error arose; else the model."""
+    found = model.name
+    layers = {id(layer) for layer in _layers(model)}
+    while error.__cause__ is not None:
+        error = error.__cause__
+    trace = error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if id(owner) in layers:
+            found = f"{owner.name} ({class_names(owner)[0]})"  # type: ignore[union-attr]
+        trace = trace.tb_next
+    return found
+
+
+def _brief(error: BaseException) -> str:
+    """The first line that says something, without Keras's preamble and colors."""
+    plain = re.sub(r"\x1b\[\d+m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith("Exception encountered")]
+    return (telling or lines or [type(error).__name__])[0]

@@ -1,0 +1,328 @@
+"""`size_report`: what sparsity buys, weight by weight and format by format, measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.analysis.figure import COLORS, save_figure
+from tf_prac.errors import ArgumentError, TfPracError
+from tf_prac.export.architecture import export_dense
+from tf_prac.export.directory import directory_bytes
+from tf_prac.export.formats import keras_file, npz
+from tf_prac.export.kernels import kernel_uses, multiplications
+from tf_prac.export.lite import FILE, tflite
+from tf_prac.export.serving import serve
+from tf_prac.export.source import Source, source_of
+from tf_prac.export.verify import example_inputs
+from tf_prac.export.writer import saved_model
+from tf_prac.files import atomic_write, write_json
+from tf_prac.keras_api import named_weights, stable_name
+
+SPARSE, DENSE = "sparse SavedModel", "Keras model.export"
+_GZIP = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeReport:
+    """What `size_report` measured.
+
+    Attributes:
+        model: name of the network.
+        weights: one row for each weight: name, shape, sparsity, and bytes dense, stored, of the
+            information bound, and of the dense array compressed by gzip; multiplications dense
+            and with the mask.
+        totals: the same columns, summed.
+        formats: one row for each format: name, bytes, gzip bytes, and a note.
+        timing: median milliseconds to load and to run a batch of the sparse export and of
+            Keras's own, and the median ratio; empty if not measured.
+    """
+
+    model: str
+    weights: list[dict[str, Any]]
+    totals: dict[str, Any]
+    formats: list[dict[str, Any]]
+    timing: dict[str, Any]
+
+    def text(self) -> str:
+        """Returns the report as tables for a terminal."""
+        return "\n\n".join(filter(None, (self._weights(), self._formats(), self._timing())))
+
+    def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
+        """Writes size.json, size.txt, and the sizes of the formats as CSV and figure."""
+        base = pathlib.Path(directory)
+        write_json(base / "size.json", "size", dataclasses.asdict(self))
+        with atomic_write(base / "size.txt") as file:
+            file.write(f"{self.text()}\n".encode())
+        figure = save_figure(base / "size", self.formats, self._draw, size=(6.4, 3.2))
+        return [base / "size.json", base / "size.txt", *figure]
+
+    def _weights(self) -> str:
+        head = (
+            "weight",
+            "shape",
+            "sparsity",
+            "dense",
+            "stored",
+            "bound",
+            "gzip",
+            "products",
+            "kept",
+        )
+        rows = [
+            (
+                row["name"],
+                "x".join(map(str, row["shape"])),
+                f"{row['sparsity']:.2%}",
+                *(f"{row[key]:,.0f}" for key in ("dense", "stored", "bound", "gzip")),
+                *(f"{row[key]:,}" for key in ("multiplications", "multiplications_kept")),
+            )
+            for row in (*self.weights, self.totals)
+        ]
+        return table(head, rows, left=2)
+
+    def _formats(self) -> str:
+        rows = [
+            (row["format"], f"{row['bytes']:,}", f"{row['gzip']:,}", row["note"])
+            for row in self.formats
+        ]
+        return table(("format", "bytes", "gzip", ""), rows, left=1)
+
+    def _timing(self) -> str:
+        if not self.timing:
+            return ""
+        rows = [
+            (what, f"{t['sparse_ms']:.2f}", f"{t['dense_ms']:.2f}", f"{t['ratio']:.3f}")
+            for what, t in self.timing.items()
+        ]
+        return table(("median ms", "sparse", "dense", "ratio"), rows, left=1)
+
+    def _draw(self, figure: Any) -> None:
+        axes = figure.subplots()
+        rows = self.formats[::-1]
+        places = range(len(rows))
+        for offset, key, color in ((0.2, "bytes", COLORS[0]), (-0.2, "gzip", COLORS[4])):
+            values = [row[key] / 1e6 for row in rows]
+            heights = [place + offset for place in places]
+            axes.barh(heights, values, 0.38, color=color, label=key.replace("bytes", "file"))
+        axes.set_yticks(list(places), [row["format"] for row in rows])
+        axes.set(xlabel="megabytes", title=f"{self.model}, {self.totals['sparsity']:.1%} zeros")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+
+
+def size_report(
+    model_or_ticket: Any,
+    *,
+    model: Any = None,
+    masks: Mapping[str, np.ndarray] | None = None,
+    storage: str = "float32",
+    formats: Sequence[str] | None = None,
+    batch_size: int = 32,
+    repeats: int = 15,
+) -> SizeReport:
+    """Writes a model in every format, into a temporary directory, and measures.
+
+    A multiplication is one product of a kernel element with an input, for one sample. "With the
+    mask" counts those with kept elements: what a runtime that skips zeros would do. TensorFlow
+    does not skip them, which the latency shows.
+
+    Example:
+
+        >>> report = size_report(network)  # doctest: +SKIP
+        >>> print(report.text())
+        >>> report.save("report")
+
+    Args:
+        model_or_ticket, model, masks: as for `saved_model`.
+        storage: how the sparse SavedModel stores values.
+        formats: names of `FORMATS`. Default: all. A format that cannot hold the model has a note.
+        batch_size: samples in a batch whose latency is measured.
+        repeats: batches of which the medians are taken, sparse and dense in turn; 0 for no timing.
+    """
+    chosen = list(FORMATS) if formats is None else list(formats)
+    for name in chosen:
+        if name not in FORMATS:
+            raise ArgumentError("formats", name, "names of " + ", ".join(FORMATS))
+    source = source_of(model_or_ticket, model=model, masks=masks)
+    with source.applied(), tempfile.TemporaryDirectory() as directory, _no_warnings():
+        base = pathlib.Path(directory)
+        written = saved_model(
+            source.network, base / "sparse", masks=source.masks, storage=storage, check=False
+        )
+        rows = weight_rows(source, written.metadata["weights"])
+        found = [_format_row(name, source, base / str(i)) for i, name in enumerate(chosen)]
+        first = {"format": SPARSE, **_sizes(written.directory), "note": f"{storage} values"}
+        timing = {}
+        if repeats:
+            dense = base / "timed"
+            export_dense(source.network, dense)
+            timing = compare_speed(written.directory, dense, source, batch_size, repeats)
+    totals = _totals(rows)
+    return SizeReport(stable_name(source.network), rows, totals, [first, *found], timing)
+
+
+def weight_rows(source: Source, stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows of a report about weights.
+
+    Args:
+        source: what is exported.
+        stored: the rows about weights of an export's metadata.
+    """
+    kept = {name: int(mask.sum()) for name, mask in source.masks.items()}
+    counts = multiplications(kernel_uses(source.network, serve(source.network)), kept)
+    values = {w.name: np.asarray(w.variable) for w in named_weights(source.network)}
+    rows = []
+    for row in stored:
+        name, value = row["name"], values[row["name"]]
+        dense, masked = counts.get(name, (0, 0))
+        rows.append(
+            {
+                "name": name,
+                "shape": row["shape"],
+                "size": value.size,
+                "kept": row["kept"],
+                "sparsity": 1 - row["kept"] / max(value.size, 1),
+                "encoding": row["encoding"],
+                "dense": value.nbytes,
+                "stored": row["bytes"],
+                "bound": row["bound"],
+                "gzip": len(gzip.compress(value.tobytes(), _GZIP)),
+                "multiplications": dense,
+                "multiplications_kept": masked,
+            }
+        )
+    return rows
+
+
+def compare_speed(
+    sparse: pathlib.Path, dense: pathlib.Path, source: Source, batch_size: int, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Times loading and inference of two SavedModels of one model, in turn.
+
+    Returns:
+        "load" and "batch", each with the medians in milliseconds and the median ratio of the
+        turns; and "first batch", once.
+    """
+    specs = serve(source.network).inputs
+    inputs = example_inputs(specs, None, batch_size)
+    tensors = [tf.constant(value) for value in inputs.values()]
+    both = {"sparse": sparse, "dense": dense}
+    loads: dict[str, list[float]] = {name: [] for name in both}
+    runs: dict[str, list[float]] = {name: [] for name in both}
+    for _ in range(max(3, repeats // 3)):
+        for name, path in both.items():
+            loads[name].append(_seconds(functools.partial(tf.saved_model.load, str(path))))
+    loaded = {name: tf.saved_model.load(str(path)) for name, path in both.items()}
+    calls = {name: _caller(model, tensors) for name, model in loaded.items()}
+    for call in calls.values():
+        call()
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            runs[name].append(_seconds(call))
+    return {"load": _medians(loads), f"batch of {batch_size}": _medians(runs)}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Lays out a text table whose first `left` columns are aligned to the left."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = []
+    for row in (head, *rows):
+        cells = [
+            cell.ljust(width)
+            if i < left or i == len(row) - 1 and not head[-1]
+            else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _keras_export(source: Source, directory: pathlib.Path) -> pathlib.Path:
+    export_dense(source.network, directory)
+    return directory
+
+
+def _keras_file(source: Source, directory: pathlib.Path) -> pathlib.Path:
+    return keras_file(source.network, directory, masks=source.masks, check=False).directory
+
+
+def _npz(source: Source, directory: pathlib.Path) -> pathlib.Path:
+    return npz(source.network, directory, masks=source.masks, check=False).directory
+
+
+def _lite(sparse: bool) -> Callable[[Source, pathlib.Path], pathlib.Path]:
+    def write(source: Source, directory: pathlib.Path) -> pathlib.Path:
+        options: dict[str, Any] = {"masks": source.masks, "check": False, "sparse": sparse}
+        return tflite(source.network, directory, **options).directory / FILE
+
+    return write
+
+
+FORMATS: dict[str, Callable[[Source, pathlib.Path], pathlib.Path]] = {
+    DENSE: _keras_export,
+    "Keras .keras file": _keras_file,
+    "npz": _npz,
+    "TFLite": _lite(False),
+    "TFLite, sparse": _lite(True),
+}
+
+
+def _format_row(name: str, source: Source, directory: pathlib.Path) -> dict[str, Any]:
+    try:
+        return {"format": name, **_sizes(FORMATS[name](source, directory)), "note": ""}
+    except TfPracError as error:
+        return {"format": name, "bytes": 0, "gzip": 0, "note": f"not written: {error}"}
+
+
+def _sizes(path: pathlib.Path) -> dict[str, int]:
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    packed = sum(len(gzip.compress(p.read_bytes(), _GZIP)) for p in files)
+    return {"bytes": directory_bytes(path), "gzip": packed}
+
+
+def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    numbers = ("size", "kept", "dense", "stored", "bound", "gzip")
+    products = ("multiplications", "multiplications_kept")
+    totals = {key: sum(row[key] for row in rows) for key in (*numbers, *products)}
+    sparsity = 1 - totals["kept"] / max(totals["size"], 1)
+    return {"name": "total", "shape": [], "sparsity": sparsity, **totals}
+
+
+def _caller(model: Any, tensors: Sequence[tf.Tensor]) -> Callable[[], Any]:
+    serve_default = model.signatures["serving_default"]
+    names = list(serve_default.structured_input_signature[1])
+    named = dict(zip(names, tensors, strict=True))
+    return lambda: [value.numpy() for value in serve_default(**named).values()]
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def _medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    ratios = [s / d for s, d in zip(seconds["sparse"], seconds["dense"], strict=True)]
+    return {
+        "sparse_ms": 1e3 * statistics.median(seconds["sparse"]),
+        "dense_ms": 1e3 * statistics.median(seconds["dense"]),
+        "ratio": statistics.median(ratios),
+    }
+
+
+def _no_warnings() -> Any:
+    return warnings.catch_warnings(action="ignore")

@@ -1,0 +1,105 @@
+"""Checks an export by running it in a new process, in which tf_prac cannot be imported."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_prac.errors import ArgumentError, MismatchError
+
+TOLERANCE = 1e-5  # of the largest output, or of 1
+_FREE_SIZE = 32  # of a free dimension other than the first, in random inputs
+
+
+def example_inputs(specs: Mapping[str, Any], samples: Any = None, count: int = 8) -> dict:
+    """Returns inputs to compare on: the given samples, or random ones.
+
+    Args:
+        specs: `tf.TensorSpec` of each input, by name.
+        samples: an array for a model of one input, else arrays by name.
+        count: how many random ones.
+
+    Raises:
+        ArgumentError: samples that are not of these shapes.
+    """
+    if samples is not None:
+        named = samples if isinstance(samples, Mapping) else dict.fromkeys(list(specs)[:1], samples)
+        for name, spec in specs.items():
+            if name not in named or not spec.shape.is_compatible_with(np.shape(named[name])):
+                received = {key: np.shape(value) for key, value in named.items()}
+                raise ArgumentError("samples", received, f"{name} of shape {spec.shape}")
+        return {n: np.asarray(named[n], s.dtype.as_numpy_dtype) for n, s in specs.items()}
+    generator = np.random.default_rng(0)
+    return {name: _random(generator, spec, count) for name, spec in specs.items()}
+
+
+def compare(
+    kind: str,
+    path: pathlib.Path,
+    samples: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    tolerance: float = TOLERANCE,
+) -> float:
+    """Returns the largest difference between expected outputs and those of a new process.
+
+    Args:
+        kind: "saved_model", "keras", "tf_keras" or "tflite".
+        path: the export.
+        samples: its inputs, by name.
+        expected: outputs, by name.
+        tolerance: how much may differ, as a fraction of the largest output or of 1.
+
+    Raises:
+        MismatchError: it cannot be loaded there, or outputs differ by more.
+    """
+    found = run_in_new_process(kind, path, samples)
+    if set(found) == {str(number) for number in range(len(expected))}:  # a list of outputs
+        found = dict(zip(expected, found.values(), strict=True))
+    worst = 0.0
+    for name, value in expected.items():
+        if name not in found or found[name].shape != np.shape(value):
+            raise MismatchError(f"{path.name}: the export does not give {name} as the model does.")
+        difference = np.abs(np.asarray(value, np.float64) - found[name])
+        error = float(np.max(difference, initial=0))
+        worst = max(worst, error)
+        if not error <= tolerance * max(1.0, float(np.max(np.abs(value), initial=0))):
+            raise MismatchError(
+                f"{path.name}: outputs {name} of the export differ from those of the model by "
+                f"up to {error:g}. Nothing was kept."
+            )
+    return worst
+
+
+def run_in_new_process(
+    kind: str, path: pathlib.Path, samples: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns what an export gives for samples, in a process without tf_prac."""
+    script = pathlib.Path(__file__).with_name("fresh_process.py")
+    with tempfile.TemporaryDirectory() as directory:
+        given, got = (os.path.join(directory, name) for name in ("samples.npz", "outputs.npz"))
+        np.savez(given, *samples.values(), names=list(samples))
+        command = [sys.executable, "-P", str(script), kind, str(path), given, got]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(
+            command, cwd=directory, env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            raise MismatchError(f"{path.name}: the export cannot be loaded: {lines[-1]}")
+        with np.load(got, allow_pickle=False) as archive:
+            names = archive["names"].tolist()
+            return {name: archive[f"arr_{i}"] for i, name in enumerate(names)}
+
+
+def _random(generator: np.random.Generator, spec: Any, count: int) -> np.ndarray:
+    shape = [count, *(_FREE_SIZE if size is None else size for size in spec.shape[1:])]
+    if spec.dtype.is_floating:
+        return generator.normal(size=shape).astype(spec.dtype.as_numpy_dtype)
+    return generator.integers(0, 2, shape).astype(spec.dtype.as_numpy_dtype)
