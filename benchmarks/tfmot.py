@@ -5,8 +5,7 @@
 The same network, optimizer, batches and sparsity three times: plain, wrapped by TFMOT with a
 constant sparsity (computed anew every 100 steps, its default) and its callback, and pruned by
 tf_prac. They train an epoch in turn, over and over. Prints the median seconds of an epoch, the
-ratio to TFMOT of the same turn, and the fraction of zeros;
-`--output` writes them as JSON.
+ratio to TFMOT of the same turn, and the fraction of zeros; `--output` writes them as JSON.
 """
 
 import json
@@ -119,7 +118,8 @@ def report(seconds, models, samples: int) -> None:
             f"{row['ratio_to_tfmot']:>10.3f}{row['zeros']:>8.4f}"
         )
     if _OUTPUT.value:
-        options = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(__file__)}
+        chosen = (_DATASET, _MODEL, _LIMIT_TRAIN, _BATCH_SIZE, _STEPS_PER_EXECUTION, _SPARSITY)
+        options = {flag.name: flag.value for flag in chosen}
         content = {"options": options, "rows": rows}
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(content, indent=2) + "\n")
 

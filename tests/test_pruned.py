@@ -26,6 +26,7 @@ from tf_prac import (
 )
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.pruning import tfmot as tfmot_module
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 KINDS = ("keras", "tf_keras", "wrapped")
@@ -317,6 +318,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"HDF")
     with pytest.raises(FileError, match="neither a .keras file nor a SavedModel directory"):
         tf_prac.load_model(tmp_path / "model.h5")
+
+
+def test_tfmots_code_paths_refuse_keras_3_and_name_it():
+    model = functional(load("keras"))
+    for path in (lambda: tfmot_module.wrap(model, []), lambda: tfmot_module.strip(model)):
+        with pytest.raises(ArgumentError, match=r"received 'keras\.src.*It is of keras .Keras 3.*"):
+            path()
 
 
 @both

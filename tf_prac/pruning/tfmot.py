@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.keras_api import Flavour, named_weights, pruning_wrappers
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappers
 
 
 def register() -> None:
@@ -33,7 +34,11 @@ def wrap(model: Any, weights: Collection[Any]) -> Any:
     Args:
         model: a built functional or sequential tf_keras model.
         weights: the variables that get a mask.
+
+    Raises:
+        ArgumentError: a model of Keras 3.
     """
+    _check_flavour(model)
     keras = Flavour("tf_keras").module
     chosen = {id(w) for w in weights}
     made: dict[int, Any] = {}
@@ -72,6 +77,16 @@ def adopt(model: Any) -> None:
             wrapper.pruning_schedule = wrapper.pruning_obj._pruning_schedule = _masks_held()
 
 
+def _check_flavour(model: Any) -> None:
+    if flavour_of(model).name != "tf_keras":
+        raise ArgumentError(
+            "model",
+            f"{type(model).__module__}.{type(model).__name__}",
+            "a model of tf_keras (Keras 2)",
+            "It is of keras (Keras 3), which TFMOT does not know; tf_prac.prune takes both.",
+        )
+
+
 def _names(layer: Any, ids: set[int]) -> tuple[str, ...]:
     """The names, within a layer, of the weights with these ids."""
     return tuple(w.name for w in named_weights(layer) if id(w.variable) in ids)
@@ -88,6 +103,7 @@ def masks_of_wrappers(model: Any) -> dict[int, list[Any]]:
 
 def strip(model: Any) -> Any:
     """Returns the model without TFMOT wrappers: TFMOT's own `strip_pruning`."""
+    _check_flavour(model)
     return _tfmot().sparsity.keras.strip_pruning(model)
 
 
