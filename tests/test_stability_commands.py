@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from tf_prac.analysis import figure
 from tf_prac.cli.main import main
 from tf_prac.cli.runs import search_command
 from tf_prac.files import write_json
@@ -72,6 +73,7 @@ def test_stability_over_initialisations_and_orders(runs, tmp_path, capsys, monke
 
     # The same again trains nothing and writes the same; one more copy trains only what is missing.
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(figure, "can_draw", lambda: False)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
         assert run("stability", [runs["a"], runs["b"]], tmp_path, *flags) == 0
@@ -123,6 +125,13 @@ def test_the_command_of_a_run_makes_that_run(runs, tmp_path, capsys):
     for name in ("masks.npz", "weights.npz"):
         path = f"tickets/round_02/{name}"
         assert (tmp_path / "again" / path).read_bytes() == (runs["k4"] / path).read_bytes()
+
+
+def test_a_run_that_a_sweep_began_says_so(runs):
+    config = json.loads((runs["a"] / "config.json").read_text())
+    config["search"]["also_keep"] = ["4it"]
+    assert search_command("out/rewind_0it/seed_0", config).startswith("tf-prac sweep, with")
+    assert " out was begun" in search_command("out/rewind_0it/seed_0", config)
 
 
 @pytest.mark.parametrize("command", ["stability", "connectivity"])

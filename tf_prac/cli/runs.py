@@ -60,13 +60,17 @@ def check_output(directory: str) -> None:
 
 
 def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **changes: Any) -> str:
-    """Returns the command that makes a run.
+    """Returns the command that makes a run; of one that a sweep began, that it was a sweep.
 
     Args:
         path: the run's directory.
         config: its configuration.
         **changes: flags that are to have other values.
     """
+    if "also_keep" in config["search"]:
+        return (
+            f"tf-prac sweep, with the flags that {pathlib.Path(path).parent.parent} was begun with"
+        )
     flags = {k: v for k, v in (config.get("labels") or {}).items() if v is not None}
     flags |= {"keras": config["keras"], **config["search"]}
     for group, options in GROUPS.items():
