@@ -341,9 +341,11 @@ def test_bad_input(copies, runs, monkeypatch):
         copies.trained(1, "ticket", 0)
     copies.trained(2, "ticket", 0)
     path.write_bytes(copies.run.copy_path(2, "ticket", 0).read_bytes())
-    with pytest.raises(FileError, match="trained from another ticket. Remove it"):
+    with pytest.raises(FileError, match="trained from another ticket or data. Remove it"):
         copies.trained(1, "ticket", 0)
     path.write_bytes(good)
+    with pytest.raises(FileError, match="trained from another ticket or data. Remove it"):
+        Copies(copies.search, TRAIN, test=(X[600:800], Y[600:800])).trained(1, "ticket", 0)
     ticket = copies.run.ticket_path(1) / "ticket.json"
     hidden = ticket.rename(ticket.with_name("hidden"))
     with pytest.raises(FileError, match="no ticket yet. Run the search .* tf-prac search"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -21,8 +22,6 @@ from tf_prac.ticket import COPY_ORDER, Control, Ticket
 from tf_prac.training.trainer import Trainer
 
 _WEIGHTS = "weights/"
-
-
 NETWORKS = ("ticket", *CONTROLS)
 """What copies are trained of: the ticket itself, and its controls."""
 
@@ -124,7 +123,7 @@ class Copies:
         """
         ticket = self.ticket(number, network)
         path = self.run.copy_path(number, network, copy)
-        origin = _digest(ticket)
+        origin = self._origin(ticket)
         if not path.exists():
             self._train(path, ticket, f"round {number} {network} copy {copy}", copy, origin)
         return self._read(path, origin)
@@ -151,7 +150,9 @@ class Copies:
         if not {"origin", "steps", "seconds"} <= arrays.keys():
             raise FileError(f"{path}: damaged, it lacks figures. Remove it to train it again.")
         if str(arrays["origin"]) != origin:
-            raise FileError(f"{path}: trained from another ticket. Remove it to train it again.")
+            raise FileError(
+                f"{path}: trained from another ticket or data. Remove it to train it again."
+            )
         test, classes = self.data.test, arrays.get("classes")
         accuracy = None
         if test is not None and classes is not None:
@@ -164,11 +165,12 @@ class Copies:
             seconds=float(arrays["seconds"]),
         )
 
-
-def _digest(ticket: Ticket) -> str:
-    """Returns a SHA-256 of what a copy starts from."""
-    sha = hashlib.sha256(f"{ticket.masks.digest()} {ticket.rewind_step}".encode())
-    for name, weight in sorted(ticket.weights.items()):
-        sha.update(f"{name!r}{weight.shape}{weight.dtype}".encode())
-        sha.update(np.ascontiguousarray(weight).tobytes())
-    return sha.hexdigest()
+    def _origin(self, ticket: Ticket) -> str:
+        """Returns a SHA-256 of what a copy is made from: ticket, and identity of the data."""
+        data = [subset and subset.samples.identity.to_json() for subset in self.data]
+        head = [ticket.masks.digest(), ticket.rewind_step, data]
+        sha = hashlib.sha256(json.dumps(head).encode())
+        for name, weight in sorted(ticket.weights.items()):
+            sha.update(f"{name!r}{weight.shape}{weight.dtype}".encode())
+            sha.update(np.ascontiguousarray(weight).tobytes())
+        return sha.hexdigest()
