@@ -21,7 +21,7 @@ LAYERS = (
     {"training"},
     {"critical", "dense_round", "ticket"},
     {"other_run"},
-    {"plan", "records", "retraining", "selectors"},
+    {"plan", "records", "retraining", "round_start", "selectors"},
     {"search"},
     {"analysis", "export", "tuner"},
     {"cli"},

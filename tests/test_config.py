@@ -57,6 +57,7 @@ CHOICES = {
     (TrainingRecipe, "schedule"): ["constant", "step", "linear", "cosine", "exponential"],
     (TrainingRecipe, "split"): ["seeded", "last"],
     (PruningConfig, "scope"): ["global", "layerwise"],
+    (PruningConfig, "retraining"): ["weight_rewinding", "lr_rewinding", "fine_tuning"],
     (PruningConfig, "policy"): ["all", "xnnpack"],
     (PracConfig, "never_learned"): ["critical", "ignore"],
     (PracConfig, "cep_network"): ["pruned", "trained"],
@@ -69,6 +70,8 @@ BOOLEANS = [
     (PruningConfig, "prune_last_dense"),
     (PruningConfig, "keep_epoch_masks"),
     (PruningConfig, "lr_rewind"),
+    (PruningConfig, "rewind_statistics"),
+    (PruningConfig, "rewind_optimizer"),
     (PracConfig, "use_cet"),
     (PracConfig, "use_cep"),
     (PracConfig, "class_balanced"),
@@ -274,6 +277,14 @@ def test_rates_of_layers_are_rules_in_order():
         error = refused(PruningConfig, "layer_rates", [text])
         assert "PATTERN=RATE" in str(error) and error.received == text
     assert "a list or tuple" in str(refused(PruningConfig, "layer_rates", "conv=0.1"))
+
+
+def test_parts_of_the_rewind_point_can_be_chosen_only_if_weights_are_rewound():
+    for retraining in ("lr_rewinding", "fine_tuning"):
+        for changes in ({"rewind_statistics": False}, {"rewind_optimizer": True}):
+            with pytest.raises(ArgumentError, match=f"{retraining} no weights are rewound"):
+                PruningConfig(retraining=retraining, **changes)
+    PruningConfig(rewind_statistics=False, rewind_optimizer=True)
 
 
 def test_layers_are_some_of_the_groups():

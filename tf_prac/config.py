@@ -24,6 +24,7 @@ from tf_prac.prac_config import PRAC_VARIANTS as PRAC_VARIANTS
 from tf_prac.prac_config import PracConfig as PracConfig
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
+RETRAINING = ("weight_rewinding", "lr_rewinding", "fine_tuning")
 SCOPES = ("global", "layerwise")
 CONTROLS = ("random_mask", "reinit", "both")
 POLICIES = ("all", "xnnpack")
@@ -267,6 +268,14 @@ class PruningConfig:
         lr_rewind: True: rounds after the first train the remaining T - k steps, with the
             learning rate going on from step k; False: a full schedule of T steps from step 0,
             as the PrAC authors' code does. Default True.
+        retraining: what rounds after the first, and retraining, start from: "weight_rewinding"
+            (W_k, at the learning rate of step k), "lr_rewinding" (the weights as trained, at the
+            learning rate of step k; Renda et al. 2020) or "fine_tuning" (the weights as trained,
+            at the last learning rate of the schedule). Default "weight_rewinding".
+        rewind_statistics: rewind the statistics of BatchNorm with the weights; False: they stay
+            as trained. Default True.
+        rewind_optimizer: rewind momentum and other slots of the optimizer to those after step k
+            too; False: they start at zero. Default False.
         keep_epoch_masks: write down the mask that each epoch would give, one bit a weight,
             for the matrix of mask distances (`tf-prac figures`). Default False.
 
@@ -291,6 +300,9 @@ class PruningConfig:
     ignore: tuple[str, ...] = ()
     rewind: str = "2%"
     lr_rewind: bool = True
+    retraining: str = "weight_rewinding"
+    rewind_statistics: bool = True
+    rewind_optimizer: bool = False
     keep_epoch_masks: bool = False
 
     def __post_init__(self):
@@ -314,6 +326,13 @@ class PruningConfig:
             raise ArgumentError("sparsities", self.sparsities, allowed)
         check_bool("prune_last_dense", self.prune_last_dense)
         check_bool("lr_rewind", self.lr_rewind)
+        check_choice("retraining", self.retraining, RETRAINING)
+        check_bool("rewind_statistics", self.rewind_statistics)
+        check_bool("rewind_optimizer", self.rewind_optimizer)
+        for name, default in (("rewind_statistics", True), ("rewind_optimizer", False)):
+            if self.retraining != "weight_rewinding" and getattr(self, name) != default:
+                remedy = f"With {self.retraining} no weights are rewound."
+                raise ArgumentError(name, not default, str(default), remedy)
         check_bool("keep_epoch_masks", self.keep_epoch_masks)
         object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
         object.__setattr__(self, "ignore", _as_tuple("ignore", self.ignore))

@@ -93,7 +93,8 @@ class RoundPlan:
     def _scaled(self, number: int, size: int) -> Budget:
         if number == 0:
             return self.full
-        rewound = dataclasses.replace(self.full, first_step=self.first_step)
+        at_end = self._pruning.retraining == "fine_tuning"
+        rewound = dataclasses.replace(self.full, first_step=self.first_step, at_end=at_end)
         return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
 
     def rule(self, number: int, rates: Rate) -> PruneRule:

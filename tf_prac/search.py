@@ -49,6 +49,7 @@ from tf_prac.records import (
     summary_head,
 )
 from tf_prac.retraining import Retraining, check_retrain
+from tf_prac.round_start import RoundStart
 from tf_prac.run_directory import (
     FORGETTING,
     HISTORY,
@@ -244,6 +245,7 @@ class _Session:
             search.also_keep,
         )
         self.k = self.plan.k
+        self.begin = RoundStart(self.run, self.pruning, self.k, self.network)
         self.trainer = Trainer(
             self.network, self.recipe, data.train.samples, data.validation, self.pruning
         )
@@ -296,12 +298,15 @@ class _Session:
         found.prac_set.save(path / PRAC_SET)
         trained.forgetting.save(path / FORGETTING)
         write_csv(path / HISTORY, trained.history)
+        self.begin.save_trained(number, trained.weights)
         self.run.finish_round(number, figures)
         return figures
 
     def _train(self, number: int, masks: Masks, ids: np.ndarray) -> TrainedNetwork:
         budget = self.plan.budget(number, len(ids))
-        weights = self._rewind_weights() if number else self.initial
+        weights: Mapping[str, np.ndarray] = self.initial
+        if number:
+            weights = self.begin.weights(number, self._rewind_weights())
         if budget.steps == 0:
             return untrained(weights, len(self.data.train.samples), self.k)
         distance = None
@@ -351,12 +356,11 @@ class _Session:
         self, also_retrain: Collection[int] = (), controls: Collection[Control] = ()
     ) -> SearchResult:
         """Saves the tickets, retrains those asked for, and writes the summary."""
-        weights = self._rewind_weights()
-        masks = [self.dense]
+        masks, w_k = [self.dense], self._rewind_weights()
         for number in range(self.pruning.rounds):
             masks.append(Masks.load(self.run.round_path(number) / MASKS))
         for number, mask in enumerate(masks):
-            ticket = Ticket(mask, weights, number, self.k, self.pruning.lr_rewind)
+            ticket = self.begin.ticket(number, mask, w_k)
             self.tickets.append(ticket)
             if not (self.run.ticket_path(number) / "ticket.json").exists():
                 ticket.save(self.run.ticket_path(number))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tf_prac.checks import check_bool, check_choice, check_int, check_seed
-from tf_prac.config import CONTROLS, PruningConfig, TrainingRecipe
+from tf_prac.config import CONTROLS, RETRAINING, PruningConfig, TrainingRecipe
 from tf_prac.data.search_data import SearchData, prepare
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
@@ -73,20 +73,24 @@ class Ticket:
         round: number of prunings; 0 is the dense network.
         rewind_step: k, in training steps on the full data.
         lr_rewind: whether retraining goes on at step k of the schedule or starts at step 0.
+        retraining: how it is retrained, as `PruningConfig.retraining` says; `weights` are those
+            that this starts from, with "weight_rewinding" W_k.
         control: "" for a ticket that was found; for its controls their kind and seed, such as
             "random_mask_0".
     """
 
     masks: Masks
-    weights: dict[str, np.ndarray]
+    weights: Mapping[str, np.ndarray]
     round: int
     rewind_step: int
     lr_rewind: bool = True
     control: str = ""
+    retraining: str = "weight_rewinding"
 
     def __post_init__(self):
         check_int("round", self.round, 0)
         check_int("rewind_step", self.rewind_step, 0)
+        check_choice("retraining", self.retraining, RETRAINING)
         check_bool("lr_rewind", self.lr_rewind)
         shapes = {name: self.weights[name].shape for name in self.masks if name in self.weights}
         self.masks.check_shapes(shapes)
@@ -137,7 +141,13 @@ class Ticket:
         check_seed("seed", seed)
         seed_everything(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
         weights = snapshot(model_fn())
-        return dataclasses.replace(self, weights=weights, rewind_step=0, control=f"reinit_{seed}")
+        return dataclasses.replace(
+            self,
+            weights=weights,
+            retraining="weight_rewinding",
+            rewind_step=0,
+            control=f"reinit_{seed}",
+        )
 
     def make_control(self, control: Control, model_fn: Callable[[], Any]) -> Ticket:
         """Returns a control of this ticket, of any kind.
@@ -203,7 +213,8 @@ class Ticket:
     def retrain_budget(self, recipe: TrainingRecipe, num_samples: int) -> Budget:
         """The steps of a retraining on `num_samples`: T - k, or T without LR rewinding."""
         first_step = self.rewind_step if self.lr_rewind else 0
-        return Budget.full(recipe, num_samples, first_step)
+        full = Budget.full(recipe, num_samples, first_step)
+        return dataclasses.replace(full, at_end=self.retraining == "fine_tuning")
 
     def save(self, directory: str | os.PathLike) -> None:
         """Writes masks.npz, weights.npz and ticket.json into a directory."""
@@ -216,6 +227,7 @@ class Ticket:
             "rewind_step": self.rewind_step,
             "lr_rewind": self.lr_rewind,
             "control": self.control,
+            "retraining": self.retraining,
             "files": {name: sha256(path / name) for name in (MASKS, WEIGHTS)},
         }
         write_json(path / TICKET, "ticket", figures)
@@ -244,6 +256,7 @@ class Ticket:
                 figures["rewind_step"],
                 figures["lr_rewind"],
                 figures.get("control", ""),
+                figures.get("retraining", "weight_rewinding"),
             )
         except (KeyError, ValueError) as error:
             raise DamagedFileError(f"{file}: damaged: {error}.") from error

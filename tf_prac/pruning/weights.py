@@ -39,6 +39,10 @@ PRUNABLE_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+OPTIMIZER = "@optimizer/"
+"""Prefix of the optimizer's variables among the weights of a rewind point that has them."""
+
+
 class WeightInfo(NamedTuple):
     """One line of `weight_report`: a weight, and why it is or is not pruned."""
 
@@ -163,13 +167,14 @@ def rewind(model: Any, weights: Mapping[str, np.ndarray], masks: Masks | None = 
 
     Args:
         model: a built model of the same architecture, of either flavour.
-        weights: what `snapshot` returned.
+        weights: what `snapshot` returned; variables of an optimizer are left out.
         masks: if given, pruned weights become exactly 0.
 
     Raises:
         MismatchError: names or shapes differ; nothing was changed.
     """
     variables = {w.name: w.variable for w in named_weights(model)}
+    weights = {n: value for n, value in weights.items() if not n.startswith(OPTIMIZER)}
     check_same_shapes(
         {name: tuple(v.shape) for name, v in variables.items()},
         {name: np.shape(value) for name, value in weights.items()},

@@ -22,12 +22,14 @@ class Budget:
         total_steps: length of the learning-rate schedule, in steps of this round.
         first_step: where in the schedule the round begins; > 0 with learning-rate rewinding.
         limit: most steps to train, though the schedule be longer. Default None.
+        at_end: the learning rate stays what the schedule ends with, as in fine-tuning.
     """
 
     steps_per_epoch: int
     total_steps: int
     first_step: int = 0
     limit: int | None = None
+    at_end: bool = False
 
     @property
     def steps(self) -> int:
@@ -66,7 +68,7 @@ class Budget:
             epochs = max(1, int(epochs * size / num_samples))
         total = self.total_steps if rule == "full" else max(1, round(epochs * length))
         first = round(self.first_step * total / self.total_steps)
-        return Budget(length, total, min(first, total - 1))
+        return Budget(length, total, min(first, total - 1), at_end=self.at_end)
 
 
 class RoundSchedule:
@@ -84,14 +86,15 @@ class RoundSchedule:
         self._first_step = tf.Variable(0.0, trainable=False, name="first_step")
         self._total_steps = tf.Variable(1.0, trainable=False, name="total_steps")
 
-    def set_budget(self, budget: Budget) -> None:
-        """Makes step 0 of the optimizer the first step of `budget`."""
-        self._first_step.assign(budget.first_step)
+    def set_budget(self, budget: Budget, taken: int = 0) -> None:
+        """Makes step `taken` of the optimizer the first step of `budget`."""
+        first = budget.total_steps - 1 if budget.at_end else budget.first_step
+        self._first_step.assign(first - taken)
         self._total_steps.assign(budget.total_steps)
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """Returns the learning rate of a step that is counted from the start of the round."""
-        step = tf.cast(step, tf.float32) + self._first_step
+        """Returns the learning rate of a step of the optimizer."""
+        step = tf.minimum(tf.cast(step, tf.float32) + self._first_step, self._total_steps - 1)
         rate = learning_rate_at(self._recipe, step / self._total_steps)
         warmup = self._recipe.warmup_fraction
         if warmup:

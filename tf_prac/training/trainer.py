@@ -16,10 +16,10 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, training_batches
 from tf_prac.data.samples import Samples
 from tf_prac.data.search_data import Subset
-from tf_prac.errors import NonFiniteLossError
+from tf_prac.errors import MismatchError, NonFiniteLossError
 from tf_prac.keras_api import Callback, flavour_of, make_optimizer, to_numpy
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import rewind, snapshot
+from tf_prac.pruning.weights import OPTIMIZER, rewind, snapshot
 from tf_prac.training.callbacks import BestWeights, MaskDistance
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
@@ -106,6 +106,8 @@ class Trainer:
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
         self._schedule, self._optimizer = self._compile()
         self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
+        self._keeps_optimizer = pruning is not None and pruning.rewind_optimizer
+        self._taken = 0
         self._loop = StepLoop(self.model)
         self._validate = None if validation is None else self.evaluation(validation)
         self.predictor = Predictor(network)
@@ -146,7 +148,7 @@ class Trainer:
         mask_distance: MaskDistance | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> TrainedNetwork:
-        """Trains from `weights` with a fresh optimizer.
+        """Trains from `weights`, with a fresh optimizer unless they hold the variables of one.
 
         Args:
             weights: every weight to start from, a `snapshot`.
@@ -169,7 +171,7 @@ class Trainer:
             hook.set_model(self.model)
             hook.on_train_begin()
         batches = iter(self._batches(ids, budget, order))
-        snapshots = {0: snapshot(self.network)} if 0 in snapshot_at else {}
+        snapshots = {0: self._snapshot()} if 0 in snapshot_at else {}
         rows: list[dict[str, float]] = []
         done, began = 0, started
         for stop, ends_epoch in _stops(budget, snapshot_at):
@@ -177,14 +179,14 @@ class Trainer:
             done = stop
             self._check_loss(done, budget)
             if done in snapshot_at:
-                snapshots[done] = snapshot(self.network)
+                snapshots[done] = self._snapshot()
             if not ends_epoch:
                 continue
             logs = {**self._loop.results(), **self._validation_logs()}
             for hook in hooks:
                 hook.on_epoch_end(len(rows), logs)
             began, seconds = time.perf_counter(), time.perf_counter() - began
-            rate = float(self._schedule(done - 1))
+            rate = float(self._schedule(self._taken + done - 1))
             row = {"epoch": len(rows) + 1, "step": done, **logs, "learning_rate": rate}
             rows.append({**row, "seconds": seconds})
             if self.model.stop_training:
@@ -202,6 +204,24 @@ class Trainer:
             stop="early_stop" if done < budget.steps else budget.end,
             seconds=time.perf_counter() - started,
         )
+
+    def _snapshot(self) -> dict[str, np.ndarray]:
+        """Copies the weights, and the optimizer's variables if they are rewound too."""
+        found = snapshot(self.network)
+        if self._keeps_optimizer:
+            values = enumerate(self._optimizer.variables)
+            found |= {f"{OPTIMIZER}{number:04d}": to_numpy(v) for number, v in values}
+        return found
+
+    def _reset_optimizer(self, weights: Weights) -> None:
+        """Sets the optimizer's variables to those among `weights`, or to what they were first."""
+        kept = {name: value for name, value in weights.items() if name.startswith(OPTIMIZER)}
+        values = [kept[name] for name in sorted(kept)] or self._fresh_optimizer
+        if [v.shape for v in values] != [v.shape for v in self._fresh_optimizer]:
+            raise MismatchError("weights: they hold the variables of another optimizer.")
+        for variable, value in zip(self._optimizer.variables, values, strict=True):
+            variable.assign(value)
+        self._taken = int(to_numpy(self._optimizer.iterations))
 
     def load(self, weights: Weights, masks: Masks | None = None) -> None:
         """Sets the network's weights, masked if masks are given."""
@@ -223,9 +243,8 @@ class Trainer:
         self.model.reset_finite_steps()
         assert self.model.forgetting is not None
         self.model.forgetting.reset()
-        for variable, value in zip(self._optimizer.variables, self._fresh_optimizer, strict=True):
-            variable.assign(value)
-        self._schedule.set_budget(budget)
+        self._reset_optimizer(weights)
+        self._schedule.set_budget(budget, self._taken)
 
     def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...]) -> tf.data.Dataset:
         return training_batches(
