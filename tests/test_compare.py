@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_prac import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac import PracConfig, PracSet, PruningConfig, TrainingRecipe
 from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.results import cost_table, results_text, run_rows, table, write_results
@@ -118,11 +118,18 @@ def test_results_are_json_csv_and_text(tmp_path, test):
 
 
 def test_every_arm_has_options_of_its_own():
-    runs = dict.fromkeys(ARMS, "somewhere")
-    options = [
-        (arm.options(PracConfig(), PruningConfig(), runs), arm.control) for arm in ARMS.values()
-    ]
+    runs = {name: name for name in ARMS}
+    prac = PracConfig(prac_from="elsewhere")
+    options = [(arm.options(prac, PruningConfig(), runs), arm.control) for arm in ARMS.values()]
     assert len({repr(each) for each in options}) == len(ARMS)
+
+
+def test_only_the_transferring_arm_takes_the_sets_of_another_run():
+    prac, runs = PracConfig(prac_from="elsewhere"), {name: name for name in ARMS}
+    taken = [n for n, a in ARMS.items() if a.options(prac, PruningConfig(), runs)[0].prac_from]
+    assert taken == ["transfer"]
+    with pytest.raises(ArgumentError, match="prac_from: received None"):
+        ARMS["transfer"].options(PracConfig(), PruningConfig())
 
 
 def test_an_arm_comes_after_the_one_it_needs():
@@ -227,6 +234,35 @@ def test_controls_of_tickets_are_arms(compared):
             assert (path / f"{ARMS[arm].control}_0/retrained.json").exists()
 
 
+def test_selectors_take_the_sizes_and_steps_of_prac(compared):
+    flavour, directory, _ = compared
+    arms = ["random_subset", "entropy", "imp+same_steps", "snip"]
+    make_comparison(flavour, directory, arms).run(TRAIN, test=TEST)
+    rounds = {
+        arm: RunDirectory(directory / arm / "seed_0").summary()["rounds"] for arm in ["prac", *arms]
+    }
+    steps = [figures["steps"] for figures in rounds["prac"]]
+    for arm in arms[:3]:
+        assert [figures["steps"] for figures in rounds[arm]] == steps
+    for arm in arms[:2]:
+        assert [f["prac_size"] for f in rounds[arm]] == [f["prac_size"] for f in rounds["prac"]]
+    assert all(figures["train_samples"] == 180 for figures in rounds["imp+same_steps"])
+    assert [figures["steps"] for figures in rounds["snip"]] == [0, 0]
+
+
+def test_sets_go_from_one_comparison_to_another(compared, tmp_path):
+    flavour, directory, _ = compared
+    prac = PracConfig(early_stop_eps=0.3, prac_from=str(directory / "prac"))
+    comparison = make_comparison(flavour, tmp_path / "c", ["random_transfer"], prac=prac)
+    comparison.run(TRAIN, test=TEST)
+    theirs, mine, random = (
+        PracSet.load(path / "seed_0/round_00/prac_set.npz")
+        for path in (directory / "prac", tmp_path / "c/transfer", tmp_path / "c/random_transfer")
+    )
+    np.testing.assert_array_equal(mine.ids, theirs.ids)
+    assert len(random) == len(theirs) and not np.array_equal(random.ids, theirs.ids)
+
+
 def test_other_options_in_the_same_directory_are_refused(compared):
     flavour, directory, _ = compared
     changed = make_comparison(flavour, directory, ["cet"], recipe=TrainingRecipe(epochs=4))
@@ -253,6 +289,9 @@ BAD_FLAGS = [
     ("--arms=prac,imp+earlystop", "allowed: some of prac, prac-early_stop, imp,"),
     ("--arms=", "--arms"),
     ("--arms=prac,prac-early_stop --early_stop_eps=off", "prac-early_stop is the same as prac"),
+    ("--arms=transfer", "--prac_from: received None; allowed: the run whose sets"),
+    ("--selector=random --subset_size=0.5", "--selector: received 'random'"),
+    ("--sizes_from=runs/a", "--sizes_from"),
     ("--seeds=a", "--seeds"),
     ("--seeds=0,-1", "--seeds"),
     ("--seeds=", "--seeds"),

@@ -16,6 +16,7 @@ from tf_prac.errors import ArgumentError
 
 _FULL_DATA = {"use_cet": False, "use_cep": False}
 _NO_STOP = {"early_stop_eps": None}
+_IMP = {**_FULL_DATA, **_NO_STOP}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Arm:
         sizes_from: the arm whose set sizes and steps it copies, or None.
         controls: the arm whose tickets it controls, or None; it has no search of its own.
         control: which control, a kind of `tf_prac.ticket.Control`.
+        transfers: whether it uses the sets of the run `prac_from`; other arms do not.
     """
 
     about: str
@@ -42,6 +44,7 @@ class Arm:
     sizes_from: str | None = None
     controls: str | None = None
     control: str = ""
+    transfers: bool = False
 
     @property
     def needs(self) -> str | None:
@@ -59,18 +62,51 @@ class Arm:
         Args:
             prac, pruning: the options of the comparison.
             runs: the directory of each arm's run with the same seed.
+
+        Raises:
+            ArgumentError: an arm that uses the sets of another run, and none is named.
         """
-        changes = dict(self.prac)
+        changes = {"prac_from": prac.prac_from if self.transfers else None, **self.prac}
+        if self.transfers and prac.prac_from is None:
+            raise ArgumentError("prac_from", None, "the run whose sets the arm transfer uses")
         if self.sizes_from is not None:
             changes["sizes_from"] = str((runs or {})[self.sizes_from])
         return dataclasses.replace(prac, **changes), dataclasses.replace(pruning, **self.pruning)
 
 
+def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
+    return Arm(
+        about=f"{about}, of the sizes and steps of {sizes_from}",
+        prac={"selector": selector},
+        sizes_from=sizes_from,
+    )
+
+
+def _untrained(criterion: str) -> Arm:
+    return Arm(
+        about=f"{criterion}, pruned at initialisation (Figure 6)",
+        prac=_IMP,
+        pruning={"criterion": criterion, "rewind": "0it"},
+    )
+
+
 ARMS: dict[str, Arm] = {
     "prac": Arm(about="PrAC sets and early stop, as the options say"),
     "prac-early_stop": Arm(about="PrAC sets without early stop", prac=_NO_STOP),
-    "imp": Arm(about="full data, no early stop", prac={**_FULL_DATA, **_NO_STOP}),
+    "imp": Arm(about="full data, no early stop", prac=_IMP),
     "imp+early_stop": Arm(about="full data with the early stop of PrAC", prac=_FULL_DATA),
+    "imp+same_steps": Arm(
+        about="full data, each round as many steps as that of prac", prac=_IMP, sizes_from="prac"
+    ),
+    "random_subset": _selected("random", "a random subset (Figures 5 and A14)"),
+    "entropy": _selected("entropy", "the least certain predictions (Figure A10)"),
+    "forgetting": _selected("forgetting", "the most forgotten of round 0 (SVP, Figure A10)"),
+    "margin": _selected("margin", "the smallest margins"),
+    "el2n": _selected("el2n", "the largest errors"),
+    "grand": _selected("grand", "the largest gradients"),
+    "loss": _selected("loss", "the largest losses"),
+    "transfer": Arm(about="the sets of the run --prac_from (Figure 4)", transfers=True),
+    "random_transfer": _selected("random", "a random subset", "transfer"),
     "cet": Arm(about="CET alone (Figure A12)", prac={"use_cep": False}),
     "cep": Arm(about="CEP alone", prac={"use_cet": False}),
     "random_ticket": Arm(
@@ -81,6 +117,10 @@ ARMS: dict[str, Arm] = {
     "reinit": Arm(
         about="tickets of prac with other initial weights", controls="prac", control="reinit"
     ),
+    "magnitude_init": _untrained("magnitude_init"),
+    "snip": _untrained("snip"),
+    "grasp": _untrained("grasp"),
+    "synflow": _untrained("synflow"),
 }
 """Every arm by name; one line here adds another."""
 

@@ -50,7 +50,8 @@ class Comparison:
         arms: names of `tf_prac.analysis.arms.ARMS`; an arm that another needs comes unasked.
         recipe: as in `TicketSearch`.
         pruning: likewise.
-        prac: likewise; what each arm departs from.
+        prac: likewise; what each arm departs from. `prac_from`, which the arm "transfer" uses,
+            may also be an arm's directory in another comparison: its run of the same seed is used.
         seeds: of initial weights, split, data order and augmentation. Default (0, 1, 2).
         directory: where everything is kept.
         retrain: which tickets are retrained, as in `TicketSearch`. Default "all".
@@ -92,6 +93,10 @@ class Comparison:
             "labels": labels,
             "verbose": verbose,
         }
+        if self.prac.selector != "prac":
+            raise ArgumentError("selector", self.prac.selector, "prac; arms have other selectors")
+        if self.prac.sizes_from is not None:
+            raise ArgumentError("sizes_from", self.prac.sizes_from, "none; arms set it")
         _check_different(self._searches())
 
     def _searches(self) -> list[tuple[str, int, TicketSearch]]:
@@ -113,7 +118,7 @@ class Comparison:
 
     def _searched(self, arm: Arm, name: str, seed: int) -> TicketSearch:
         runs = {other: self.run_path(other, seed) for other in self.arms}
-        prac, pruning = arm.options(self.prac, self.pruning, runs)
+        prac, pruning = arm.options(self._with_sets_of(seed), self.pruning, runs)
         return TicketSearch(
             self._model_fn,
             self._recipe,
@@ -134,6 +139,13 @@ class Comparison:
             "search": {name: self._search[name] for name in ("retrain", "deterministic")},
             "labels": dict(self._search["labels"] or {}),
         }
+
+    def _with_sets_of(self, seed: int) -> PracConfig:
+        """Of an arm of another comparison, `prac_from` means the run of the same seed."""
+        if self.prac.prac_from is None:
+            return self.prac
+        place = pathlib.Path(self.prac.prac_from, f"seed_{seed}")
+        return dataclasses.replace(self.prac, prac_from=str(place)) if place.is_dir() else self.prac
 
     def run_path(self, arm: str, seed: int) -> pathlib.Path:
         """The directory of a run."""

@@ -25,7 +25,8 @@ def define_flags() -> Flags:
         "be asked for later.",
     )
     flags.group("Comparison")
-    flags.string("arms", "prac,imp,imp+early_stop,prac-early_stop", f"Any of {', '.join(ARMS)}.")
+    arms = "; ".join(f"{name}: {arm.about}" for name, arm in ARMS.items())
+    flags.string("arms", "prac,imp,imp+early_stop,prac-early_stop", f"Any of these. {arms}.")
     flags.string("seeds", "0,1,2", "Of initial weights, split, data order and augmentation.")
     flags.string("output_dir", None, "Where to. Default comparisons/DATASET_MODEL_KERAS.")
     flags.string("retrain", "all", RETRAIN_HELP)
