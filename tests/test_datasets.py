@@ -200,3 +200,73 @@ class TestNames:
             load_dataset(name, data_dir=tmp_path)
         with pytest.raises(ArgumentError, match="dataset: received"):
             load_dataset(name)
+
+
+class TestTinyImageNet:
+    @pytest.fixture
+    def root(self, tmp_path):
+        """Two classes of three training images, and three validation images, one of them grey."""
+        generator = np.random.default_rng(0)
+
+        def write(path, channels=3):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = generator.integers(0, 256, (64, 64, channels), np.uint8)
+            path.write_bytes(tf.io.encode_jpeg(image).numpy())
+
+        for name in ("n02", "n01"):
+            for number in range(3):
+                write(tmp_path / "train" / name / "images" / f"{name}_{number}.JPEG")
+            (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("n_0.JPEG\t0\t0\t9\t9\n")
+        lines = []
+        for number, name in enumerate(["n02", "n01", "n02"]):
+            write(tmp_path / "val" / "images" / f"val_{number}.JPEG", channels=1 if number else 3)
+            lines.append(f"val_{number}.JPEG\t{name}\t0\t32\t44\t62\n")
+        (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines))
+        (tmp_path / "test" / "images").mkdir(parents=True)
+        return tmp_path
+
+    def test_its_own_layout(self, root):
+        data = load_dataset("tiny_imagenet", data_dir=root)
+        assert data.train.classes == data.test.classes == ("n01", "n02")
+        assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+        assert data.test.labels.tolist() == [1, 0, 1]
+        assert data.test.paths == tuple(f"images/val_{n}.JPEG" for n in range(3))
+        assert data.train.input_shape == data.test.input_shape == (64, 64, 3)
+        assert data.train.mean == data.test.mean == STATISTICS["tiny_imagenet"][0]
+        assert (data.train.identity.name, data.test.identity.split) == ("tiny_imagenet", "val")
+        file = (root / "val" / "images" / "val_0.JPEG").read_bytes()
+        np.testing.assert_array_equal(images_of(data.test, [0])[0], tf.io.decode_jpeg(file, 3))
+        small = load_dataset("tiny_imagenet", data_dir=root, limit_train=4, image_size=(32, 32))
+        assert len(small.train) == 4 and small.test.input_shape == (32, 32, 3)
+
+    def test_what_is_missing_is_named(self, root):
+        for data_dir in (None, root / "train", root / "nowhere"):
+            with pytest.raises(ArgumentError, match="data_dir: .*val/val_annotations.txt"):
+                load_dataset("tiny_imagenet", data_dir=data_dir)
+        annotations = root / "val" / "val_annotations.txt"
+        good = annotations.read_text()
+        for bad, message in [
+            (good.replace("n01", "n03"), "class 'n03' is not among the classes of training"),
+            (good + "val_3.JPEG\tn01\n", "val_3.JPEG: no such image"),
+            ("val_0.JPEG\n", "lines that begin with a file and a class"),
+            ("", "lines that begin with a file and a class"),
+        ]:
+            annotations.write_text(bad)
+            with pytest.raises(DataError, match=message):
+                load_dataset("tiny_imagenet", data_dir=root)
+
+
+def test_decoded_and_encoded_samples_have_orders_of_their_own():
+    """The hash is of what is stored, so their sets are not taken for each other's."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    labels = np.arange(6) % 2
+    files = [tf.io.encode_png(image).numpy() for image in images]
+    dataset = tf.data.Dataset.from_tensor_slices((files, labels))
+    held = ArraySamples(images, labels, name="x", version="1")
+    read = StreamSamples(dataset, decode=lambda f: tf.io.decode_png(f, 3), name="x", version="1")
+    ours, theirs = held.identity.to_json(), read.identity.to_json()
+    assert ours.pop("order_hash") != theirs.pop("order_hash") and ours == theirs
+    np.testing.assert_array_equal(images_of(read, range(6)), images)
+    again = StreamSamples(dataset, decode=lambda f: tf.io.decode_png(f, 3), name="x", version="1")
+    assert again.identity == read.identity
+    assert ArraySamples(images, labels, name="x", version="1").identity == held.identity

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from tf_prac.analysis.cost import Cost
 from tf_prac.cli.search import define_flags
 from tf_prac.cli.settings import read_settings
 from tf_prac.config import PRAC_VARIANTS, PracConfig, PruningConfig, TrainingRecipe
@@ -175,3 +176,39 @@ def test_without_a_preset_the_defaults_of_the_options_hold():
 def test_an_unknown_preset_is_refused_with_those_that_are_known():
     with pytest.raises(ArgumentError, match="preset: received 'x'.*cifar10_resnet20"):
         settings("--preset=x")
+
+
+SIZES = [45000, 29703, 24667, 21959, 19816, 18112, 16751]  # a published run of the authors' code
+EPOCHS = [96, 65, 50, 29, 23, 19, 19]
+
+
+def test_the_official_variant_has_the_accounting_of_the_authors_code():
+    """Its budgets, stopped where that run stopped, take the steps that the paper counts."""
+    found = settings("--preset=cifar10_resnet20", "--prac=official")
+    assert (found.prac.budget, found.recipe.split) == ("epochs", "last")
+    full = Budget.full(found.recipe, 45000)
+    taken = []
+    for number, (size, epochs) in enumerate(zip(SIZES, EPOCHS, strict=True)):
+        budget = full.scaled(found.recipe, size, 45000, found.prac.budget) if number else full
+        assert budget.epochs == int(182 * size / 45000) >= epochs
+        taken.append(epochs * budget.steps_per_epoch)
+    cost = Cost(sum(taken), 7 * full.steps, 0, full.steps, 0)
+    assert cost.search_steps == 72327
+    assert round(100 * cost.steps_saved, 2) == 83.87
+
+
+def test_the_paper_names_its_experiments():
+    """Table 1, and the low rate and warmup that Figure 7 rewinds to the initial weights."""
+    for dataset in ("cifar10", "cifar100"):
+        for model in ("resnet20", "resnet56", "vgg16"):
+            found = settings(f"--preset={dataset}_{model}")
+            assert found.recipe.learning_rate == 0.1 and found.pruning.rewind == "3ep"
+        low = settings(f"--preset={dataset}_resnet56_low")
+        warm = settings(f"--preset={dataset}_resnet20_warmup")
+        assert (low.recipe.learning_rate, warm.recipe.learning_rate) == (0.01, 0.03)
+        assert low.pruning.rewind == warm.pruning.rewind == "0it"
+        assert warm.recipe.warmup_fraction * warm.recipe.epochs == pytest.approx(15)
+    for model in ("resnet18", "vgg16"):
+        found = settings(f"--preset=tiny_imagenet_{model}")
+        assert (found.recipe.batch_size, found.recipe.epochs) == (512, 182)
+        assert found.labels["dataset"] == "tiny_imagenet"

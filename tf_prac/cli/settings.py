@@ -49,7 +49,9 @@ class Settings:
 def define_data_flags(flags: Flags) -> None:
     """Defines the flags that name a preset, data and network, in the present group."""
     flags.string("preset", None, f"Experiment of a paper: {', '.join(PRESETS)}. Flags override it.")
-    flags.string("dataset", None, "digits (default), folder, or a TFDS name such as mnist.")
+    flags.string(
+        "dataset", None, "digits (default), tiny_imagenet, folder, or a TFDS name such as mnist."
+    )
     flags.string("data_dir", None, "Where the data set is; nothing is downloaded.")
     flags.integer("image_size", None, "Height and width to resize images to, where sizes differ.")
     flags.integer("limit_train", None, "Use only the first n training samples.")

@@ -17,7 +17,7 @@ from tf_prac.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from tf_prac.data.source import Samples
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder")
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet", "folder")
 
 # Per-channel mean and standard deviation of the training images, scaled to [0, 1].
 STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -25,8 +25,11 @@ STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": ((0.1307,), (0.3081,)),
     "fashion_mnist": ((0.2860,), (0.3530,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "tiny_imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
+
+VAL_ANNOTATIONS = "val_annotations.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,9 @@ def load_dataset(
     Args:
         name: "digits" (comes with scikit-learn; every fifth image of each class is for testing);
             any TFDS image data set with the features `image` and `label`, such as "mnist" or
-            "cifar10"; or "folder": `data_dir/train/CLASS/FILE`, and `test` or `val` likewise.
+            "cifar10"; "tiny_imagenet" in its own layout: `data_dir/train/CLASS/images/FILE`,
+            `data_dir/val/images/FILE` and `val/val_annotations.txt`, whose validation images are
+            the test set; or "folder": `data_dir/train/CLASS/FILE`, and `test` or `val` likewise.
         data_dir: where TFDS data sets are prepared (default as in TFDS), or the folder.
         limit_train: keep the first `limit_train` training samples. Default all.
         memory_limit_bytes: a split of more decoded bytes is not held in memory. Default 4 GiB.
@@ -76,6 +81,8 @@ def load_dataset(
     check_int("memory_limit_bytes", memory_limit_bytes, 0)
     if name == "digits":
         return _digits(limit_train)
+    if name == "tiny_imagenet":
+        return _tiny_imagenet(data_dir, limit_train, image_size or (64, 64))
     if name == "folder":
         return _folder(data_dir, limit_train, image_size)
     return _tfds(name, data_dir, limit_train, memory_limit_bytes, image_size)
@@ -129,6 +136,38 @@ def _folder(
     height, width, _ = train.input_shape
     test = FolderSamples(
         root / held_out, image_size=(height, width), classes=train.classes, split=held_out
+    )
+    return LoadedData(train, test)
+
+
+def _tiny_imagenet(
+    data_dir: str | os.PathLike | None, limit: int | None, image_size: tuple[int, int]
+) -> LoadedData:
+    from tf_prac.data.folder import FolderSamples
+
+    root = pathlib.Path("" if data_dir is None else data_dir).expanduser()
+    if data_dir is None or not (root / "val" / VAL_ANNOTATIONS).is_file():
+        allowed = f"a directory with train/CLASS/images, val/images and val/{VAL_ANNOTATIONS}"
+        raise ArgumentError("data_dir", None if data_dir is None else str(data_dir), allowed)
+    mean, std = STATISTICS["tiny_imagenet"]
+    train = FolderSamples(
+        root / "train",
+        image_size=image_size,
+        limit=limit,
+        name="tiny_imagenet",
+        mean=mean,
+        std=std,
+    )
+    _check_limit(limit, len(train))
+    test = FolderSamples(
+        root / "val",
+        annotations=VAL_ANNOTATIONS,
+        image_size=image_size,
+        classes=train.classes,
+        name="tiny_imagenet",
+        split="val",
+        mean=mean,
+        std=std,
     )
     return LoadedData(train, test)
 

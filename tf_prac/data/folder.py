@@ -40,6 +40,9 @@ class FolderSamples(Samples):
         channels: 3 for colour (default) or 1 for greyscale.
         classes: folder names in the order of the class numbers, such as those of the training
             set; others are refused. Default the sorted names found.
+        annotations: name of a file in `directory`, each of whose lines begins with the name of a
+            file in `directory/images` and its class, as Tiny-ImageNet says the classes of its
+            validation images; samples are in the order of its lines. Default: class folders.
         limit: keep the first `limit` samples only. Default all.
         name: name for `identity`. Default "folder".
         version: version for `identity`. Default "".
@@ -63,6 +66,7 @@ class FolderSamples(Samples):
         image_size: tuple[int, int] | None = None,
         channels: int = 3,
         classes: Sequence[str] | None = None,
+        annotations: str | None = None,
         limit: int | None = None,
         name: str = "folder",
         version: str = "",
@@ -74,8 +78,11 @@ class FolderSamples(Samples):
         self._size, self._channels = _check_size(image_size), channels
         if channels not in (1, 3):
             raise ArgumentError("channels", channels, "1 or 3")
-        self.classes = _classes(root, classes)
-        files = _files_in_turns(root, self.classes)
+        if annotations is None:
+            self.classes = _classes(root, classes)
+            files = _files_in_turns(root, self.classes)
+        else:
+            self.classes, files = _annotated(root, annotations, classes)
         if limit is not None:
             check_int("limit", limit, 1)
             files = files[:limit]
@@ -175,6 +182,31 @@ def _files_in_turns(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[st
     if not files:
         raise DataError(f"{root}: no images in its class folders; allowed: {', '.join(SUFFIXES)}.")
     return files
+
+
+def _annotated(
+    root: pathlib.Path, annotations: str, wanted: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
+    """Returns the classes, and (relative path, label) in the order of the lines."""
+    try:
+        lines = (root / annotations).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{root / annotations}: cannot be read: {error}.") from error
+    pairs = [line.split()[:2] for line in lines if line.strip()]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise DataError(f"{root / annotations}: allowed: lines that begin with a file and a class.")
+    classes = tuple(sorted({name for _, name in pairs}) if wanted is None else wanted)
+    number = {name: label for label, name in enumerate(classes)}
+    files = []
+    for file, name in pairs:
+        if name not in number:
+            raise DataError(
+                f"{root / annotations}: class {name!r} is not among the classes of training."
+            )
+        if not (root / "images" / file).is_file():
+            raise DataError(f"{root / 'images' / file}: no such image; {annotations} names it.")
+        files.append((f"images/{file}", number[name]))
+    return classes, files
 
 
 def _order_hash(root: pathlib.Path, files: Sequence[tuple[str, int]]) -> str:

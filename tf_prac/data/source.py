@@ -32,7 +32,10 @@ class DatasetIdentity:
         version: its version, "" when it has none.
         split: "train", "test" and so on.
         count: number of samples.
-        order_hash: SHA-256, in hexadecimal, over the samples in their order.
+        order_hash: SHA-256, in hexadecimal, over the samples in their order, as they are stored.
+            The same images held decoded (`ArraySamples`) and encoded (`StreamSamples`, folders)
+            have different hashes: decoders differ, and decoding all to compare would cost a pass.
+            Sets are not exchanged between the two; load both in the same way.
     """
 
     name: str

@@ -128,7 +128,8 @@ def unknown_dataset(name: str) -> ArgumentError:
     return ArgumentError(
         "dataset",
         name,
-        "digits, folder or the name of a TFDS image data set, such as mnist or cifar10",
+        "digits, tiny_imagenet, folder or the name of a TFDS image data set, such as mnist or "
+        "cifar10",
     )
 
 

@@ -24,12 +24,61 @@ _RECIPE: dict[str, Any] = {
 }
 _PRUNING: dict[str, Any] = {"rounds": 15, "prune_rate": 0.2, "rewind": "3ep"}
 
+_NETWORKS = {"resnet20": "ResNet-20", "resnet56": "ResNet-56", "vgg16": "VGG-16"}
+_DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+
+
+def _preset(
+    about: str, dataset: str, model: str, recipe: dict[str, Any], pruning: dict[str, Any]
+) -> Preset:
+    return Preset(
+        about=f"PrAC paper, Table 1: {about}",
+        dataset=dataset,
+        model=model,
+        recipe={**_RECIPE, **recipe},
+        pruning={**_PRUNING, **pruning},
+    )
+
+
+def _cifar() -> dict[str, Preset]:
+    """All networks at rate 0.1; ResNets also at 0.01, ResNet-20 with warmup, both from W_0."""
+    found = {}
+    for dataset, data_name in _DATASETS.items():
+        for model, name in _NETWORKS.items():
+            title = f"{name} on {data_name}"
+            found[f"{dataset}_{model}"] = _preset(
+                f"{title}, learning rate 0.1", dataset, model, {}, {}
+            )
+            if model != "vgg16":
+                low = {"learning_rate": 0.01}
+                found[f"{dataset}_{model}_low"] = _preset(
+                    f"{title}, learning rate 0.01, rewound to W_0",
+                    dataset,
+                    model,
+                    low,
+                    {"rewind": "0it"},
+                )
+        warmup = {"learning_rate": 0.03, "warmup": 15 / 182}
+        found[f"{dataset}_resnet20_warmup"] = _preset(
+            f"ResNet-20 on {data_name}, learning rate 0.03 after 15 epochs of warmup, W_0",
+            dataset,
+            "resnet20",
+            warmup,
+            {"rewind": "0it"},
+        )
+    return found
+
+
 PRAC_PAPER = {
-    "cifar10_resnet20": Preset(
-        about="PrAC paper, Table 1: ResNet-20 on CIFAR-10, learning rate 0.1",
-        dataset="cifar10",
-        model="resnet20",
-        recipe=_RECIPE,
-        pruning=_PRUNING,
-    ),
+    **_cifar(),
+    **{
+        f"tiny_imagenet_{model}": _preset(
+            f"{name} on Tiny-ImageNet, learning rate 0.1, batches of 512",
+            "tiny_imagenet",
+            model,
+            {"batch_size": 512},
+            {},
+        )
+        for model, name in {"resnet18": "ResNet-18", "vgg16": "VGG-16"}.items()
+    },
 }
