@@ -12,7 +12,7 @@ import source_tree
 # one layer, such as data and pruning, do not know each other.
 LAYERS = (
     {"errors", "version"},
-    {"checks", "cost", "files"},
+    {"checks", "cost", "files", "lock"},
     {"prac_config"},
     {"config"},
     {"figure", "keras_api", "presets", "run_directory"},

@@ -144,6 +144,8 @@ search --budget=time
 search --early_stop_eps=0
 search --early_stop_eps=never
 search --early_stop_window=0
+search --checkpoint_seconds=-1
+search --checkpoint_steps=-1
 search --early_stop_arming=late
 search --no_such_flag
 search --flagfile=/nowhere/flags

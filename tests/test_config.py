@@ -16,6 +16,7 @@ from tf_prac import errors
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.config import (
     PRAC_VARIANTS,
+    CheckpointConfig,
     PracConfig,
     PruningConfig,
     RewindPoint,
@@ -25,7 +26,14 @@ from tf_prac.errors import ArgumentError
 
 NAN, INF = float("nan"), float("inf")
 NOT_NUMBERS = ["1", None, True, NAN, INF, -INF, [1]]
-CONFIGS = [TrainingRecipe, PruningConfig, PracConfig, StabilityConfig, ConnectivityConfig]
+CONFIGS = [
+    TrainingRecipe,
+    PruningConfig,
+    PracConfig,
+    CheckpointConfig,
+    StabilityConfig,
+    ConnectivityConfig,
+]
 
 # field -> (values that are allowed, values that are not)
 INTEGERS = {
@@ -39,6 +47,7 @@ INTEGERS = {
     (PracConfig, "early_stop_window"): 1,
     (ConnectivityConfig, "copies"): 2,
     (ConnectivityConfig, "points"): 2,
+    (CheckpointConfig, "checkpoint_steps"): 0,
 }
 NUMBERS = {  # the interval, its ends included or not as in mathematics
     (TrainingRecipe, "learning_rate"): "(0, inf)",
@@ -50,6 +59,7 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (PruningConfig, "prune_rate"): "(0, 1)",
     (PracConfig, "min_size"): "[0, 1]",
     (PracConfig, "early_stop_eps"): "(0, inf)",
+    (CheckpointConfig, "checkpoint_seconds"): "[0, inf)",
     (PracConfig, "cet_rate"): "(0, 1)",
 }
 OFF = {(PracConfig, "early_stop_eps"), (PracConfig, "cet_rate")}  # may be None

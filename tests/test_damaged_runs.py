@@ -178,7 +178,7 @@ def run_command(runs, command, capsys) -> tuple[int, str, str]:
 
 
 def check_command(runs, command, capsys) -> str:
-    """Runs a command on the damaged run: it may refuse, start again, or give the same."""
+    """Runs a command on the damaged run: it may refuse, repair, start again, or give the same."""
     status, out, error = run_command(runs, command, capsys)
     if status == 0 and command == "info" and "is not finished" in out:
         return "would be made again"
@@ -195,6 +195,7 @@ def check_command(runs, command, capsys) -> str:
 
 def _without_times(text: str) -> str:
     lines = [re.sub(r"  [\d.]+ s$", "", line) for line in text.splitlines()]
+    lines = [line for line in lines if not line.endswith(" again.")]  # damaged, and repaired
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import ArgumentError, DataError, FileError, MismatchError, NonFiniteLossError
-from tf_prac.files import read_npz
+from tf_prac.files import read_json, read_npz, write_json
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
@@ -399,7 +399,7 @@ def test_a_diverging_loss_stops_the_round_and_says_where(flavour, tmp_path):
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30)
     with pytest.raises(NonFiniteLossError, match=r"NaN or infinite at step \d+ of 104 .epoch 1"):
         make_search(flavour, tmp_path / "run", recipe=recipe).run(TRAIN)
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {".lock", "config.json"}
 
 
 @pytest.mark.parametrize(
@@ -427,19 +427,48 @@ def test_a_foreign_directory_is_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_damaged_file_is_named_and_not_used(runs, tmp_path):
+def test_damaged_files_are_named_and_made_again_from_intact_ones(runs, tmp_path, capsys):
     result, _ = runs["keras"]
-    shutil.copytree(result.directory, tmp_path / "run")
-    shutil.copy(runs["tf_keras"][0].directory / "rewind.npz", tmp_path / "run")
-    (tmp_path / "run" / "round_02" / "round.json").unlink()
-    with pytest.raises(FileError, match="rewind.npz: damaged, or of another run"):
-        make_search("keras", tmp_path / "run").run(TRAIN, test=TEST)
-    shutil.copy(result.directory / "rewind.npz", tmp_path / "run")
-    damaged = tmp_path / "run" / "round_01" / "masks.npz"
-    damaged.write_bytes(damaged.read_bytes()[:-7])
-    with pytest.raises(FileError, match="round_01/masks.npz: damaged"):
-        make_search("keras", tmp_path / "run").run(TRAIN, test=TEST)
-    assert RunDirectory(tmp_path / "run").finished_round(0) is not None
+    run = tmp_path / "run"
+    shutil.copytree(result.directory, run)
+    shutil.copy(runs["tf_keras"][0].directory / "rewind.npz", run)
+    for name in ("round_01/masks.npz", "tickets/round_02/weights.npz"):
+        (run / name).write_bytes((run / name).read_bytes()[:-7])
+    (run / "tickets/round_03/trained.npz").unlink()
+    again = make_search("keras", run, verbose=True).run(TRAIN, test=TEST)
+    said = capsys.readouterr().out
+    for name, remedy in (
+        ("rewind.npz: damaged, or of another run. ", "Round 0 is trained again."),
+        ("round_01/masks.npz: damaged, its SHA-256 ", "Round 1 is trained again."),
+        ("round_02/weights.npz: damaged, ", "The ticket is written again."),
+        ("round_03/trained.npz: no such file. ", "It is retrained again."),
+    ):
+        assert [line for line in said.splitlines() if name in line and line.endswith(remedy)]
+    assert RunDirectory(run).summary() == json.loads(json.dumps(again.summary))
+    for ours, theirs in zip(again.tickets, result.tickets, strict=True):
+        assert ours.masks == theirs.masks
+        for name, weight in ours.weights.items():
+            np.testing.assert_allclose(weight, theirs.weights[name], atol=1e-5)
+    assert (run / "tickets/round_03/trained.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "round_01/round.json", "tickets/round_03/ticket.json"]
+)
+def test_a_newer_file_is_refused_and_left_alone(runs, tmp_path, name, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(runs["keras"][0].directory, run)
+    kind = name.split("/")[-1].removesuffix(".json")
+    content = read_json(run / name, kind)
+    with monkeypatch.context() as patch:
+        patch.setattr("tf_prac.files.SCHEMA", 7)
+        write_json(run / name, kind, content)
+    before = files_of(run)
+    with pytest.raises(FileError, match=r"newer tf_prac \(schema 7; this one reads up to 1\)"):
+        make_search("keras", run).run(TRAIN, test=TEST)
+    assert {p: b for p, b in files_of(run).items() if p.name != ".lock"} == {
+        p: b for p, b in before.items() if p.name != ".lock"
+    }
 
 
 def subclassed(keras):

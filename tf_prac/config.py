@@ -354,3 +354,27 @@ class PruningConfig:
     def rate_rules(self) -> tuple[tuple[str, float], ...]:
         """The parsed `layer_rates`: (pattern, rate), the first that fits a layer counts."""
         return tuple(_rate_rule(text) for text in self.layer_rates)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """How often the state of a training is written, so that a search goes on inside a round.
+
+    It changes nothing in the result, and may differ each time a search goes on.
+
+    Args:
+        checkpoint_seconds: write a checkpoint when so many seconds have passed since the last,
+            between two steps or at the end of an epoch; 0 writes all the time. No more work
+            than this is lost when the machine dies. Default 60.
+        checkpoint_steps: also write one every so many steps of a round; 0: no. Default 0.
+
+    Raises:
+        ArgumentError: a value is outside its range.
+    """
+
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0
+
+    def __post_init__(self):
+        check_number("checkpoint_seconds", self.checkpoint_seconds, minimum=0)
+        check_int("checkpoint_steps", self.checkpoint_steps, 0)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.errors import FileError
-from tf_prac.files import read_npz, write_npz
+from tf_prac.files import atomic_write, read_npz, write_npz
 from tf_prac.run_directory import ROUND, RunDirectory, check_same
 
 ALLOWED_TO_DIFFER = {
@@ -86,5 +85,5 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    with atomic_write(target) as file:
+        file.write(source.read_bytes())

@@ -49,7 +49,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         if isinstance(error, FileError):
             raise
@@ -266,8 +266,9 @@ def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfil
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _sync_directory(directory: pathlib.Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: str | os.PathLike) -> None:
+    """Waits until a file, or the names in a directory, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -92,6 +92,34 @@ def seed_everything(seed: int) -> None:
             sys.modules[name].utils.set_random_seed(seed)
 
 
+def random_states(model: Any) -> list[Any]:
+    """Lists the state of each random generator of a model's layers, as variables."""
+    if flavour_of(model).name == "keras":
+        weights = {id(variable) for variable in model.weights}
+        others = [variable for variable in model.variables if id(variable) not in weights]
+        return [v for v in others if v.name == "seed_generator_state"]
+    generators = [getattr(layer, "_random_generator", None) for layer in model._flatten_layers()]
+    return [_with_state(g).state for g in dict.fromkeys(generators) if g is not None]
+
+
+def reset_random_layers(model: Any, seed: tuple[int, ...]) -> None:
+    """Sets the random generators of a model's layers, such as Dropout, to a state given by `seed`.
+
+    Keras 2 keeps the state of its random layers inside operations of the graph, where nothing
+    reads or writes it, unless told otherwise before the model is built. Such layers are switched
+    to generators with a state; their random numbers are as random as before.
+
+    Args:
+        model: a built model of either flavour; for Keras 2, not yet traced for training.
+        seed: non-negative integers.
+    """
+    key_at = 0 if flavour_of(model).name == "keras" else -1  # the rest counts numbers drawn
+    for number, state in enumerate(random_states(model)):
+        fresh = np.zeros(state.shape, np.int64)
+        fresh[key_at] = np.random.SeedSequence([*seed, number]).generate_state(1)[0] >> 1
+        state.assign(fresh)
+
+
 class NamedWeight(NamedTuple):
     """A weight of a model under a name that does not depend on flavour or process."""
 
@@ -338,6 +366,15 @@ def _unwrap(layer: Any) -> Any:
 
 def _is_wrapper(layer: Any) -> bool:
     return "PruneLowMagnitude" in class_names(layer)
+
+
+def _with_state(generator: Any) -> Any:
+    """The `tf.random.Generator` of a Keras 2 layer, which gets one if it has none."""
+    if generator._rng_type == "legacy_stateful":
+        generator._rng_type = "stateful"
+        generator._built = False
+    generator._maybe_init()
+    return generator._generator
 
 
 def _letters(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +14,25 @@ from tf_prac.data.search_data import SearchData, Subset
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo
+from tf_prac.ticket import Ticket
 from tf_prac.training.trainer import TrainedNetwork
 
 PACKAGES = ("tensorflow", "keras", "tf_keras", "tf_prac")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        tickets: one `Ticket` for each round and one after the last, from dense to sparsest.
+        summary: the content of summary.json.
+        directory: where everything is.
+    """
+
+    tickets: list[Ticket]
+    summary: dict[str, Any]
+    directory: pathlib.Path
 
 
 def run_config(
@@ -38,6 +56,31 @@ def run_config(
         "keras": flavour_of(network).name,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def opening_lines(
+    network: Any, dense: Masks, samples: int, k: int, steps: int, report: Sequence[WeightInfo]
+) -> list[str]:
+    """Returns what a search says at its start: sizes, and weights that surprisingly stay dense.
+
+    Args:
+        network: a model that it trains.
+        dense: the masks of round 0.
+        samples: size of the training set.
+        k: the rewind point.
+        steps: the full budget.
+        report: the `weight_report` of the network.
+    """
+    return [
+        f"{stable_name(network)} ({flavour_of(network).name}): "
+        f"{dense.size:,} prunable weights in {len(dense)} tensors; "
+        f"{samples:,} training samples, rewind to step {k:,} of {steps:,}",
+        *(
+            f"  not pruned: {info.name} {info.shape}: {info.reason}"
+            for info in report
+            if not info.prunable and len(info.shape) > 1
+        ),
+    ]
 
 
 def round_figures(

@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tf_prac.data.search_data import SearchData
-from tf_prac.errors import ArgumentError
-from tf_prac.files import write_csv, write_npz
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError
+from tf_prac.files import sync, write_csv, write_npz
 from tf_prac.progress import Progress, ticket_line
-from tf_prac.run_directory import HISTORY, MODEL, TRAINED, RunDirectory
+from tf_prac.run_directory import HISTORY, MODEL, TICKET, TRAINED, RunDirectory
 from tf_prac.ticket import Control, Ticket
+from tf_prac.training.checkpoint import Checkpoints
+from tf_prac.training.course import identity_of
 from tf_prac.training.trainer import Trainer
 
 RETRAIN = ("last", "all", "none")
@@ -27,18 +29,25 @@ class Retraining:
         data: full training, validation and test data.
         seed: of the data order.
         progress: shows the work.
+        checkpoints: gives the checkpoints of a training whose results go to a directory.
     """
 
     def __init__(
-        self, run: RunDirectory, trainer: Trainer, data: SearchData, seed: int, progress: Progress
+        self,
+        run: RunDirectory,
+        trainer: Trainer,
+        data: SearchData,
+        seed: int,
+        progress: Progress,
+        checkpoints: Callable[[pathlib.Path], Checkpoints],
     ):
         self._run, self._trainer, self._data = run, trainer, data
-        self._seed, self._progress = seed, progress
+        self._seed, self._progress, self._checkpoints = seed, progress, checkpoints
 
     def figures(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
         """Returns the figures of a ticket; retrains it if asked and not done before."""
-        found = self._run.finished_ticket(ticket.round, ticket.control)
-        if found is None and retrain:
+        found, damaged = self._finished(ticket.round, ticket.control)
+        if found is None and (retrain or damaged):
             found = self._retrain(ticket)
         if found is not None:
             self._progress.line(ticket_line(found))
@@ -65,24 +74,33 @@ class Retraining:
         """
         found = []
         for ticket in tickets:
-            asked = {c.label: c for c in wanted if c.round == ticket.round}
+            asked = {c.label for c in wanted if c.round == ticket.round}
             for label in sorted({*asked, *self._run.controls(ticket.round)}):
-                figures = self._run.finished_ticket(ticket.round, label)
+                figures, _ = self._finished(ticket.round, label)
                 if figures is None:
-                    control = ticket.make_control(asked[label], model_fn)
+                    control = ticket.make_control(Control.of(ticket.round, label), model_fn)
                     control.save(self._run.ticket_path(ticket.round, label))
                     figures = self._retrain(control)
                 self._progress.line(ticket_line(figures))
                 found.append(figures)
         return found
 
+    def _finished(self, number: int, control: str) -> tuple[dict[str, Any] | None, bool]:
+        """The figures of a retrained ticket or control, and whether there are damaged ones."""
+        try:
+            return self._run.finished_ticket(number, control), False
+        except DamagedFileError as error:
+            self._progress.line(f"{error} It is retrained again.")
+            return None, True
+
     def _retrain(self, ticket: Ticket) -> dict[str, Any]:
         """Test accuracy is taken at the best validation epoch, as in the paper, and at the last."""
         trainer, test = self._trainer, self._data.test
         steps = ticket.retrain_budget(trainer.recipe, len(self._data.train.ids)).steps
         title = " ".join(filter(None, ("retrain ticket", str(ticket.round), ticket.control)))
+        checkpoints = self._checkpoints(self._run.ticket_path(ticket.round, ticket.control))
         with self._progress.training(title, steps) as advance:
-            trained = ticket.train_with(trainer, self._data, self._seed, advance)
+            trained = ticket.train_with(trainer, self._data, self._seed, advance, checkpoints)
         figures: dict[str, Any] = {
             "round": ticket.round,
             "control": ticket.control,
@@ -103,6 +121,7 @@ class Retraining:
         write_csv(path / HISTORY, trained.history)
         _save_model(trainer.network, path / MODEL, self._progress)
         self._run.finish_ticket(ticket.round, figures, ticket.control)
+        checkpoints.remove()
         return figures
 
 
@@ -125,12 +144,29 @@ def check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[in
     return tuple(sorted(set(retrain)))
 
 
+def save_ticket(run: RunDirectory, ticket: Ticket, progress: Progress) -> None:
+    """Writes a ticket of a run, unless the same one is there already."""
+    path = run.ticket_path(ticket.round)
+    if (path / TICKET).exists():
+        try:
+            found = Ticket.load(path)
+            same = [identity_of(each.masks, each.weights) for each in (found, ticket)]
+            if same[0] == same[1]:
+                return
+        except DamagedFileError as error:
+            progress.line(f"{error} The ticket is written again.")
+    ticket.save(path)
+
+
 def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:
     """Saves the network by Keras itself; a class that Keras cannot save is said so."""
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     try:
         network.save(temporary)
+        sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
     except (NotImplementedError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         progress.line(f"  not saved as {path.name} ({reason}); the weights are in {TRAINED}")

@@ -11,6 +11,9 @@
     copies/                   networks trained from W_k in other orders, one .npz each
     summary.json              the figures of the whole run
 
+While a training is under way, checkpoints/step_000001234/ beside its other files has its state:
+checkpoint.json and tensors.*. The search that works in the directory holds a lock on `.lock`.
+
 A round counts as finished when its round.json is there and fits the other files: those beside it,
 and those it was made from (config.json, rewind.npz and what the round before left), so that the
 files of two runs cannot be mixed.
@@ -18,16 +21,19 @@ files of two runs cannot be mixed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.lock import locked
 
 CONFIG, REWIND, SUMMARY = "config.json", "rewind.npz", "summary.json"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
@@ -35,6 +41,7 @@ TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
 TICKET, WEIGHTS = "ticket.json", "weights.npz"
 TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
+CHECKPOINTS, CHECKPOINT, LOCK = "checkpoints", "checkpoint.json", ".lock"
 
 
 class RunDirectory:
@@ -57,10 +64,41 @@ class RunDirectory:
             MismatchError: the directory holds a run with other options; the first is named.
             FileError: the directory holds other things, or cannot be written.
         """
+        self._check(config)
+        file = inside(self.path, CONFIG)
+        if not file.exists():
+            write_json(file, "config", config)
+
+    @contextlib.contextmanager
+    def locked(self, config: Mapping[str, Any]) -> Iterator[None]:
+        """Opens the run, and keeps other searches out of it during the block.
+
+        What kills have left half-written is removed.
+
+        Raises:
+            FileError: another search works in it; its process is named. Or as for `open`.
+            MismatchError: as for `open`.
+        """
+        self._check(config)
+        with locked(self.path / LOCK, f"{self.path}: another search works in it"):
+            self._clear_up()
+            self.open(config)
+            yield
+
+    def _clear_up(self) -> None:
+        """Removes what kills have left half-written."""
+        for left in [*self.path.rglob(".*.tmp"), *self.path.rglob(".*.tmp.keras")]:
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+    def _check(self, config: Mapping[str, Any]) -> None:
+        """Raises an error unless a run of this configuration may be started or goes on here."""
         file = inside(self.path, CONFIG)
         try:
             started = file.exists()
-            foreign = not started and self.path.exists() and _holds_other_things(self.path)
+            foreign = not started and _holds_other_things(self.path)
         except OSError as error:
             raise FileError(f"{self.path}: cannot be read: {error.strerror or error}.") from error
         if started:
@@ -69,8 +107,6 @@ class RunDirectory:
             raise FileError(
                 f"{self.path}: not empty and not a run of tf_prac. Name another directory."
             )
-        else:
-            write_json(file, "config", config)
 
     def config(self) -> dict[str, Any]:
         """Reads the configuration of the run; raises `FileError` if there is none."""
@@ -106,7 +142,7 @@ class RunDirectory:
     def finish_round(self, number: int, figures: Mapping[str, Any]) -> None:
         """Writes round.json, which makes the round finished, over the files already there."""
         origin = self._digests(self._origin_of_round(number))
-        _seal(self.round_path(number), ROUND, "round", {**figures, "made_from": origin})
+        seal(self.round_path(number), ROUND, "round", {**figures, "made_from": origin})
 
     def finished_round(self, number: int) -> dict[str, Any] | None:
         """Returns the figures of a finished round, its files checked; None if unfinished.
@@ -118,11 +154,22 @@ class RunDirectory:
         file = self.round_path(number) / ROUND
         return figures and self._check_origin(file, figures, self._origin_of_round(number))
 
+    def intact_round(self, number: int, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """Like `finished_round`, but None, after saying so, if something of it is damaged."""
+        try:
+            figures = self.finished_round(number)
+            if figures is not None and number == 0:
+                self.load_rewind(figures["rewind_sha256"])
+            return figures
+        except DamagedFileError as error:
+            say(f"{error} Round {number} is trained again.")
+            return None
+
     def finish_ticket(self, number: int, figures: Mapping[str, Any], control: str = "") -> None:
         """Writes retrained.json, which makes the retraining of a ticket finished."""
         origin = self._digests(self._origin_of_ticket(number))
         path = self.ticket_path(number, control)
-        _seal(path, RETRAINED, "retrained", {**figures, "made_from": origin})
+        seal(path, RETRAINED, "retrained", {**figures, "made_from": origin})
 
     def finished_ticket(self, number: int, control: str = "") -> dict[str, Any] | None:
         """Returns the figures of a retrained ticket, its files checked; None if there are none."""
@@ -174,11 +221,11 @@ class RunDirectory:
         return sha256(self.path / REWIND)
 
     def load_rewind(self, digest: str) -> dict[str, np.ndarray]:
-        """Reads W_k; raises `FileError` unless the file has the given SHA-256."""
+        """Reads W_k; raises `DamagedFileError` unless the file has the given SHA-256."""
         if sha256(inside(self.path, REWIND)) != digest:
-            raise FileError(
+            raise DamagedFileError(
                 f"{self.path / REWIND}: damaged, or of another run. "
-                "Put the right file back, or search again in another directory."
+                "The same search again makes it anew."
             )
         return read_npz(self.path / REWIND, "rewind")
 
@@ -240,25 +287,32 @@ class RunDirectory:
 
 
 def read_sealed(directory: pathlib.Path, name: str, kind: str) -> dict[str, Any] | None:
-    """Reads a file that `finish_...` wrote, and checks the files it vouches for."""
+    """Reads what `seal` wrote, and checks the files it vouches for; None if it is not there.
+
+    Raises:
+        DamagedFileError: it, or one of the files, is damaged or missing; that one is named.
+    """
     if not (directory / name).exists():
         return None
     document = read_json(inside(directory, name), kind)
     files = document.pop("files", None)
     if not isinstance(files, dict):
-        raise FileError(f"{directory / name}: damaged, it names no files.")
+        raise DamagedFileError(f"{directory / name}: damaged, it names no files.")
     for file, digest in files.items():
         if pathlib.PurePath(file).name != file:
-            raise FileError(f"{directory / name}: damaged, {file!r} is not in the directory.")
+            raise DamagedFileError(
+                f"{directory / name}: damaged, {file!r} is not in the directory."
+            )
         if sha256(inside(directory, file)) != digest:
-            raise FileError(
+            raise DamagedFileError(
                 f"{directory / file}: damaged, its SHA-256 is not the one in {name}. "
-                f"Remove {directory} to compute it again."
+                "The same search again makes it anew."
             )
     return document
 
 
-def _seal(directory: pathlib.Path, name: str, kind: str, figures: Mapping[str, Any]) -> None:
+def seal(directory: pathlib.Path, name: str, kind: str, figures: Mapping[str, Any]) -> None:
+    """Writes figures as JSON, with the SHA-256 of each other file in the directory."""
     files = sorted(p for p in directory.iterdir() if p.is_file() and p.name != name)
     digests = {p.name: sha256(p) for p in files if not p.name.startswith(".")}
     write_json(directory / name, kind, {**figures, "files": digests})
@@ -266,7 +320,9 @@ def _seal(directory: pathlib.Path, name: str, kind: str, figures: Mapping[str, A
 
 def _holds_other_things(path: pathlib.Path) -> bool:
     """Whether there is more than what a kill while config.json was written leaves behind."""
-    return not path.is_dir() or any(not p.name.startswith(f".{CONFIG}.") for p in path.iterdir())
+    if not path.is_dir():
+        return path.exists()
+    return any(not p.name.startswith((f".{CONFIG}.", LOCK)) for p in path.iterdir())
 
 
 def check_same(

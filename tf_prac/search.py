@@ -14,43 +14,46 @@ Ticket Hypothesis", Algorithm 1.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.checks import check_choice, check_seed
-from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
+from tf_prac.config import CheckpointConfig, PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.dense_round import save_kept, take_over
 from tf_prac.files import write_csv
-from tf_prac.keras_api import flavour_of, seed_everything, stable_name
+from tf_prac.keras_api import seed_everything
 from tf_prac.plan import RoundPlan
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import (
-    WeightInfo,
     prune_rates,
     rewind,
     snapshot,
     weight_report,
 )
+from tf_prac.records import SearchResult as SearchResult
 from tf_prac.records import (
     dense_figures,
+    opening_lines,
     round_figures,
     run_config,
     search_cost,
     summary_head,
 )
-from tf_prac.retraining import Retraining, check_retrain
+from tf_prac.retraining import Retraining, check_retrain, save_ticket
 from tf_prac.round_start import RoundStart
 from tf_prac.run_directory import (
+    CHECKPOINTS,
     FORGETTING,
     HISTORY,
     MASKS,
@@ -59,24 +62,10 @@ from tf_prac.run_directory import (
 )
 from tf_prac.selectors import Setting, check_selector, make_selector, open_others
 from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
+from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.inference import Predictor
 from tf_prac.training.saliency import UntrainedScores
 from tf_prac.training.trainer import TrainedNetwork, Trainer, untrained
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        tickets: one `Ticket` for each round and one after the last, from dense to sparsest.
-        summary: the content of summary.json.
-        directory: where everything is.
-    """
-
-    tickets: list[Ticket]
-    summary: dict[str, Any]
-    directory: pathlib.Path
 
 
 class TicketSearch:
@@ -110,6 +99,7 @@ class TicketSearch:
             it. Default ().
         dense_from: directory of a run that kept this one's rewind point, and has the same options
             otherwise; its round 0 is taken over. Default None: trained here.
+        checkpoints: how often the state of a training is written. Default `CheckpointConfig()`.
         labels: more to keep in config.json, such as names that a command line gave.
         verbose: whether to show progress. Default True.
 
@@ -130,6 +120,7 @@ class TicketSearch:
         deterministic: bool = False,
         also_keep: Collection[str] = (),
         dense_from: str | os.PathLike | None = None,
+        checkpoints: CheckpointConfig | None = None,
         labels: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ):
@@ -143,6 +134,7 @@ class TicketSearch:
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
         self.retrain = check_retrain(retrain, self.pruning.rounds)
+        self.checkpoints = checkpoints or CheckpointConfig()
         self.labels = dict(labels or {})
         self.progress = TerminalProgress() if verbose else Progress()
 
@@ -175,12 +167,12 @@ class TicketSearch:
         for control in controls:
             control.check(self.pruning.rounds)
         session = _Session(self, prepare(train, validation, test, self.recipe, self.seed))
-        session.start()
-        masks, ids = session.dense, session.data.train.ids
-        for number in range(self.pruning.rounds):
-            masks, prac_set = session.round(number, masks, ids)
-            ids = prac_set.ids
-        return session.finish(also_retrain, controls)
+        with session.started():
+            masks, ids = session.dense, session.data.train.ids
+            for number in range(self.pruning.rounds):
+                masks, prac_set = session.round(number, masks, ids)
+                ids = prac_set.ids
+            return session.finish(also_retrain, controls)
 
     def make_network(self) -> Any:
         """Returns a new network with the initial weights of the seed."""
@@ -254,33 +246,35 @@ class _Session:
         setting = Setting(self.prac, self.trainer, self.run, data.train, search.seed, self.others)
         self.selector = make_selector(setting, self.pruning.rounds)
 
-    def start(self) -> None:
-        """Opens the directory and says what will be pruned."""
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """Opens the directory, for this search alone, and says what will be pruned."""
         others = {name: other.digest for name, other in self.others.items()}
         options = {**self.search.options(), "other_runs": others}
         self.config = run_config(options, self.data, self.network, self.report)
-        self.run.open(self.config)
-        show = self.search.progress.line
-        show(
-            f"{stable_name(self.network)} ({flavour_of(self.network).name}): "
-            f"{self.dense.size:,} prunable weights in {len(self.dense)} tensors; "
-            f"{len(self.data.train.ids):,} training samples, rewind to step {self.k:,} "
-            f"of {self.plan.full.total_steps:,}"
-        )
-        for info in _surprising(self.report):
-            show(f"  not pruned: {info.name} {info.shape}: {info.reason}")
+        with self.run.locked(self.config):
+            sizes = self.dense, len(self.data.train.ids), self.k, self.plan.full.total_steps
+            for line in opening_lines(self.network, *sizes, self.report):
+                self.search.progress.line(line)
+            yield
 
     def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, PracSet]:
         """Returns the next masks and set, of a finished round or by training now."""
-        figures = self.run.finished_round(number)
+        path, show = self.run.round_path(number), self.search.progress.line
+        figures = self.run.intact_round(number, show)
         if figures is None and number == 0 and self.search.dense_from is not None:
             figures = take_over(self.run, self.search.dense_from, self.config, self.k)
         if figures is None:
             figures = self._train_prune_select(number, masks, ids)
-        path = self.run.round_path(number)
+        self.checkpoints(path).remove()
         self.rounds.append(figures)
-        self.search.progress.line(round_line(figures, len(self.data.train.ids)))
+        show(round_line(figures, len(self.data.train.ids)))
         return Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+
+    def checkpoints(self, path: pathlib.Path) -> Checkpoints:
+        """The checkpoints of a training whose results go to `path`."""
+        options, show = self.search.checkpoints, self.search.progress.line
+        return Checkpoints(path / CHECKPOINTS, options, show)
 
     def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         trained = self._train(number, masks, ids)
@@ -323,6 +317,7 @@ class _Session:
                 snapshot_at=() if number else (self.k, *self.plan.kept),
                 mask_distance=distance,
                 advance=advance,
+                checkpoints=self.checkpoints(self.run.round_path(number)),
             )
 
     def _keep_tentative(self, number: int, masks: Masks) -> Callable[[int, Masks], None] | None:
@@ -362,11 +357,15 @@ class _Session:
         for number, mask in enumerate(masks):
             ticket = self.begin.ticket(number, mask, w_k)
             self.tickets.append(ticket)
-            if not (self.run.ticket_path(number) / "ticket.json").exists():
-                ticket.save(self.run.ticket_path(number))
+            save_ticket(self.run, ticket, self.search.progress)
         chosen = {n for n in range(len(masks)) if self._is_retrained(n)} | set(also_retrain)
         retraining = Retraining(
-            self.run, self.trainer, self.data, self.search.seed, self.search.progress
+            self.run,
+            self.trainer,
+            self.data,
+            self.search.seed,
+            self.search.progress,
+            self.checkpoints,
         )
         figures = [retraining.figures(t, t.round in chosen) for t in self.tickets]
         controlled = retraining.controls(self.tickets, controls, self.search.model_fn)
@@ -391,8 +390,3 @@ class _Session:
         if isinstance(self.search.retrain, tuple):
             return number in self.search.retrain
         return self.search.retrain == "all" or number == self.pruning.rounds
-
-
-def _surprising(report: list[WeightInfo]) -> list[WeightInfo]:
-    """Weights of two or more dimensions that are not pruned: those a user may wonder about."""
-    return [info for info in report if not info.prunable and len(info.shape) > 1]

@@ -21,6 +21,7 @@ from tf_prac.pruning.held_masks import put_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.run_directory import MASKS, TICKET, WEIGHTS
+from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
@@ -45,6 +46,12 @@ class Control(NamedTuple):
     def label(self) -> str:
         """Kind and seed, as `Ticket.control` has them."""
         return f"{self.kind}_{self.seed}"
+
+    @classmethod
+    def of(cls, number: int, label: str) -> Control:
+        """The control of ticket `number` that has a label."""
+        kind, _, seed = label.rpartition("_")
+        return cls(number, kind, int(seed) if seed.isdecimal() else -1)
 
     def check(self, rounds: int) -> None:
         """Raises `ArgumentError` unless it is a control of a run of as many rounds."""
@@ -201,13 +208,20 @@ class Ticket:
         trainer: Trainer,
         data: SearchData,
         seed: int,
-        advance: Callable[[int], None] | None = None,
+        advance: Callable[[int], Any] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> TrainedNetwork:
         """Like `retrain`, with a `Trainer` and data that are there already."""
         budget = self.retrain_budget(trainer.recipe, len(data.train.ids))
         order = (seed, RETRAIN_ORDER, self.round)
         return trainer.train(
-            self.weights, self.masks, data.train.ids, budget, order, advance=advance
+            self.weights,
+            self.masks,
+            data.train.ids,
+            budget,
+            order,
+            advance=advance,
+            checkpoints=checkpoints,
         )
 
     def retrain_budget(self, recipe: TrainingRecipe, num_samples: int) -> Budget:

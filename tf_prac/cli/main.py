@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 from absl import flags
@@ -28,7 +29,8 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Runs one command; returns the exit status.
 
-    0 when all went well, 2 for bad input, 130 when interrupted, 141 when nobody reads the output.
+    0 when all went well, 2 for bad input, 130 when interrupted, 141 when nobody reads the output,
+    143 when terminated.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -54,8 +56,11 @@ def main(arguments: list[str]) -> int:
     except (TfPracError, flags.Error) as error:
         _complain(f"tf-prac {name}", str(error))
     except KeyboardInterrupt:
-        _complain(f"tf-prac {name}", "interrupted; the same command goes on after finished rounds.")
+        _complain(f"tf-prac {name}", "interrupted; the same command goes on where this one was.")
         return 130
+    except _Terminated:
+        _complain(f"tf-prac {name}", "terminated; the same command goes on where this one was.")
+        return 143
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -65,7 +70,16 @@ def main(arguments: list[str]) -> int:
 def run() -> None:
     """The entry point of the `tf-prac` script."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main(sys.argv[1:]))
+
+
+class _Terminated(BaseException):
+    """SIGTERM was received."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
 
 
 def _help() -> str:

@@ -11,6 +11,7 @@ from tf_prac.cli.settings import (
     define_prac_flag,
     read_settings,
 )
+from tf_prac.config import CheckpointConfig
 from tf_prac.errors import ArgumentError
 
 
@@ -30,6 +31,7 @@ def define_flags() -> Flags:
     flags.string("retrain", "last", RETRAIN_HELP)
     define_prac_flag(flags)
     define_option_flags(flags)
+    flags.options("Checkpoints", CheckpointConfig)
     return flags
 
 
@@ -51,6 +53,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         seed=flags.seed,
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
+        checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
     )
     from tf_prac.progress import summary_table
 

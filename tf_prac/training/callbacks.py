@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,15 @@ class MaskDistance(Callback):
                 "model", type(self.model).__name__, "a PracModel", "Wrap yours: PracModel(model)."
             )
         self._start()
+
+    def restore(self, distances: Sequence[float], tentative: Masks | None, stopped: bool) -> None:
+        """Goes on after epochs that gave these distances, the tentative mask of the last one."""
+        self._start()
+        self.distances, self.tentative, self.stopped = list(distances), tentative, stopped
+        self.model.stop_training = stopped
+        if self._rule is not None:
+            for distance in distances:
+                self._rule.update(distance)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the distance to `logs` and stops training if the rule says so."""

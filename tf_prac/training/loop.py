@@ -30,25 +30,41 @@ class StepLoop:
         self._test = _many_steps(model, model.test_step)
         self._steps_per_call = 8
 
+    def trace(self, batches: Iterator[Any]) -> None:
+        """Compiles the training step, which makes the metrics' variables, and takes none."""
+        self._train(batches, tf.constant(0))
+
     def train(
-        self, batches: Iterator[Any], steps: int, advance: Callable[[int], None] | None = None
-    ) -> None:
-        """Trains exactly `steps` steps.
+        self,
+        batches: Iterator[Any],
+        steps: int,
+        advance: Callable[[int], Any] | None = None,
+        pause: Callable[[], bool] | None = None,
+    ) -> int:
+        """Trains exactly `steps` steps, unless it is asked to pause.
 
         Args:
             batches: an iterator over a `tf.data.Dataset`; what it gives is used up.
             steps: how many batches to take.
             advance: called with a number of steps after each as many, about every 0.2 seconds.
+            pause: asked as often; True ends it early.
+
+        Returns:
+            How many steps it took.
         """
-        while steps:
+        taken = 0
+        while taken < steps:
             started = time.perf_counter()
-            count = min(steps, self._steps_per_call)
+            count = min(steps - taken, self._steps_per_call)
             self._train(batches, tf.constant(count))
-            steps -= count
+            taken += count
             if advance is not None:
                 advance(count)
             if time.perf_counter() - started < CALL_SECONDS / 2:
                 self._steps_per_call *= 2
+            if pause is not None and pause():
+                break
+        return taken
 
     def evaluate(self, batches: Iterator[Any], steps: int) -> dict[str, float]:
         """Evaluates exactly `steps` batches; returns the metrics, which start anew."""

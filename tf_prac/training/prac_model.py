@@ -55,6 +55,7 @@ class PracModel:
     compile: Any
     evaluate: Any
     optimizer: Any
+    metrics: list[Any]
     reset_metrics: Any
     stop_training: bool
 
@@ -109,6 +110,12 @@ class PracModel:
     def reset_finite_steps(self) -> None:
         """Starts counting `finite_steps` from 0."""
         self._steps.variable.assign(0)
+
+    @property
+    def records(self) -> list[tf.Variable]:
+        """What the training step counts: `finite_steps`, and forgetting if it is recorded."""
+        counted = [self._steps.variable]
+        return counted if self.forgetting is None else [*counted, self.forgetting.table]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the network on `inputs`, or on the "inputs" of data that carries sample ids."""

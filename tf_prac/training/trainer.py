@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,18 @@ from tf_prac.data.pipeline import evaluation_batches, training_batches
 from tf_prac.data.samples import Samples
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import MismatchError, NonFiniteLossError
-from tf_prac.keras_api import Callback, flavour_of, make_optimizer, to_numpy
+from tf_prac.keras_api import (
+    flavour_of,
+    make_optimizer,
+    random_states,
+    reset_random_layers,
+    to_numpy,
+)
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import OPTIMIZER, rewind, snapshot
 from tf_prac.training.callbacks import BestWeights, MaskDistance
+from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
+from tf_prac.training.course import Course, identity_of
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.prac_model import PracModel
@@ -146,7 +153,8 @@ class Trainer:
         *,
         snapshot_at: Sequence[int] = (),
         mask_distance: MaskDistance | None = None,
-        advance: Callable[[int], None] | None = None,
+        advance: Callable[[int], Any] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> TrainedNetwork:
         """Trains from `weights`, with a fresh optimizer unless they hold the variables of one.
 
@@ -155,54 +163,61 @@ class Trainer:
             masks: masks to hold at each step.
             ids: the samples to train on, int64, positions in `samples`.
             budget: how many steps, and which part of the schedule.
-            order: seed of the data order and augmentation; same order, same batches.
+            order: seed of the data order, augmentation and random layers; same order, same
+                training.
             snapshot_at: steps (0 <= step <= budget.steps) after which weights are copied.
             mask_distance: watches each epoch, and may stop training.
             advance: called with a number of steps whenever as many have been taken.
+            checkpoints: where the state is kept, and where a training that was stopped goes on;
+                SIGINT and SIGTERM then wait until the state is written. Default None.
 
         Raises:
-            NonFiniteLossError: the loss became NaN or infinite; names the step.
+            NonFiniteLossError: the loss or a weight became NaN or infinite; names the step, and
+                the last good checkpoint.
+            FileError: a checkpoint cannot be read or written.
         """
-        started = time.perf_counter()
-        self._reset(weights, masks, budget)
-        best = BestWeights()
-        hooks: list[Callback] = [mask_distance, best] if mask_distance else [best]
-        for hook in hooks:
+        checkpoints = checkpoints or NoCheckpoints()
+        course = Course(mask_distance)
+        self._reset(weights, masks, budget, order)
+        for hook in course.hooks:
             hook.set_model(self.model)
             hook.on_train_begin()
-        batches = iter(self._batches(ids, budget, order))
-        snapshots = {0: self._snapshot()} if 0 in snapshot_at else {}
-        rows: list[dict[str, float]] = []
-        done, began = 0, started
-        for stop, ends_epoch in _stops(budget, snapshot_at):
-            self._loop.train(batches, stop - done, advance)
-            done = stop
-            self._check_loss(done, budget)
-            if done in snapshot_at:
-                snapshots[done] = self._snapshot()
-            if not ends_epoch:
-                continue
-            logs = {**self._loop.results(), **self._validation_logs()}
-            for hook in hooks:
-                hook.on_epoch_end(len(rows), logs)
-            began, seconds = time.perf_counter(), time.perf_counter() - began
-            rate = float(self._schedule(self._taken + done - 1))
-            row = {"epoch": len(rows) + 1, "step": done, **logs, "learning_rate": rate}
-            rows.append({**row, "seconds": seconds})
-            if self.model.stop_training:
-                break
+        settings = [self.recipe, budget, order, list(snapshot_at), course.settings]
+        identity = identity_of(*settings, ids, masks, weights)
+        found = checkpoints.newest(identity)
+        batches = iter(self._batches(ids, budget, order, found.step if found else 0))
+        if found:
+            self._loop.trace(batches)
+            course.restore(found, self._variables())
+            (advance or int)(course.step)
+        elif 0 in snapshot_at:
+            course.snapshots[0] = self._snapshot()
+        with checkpoints:
+            for stop, ends_epoch in _stops(budget, {*snapshot_at, *checkpoints.cuts(budget.steps)}):
+                while course.step < stop and not self.model.stop_training:
+                    course.step += self._loop.train(
+                        batches, stop - course.step, advance, checkpoints.wanted
+                    )
+                    self._check_finite(course.step, budget, checkpoints)
+                    if course.step in snapshot_at:
+                        course.snapshots[course.step] = self._snapshot()
+                    if course.step == stop and ends_epoch:
+                        self._end_epoch(course)
+                    if checkpoints.wanted(course.step):
+                        checkpoints.save(course.saved(identity, self._variables()))
         assert self.model.forgetting is not None
         return TrainedNetwork(
             weights=snapshot(self.network),
-            best=best,
-            history=rows,
-            snapshots=snapshots,
+            best=course.best,
+            history=course.rows,
+            snapshots=course.snapshots,
             forgetting=self.model.forgetting.stats,
-            steps=done,
-            samples_seen=_samples_seen(done, len(ids), budget, self.recipe.batch_size),
-            validation_samples=len(rows) * (len(self.validation.ids) if self.validation else 0),
-            stop="early_stop" if done < budget.steps else budget.end,
-            seconds=time.perf_counter() - started,
+            steps=course.step,
+            samples_seen=_samples_seen(course.step, len(ids), budget, self.recipe.batch_size),
+            validation_samples=len(course.rows)
+            * (len(self.validation.ids) if self.validation else 0),
+            stop="early_stop" if course.step < budget.steps else budget.end,
+            seconds=course.elapsed,
         )
 
     def _snapshot(self) -> dict[str, np.ndarray]:
@@ -223,6 +238,22 @@ class Trainer:
             variable.assign(value)
         self._taken = int(to_numpy(self._optimizer.iterations))
 
+    def _end_epoch(self, course: Course) -> None:
+        logs = {**self._loop.results(), **self._validation_logs()}
+        for hook in course.hooks:
+            hook.on_epoch_end(len(course.rows), logs)
+        course.end_epoch(logs, float(self._schedule(self._taken + course.step - 1)))
+
+    def _variables(self) -> list[Any]:
+        """Every variable that training changes, each once, in a fixed order.
+
+        Metrics have theirs after the first trace.
+        """
+        parts = [self.network, self._optimizer, *self.model.metrics]
+        found = [variable for part in parts for variable in part.variables]
+        found += [*random_states(self.network), *self.model.records]
+        return list({id(variable): variable for variable in found}.values())
+
     def load(self, weights: Weights, masks: Masks | None = None) -> None:
         """Sets the network's weights, masked if masks are given."""
         rewind(self.network, weights, masks)
@@ -235,7 +266,10 @@ class Trainer:
         logs = {} if self._validate is None else self._validate()
         return {f"val_{name}": value for name, value in logs.items()}
 
-    def _reset(self, weights: Weights, masks: Masks, budget: Budget) -> None:
+    def _reset(
+        self, weights: Weights, masks: Masks, budget: Budget, order: tuple[int, ...]
+    ) -> None:
+        reset_random_layers(self.network, order)
         rewind(self.network, weights, masks)
         self.model.set_masks(masks)
         self.model.stop_training = False
@@ -246,28 +280,36 @@ class Trainer:
         self._reset_optimizer(weights)
         self._schedule.set_budget(budget, self._taken)
 
-    def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...]) -> tf.data.Dataset:
+    def _batches(
+        self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], start: int
+    ) -> tf.data.Dataset:
         return training_batches(
             self.samples,
             ids,
             batch_size=self.recipe.batch_size,
             seed=order,
-            steps=budget.steps,
+            start_step=start,
+            steps=budget.steps - start,
             augment=self.recipe.augment,
         )
 
-    def _check_loss(self, done: int, budget: Budget) -> None:
-        finite = self.model.finite_steps
-        if finite < done:
-            epoch = finite // budget.steps_per_epoch + 1
-            raise NonFiniteLossError(
-                f"loss: NaN or infinite at step {finite + 1} of {budget.steps} (epoch {epoch}). "
-                "Nothing of this training is kept. "
-                "Lower the learning rate, or look for bad values in the data."
-            )
+    def _check_finite(self, done: int, budget: Budget, checkpoints: Checkpoints) -> None:
+        finite, wrong = self.model.finite_steps, "loss"
+        if finite == done:
+            weights = snapshot(self.network)
+            bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
+            if not bad:
+                return
+            finite, wrong = done - 1, bad[0]
+        epoch = finite // budget.steps_per_epoch + 1
+        raise NonFiniteLossError(
+            f"{wrong}: NaN or infinite at step {finite + 1} of {budget.steps} (epoch {epoch}). "
+            f"Nothing after the last good checkpoint is kept: {checkpoints.last}. "
+            "Lower the learning rate, or look for bad values in the data."
+        )
 
 
-def _stops(budget: Budget, cuts: Sequence[int]) -> list[tuple[int, bool]]:
+def _stops(budget: Budget, cuts: Collection[int]) -> list[tuple[int, bool]]:
     """Lists the steps after which something is done, and whether an epoch ends there."""
     length, end = budget.steps_per_epoch, budget.steps
     epochs = {*range(length, end, length), end}
