@@ -47,7 +47,7 @@ def compiled(model):
 def wrapped(model):
     """Wraps the layers that `prune` would prune, as TFMOT's guide does."""
     keras = Flavour("tf_keras").module
-    schedule = tfmot.sparsity.keras.ConstantSparsity(_SPARSITY.value, 0)
+    schedule = tfmot.sparsity.keras.ConstantSparsity(_SPARSITY.value, 1)  # from the first step on
     pruned = {id(variable) for variable in tf_prac.prunable_weights(model).values()}
 
     def clone(layer):

@@ -91,11 +91,12 @@ def subclassed(keras):
 MODELS = (convolutional, shared, attention, subclassed)
 KINDS = ("keras", "tf_keras", "wrapped")
 CASES = {
-    f"{model.__name__}-{kind}-{optimizer}-{precision}": (model, kind, optimizer, precision)
-    for model, kind, optimizer, precision in itertools.product(
-        MODELS, KINDS, OPTIMIZERS, PRECISIONS
-    )
-    if not (model is subclassed and kind == "wrapped")  # TFMOT cannot wrap one
+    "-".join([model.__name__, *others]): (model, *others)
+    for model, *others in [
+        *itertools.product(MODELS, KINDS, OPTIMIZERS, PRECISIONS),
+        *itertools.product([shared], KINDS, ["ema"], ["mixed_float16"]),
+    ]
+    if not (model is subclassed and others[0] == "wrapped")  # TFMOT cannot wrap one
 }
 
 
