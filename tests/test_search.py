@@ -363,6 +363,26 @@ def test_early_stop_waits_for_the_rewind_point_and_dense_is_trained_for_comparis
     assert summary["cost"]["reference_steps"] == 4 * 26 - 52
 
 
+@both
+def test_test_accuracy_is_that_of_the_best_validation_epoch_and_of_the_last(
+    flavour, tmp_path, monkeypatch
+):
+    trainings = []
+    train = Trainer.train
+    monkeypatch.setattr(
+        Trainer, "train", lambda *a, **k: trainings.append(train(*a, **k)) or trainings[-1]
+    )
+    pruning = dataclasses.replace(PRUNING, rounds=1)
+    search = make_search(flavour, tmp_path / "run", pruning=pruning, retrain="last")
+    summary = search.run(TRAIN, test=TEST).summary
+    for trained, figures in zip(trainings, (summary["dense"], summary["tickets"][1]), strict=True):
+        best, last = trained.best_weights, trained.weights
+        assert figures["test_accuracy"] == search.evaluate(best, TEST)
+        assert figures["test_accuracy_last"] == search.evaluate(last, TEST)
+        values = [row["val_accuracy"] for row in trained.history]
+        assert figures["val_accuracy"] == max(values) == trained.best.value
+
+
 def test_tickets_named_by_number_are_retrained_and_no_others(tmp_path):
     search = make_search("keras", tmp_path / "run", retrain=[3, 1, 3])
     tickets = search.run(TRAIN, test=TEST).summary["tickets"]

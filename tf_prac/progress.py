@@ -56,7 +56,11 @@ def ticket_line(figures: Mapping[str, Any]) -> str:
     """Returns the one line of a retrained ticket."""
     accuracies = [
         f"{name} {figures[key]:.2%}"
-        for name, key in (("val", "val_accuracy"), ("test", "test_accuracy"))
+        for name, key in (
+            ("val", "val_accuracy"),
+            ("test", "test_accuracy"),
+            ("last", "test_accuracy_last"),
+        )
         if figures[key] is not None
     ]
     return "  ".join(

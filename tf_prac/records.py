@@ -136,6 +136,7 @@ def dense_figures(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> 
     source = ticket if retrained else first_round
     return {
         "test_accuracy": source["test_accuracy"],
+        "test_accuracy_last": source.get("test_accuracy_last"),
         "val_accuracy": source["val_accuracy"],
         "steps": ticket["retrain_steps"] if retrained else first_round["steps"],
         "source": "tickets/round_00" if retrained else "round_00",

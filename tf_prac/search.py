@@ -340,12 +340,16 @@ class _Session:
         return self.run.load_rewind(self.rounds[0]["rewind_sha256"])
 
     def _test_dense(self, trained: TrainedNetwork, figures: dict[str, Any]) -> None:
-        """Adds the test accuracy of the dense network of round 0."""
-        figures["test_accuracy"] = None
-        if self.data.test is not None:
-            self.trainer.load(trained.best_weights)
-            figures["test_accuracy"] = self.trainer.predictor.accuracy(self.data.test)
-            figures["forward_samples"] += len(self.data.test.ids)
+        """Adds the test accuracy of round 0, at its best validation epoch and at its last."""
+        for name, weights in (
+            ("test_accuracy", trained.best_weights),
+            ("test_accuracy_last", trained.weights),
+        ):
+            figures[name] = None
+            if self.data.test is not None:
+                self.trainer.load(weights)
+                figures[name] = self.trainer.predictor.accuracy(self.data.test)
+                figures["forward_samples"] += len(self.data.test.ids)
 
     def finish(
         self, also_retrain: Collection[int] = (), controls: Collection[Control] = ()
