@@ -51,8 +51,10 @@ COLUMNS = (
     ("strip_gzip", "TFMOT strip + gzip"),
     ("lite", "TFLite"),
     ("lite_sparse", "TFLite sparse"),
-    ("load", "load ratio"),
-    ("batch", "batch ratio"),
+    ("load", "load time ratio"),
+    ("load_cpu", "of CPU time"),
+    ("batch", "batch time ratio"),
+    ("batch_cpu", "of CPU time"),
     ("difference", "max difference"),
 )
 
@@ -85,8 +87,9 @@ for place in sys.argv[1:]:
         arguments += ["--signature_def", "serving_default", "--inputs", f"{key}={place}.x.npy"]
         arguments += ["--outdir", place + "_cli", "--overwrite"]
         sys.argv = ["saved_model_cli", *arguments]
-        saved_model_cli.main()
-    (file,) = os.listdir(place + "_cli")
+        with contextlib.suppress(SystemExit):
+            saved_model_cli.main()
+    file = next(name for name in os.listdir(place + "_cli") if name.endswith(".npy"))
     results["cli"] = np.load(os.path.join(place + "_cli", file))
     found[place] = {name: float(np.abs(np.asarray(r) - y).max()) for name, r in results.items()}
 print("RESULT" + json.dumps(found))
@@ -152,8 +155,11 @@ def measure(name, flavour, base):
         timing = compare_speed(
             place, dense, source_of(model, masks=masks), _BATCH.value, _REPEATS.value
         )
-        row["load"] = timing["load"]["ratio"]
-        row["batch"] = timing[f"batch of {_BATCH.value}"]["ratio"]
+        for what, times in (
+            ("load", timing["load"]),
+            ("batch", timing[f"batch of {_BATCH.value}"]),
+        ):
+            row |= {what: times["ratio"], f"{what}_cpu": times["processor_ratio"]}
         row["timing"] = timing
         if flavour == "tf_keras":
             stripped = base / f"{place.name}.h5"
@@ -183,7 +189,7 @@ def cell(key, row):
     value = row.get(key)
     if value is None:
         return ""
-    if key in ("over_bound", "load", "batch"):
+    if key in ("over_bound", "load", "load_cpu", "batch", "batch_cpu"):
         return f"{value:.3f}"
     if key == "difference":
         return f"{value:.1g}"

@@ -199,6 +199,28 @@ def test_rounded_storage_is_smaller_and_close(flavour, storage, tmp_path):
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
+def test_layers_without_a_single_weight_left(flavour, tmp_path):
+    """The first, the last and two neighbouring weights are all zero."""
+    keras = Flavour(flavour).module
+    widths = (30, 20, 25, 30, 15, 10)
+    dense = [keras.layers.Dense(n, bias_initializer="ones") for n in widths]
+    model = keras.Sequential([keras.Input((8,)), *dense])
+    kernels = [w.variable for w in named_weights(model) if w.role == "kernel"]
+    for number, kernel in enumerate(kernels):
+        value = to_numpy(kernel)
+        keep = (np.abs(value) > np.median(np.abs(value))) & (number in (1, 4))
+        kernel.assign(np.where(keep, value, 0))
+    x = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    for storage in ("float32", "int8"):
+        result = export.saved_model(model, tmp_path / storage, storage=storage, check=False)
+        kept = sum(row["kept"] for row in result.metadata["weights"] if row["pruned"])
+        assert load_sparse(result.directory).masks.remaining == kept > 0
+        found = next(iter(outputs(result, x).values()))
+        tolerance = 1e-6 if storage == "float32" else 0.1
+        np.testing.assert_allclose(found, predict(model, x), atol=tolerance)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_preprocessing_and_softmax_are_served(flavour, tmp_path):
     model, _ = pruned(small_network(flavour))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)

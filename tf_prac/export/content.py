@@ -21,7 +21,6 @@ from tf_prac.keras_api import (
     to_numpy,
 )
 
-PACKED_BELOW = 1 << 14  # elements; a variable of its own costs about 200 bytes and load time
 _VERSIONS = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
 
@@ -50,14 +49,11 @@ class Content:
         for weight in named_weights(source.network):
             variable = tf_variable(weight.variable)
             self.variables[weight.name] = variable
-            masked = sparse and weight.name in source.masks
-            if not sparse or not (masked or _is_small(variable)):
+            if sparse and weight.name in source.masks:
+                value, mask = to_numpy(variable), source.masks[weight.name]
+                self.packed[weight.name] = encode(value, mask, storage, _channel_axis(weight))
+            else:
                 self.plain[weight.name] = variable
-                continue
-            value = to_numpy(variable)
-            keep = source.masks[weight.name] if masked else np.ones(value.shape, bool)
-            kind = storage if masked else "float32"
-            self.packed[weight.name] = encode(value, keep, kind, _channel_axis(weight))
         known = {id(v) for v in self.variables.values()}
         self.extra = [v for key, v in served.variables.items() if key not in known]
         self.extra += served.resources
@@ -96,7 +92,9 @@ class Content:
             return row | {"encoding": "dense", "variable": key, "bytes": nbytes, "bound": nbytes}
         row |= {"encoding": encoded.kind, "storage": encoded.storage, "bytes": encoded.nbytes}
         row["bound"] = information_bound(size, row["kept"], encoded.values.itemsize)
-        row["values"] = _place(f"values_{encoded.values.dtype.name}", encoded.values, offsets)
+        group = "values" if encoded.bits else "dense"  # what is decoded together
+        blob = f"{group}_{encoded.values.dtype.name}_{encoded.dtype}"
+        row["values"] = _place(blob, encoded.values, offsets)
         if encoded.bits:
             row |= {"bits": encoded.bits, "count": encoded.count}
             row["codes"] = _place("codes", encoded.codes, offsets)
@@ -111,10 +109,6 @@ def _place(blob: str, array: np.ndarray, offsets: dict[str, int]) -> list[Any]:
     start = offsets.get(blob, 0)
     offsets[blob] = start + array.size
     return [blob, start, array.size]
-
-
-def _is_small(variable: Any) -> bool:
-    return int(np.prod(variable.shape)) < PACKED_BELOW and variable.dtype.is_floating
 
 
 def _channel_axis(weight: NamedWeight) -> int:

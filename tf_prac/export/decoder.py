@@ -18,99 +18,93 @@ PACKED = ("values", "codes", "scale")  # what of a weight is in the packed varia
 class Decoder(tf.saved_model.experimental.TrackableResource):
     """Holds packed weights and decodes them into variables when a SavedModel is loaded.
 
-    The resource itself is a placeholder: it is there for its initializer.
+    There is no resource: its initializer is what counts, because every loader runs it.
     """
 
     def __init__(self, content: Content, rows: list[dict[str, Any]]):
         super().__init__()
-        self._rows = [row for row in rows if row["name"] in content.packed]
         parts: dict[str, list[np.ndarray]] = {}
-        for row in self._rows:
-            for key in PACKED:
-                if key in row:
-                    array = getattr(content.packed[row["name"]], key)
-                    parts.setdefault(row[key][0], []).append(array.reshape(-1))
-        self._sizes = {name: [a.size for a in arrays] for name, arrays in parts.items()}
+        self._groups: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if "values" in row:
+                self._groups.setdefault(row["values"][0], []).append(row)
+                for key in PACKED:
+                    if key in row:
+                        array = getattr(content.packed[row["name"]], key)
+                        parts.setdefault(row[key][0], []).append(array.reshape(-1))
         self._blobs = {
             name: tf.Variable(np.concatenate(arrays), trainable=False, name=name)
             for name, arrays in parts.items()
         }
-        self._targets = [content.variables[row["name"]] for row in self._rows]
+        self._targets = {name: content.variables[name] for name in content.packed}
         for name, blob in self._blobs.items():
             self._track_trackable(blob, name)
-        for i, target in enumerate(self._targets):
-            self._track_trackable(target, f"decoded_{i}")
+        for number, target in enumerate(self._targets.values()):
+            self._track_trackable(target, f"decoded_{number}")
 
     def _create_resource(self) -> Any:
         return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
 
+    def _trackable_children(self, save_type: Any = "checkpoint", **kwargs: Any) -> Any:
+        children = super()._trackable_children(save_type, **kwargs)
+        unused = ("_create_resource", "_destroy_resource")  # to load them takes time
+        return {name: child for name, child in children.items() if name not in unused}
+
     def _initialize(self) -> None:
-        parts = {
-            (name, int(start)): part
-            for name, blob in self._blobs.items()
-            for start, part in _split(blob, self._sizes[name]).items()
-        }
-        for row, target in zip(self._rows, self._targets, strict=True):
-            given = {key: parts[tuple(row[key][:2])] for key in PACKED if key in row}
-            tf.raw_ops.AssignVariableOp(
-                resource=target.handle, value=_decoded(row, target.dtype, **given)
+        codes = self._blobs["codes"].read_value() if "codes" in self._blobs else None
+        for name, rows in self._groups.items():
+            values = self._blobs[name].read_value()
+            dtype = self._targets[rows[0]["name"]].dtype
+            values = tf.cast(
+                tf.bitcast(values, tf.bfloat16) if values.dtype == tf.uint16 else values, dtype
             )
+            if "codes" in rows[0]:
+                values = _spread(rows, values, codes)
+            sizes = [int(np.prod(row["shape"])) for row in rows]
+            for row, flat in zip(rows, tf.split(values, sizes), strict=True):
+                self._assign(row, tf.reshape(flat, row["shape"]))
+
+    def _assign(self, row: dict[str, Any], value: tf.Tensor) -> None:
+        if "scale" in row:
+            name, start, size, shape = row["scale"]
+            scale = self._blobs[name][start : start + size]
+            value *= tf.cast(tf.reshape(scale, shape), value.dtype)
+        tf.raw_ops.AssignVariableOp(resource=self._targets[row["name"]].handle, value=value)
 
 
-def _split(blob: Any, sizes: list[int]) -> dict[int, tf.Tensor]:
-    """The parts of a packed variable by where they start, by one operation."""
-    starts = np.cumsum([0, *sizes[:-1]])
-    return dict(zip(starts, tf.split(blob.read_value(), sizes), strict=True))
+def _spread(rows: list[dict[str, Any]], values: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+    """Puts the kept values of several weights into their places: `encoding.decode`, in TensorFlow.
 
+    All weights at once, one after the other in one flat tensor, so that the graph is small.
+    """
 
-def _decoded(
-    row: dict[str, Any],
-    dtype: tf.DType,
-    values: tf.Tensor,
-    codes: tf.Tensor | None = None,
-    scale: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """The operations that decode one weight; `encoding.decode` in TensorFlow."""
-    if codes is None:
-        value = tf.reshape(_as_type(values, dtype), row["shape"])
-    else:
-        shape = tf.constant(row["shape"], tf.int64)
-        bits, count = (tf.constant(row[key], tf.int64) for key in ("bits", "count"))
-        value = _spreader(values.dtype, dtype)(values, codes, bits, count, shape)
-    if scale is not None:
-        value *= tf.cast(tf.reshape(scale, row["scale"][3]), dtype)
-    return value
+    def starts(sizes: list[int]) -> np.ndarray:
+        return np.cumsum([0, *sizes[:-1]])
 
+    sizes = [int(np.prod(row["shape"])) for row in rows]
+    counts = [row["count"] for row in rows]
+    total = sum(counts)
+    first_code = tf.constant(starts(counts), tf.int64)
+    marks = tf.ones([len(rows) - 1], tf.int64)
+    owner = tf.cumsum(tf.scatter_nd(first_code[1:, tf.newaxis], marks, [total + 1]))[:total]
 
-@functools.cache
-def _spreader(stored: tf.DType, dtype: tf.DType) -> Any:
-    """One function for all weights of a type, so that the graph has it once."""
-    number, vector = tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)
-    stream = tf.TensorSpec([None], tf.uint8)
-    kept = tf.TensorSpec([None], stored)
+    def of_owner(numbers: Any) -> tf.Tensor:
+        return tf.gather(tf.cast(numbers, tf.int64), owner)
 
-    def decode_gaps(values, codes, bits, count, shape):
-        octets = tf.cast(tf.pad(codes, [[0, 2]]), tf.int32)
-        triples = octets[:-2] + 256 * octets[1:-1] + 65536 * octets[2:]  # all that a code lies in
-        first = tf.range(count) * bits
-        escape = tf.bitwise.left_shift(tf.constant(1), tf.cast(bits, tf.int32)) - 1
-        words = tf.bitwise.right_shift(tf.gather(triples, first // 8), tf.cast(first % 8, tf.int32))
-        gaps = tf.bitwise.bitwise_and(words, escape)
-        is_kept = tf.not_equal(gaps, escape)
-        places = tf.cumsum(tf.cast(gaps, tf.int64) + tf.cast(is_kept, tf.int64)) - 1
-        size = tf.reduce_prod(shape, keepdims=True)
-        kept_places = tf.boolean_mask(places, is_kept)[:, tf.newaxis]
-        return tf.reshape(tf.scatter_nd(kept_places, _as_type(values, dtype), size), shape)
-
-    return tf.function(
-        decode_gaps, input_signature=[kept, stream, number, number, vector], autograph=False
-    )
-
-
-def _as_type(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    if values.dtype == tf.uint16:
-        values = tf.bitcast(values, tf.bfloat16)
-    return tf.cast(values, dtype)
+    width = of_owner([row["bits"] for row in rows])
+    place = tf.range(total, dtype=tf.int64) - of_owner(first_code)
+    first_bit = of_owner([8 * row["codes"][1] for row in rows]) + place * width
+    octets = tf.cast(tf.pad(codes, [[0, 2]]), tf.int64)
+    triples = octets[:-2] + 256 * octets[1:-1] + 65536 * octets[2:]  # all that a code lies in
+    words = tf.bitwise.right_shift(tf.gather(triples, first_bit // 8), first_bit % 8)
+    escape = tf.bitwise.left_shift(tf.constant(1, tf.int64), width) - 1
+    gaps = tf.bitwise.bitwise_and(words, escape)
+    is_kept = tf.not_equal(gaps, escape)
+    ends = tf.cumsum(gaps + tf.cast(is_kept, tf.int64))
+    before = tf.gather(tf.pad(ends, [[1, 0]]), first_code)
+    places = ends - 1 + of_owner(tf.constant(starts(sizes), tf.int64) - before)
+    kept_places = tf.boolean_mask(places, is_kept)[:, tf.newaxis]
+    return tf.scatter_nd(kept_places, values, [sum(sizes)])
 
 
 @contextlib.contextmanager
