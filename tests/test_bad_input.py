@@ -121,16 +121,33 @@ search --rewind_statistics=3
 search --retraining=fine_tuning --norewind_statistics      | --rewind_statistics
 search --rewind_optimizer=3
 search --retraining=lr_rewinding --rewind_optimizer        | --rewind_optimizer
+search --score_steps=0
+search --score_samples=0
 search --selector=best
 search --selector=random                                   | --subset_size
 search --subset_size=0.5
 search --subset_size=2
 search --sizes_from=
+search --sizes_from=MISSING                                | sizes_from
+search --sizes_from=TEXT                                   | sizes_from
+search --sizes_from=EMPTY                                  | EMPTY
+search --sizes_from=DAMAGED                                | DAMAGED/config.json: damaged
+search --sizes_from=NEWER                                  | schema 99; this one reads up to 1
+search --sizes_from=UNFINISHED                             | UNFINISHED
 search --class_balanced=some
 search --prac_from=
+search --prac_from=MISSING                                 | prac_from
+search --prac_from=TEXT                                    | prac_from
+search --prac_from=EMPTY                                   | EMPTY
+search --prac_from=DAMAGED                                 | DAMAGED/config.json: damaged
+search --prac_from=NEWER                                   | schema 99; this one reads up to 1
+search --prac_from=UNFINISHED                              | UNFINISHED
 search --prac_from_round=first
 search --prac_from=RUN --selector=random --subset_size=0.5 | --prac_from
 search --proxy_from=RUN
+search --selector=forgetting --subset_size=0.5 --proxy_from=MISSING   | proxy_from
+search --selector=forgetting --subset_size=0.5 --proxy_from=DAMAGED   | DAMAGED/config.json: damaged
+search --selector=forgetting --subset_size=0.5 --proxy_from=UNFINISHED | UNFINISHED
 search --use_cet=maybe
 search --use_cep=maybe
 search --forget_threshold=-1
@@ -215,6 +232,22 @@ connectivity RUN --samples=0
 connectivity RUN --samples=many
 connectivity RUN --output_dir=TEXT                         | TEXT
 info RUN --round=0
+export RUN                                                 | --output: received None
+export RUN --output=MISSING --round=9                      | --round
+export RUN --output=MISSING --round=0                      | RUN/tickets/round_00: not retrained
+export RUN --output=FULL                                   | --output
+export RUN --output=TEXT                                   | --output
+export RUN --output=TEXT --overwrite                       | TEXT: not an export
+export RUN --output=RUN --overwrite                        | run: not an export
+export RUN --output=MISSING --format=onnx                  | --format
+export RUN --output=MISSING --content=masks                | --content
+export RUN --output=MISSING --storage=int4                 | --storage
+export RUN --output=MISSING --softmax=2                    | --softmax
+export RUN --output=MISSING --preprocess=2                 | --preprocess
+export RUN --output=MISSING --check=2                      | --check
+export RUN --output=MISSING --overwrite=2                  | --overwrite
+export RUN --report=2
+export RUN --report --data_dir                             | data_dir
 info RUN --flagfile=/nowhere/flags
 serach                                                     | unknown command 'serach'
 --flagfile=FLAGS                                           | unknown command '--flagfile=
@@ -245,7 +278,8 @@ def _rows():
         for line in RUN_ARGUMENTS.strip("\n").splitlines():
             text, _, named = (part.strip() for part in line.partition("|"))
             if text != "UNFINISHED" or command != "info":  # which says how far it is
-                yield f"{command} {text}".strip(), named
+                more = "--output=MISSING/new" if command == "export" else ""
+                yield f"{command} {text} {more}".strip(), named
 
 
 def _flags(command):

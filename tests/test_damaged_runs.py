@@ -14,19 +14,23 @@ import re
 import shutil
 import sys
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from damage import damages, files_of, replaced
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tf_prac.cli import open_run
+from tf_prac.cli.export import _saved_network
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
-from tf_prac.errors import TfPracError
+from tf_prac.errors import FileError, TfPracError
 from tf_prac.files import read_npz
+from tf_prac.keras_api import Flavour
 from tf_prac.models import build_model
 from tf_prac.pruning.masks import Masks
 from tf_prac.run_directory import RunDirectory
@@ -283,6 +287,36 @@ def test_the_saved_model_is_never_loaded(prepared, capsys):
         status, out, error = run_command(prepared, command, capsys)
         assert (status, error) == (0, "")
         assert _without_times(out) == prepared.printed[command]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Keras about its older formats
+@pytest.mark.parametrize("place", ["file", "directory"])
+def test_the_model_of_a_run_made_from_python_cannot_bring_code(place, prepared):
+    """`export` loads it, for want of a name to build it from."""
+    keras = Flavour(RunDirectory(prepared.damaged).config()["keras"]).module
+    touched = prepared.touched
+
+    def touch(x, path=str(touched)):  # Keras 2 saves it with its default, not its globals
+        import pathlib
+
+        pathlib.Path(path).touch()
+        return x
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Lambda(touch)(inputs))
+    run = RunDirectory(prepared.damaged)
+    figures = run.finished_ticket(2)
+    path = run.ticket_path(2) / "model.keras"
+    path.unlink()
+    if place == "file":
+        model.save(path)
+    else:
+        tf.saved_model.save(model, path)
+    touched.unlink()
+    run.finish_ticket(2, figures)
+    with pytest.raises(FileError, match="model.keras: (Keras does not load it|missing)"):
+        _saved_network(run, 2, types.SimpleNamespace(preprocess=False))
+    assert not touched.exists()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.directory import check_free
 from tf_prac.export.encoding import STORAGES
+from tf_prac.files import inside
 from tf_prac.run_directory import MODEL, TICKET, RunDirectory
 
 FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "npz")
@@ -122,18 +123,25 @@ def _network_and_samples(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str
 
 
 def _saved_network(run: RunDirectory, number: int, flags: Flags) -> Any:
-    """Loads the network of a run made from Python, which Keras has saved."""
+    """Loads the network of a run made from Python, which Keras has saved; no code in it runs."""
     from tf_prac.training.pruned import load_model
 
     if flags.preprocess:
         raise ArgumentError("preprocess", True, "a run made by tf-prac search")
-    path = run.ticket_path(number) / MODEL
-    if not path.exists():
+    path = inside(run.path, "tickets", run.ticket_path(number).name, MODEL)
+    # A directory there would be a SavedModel, whose layers may hold code that loading runs.
+    if run.finished_ticket(number) is None or not path.is_file():
         raise FileError(
             f"{path}: missing. This run was made from Python, and only its retrained tickets of "
             "classes that Keras can save hold a model; use tf_prac.export.saved_model."
         )
-    return load_model(path, compile=False)
+    try:
+        return load_model(path, compile=False)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FileError(
+            f"{path}: Keras does not load it ({reason}). Use tf_prac.export.saved_model."
+        ) from error
 
 
 def _figures(run: RunDirectory, number: int) -> dict[str, Any]:
