@@ -21,7 +21,7 @@ from tf_prac.training.saliency import Probe, few_of_each_class
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 RANDOM = np.random.default_rng(0)
-INPUTS = RANDOM.normal(size=(12, 6, 6, 1))
+INPUTS = RANDOM.normal(size=(12, 4, 4, 1))
 LABELS = RANDOM.integers(0, 3, 12)
 
 
@@ -32,8 +32,8 @@ def network(flavour, last="linear", dtype="float64"):
     layers, options = keras.layers, {"dtype": dtype}
     model = keras.Sequential(
         [
-            layers.Input((6, 6, 1), dtype=dtype),
-            layers.Conv2D(3, 3, activation="tanh", **options),
+            layers.Input((4, 4, 1), dtype=dtype),
+            layers.Conv2D(2, 3, activation="tanh", **options),
             layers.Flatten(**options),
             layers.Dense(4, activation="tanh", **options),
             layers.Dense(3, activation=last, **options),
