@@ -21,7 +21,7 @@ from tf_prac import (
     snapshot,
 )
 from tf_prac.data.samples import ArraySamples
-from tf_prac.errors import FileError, MismatchError
+from tf_prac.errors import MismatchError
 from tf_prac.files import read_npz
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.weights import OPTIMIZER
@@ -167,8 +167,11 @@ def test_the_optimizer_of_a_search_is_kept_with_its_rewind_point(tmp_path):
     assert result.tickets[2].masks != plain.tickets[2].masks
 
 
-def test_weights_of_a_round_that_are_gone_are_missed(tmp_path):
+def test_a_round_whose_weights_are_gone_is_trained_again(tmp_path):
     result = search("keras", tmp_path / "run", retraining="lr_rewinding")
+    before = trained_in(result, 0)
     (result.directory / "round_00/weights.npz").unlink()
-    with pytest.raises(FileError, match="round_00/weights.npz"):
-        search("keras", tmp_path / "run", retraining="lr_rewinding")
+    again = search("keras", tmp_path / "run", retraining="lr_rewinding")
+    assert equal(trained_in(again, 0), before, before)
+    for ours, theirs in zip(again.tickets, result.tickets, strict=True):
+        assert ours.masks == theirs.masks and equal(ours.weights, theirs.weights, before)
