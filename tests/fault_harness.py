@@ -2,11 +2,11 @@
 
     python tests/fault_harness.py --kills=50
 
-Each trial runs a search of three rounds on MNIST in a process of its own, kills it at a random
-moment once or more, and lets the same command finish. Its files then have to be those of an
-undisturbed run, to the bit but for times. In every second trial file writes are slowed down, so
-that most kills hit one. Processes are forked from one that has imported TensorFlow, which is most
-of their start-up.
+Before that, for each Keras: SIGINT and SIGTERM, two searches at once, and a disk that is full. Each
+trial runs a search of three rounds in a process of its own, kills it at a random moment once or
+more, and lets the same command finish. Its files then have to be those of an undisturbed run, to
+the bit but for times. In every second trial file writes are slowed down, so that most kills hit
+one. Processes are forked from one that has imported TensorFlow, which is most of their start-up.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -33,13 +34,11 @@ TIMES = {"seconds"}
 DERIVED = {"files", "made_from", "sha256"}  # digests of files with times in them
 
 
-def command(keras: str, data_dir: str, directory: pathlib.Path, *more: str) -> list[str]:
+def command(data: list[str], keras: str, directory: pathlib.Path) -> list[str]:
     """The search of every trial: checkpoints after each compiled call, early stop possible."""
     return [
         "search",
-        "--dataset=mnist",
-        f"--data_dir={data_dir}",
-        "--limit_train=1500",
+        *data,
         f"--keras={keras}",
         f"--output_dir={directory}",
         "--rounds=3",
@@ -51,7 +50,6 @@ def command(keras: str, data_dir: str, directory: pathlib.Path, *more: str) -> l
         "--early_stop_window=2",
         "--deterministic",
         "--checkpoint_seconds=0",
-        *more,
     ]
 
 
@@ -80,8 +78,8 @@ def slow_writes(seconds: float = SLOW_WRITE) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def start(arguments: list[str], slow: bool, log: pathlib.Path) -> int:
-    """Runs the command in a new process; returns its number."""
+def start(arguments: list[str], slow: bool, log: pathlib.Path, most_bytes: int = 0) -> int:
+    """Runs the command in a new process, where no file may be larger; returns its number."""
     number = os.fork()
     if number:
         return number
@@ -90,8 +88,11 @@ def start(arguments: list[str], slow: bool, log: pathlib.Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        from tf_prac.cli.main import main
+        from tf_prac.cli.main import _terminate, main
 
+        signal.signal(signal.SIGTERM, _terminate)  # as the script does
+        if most_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         with slow_writes() if slow else contextlib.nullcontext():
             status = main(arguments)
     except BaseException:
@@ -142,54 +143,67 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
 
 def place_of(directory: pathlib.Path) -> str:
     """Where in the search a kill hit, as the files tell."""
-    if any(directory.rglob(".*.tmp*")):
-        return "while a file was written"
     if (directory / "summary.json").exists():
         return "after the end"
-    if (directory / "tickets").exists():
-        return "in the retraining"
-    rounds = len(list(directory.glob("round_*/round.json")))
-    return f"in round {rounds}" if directory.exists() else "before the first file"
+    place = f"in round {len(list(directory.glob('round_*/round.json')))}"
+    if not (directory / "config.json").exists():
+        place = "before the first round"
+    elif (directory / "tickets").exists():
+        place = "in the retraining"
+    return place + ", half a file" * any(directory.rglob(".*.tmp*"))
 
 
 class Harness:
-    """Runs trials of one flavour.
+    """Runs searches of one flavour, and disturbs them.
 
     Args:
         keras: the flavour.
-        data_dir: where MNIST is.
+        data: flags that name the data set.
         scratch: a directory for the runs.
         seed: of the moments of kills.
     """
 
-    def __init__(self, keras: str, data_dir: str, scratch: pathlib.Path, seed: int = 0):
-        self.keras, self.data_dir = keras, data_dir
+    def __init__(self, keras: str, data: list[str], scratch: pathlib.Path, seed: int = 0):
+        self.keras, self.data = keras, data
         self.scratch = scratch / keras
         self.scratch.mkdir()
         self.random = random.Random(f"{keras} {seed}")
         self.hits: collections.Counter[str] = collections.Counter()
-        self.expected, self.seconds = {}, {}
-        for slow in (False, True):
-            directory = self.scratch / f"undisturbed_{slow}"
-            began = time.monotonic()
-            self._finish(directory, slow)
-            self.seconds[slow] = time.monotonic() - began
-            found = content(directory)
-            assert not differences(found, self.expected or found), "undisturbed runs differ"
-            self.expected = found
+        self.seconds: dict[bool, float] = {}
+        self.expected = self._undisturbed(False)
 
-    def _start(self, directory: pathlib.Path, slow: bool) -> int:
-        log = self.scratch / f"{directory.name}.log"
-        return start(command(self.keras, self.data_dir, directory), slow, log)
+    def _undisturbed(self, slow: bool) -> dict[str, Any]:
+        directory = self.scratch / f"undisturbed_{slow}"
+        began = time.monotonic()
+        self._finish(directory, slow)
+        self.seconds[slow] = time.monotonic() - began
+        return content(directory)
+
+    def _start(self, directory: pathlib.Path, slow: bool = False, most_bytes: int = 0) -> int:
+        arguments = command(self.data, self.keras, directory)
+        return start(arguments, slow, self._log(directory), most_bytes)
+
+    def _log(self, directory: pathlib.Path) -> pathlib.Path:
+        return self.scratch / f"{directory.name}.log"
 
     def _finish(self, directory: pathlib.Path, slow: bool = False) -> None:
         status = wait(self._start(directory, slow))
-        log = self.scratch / f"{directory.name}.log"
-        assert status == 0, f"{directory}: status {status}\n{log.read_text()[-3000:]}"
+        assert status == 0, f"{directory}: {status}\n{self._log(directory).read_text()[-3000:]}"
+
+    def _same(self, directory: pathlib.Path) -> None:
+        wrong = differences(content(directory), self.expected)
+        assert not wrong, f"{directory}: differs in {', '.join(wrong)}"
+        shutil.rmtree(directory)
+
+    def _said(self, directory: pathlib.Path) -> str:
+        """The last line of the search."""
+        return self._log(directory).read_text().splitlines()[-1]
 
     def trial(self, number: int, kills: int) -> int:
         """Kills one search up to `kills` times, finishes and compares it; returns the kills."""
         directory, slow = self.scratch / f"trial_{number:03d}", number % 2 == 1
+        if slow not in self.seconds:
+            assert not differences(self._undisturbed(slow), self.expected)
         killed = 0
         for _ in range(kills):
             delay = self.random.uniform(0.1, 1.0) * self.seconds[slow] / (killed + 1)
@@ -201,10 +215,53 @@ class Harness:
             self.hits[place_of(directory)] += 1
             killed += 1
         self._finish(directory)
-        wrong = differences(content(directory), self.expected)
-        assert not wrong, f"{directory}: differs in {', '.join(wrong)}"
-        shutil.rmtree(directory)
+        self._same(directory)
         return killed
+
+    def signals(self) -> None:
+        """SIGINT, then SIGTERM, each in a training; the search then goes on from a checkpoint."""
+        directory = self.scratch / "signals"
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            process = self._start(directory)
+            self._wait_for_checkpoint(directory, process)
+            os.kill(process, number)
+            assert wait(process) == status, self._said(directory)
+            assert self._said(directory).endswith("the same command goes on where this one was.")
+        self._finish(directory)
+        assert self._log(directory).read_text().count("going on at step") >= 2
+        self._same(directory)
+
+    def two_at_once(self) -> None:
+        """A second search in the directory is refused while the first runs, which is not hurt."""
+        directory = self.scratch / "two"
+        first = self._start(directory)
+        self._wait_for_checkpoint(directory, first)
+        second = start(
+            command(self.data, self.keras, directory), False, self.scratch / "second.log"
+        )
+        assert wait(second) == 2
+        said = (self.scratch / "second.log").read_text().splitlines()[-1]
+        assert f"{directory}: another search works in it (process {first})." in said, said
+        assert wait(first) == 0
+        self._same(directory)
+
+    def full_disk(self) -> None:
+        """No file may be larger than 60 kB, then than 300 kB; then there is room."""
+        directory = self.scratch / "full"
+        for most_bytes in (60_000, 300_000):
+            status = wait(self._start(directory, most_bytes=most_bytes))
+            said = self._said(directory)
+            assert status == 2 and "cannot be written: " in said and "File too large" in said, said
+            assert not list(directory.rglob(".*.tmp*"))
+        self._finish(directory)
+        self._same(directory)
+
+    def _wait_for_checkpoint(self, directory: pathlib.Path, process: int) -> None:
+        """Waits until one was written that was not there before."""
+        before = set(directory.glob("round_*/checkpoints/*"))
+        while not set(directory.glob("round_*/checkpoints/*")) - before:
+            assert wait(process, time.monotonic()) is None, self._said(directory)
+            time.sleep(0.005)
 
 
 def preload() -> None:
@@ -219,21 +276,32 @@ def preload() -> None:
 
 
 def main() -> None:
-    """Runs trials until there are enough kills, and prints their count."""
+    """Runs scenarios, then trials until there are enough kills, and prints their count."""
     default = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "tfds"
+    data_dir = os.environ.get("TF_PRAC_TEST_DATA", str(default))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50, help="at least as many over both flavours")
+    parser.add_argument("--kills", type=int, default=50, help="at least as many over all flavours")
+    parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavours")
+    parser.add_argument("--scenarios", nargs="*", default=["signals", "two_at_once", "full_disk"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
-    parser.add_argument("--data_dir", default=os.environ.get("TF_PRAC_TEST_DATA", str(default)))
+    parser.add_argument("--digits", action="store_true", help="on digits, in place of MNIST")
     options = parser.parse_args()
+    data = ["--dataset=digits"]
+    if not options.digits:
+        data = ["--dataset=mnist", f"--data_dir={data_dir}", "--limit_train=1500"]
     preload()
     total = trials = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for position, keras in enumerate(("keras", "tf_keras")):
-            harness = Harness(keras, options.data_dir, pathlib.Path(scratch), options.seed)
-            killed, number, wanted = 0, 0, (options.kills + 1 - position) // 2
+        for position, keras in enumerate(options.keras):
+            harness = Harness(keras, data, pathlib.Path(scratch), options.seed)
+            for scenario in options.scenarios:
+                getattr(harness, scenario)()
+                print(f"{keras}: {scenario} as promised", flush=True)
+            killed, number = 0, 0
+            wanted = (options.kills + position) // len(options.keras)
             while killed < wanted:
-                killed += harness.trial(number, harness.random.randint(1, 3))
+                most = min(3, wanted - killed)
+                killed += harness.trial(number, harness.random.randint(1, most))
                 number += 1
                 print(f"{keras}: {number} trials, {killed} kills, all identical", flush=True)
             print(", ".join(f"{n} {place}" for place, n in harness.hits.most_common()))

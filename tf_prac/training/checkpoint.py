@@ -125,8 +125,10 @@ class Checkpoints:
             sync(self.path)
         except FileError:
             raise
-        except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        except OSError as error:
+            raise FileError(f"{place}: cannot be written: {error.strerror or error}.") from error
+        except tf.errors.OpError as error:  # "...; No space left on device [Op:SaveV2]"
+            reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
             raise FileError(f"{place}: cannot be written: {reason}.") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
