@@ -153,6 +153,14 @@ def place_of(directory: pathlib.Path) -> str:
     return place + ", half a file" * any(directory.rglob(".*.tmp*"))
 
 
+def checkpoints_in(directory: pathlib.Path) -> set[pathlib.Path]:
+    """The checkpoints of a run, which may come and go meanwhile."""
+    try:
+        return set(directory.rglob("checkpoints/step_*"))
+    except FileNotFoundError:
+        return set()
+
+
 class Harness:
     """Runs searches of one flavour, and disturbs them.
 
@@ -206,9 +214,12 @@ class Harness:
             assert not differences(self._undisturbed(slow), self.expected)
         killed = 0
         for _ in range(kills):
-            delay = self.random.uniform(0.1, 1.0) * self.seconds[slow] / (killed + 1)
             process = self._start(directory, slow)
-            if wait(process, time.monotonic() + delay) is not None:
+            early = self.random.random() < 0.2  # in the start-up, as a rule; else in what follows
+            if not (early or self._wait_for_work(directory, process)):
+                break
+            rest = self.seconds[slow] / 2 / (killed + 1)
+            if wait(process, time.monotonic() + self.random.uniform(0, rest)) is not None:
                 break
             os.kill(process, signal.SIGKILL)
             assert wait(process) == 256 - signal.SIGKILL
@@ -223,7 +234,7 @@ class Harness:
         directory = self.scratch / "signals"
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
             process = self._start(directory)
-            self._wait_for_checkpoint(directory, process)
+            assert self._wait_for_work(directory, process), self._said(directory)
             os.kill(process, number)
             assert wait(process) == status, self._said(directory)
             assert self._said(directory).endswith("the same command goes on where this one was.")
@@ -235,7 +246,7 @@ class Harness:
         """A second search in the directory is refused while the first runs, which is not hurt."""
         directory = self.scratch / "two"
         first = self._start(directory)
-        self._wait_for_checkpoint(directory, first)
+        assert self._wait_for_work(directory, first), self._said(directory)
         second = start(
             command(self.data, self.keras, directory), False, self.scratch / "second.log"
         )
@@ -256,12 +267,13 @@ class Harness:
         self._finish(directory)
         self._same(directory)
 
-    def _wait_for_checkpoint(self, directory: pathlib.Path, process: int) -> None:
-        """Waits until one was written that was not there before."""
-        before = set(directory.glob("round_*/checkpoints/*"))
-        while not set(directory.glob("round_*/checkpoints/*")) - before:
-            assert wait(process, time.monotonic()) is None, self._said(directory)
-            time.sleep(0.005)
+    def _wait_for_work(self, directory: pathlib.Path, process: int) -> bool:
+        """Waits until a checkpoint is there that was not; returns whether the process runs."""
+        before = checkpoints_in(directory)
+        while not checkpoints_in(directory) - before:
+            if wait(process, time.monotonic() + 0.005) is not None:
+                return False
+        return True
 
 
 def preload() -> None:
