@@ -166,7 +166,7 @@ def test_bad_input_of_figures_is_one_line(run, tmp_path, capsys):
     for arguments, named in (
         ([], "RUN"),
         ([str(tmp_path / "missing")], "RUN"),
-        ([str(run), str(tmp_path)], "not finished"),
+        ([str(run), str(tmp_path)], "not a run"),
         ([str(unfinished)], "not finished"),
         ([str(run), "--data_dir=/nowhere", "--no_such"], "no_such"),
     ):
