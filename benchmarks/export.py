@@ -2,6 +2,9 @@
 
     python benchmarks/export.py --output=docs/results
 
+`--networks`, `--sparsities` and `--flavours` choose a part of the grid; `--parts` puts several
+together.
+
 Each network is pruned by global magnitude, its batch normalisation given statistics that are not
 trivial, and exported by tf_prac and by Keras itself. A new process, in which tf_prac cannot be
 imported, then loads every export in three ways (`tf.saved_model.load`, the session loader of
@@ -35,6 +38,7 @@ _SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], ""
 _FLAVOURS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Turns of the timing.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "Samples in a timed batch.")
+_PARTS = flags.DEFINE_list("parts", [], "export.json of earlier runs to put together instead.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of export.json, .csv, .png and .svg.")
 
 SHAPE = {"lenet300": (28, 28, 1)}
@@ -197,6 +201,20 @@ def cell(key, row):
 
 
 def main(_):
+    if _PARTS.value:
+        rows = [row for part in _PARTS.value for row in json.loads(pathlib.Path(part).read_text())]
+    else:
+        rows = grid()
+    print("| " + " | ".join(title for _, title in COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS))
+    for row in rows:
+        print("| " + " | ".join(cell(key, row) for key, _ in COLUMNS) + " |")
+    if _OUTPUT.value:
+        write(pathlib.Path(_OUTPUT.value), rows)
+
+
+def grid():
+    """Measures every combination of the flags."""
     rows = {}
     with tempfile.TemporaryDirectory() as directory:
         base = pathlib.Path(directory)
@@ -208,12 +226,7 @@ def main(_):
         for place, differences in check(rows).items():
             rows[place]["differences"] = differences
             rows[place]["difference"] = max(differences.values())
-    print("| " + " | ".join(title for _, title in COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS))
-    for row in rows.values():
-        print("| " + " | ".join(cell(key, row) for key, _ in COLUMNS) + " |")
-    if _OUTPUT.value:
-        write(pathlib.Path(_OUTPUT.value), list(rows.values()))
+    return list(rows.values())
 
 
 def write(directory, rows):

@@ -69,7 +69,7 @@ def test_positions_against_a_slow_decoder(positions):
         return
     text = "".join(f"{octet:08b}"[::-1] for octet in encoded.codes)
     place, found = 0, []
-    for start in range(0, encoded.count * encoded.bits, encoded.bits):
+    for start in range(0, len(text), encoded.bits):
         code = int(text[start : start + encoded.bits][::-1], 2)
         place += code
         if code < 2**encoded.bits - 1:
@@ -88,7 +88,8 @@ def test_size_is_close_to_the_bound_and_never_above_dense(sparsity, storage):
     each = encoded.values.itemsize
     bound = information_bound(keep.size, int(keep.sum()), each)
     scales = 0 if encoded.scale is None else encoded.scale.nbytes
-    assert bound <= (encoded.nbytes - scales) * 1.001 <= 1.08 * bound
+    most = 1.15 if storage == "float32" else 1.25
+    assert bound <= (encoded.nbytes - scales) * 1.001 <= most * bound
     assert encoded.nbytes - scales <= weight.size * each
 
 
@@ -97,7 +98,7 @@ def test_a_weight_without_zeros_is_dense_and_a_half_empty_one_is_a_bitmask():
     weight = generator.normal(size=(50, 40)).astype(np.float32)
     assert encode(weight).kind == "dense"
     half = np.where(generator.random(weight.shape) < 0.5, weight, 0)
-    assert encode(half).kind == "bitmask"
+    assert encode(half, storage="int8").kind == "bitmask"
     assert encode(np.where(generator.random(weight.shape) < 0.05, weight, 0)).kind == "gaps"
 
 

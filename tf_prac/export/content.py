@@ -92,12 +92,12 @@ class Content:
             return row | {"encoding": "dense", "variable": key, "bytes": nbytes, "bound": nbytes}
         row |= {"encoding": encoded.kind, "storage": encoded.storage, "bytes": encoded.nbytes}
         row["bound"] = information_bound(size, row["kept"], encoded.values.itemsize)
-        group = "values" if encoded.bits else "dense"  # what is decoded together
-        blob = f"{group}_{encoded.values.dtype.name}_{encoded.dtype}"
+        # What is decoded together: weights of a type whose values and codes are of a kind.
+        blob = f"values_{encoded.bits}_{encoded.values.dtype.name}_{encoded.dtype}"
         row["values"] = _place(blob, encoded.values, offsets)
         if encoded.bits:
-            row |= {"bits": encoded.bits, "count": encoded.count}
-            row["codes"] = _place("codes", encoded.codes, offsets)
+            row["bits"] = encoded.bits
+            row["codes"] = _place(blob.replace("values", "codes"), encoded.codes, offsets)
         if encoded.scale is not None:
             row["bound"] += encoded.scale.nbytes
             row["scale"] = _place("scales", encoded.scale, offsets) + [list(encoded.scale.shape)]

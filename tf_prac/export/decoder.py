@@ -51,7 +51,6 @@ class Decoder(tf.saved_model.experimental.TrackableResource):
         return {name: child for name, child in children.items() if name not in unused}
 
     def _initialize(self) -> None:
-        codes = self._blobs["codes"].read_value() if "codes" in self._blobs else None
         for name, rows in self._groups.items():
             values = self._blobs[name].read_value()
             dtype = self._targets[rows[0]["name"]].dtype
@@ -59,9 +58,10 @@ class Decoder(tf.saved_model.experimental.TrackableResource):
                 tf.bitcast(values, tf.bfloat16) if values.dtype == tf.uint16 else values, dtype
             )
             if "codes" in rows[0]:
-                values = _spread(rows, values, codes)
-            sizes = [int(np.prod(row["shape"])) for row in rows]
-            for row, flat in zip(rows, tf.split(values, sizes), strict=True):
+                weights = _spread(rows, values, self._blobs[rows[0]["codes"][0]].read_value())
+            else:
+                weights = tf.split(values, [_size(row) for row in rows])
+            for row, flat in zip(rows, weights, strict=True):
                 self._assign(row, tf.reshape(flat, row["shape"]))
 
     def _assign(self, row: dict[str, Any], value: tf.Tensor) -> None:
@@ -72,39 +72,43 @@ class Decoder(tf.saved_model.experimental.TrackableResource):
         tf.raw_ops.AssignVariableOp(resource=self._targets[row["name"]].handle, value=value)
 
 
-def _spread(rows: list[dict[str, Any]], values: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
-    """Puts the kept values of several weights into their places: `encoding.decode`, in TensorFlow.
+def _spread(rows: list[dict[str, Any]], values: tf.Tensor, codes: tf.Tensor) -> list[tf.Tensor]:
+    """Puts kept values into their places: `encoding.decode`, in TensorFlow.
 
-    All weights at once, one after the other in one flat tensor, so that the graph is small.
+    The codes of all rows are read at once, so that the graph is small.
+
+    Returns:
+        The weights of the rows, flat.
     """
+    bits = rows[0]["bits"]
+    dtype = tf.int32 if sum(map(_size, rows)) < 2**30 else tf.int64
+    gaps = _codes(codes, bits, dtype)
+    is_kept = tf.not_equal(gaps, (1 << bits) - 1)
+    ends = tf.cumsum(gaps + tf.cast(is_kept, dtype))
+    counts = [8 * row["codes"][2] // bits for row in rows]
+    before = tf.gather(tf.pad(ends, [[1, 0]]), np.cumsum([0, *counts[:-1]]))
+    kept = [row["values"][2] for row in rows]
+    places = tf.split(tf.boolean_mask(ends, is_kept), kept)
+    parts = zip(rows, places, tf.unstack(before + 1), tf.split(values, kept), strict=True)
+    return [
+        tf.scatter_nd((place - start)[:, tf.newaxis], value, tf.constant([_size(row)], dtype))
+        for row, place, start, value in parts
+    ]
 
-    def starts(sizes: list[int]) -> np.ndarray:
-        return np.cumsum([0, *sizes[:-1]])
 
-    sizes = [int(np.prod(row["shape"])) for row in rows]
-    counts = [row["count"] for row in rows]
-    total = sum(counts)
-    first_code = tf.constant(starts(counts), tf.int64)
-    marks = tf.ones([len(rows) - 1], tf.int64)
-    owner = tf.cumsum(tf.scatter_nd(first_code[1:, tf.newaxis], marks, [total + 1]))[:total]
+def _codes(octets: tf.Tensor, bits: int, dtype: tf.DType) -> tf.Tensor:
+    """Reads codes of 1, 2, 4, 8 or 16 bits."""
+    if bits == 16:
+        return tf.cast(tf.bitcast(tf.reshape(octets, [-1, 2]), tf.uint16), dtype)
+    if bits < 8:
+        shifts = tf.constant(list(range(0, 8, bits)), tf.uint8)
+        shifted = tf.bitwise.right_shift(octets[:, tf.newaxis], shifts)
+        octets = tf.reshape(tf.bitwise.bitwise_and(shifted, (1 << bits) - 1), [-1])
+    return tf.cast(octets, dtype)
 
-    def of_owner(numbers: Any) -> tf.Tensor:
-        return tf.gather(tf.cast(numbers, tf.int64), owner)
 
-    width = of_owner([row["bits"] for row in rows])
-    place = tf.range(total, dtype=tf.int64) - of_owner(first_code)
-    first_bit = of_owner([8 * row["codes"][1] for row in rows]) + place * width
-    octets = tf.cast(tf.pad(codes, [[0, 2]]), tf.int64)
-    triples = octets[:-2] + 256 * octets[1:-1] + 65536 * octets[2:]  # all that a code lies in
-    words = tf.bitwise.right_shift(tf.gather(triples, first_bit // 8), first_bit % 8)
-    escape = tf.bitwise.left_shift(tf.constant(1, tf.int64), width) - 1
-    gaps = tf.bitwise.bitwise_and(words, escape)
-    is_kept = tf.not_equal(gaps, escape)
-    ends = tf.cumsum(gaps + tf.cast(is_kept, tf.int64))
-    before = tf.gather(tf.pad(ends, [[1, 0]]), first_code)
-    places = ends - 1 + of_owner(tf.constant(starts(sizes), tf.int64) - before)
-    kept_places = tf.boolean_mask(places, is_kept)[:, tf.newaxis]
-    return tf.scatter_nd(kept_places, values, [sum(sizes)])
+def _size(row: dict[str, Any]) -> int:
+    return int(np.prod(row["shape"]))
 
 
 @contextlib.contextmanager

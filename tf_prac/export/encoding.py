@@ -3,7 +3,8 @@
 A gap is the number of pruned elements before a kept one, in the order of a flattened array. It is
 written in codes of `bits` bits. The largest code stands for as many pruned elements as its value
 and no kept one; any other code is a gap, with a kept element after it. With one bit this is a
-bitmask. The width is the one that takes the least space, 1 to 16 bits, for each weight by itself.
+bitmask. The width is chosen for each weight by itself: the widest (the quickest to decode) of those
+that take hardly more than the least space. Codes never lie across octets, for the same reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
-WIDTHS = range(1, 17)
+WIDTHS = (1, 2, 4, 8, 16)
+SLACK = 1.02  # of the least space of values and codes, for quicker decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +32,7 @@ class Encoded:
         values: the kept values, [kept], or all of them if `bits` is 0. bfloat16 is stored as
             the uint16 of its bits.
         bits: width of a code; 1 is a bitmask; 0 means that the weight is stored dense.
-        count: number of codes.
-        codes: the codes, least significant bit first, uint8 [ceil(count * bits / 8)].
+        codes: the codes, least significant bit first, uint8; filled up with largest codes.
         scale: for int8, what a value is multiplied by; float32, with the rank of the weight.
     """
 
@@ -40,7 +41,6 @@ class Encoded:
     storage: str
     values: np.ndarray
     bits: int
-    count: int
     codes: np.ndarray
     scale: np.ndarray | None = None
 
@@ -70,8 +70,8 @@ def encode(
     Example:
 
         >>> encoded = encode(np.float32([0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0]))
-        >>> encoded.kind, encoded.values.tolist(), encoded.bits, encoded.count
-        ('gaps', [5.0, 7.0], 2, 6)
+        >>> encoded.kind, encoded.values.tolist(), encoded.bits, encoded.codes.tolist()
+        ('gaps', [5.0, 7.0], 4, [146])
 
     Args:
         weight: any shape; floating point.
@@ -92,11 +92,11 @@ def encode(
         storage = weight.dtype.name  # float64 stays exact
     values, scale = _stored(weight, storage, channel_axis)
     kept = values.reshape(-1)[keep.reshape(-1)]
-    bits, count, codes = _encode_positions(np.flatnonzero(keep))
+    bits, codes = _encode_positions(np.flatnonzero(keep), kept.nbytes)
     recoverable = keep.all() or (values[keep] != 0).all()
     if recoverable and values.nbytes <= kept.nbytes + codes.nbytes:
-        kept, bits, count, codes = values.reshape(-1), 0, 0, codes[:0]
-    return Encoded(weight.shape, weight.dtype.name, storage, kept, bits, count, codes, scale)
+        kept, bits, codes = values.reshape(-1), 0, codes[:0]
+    return Encoded(weight.shape, weight.dtype.name, storage, kept, bits, codes, scale)
 
 
 def decode(encoded: Encoded) -> np.ndarray:
@@ -125,7 +125,7 @@ def kept_mask(encoded: Encoded) -> np.ndarray:
 
 def kept_positions(encoded: Encoded) -> np.ndarray:
     """Returns the positions of the kept elements in the flattened weight, int64 [kept]."""
-    bits = np.unpackbits(encoded.codes, bitorder="little")[: encoded.count * encoded.bits]
+    bits = np.unpackbits(encoded.codes, bitorder="little")
     places = 1 << np.arange(encoded.bits)
     codes = bits.reshape(-1, encoded.bits).astype(np.int64) @ places
     is_kept = codes != (1 << encoded.bits) - 1
@@ -148,17 +148,19 @@ def information_bound(size: int, kept: int, value_bytes: int) -> float:
     return float(kept * value_bytes + size * entropy / 8)
 
 
-def _encode_positions(positions: np.ndarray) -> tuple[int, int, np.ndarray]:
-    """Returns width, number of codes, and the codes in the width that needs the fewest bytes."""
+def _encode_positions(positions: np.ndarray, value_bytes: int) -> tuple[int, np.ndarray]:
+    """Returns the width of the codes, and the codes as octets."""
     gaps = np.diff(positions, prepend=-1) - 1
     counts = {bits: len(gaps) + int((gaps // ((1 << bits) - 1)).sum()) for bits in WIDTHS}
-    bits = min(WIDTHS, key=lambda width: -(-counts[width] * width // 8))
+    octets = {bits: -(-count * bits // 8) for bits, count in counts.items()}
+    least = value_bytes + min(octets.values())
+    bits = max(width for width in WIDTHS if value_bytes + octets[width] <= SLACK * least)
     escape = (1 << bits) - 1
     escapes, rest = np.divmod(gaps, escape)
-    codes = np.full(counts[bits], escape, np.uint16)
+    codes = np.full(8 * octets[bits] // bits, escape, np.uint16)
     codes[np.cumsum(escapes + 1) - 1] = rest
     each = (codes[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
-    return bits, counts[bits], np.packbits(each.astype(bool).reshape(-1), bitorder="little")
+    return bits, np.packbits(each.astype(bool).reshape(-1), bitorder="little")
 
 
 def _stored(

@@ -116,15 +116,15 @@ class _Blobs:
         shape = tuple(row["shape"])
         if "variable" in row:
             values = self._reader.get_tensor(row["variable"])
-            codes, bits, count, storage = np.zeros(0, np.uint8), 0, 0, row["dtype"]
+            codes, bits, storage = np.zeros(0, np.uint8), 0, row["dtype"]
         else:
             values, storage = self._part(*row["values"]), row["storage"]
-            bits, count = row.get("bits", 0), row.get("count", 0)
+            bits = row.get("bits", 0)
             codes = self._part(*row["codes"]) if bits else np.zeros(0, np.uint8)
         scale = None
         if "scale" in row:
             scale = self._part(*row["scale"][:3]).reshape(row["scale"][3])
-        return Encoded(shape, row["dtype"], storage, values, bits, count, codes, scale)
+        return Encoded(shape, row["dtype"], storage, values, bits, codes, scale)
 
 
 def _network(
