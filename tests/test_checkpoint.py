@@ -21,7 +21,7 @@ from tf_prac.data.search_data import Subset
 from tf_prac.errors import FileError, NonFiniteLossError
 from tf_prac.keras_api import FLAVOURS, random_states
 from tf_prac.run_directory import seal
-from tf_prac.training.callbacks import MaskDistance
+from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget
 from tf_prac.training.signals import DeferredSignals

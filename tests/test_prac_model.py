@@ -18,7 +18,8 @@ from tf_prac import (
     with_sample_ids,
 )
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS, Callback, Flavour, make_optimizer
+from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.training.callbacks.callback import Callback
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 OPTIMIZERS = {

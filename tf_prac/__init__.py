@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from tf_prac.search import SearchResult as SearchResult
     from tf_prac.search import TicketSearch as TicketSearch
     from tf_prac.ticket import Ticket as Ticket
-    from tf_prac.training.callbacks import ForgettingLogger as ForgettingLogger
-    from tf_prac.training.callbacks import MaskDistance as MaskDistance
+    from tf_prac.training.callbacks.forgetting_logger import ForgettingLogger as ForgettingLogger
+    from tf_prac.training.callbacks.mask_distance import MaskDistance as MaskDistance
     from tf_prac.training.prac_model import PracModel as PracModel
     from tf_prac.training.pruned import load_model as load_model
     from tf_prac.training.pruned import prune as prune
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "Comparison": "analysis.comparison",
     "ConstantSparsity": "pruning.sparsity_schedules",
-    "ForgettingLogger": "training.callbacks",
+    "ForgettingLogger": "training.callbacks.forgetting_logger",
     "ForgettingStats": "data.forgetting",
     "HeldMasks": "pruning.held_masks",
-    "MaskDistance": "training.callbacks",
+    "MaskDistance": "training.callbacks.mask_distance",
     "Masks": "pruning.masks",
     "PRAC_VARIANTS": "config",
     "PRESETS": "presets",

@@ -13,7 +13,7 @@ from tf_prac.other_run import OtherRun
 from tf_prac.pruning.criteria import UNTRAINED, PruneRule, Rate
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern
-from tf_prac.training.callbacks import MaskDistance
+from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import DamagedFileError
-from tf_prac.keras_api import Callback, to_numpy
+from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.callbacks import BestWeights, MaskDistance
+from tf_prac.training.callbacks.best_weights import BestWeights
+from tf_prac.training.callbacks.callback import Callback
+from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import SavedState
 
 

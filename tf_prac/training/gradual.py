@@ -6,11 +6,12 @@ import dataclasses
 from typing import Any
 
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import Callback, to_numpy
+from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern
 from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_config
+from tf_prac.training.callbacks.callback import Callback
 
 
 class Gradual(Callback):

@@ -25,7 +25,8 @@ from tf_prac.keras_api import (
 )
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import OPTIMIZER, rewind, snapshot
-from tf_prac.training.callbacks import BestWeights, MaskDistance
+from tf_prac.training.callbacks.best_weights import BestWeights
+from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
 from tf_prac.training.course import Course, identity_of
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor

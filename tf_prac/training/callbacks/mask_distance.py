@@ -1,64 +1,17 @@
-"""Callbacks for the `fit` of a `PracModel`, or of a user's own model where that is possible."""
+"""`MaskDistance`: how far the mask that pruning would give still moves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
 
 from tf_prac.config import SCOPES, check_choice
-from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import Callback, to_numpy
+from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import CRITERIA, PruneRule, Rate, check_rate
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import snapshot
+from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.prac_model import PracModel
-
-
-class ForgettingLogger(Callback):
-    """Puts forgetting into the logs of each epoch, and keeps the statistics of the run.
-
-    Adds `forgetting_events` (all so far), and the fractions of presented samples that are
-    `unforgettable` and `never_learned`, to `logs`. Statistics start anew with each `fit`.
-
-    Example:
-
-        >>> logger = ForgettingLogger()  # doctest: +SKIP
-        >>> model = PracModel(network, num_samples=60000)
-        >>> model.compile("sgd", "sparse_categorical_crossentropy")
-        >>> model.fit(with_sample_ids(dataset).batch(128), callbacks=[logger])
-        >>> logger.stats.critical_for_training()
-
-    Source: Toneva et al. 2019, Section 3.
-    """
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts counting; raises `ArgumentError` for a model that does not record."""
-        if not isinstance(self.model, PracModel) or self.model.forgetting is None:
-            raise ArgumentError(
-                "model",
-                type(self.model).__name__,
-                "a PracModel with num_samples",
-                "Wrap yours: PracModel(model, num_samples=...).",
-            )
-        self.model.forgetting.reset()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the figures to `logs`."""
-        stats = self.stats
-        seen = max(1, int(np.count_nonzero(stats.seen)))
-        if logs is not None:
-            logs["forgetting_events"] = int(stats.events.sum())
-            logs["unforgettable"] = np.count_nonzero(stats.unforgettable) / seen
-            logs["never_learned"] = np.count_nonzero(stats.never_learned) / seen
-
-    @property
-    def stats(self) -> ForgettingStats:
-        """The statistics so far."""
-        return self.model.forgetting.stats
 
 
 class MaskDistance(Callback):
@@ -152,29 +105,3 @@ class MaskDistance(Callback):
         if settled and epoch + 1 >= self.min_epochs:
             self.stopped = True
             self.model.stop_training = True
-
-
-class BestWeights(Callback):
-    """Keeps a copy of the weights of the best epoch.
-
-    Args:
-        monitor: the value of `logs` to maximize. Default "val_accuracy".
-
-    Attributes:
-        value: the best value so far, or None.
-        epoch: its epoch, counted from 0.
-        weights: the `snapshot` of the network at that epoch.
-    """
-
-    def __init__(self, monitor: str = "val_accuracy"):
-        self.monitor = monitor
-        self.value: float | None = None
-        self.epoch: int | None = None
-        self.weights: dict[str, np.ndarray] | None = None
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Copies the weights if this epoch is the best; the first of equals stays."""
-        value: Any = (logs or {}).get(self.monitor)
-        if value is not None and (self.value is None or value > self.value):
-            self.value, self.epoch = float(value), epoch
-            self.weights = snapshot(self.model.network)

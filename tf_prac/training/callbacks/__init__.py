@@ -1,0 +1,1 @@
+"""Callbacks for the `fit` of either flavour, one in each module."""

@@ -1,0 +1,36 @@
+"""`BestWeights`: a copy of the weights of the best epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_prac.pruning.weights import snapshot
+from tf_prac.training.callbacks.callback import Callback
+
+
+class BestWeights(Callback):
+    """Keeps a copy of the weights of the best epoch.
+
+    Args:
+        monitor: the value of `logs` to maximize. Default "val_accuracy".
+
+    Attributes:
+        value: the best value so far, or None.
+        epoch: its epoch, counted from 0.
+        weights: the `snapshot` of the network at that epoch.
+    """
+
+    def __init__(self, monitor: str = "val_accuracy"):
+        self.monitor = monitor
+        self.value: float | None = None
+        self.epoch: int | None = None
+        self.weights: dict[str, np.ndarray] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Copies the weights if this epoch is the best; the first of equals stays."""
+        value: Any = (logs or {}).get(self.monitor)
+        if value is not None and (self.value is None or value > self.value):
+            self.value, self.epoch = float(value), epoch
+            self.weights = snapshot(self.model.network)
