@@ -22,6 +22,7 @@ LAYERS = (
     {"critical", "dense_round", "ticket"},
     {"other_run"},
     {"plan", "records", "retraining", "round_start", "selectors"},
+    {"pretraining"},
     {"search"},
     {"analysis", "export", "tuner"},
     {"cli"},

@@ -148,6 +148,14 @@ search --proxy_from=RUN
 search --selector=forgetting --subset_size=0.5 --proxy_from=MISSING   | proxy_from
 search --selector=forgetting --subset_size=0.5 --proxy_from=DAMAGED   | DAMAGED/config.json: damaged
 search --selector=forgetting --subset_size=0.5 --proxy_from=UNFINISHED | UNFINISHED
+search --pretrain_on=best
+search --pretrain_on=random                                | --pretrain_size
+search --pretrain_on=random --pretrain_size=0.5 --rewind=0it | --rewind
+search --pretrain_size=2
+search --pretrain_from=RUN
+search --pretrain_on=easy --pretrain_size=0.5              | --pretrain_from
+search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=MISSING    | pretrain_from
+search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=UNFINISHED | UNFINISHED
 search --use_cet=maybe
 search --use_cep=maybe
 search --forget_threshold=-1

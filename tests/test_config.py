@@ -109,6 +109,9 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (PracConfig, "prac_from"),
     (PracConfig, "prac_from_round"),
     (PracConfig, "proxy_from"),
+    (PracConfig, "pretrain_on"),
+    (PracConfig, "pretrain_size"),
+    (PracConfig, "pretrain_from"),
     (StabilityConfig, "rounds"),
     (StabilityConfig, "copies"),
     (StabilityConfig, "pruning_copies"),
@@ -220,6 +223,26 @@ def test_the_sets_of_another_run_are_those_of_no_selector():
     for value in ("-1", "first", "", None, 1.5):
         with pytest.raises(ArgumentError, match="^prac_from_round: "):
             PracConfig(prac_from_round=value)
+
+
+def test_other_samples_for_the_first_steps_have_a_size_and_easy_ones_a_run():
+    assert not PracConfig().pretrains
+    assert PracConfig(pretrain_on="random", pretrain_size=0.25).pretrains
+    for on in ("easy", "hard"):
+        assert PracConfig(pretrain_on=on, pretrain_size=1, pretrain_from="run").pretrains
+        with pytest.raises(ArgumentError, match="^pretrain_from: .*pretrain_on=easy or hard"):
+            PracConfig(pretrain_on=on, pretrain_size=0.5)
+    for options in ({"pretrain_on": "random"}, {"pretrain_size": 0.5}):
+        with pytest.raises(ArgumentError, match="^pretrain_size: "):
+            PracConfig(**options)
+    for fraction in (0.0, -0.1, 1.1, NAN, "1", True):
+        with pytest.raises(ArgumentError, match="^pretrain_size: "):
+            PracConfig(pretrain_on="random", pretrain_size=fraction)
+    for on in ("", "Easy", None, 3):
+        with pytest.raises(ArgumentError, match="^pretrain_on: .*one of all, random, easy, hard"):
+            PracConfig(pretrain_on=on)
+    with pytest.raises(ArgumentError, match="^pretrain_from: "):
+        PracConfig(pretrain_on="random", pretrain_size=0.5, pretrain_from="run")
 
 
 def test_milestones_are_increasing_fractions():

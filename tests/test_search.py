@@ -274,10 +274,12 @@ def test_other_options_are_refused_and_nothing_changes(runs, changes, named):
 
 
 @both
-def test_plain_imp_equals_a_reference_written_out(flavour, tmp_path):
+@pytest.mark.parametrize("rounds, rate", [(2, 0.2), (1, 0.93)], ids=["iterative", "one-shot"])
+def test_plain_imp_equals_a_reference_written_out(flavour, rounds, rate, tmp_path):
     """--prac=none against the algorithm in a dozen lines: own loop, own sorting."""
     none = PRAC_VARIANTS["none"].prac
-    pruning = dataclasses.replace(PRUNING, rounds=2, rewind="0it", lr_rewind=False)
+    options = {"rounds": rounds, "prune_rate": rate, "rewind": "0it", "lr_rewind": False}
+    pruning = dataclasses.replace(PRUNING, **options)
     recipe = dataclasses.replace(RECIPE, epochs=2, schedule="constant", validation_split=0.0)
     search = make_search(
         flavour, tmp_path / "run", pruning=pruning, recipe=recipe, prac=none, retrain="none"
@@ -293,7 +295,7 @@ def test_plain_imp_equals_a_reference_written_out(flavour, tmp_path):
     kernels = list(prunable_weights(model).values())
     masks = [np.ones(k.shape, bool) for k in kernels]
     samples = ArraySamples(*TRAIN)
-    for number in range(2):
+    for number in range(rounds):
         for weight, value in zip(model.weights, start, strict=True):
             weight.assign(value)
         for kernel, mask in zip(kernels, masks, strict=True):
@@ -311,7 +313,7 @@ def test_plain_imp_equals_a_reference_written_out(flavour, tmp_path):
             for place, value in enumerate(kernel.numpy().ravel())
             if mask.ravel()[place]
         )
-        for _, which, place in ranked[: int(len(ranked) * 0.2 + 0.5)]:
+        for _, which, place in ranked[: int(len(ranked) * rate + 0.5)]:
             masks[which].ravel()[place] = False
     expected = Masks(dict(zip(prunable_weights(model), masks, strict=True)))
     assert result.tickets[-1].masks == expected

@@ -36,6 +36,7 @@ class RoundPlan:
         full: the budget of the dense network on the full data.
         k: the rewind point, in steps.
         kept: further steps after which round 0 keeps its weights.
+        rewind_at: the step of round 0 at which it has W_k; 0 if it starts from there.
         first_step: where in the schedule later rounds begin.
         trains: whether rounds train; not when the criterion scores W_k.
     """
@@ -56,10 +57,19 @@ class RoundPlan:
         self.k = pruning.rewind_point.steps(*place)
         self.kept = {RewindPoint.parse(point).steps(*place) for point in also_keep}
         self.first_step = self.k if pruning.lr_rewind else 0
+        self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = pruning.criterion not in UNTRAINED
         if not self.trains and self.kept:
             allowed = "none with a criterion whose rounds do not train"
             raise ArgumentError("also_keep", sorted(self.kept), allowed)
+        if prac.pretrains and not self.k:
+            remedy = "There are no steps to take on other samples."
+            raise ArgumentError("rewind", pruning.rewind, f"above 0 with {_pretrain(prac)}", remedy)
+        if prac.pretrains and self.kept:
+            remedy = "Each rewind point has a round 0 of its own: search once for each."
+            raise ArgumentError(
+                "also_keep", sorted(self.kept), f"none with {_pretrain(prac)}", remedy
+            )
         if not self.trains and prac.selects_data:
             raise ArgumentError(
                 "criterion",
@@ -82,7 +92,7 @@ class RoundPlan:
     def budget(self, number: int, size: int) -> Budget:
         """Returns the budget of a round on `size` samples."""
         if not self.trains:
-            return dataclasses.replace(self.full, limit=0 if number else self.k)
+            return dataclasses.replace(self.full, limit=0 if number else self.rewind_at)
         if self._other is None:
             return self._scaled(number, size)
         figures = self._other.rounds[number]
@@ -90,9 +100,15 @@ class RoundPlan:
         length = steps_per_epoch(size, self._recipe.batch_size)
         return dataclasses.replace(budget, steps_per_epoch=length, limit=figures["steps"])
 
+    def pretraining(self, size: int) -> Budget:
+        """Returns the budget of the first k steps on `size` other samples."""
+        length = steps_per_epoch(size, self._recipe.batch_size)
+        return dataclasses.replace(self.full, steps_per_epoch=length, limit=self.k)
+
     def _scaled(self, number: int, size: int) -> Budget:
         if number == 0:
-            return self.full
+            first_step = self.first_step if self._prac.pretrains else 0
+            return dataclasses.replace(self.full, first_step=first_step)
         at_end = self._pruning.retraining == "fine_tuning"
         rewound = dataclasses.replace(self.full, first_step=self.first_step, at_end=at_end)
         return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
@@ -125,7 +141,8 @@ class RoundPlan:
             keep: see `MaskDistance`.
         """
         prac, budget = self._prac, self.budget(number, size)
-        least = 0 if number else math.ceil(max(self.k, *self.kept, 0) / self.full.steps_per_epoch)
+        kept = 0 if number else max(self.rewind_at, *self.kept, 0)
+        least = math.ceil(kept / self.full.steps_per_epoch)
         warmup = self._recipe.warmup_fraction * budget.total_steps - budget.first_step
         if warmup > 0 and prac.early_stop_arming == "after_above":
             warm = math.ceil(warmup / budget.steps_per_epoch)
@@ -143,7 +160,7 @@ class RoundPlan:
         for number in range(self._pruning.rounds):
             figures = other.rounds[number]
             most = self._scaled(number, figures["train_samples"]).steps
-            least = 1 if number else self.k + 1
+            least = 1 if number else self.rewind_at + 1
             if not least <= figures["steps"] <= most:
                 raise ArgumentError(
                     "sizes_from",
@@ -152,3 +169,7 @@ class RoundPlan:
                     f"Its round {number} took {figures['steps']} steps; here {least} to {most} "
                     "are possible.",
                 )
+
+
+def _pretrain(prac: PracConfig) -> str:
+    return f"pretrain_on={prac.pretrain_on}"

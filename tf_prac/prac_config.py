@@ -10,7 +10,8 @@ from typing import Any
 from tf_prac.checks import check_bool, check_choice, check_int, check_number
 from tf_prac.errors import ArgumentError
 
-OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from")
+OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
+PRETRAIN = ("all", "random", "easy", "hard")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,13 @@ class PracConfig:
         early_stop_arming: which distances count: those "after_above" one that exceeded
             `early_stop_eps`, and after warmup (the authors' code, so that a slow start does not
             stop a round), or all "at_once". Default "after_above".
+        pretrain_on: on which samples the k steps from W_0 to the rewind point W_k are taken:
+            "all", a "random" subset of them, or the "easy" or "hard" ones, which round 0 of
+            `pretrain_from` forgot least or most often. Round 0 then goes on from W_k on the full
+            data (Paul et al. 2022). Default "all".
+        pretrain_size: fraction of the training set in that subset. Default None.
+        pretrain_from: directory of a finished run on the same samples, with whatever network, that
+            says which are easy. Default None.
 
     Raises:
         ArgumentError: a value is outside its range, or two do not go together.
@@ -95,6 +103,9 @@ class PracConfig:
     early_stop_eps: float | None = 0.07
     early_stop_window: int = 5
     early_stop_arming: str = "after_above"
+    pretrain_on: str = "all"
+    pretrain_size: float | None = None
+    pretrain_from: str | None = None
 
     def __post_init__(self):
         check_bool("class_balanced", self.class_balanced)
@@ -113,7 +124,9 @@ class PracConfig:
             check_number("early_stop_eps", self.early_stop_eps, above=0)
         check_int("early_stop_window", self.early_stop_window, 1)
         check_choice("early_stop_arming", self.early_stop_arming, ("after_above", "at_once"))
+        check_choice("pretrain_on", self.pretrain_on, PRETRAIN)
         self._check_selection()
+        self._check_pretraining()
 
     def _check_selection(self) -> None:
         for name in OTHER_RUNS:
@@ -145,6 +158,17 @@ class PracConfig:
         if self.proxy_from is not None and self.selector != "forgetting":
             raise ArgumentError("proxy_from", self.proxy_from, "none but with selector=forgetting")
 
+    def _check_pretraining(self) -> None:
+        on, size = self.pretrain_on, self.pretrain_size
+        if size is not None:
+            check_number("pretrain_size", size, above=0, maximum=1)
+        if (size is None) != (on == "all"):
+            allowed = "none with pretrain_on=all" if on == "all" else "a fraction in (0, 1]"
+            raise ArgumentError("pretrain_size", size, allowed)
+        if (self.pretrain_from is None) != (on not in ("easy", "hard")):
+            allowed = "a finished run with pretrain_on=easy or hard, none otherwise"
+            raise ArgumentError("pretrain_from", self.pretrain_from, allowed)
+
     @property
     def other_runs(self) -> dict[str, str]:
         """The directories of other runs that are used, by option."""
@@ -155,6 +179,11 @@ class PracConfig:
         """The options but the directories of other runs, which may be moved."""
         options = dataclasses.asdict(self)
         return {name: value for name, value in options.items() if name not in OTHER_RUNS}
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the steps to W_k are taken on other samples than those after it."""
+        return self.pretrain_on != "all"
 
     @property
     def selects_data(self) -> bool:

@@ -160,9 +160,12 @@ def search_cost(
     *others, retrained = [ticket["retrain_steps"] for ticket in tickets]
     counted = [*rounds, *tickets, *controls]
     return Cost(
-        search_steps=sum(figures["steps"] for figures in rounds),
+        search_steps=sum(r["steps"] + r.get("pretrain_steps", 0) for r in rounds),
         full_imp_steps=imp_steps,
-        forward_samples=sum(figures["forward_samples"] for figures in counted),
+        forward_samples=sum(
+            figures["forward_samples"] + figures.get("pretrain_forward_samples", 0)
+            for figures in counted
+        ),
         retrain_steps=retrained,
         reference_steps=sum(others) + sum(figures["retrain_steps"] for figures in controls),
         gradient_samples=sum(figures["gradient_samples"] for figures in rounds),

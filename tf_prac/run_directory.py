@@ -2,6 +2,7 @@
 
     config.json               everything that decides the result
     rewind.npz                W_k, the weights every round starts from
+    pretraining/              rewind.npz pretrained.json, if W_k comes from other samples
     round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
                               round.json (figures, and the SHA-256 of the other files)
     round_00/tentative/       with keep_epoch_masks: epoch_001.npz, the mask that it would give
@@ -42,6 +43,7 @@ PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
 TICKET, WEIGHTS = "ticket.json", "weights.npz"
 TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
 CHECKPOINTS, CHECKPOINT, LOCK = "checkpoints", "checkpoint.json", ".lock"
+PRETRAINED = "pretrained.json"
 
 
 class RunDirectory:
@@ -143,6 +145,33 @@ class RunDirectory:
         """Writes round.json, which makes the round finished, over the files already there."""
         origin = self._digests(self._origin_of_round(number))
         seal(self.round_path(number), ROUND, "round", {**figures, "made_from": origin})
+
+    @property
+    def pretraining_path(self) -> pathlib.Path:
+        """The directory of the steps to W_k, if they were taken on other samples."""
+        return self._directory("pretraining")
+
+    def finish_pretraining(
+        self, weights: Mapping[str, np.ndarray], figures: Mapping[str, Any]
+    ) -> None:
+        """Writes W_k, and the figures of the steps that led to it."""
+        write_npz(self.pretraining_path / REWIND, "rewind", weights)
+        document = {**figures, "made_from": self._digests([CONFIG])}
+        seal(self.pretraining_path, PRETRAINED, "pretrained", document)
+
+    def finished_pretraining(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Returns what `finish_pretraining` wrote; None if it has not.
+
+        Raises:
+            FileError: a file is damaged, missing or of another run; it is named.
+        """
+        file = self.pretraining_path / PRETRAINED
+        figures = read_sealed(file.parent, PRETRAINED, "pretrained")
+        if figures is None:
+            return None
+        figures.pop("sha256", None)
+        checked = self._check_origin(file, figures, [CONFIG])
+        return read_npz(inside(file.parent, REWIND), "rewind"), checked
 
     def finished_round(self, number: int) -> dict[str, Any] | None:
         """Returns the figures of a finished round, its files checked; None if unfinished.

@@ -31,16 +31,12 @@ from tf_prac.dense_round import save_kept, take_over
 from tf_prac.files import write_csv
 from tf_prac.keras_api import seed_everything
 from tf_prac.plan import RoundPlan
+from tf_prac.pretraining import Pretraining
 from tf_prac.progress import Progress, TerminalProgress, round_line
 from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import (
-    prune_rates,
-    rewind,
-    snapshot,
-    weight_report,
-)
+from tf_prac.pruning.weights import prune_rates, rewind, snapshot, weight_report
 from tf_prac.records import SearchResult as SearchResult
 from tf_prac.records import (
     dense_figures,
@@ -52,14 +48,7 @@ from tf_prac.records import (
 )
 from tf_prac.retraining import Retraining, check_retrain, save_ticket
 from tf_prac.round_start import RoundStart
-from tf_prac.run_directory import (
-    CHECKPOINTS,
-    FORGETTING,
-    HISTORY,
-    MASKS,
-    PRAC_SET,
-    RunDirectory,
-)
+from tf_prac.run_directory import CHECKPOINTS, FORGETTING, HISTORY, MASKS, PRAC_SET, RunDirectory
 from tf_prac.selectors import Setting, check_selector, make_selector, open_others
 from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
 from tf_prac.training.checkpoint import Checkpoints
@@ -245,6 +234,7 @@ class _Session:
         self.tickets: list[Ticket] = []
         setting = Setting(self.prac, self.trainer, self.run, data.train, search.seed, self.others)
         self.selector = make_selector(setting, self.pruning.rounds)
+        self.pretraining = Pretraining(setting, self.plan) if self.prac.pretrains else None
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
@@ -277,14 +267,16 @@ class _Session:
         return Checkpoints(path / CHECKPOINTS, options, show)
 
     def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
-        trained = self._train(number, masks, ids)
+        weights, pretrained = self._start(number, masks)
+        trained = self._train(number, weights, masks, ids)
         next_masks, gradient_samples = self._prune(number, trained, masks)
         found = self.selector.next_set(number, trained, masks, next_masks, ids)
         figures = round_figures(number, trained, masks, next_masks, len(ids), found.prac_set)
         figures["forward_samples"] = trained.validation_samples + found.forward_samples
         figures["gradient_samples"] = gradient_samples + found.gradient_samples
+        figures |= pretrained
         if number == 0:
-            figures["rewind_sha256"] = self.run.save_rewind(trained.snapshots[self.k])
+            figures["rewind_sha256"] = self.run.save_rewind(trained.snapshots[self.plan.rewind_at])
             save_kept(self.run, {k: trained.snapshots[k] for k in self.plan.kept})
             self._test_dense(trained, figures)
         path = self.run.round_path(number)
@@ -296,13 +288,21 @@ class _Session:
         self.run.finish_round(number, figures)
         return figures
 
-    def _train(self, number: int, masks: Masks, ids: np.ndarray) -> TrainedNetwork:
-        budget = self.plan.budget(number, len(ids))
-        weights: Mapping[str, np.ndarray] = self.initial
+    def _start(self, number: int, masks: Masks) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
+        """Returns what a round starts from, and the figures of steps taken before it."""
         if number:
-            weights = self.begin.weights(number, self._rewind_weights())
+            return self.begin.weights(number, self._rewind_weights()), {}
+        if self.pretraining is None:
+            return self.initial, {}
+        checkpoints = self.checkpoints(self.run.pretraining_path)
+        return self.pretraining.weights(self.initial, masks, checkpoints, self.search.progress)
+
+    def _train(
+        self, number: int, weights: Mapping[str, np.ndarray], masks: Masks, ids: np.ndarray
+    ) -> TrainedNetwork:
+        budget = self.plan.budget(number, len(ids))
         if budget.steps == 0:
-            return untrained(weights, len(self.data.train.samples), self.k)
+            return untrained(weights, len(self.data.train.samples), self.plan.rewind_at)
         distance = None
         if self.plan.trains:
             keep = self._keep_tentative(number, masks)
@@ -314,7 +314,7 @@ class _Session:
                 ids,
                 budget,
                 order=(self.search.seed, SEARCH_ORDER, number),
-                snapshot_at=() if number else (self.k, *self.plan.kept),
+                snapshot_at=() if number else (self.plan.rewind_at, *self.plan.kept),
                 mask_distance=distance,
                 advance=advance,
                 checkpoints=self.checkpoints(self.run.round_path(number)),

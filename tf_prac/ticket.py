@@ -25,7 +25,7 @@ from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
-SEARCH_ORDER, RETRAIN_ORDER, COPY_ORDER = 0, 1, 2
+SEARCH_ORDER, RETRAIN_ORDER, COPY_ORDER, STATISTICS_ORDER, PRETRAIN_ORDER = range(5)
 
 
 class Control(NamedTuple):

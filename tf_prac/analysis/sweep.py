@@ -136,7 +136,9 @@ class RewindSweep:
     def _make_search(self, rewind: str, seed: int) -> TicketSearch:
         path, options = self.run_path(rewind, seed), dict(self._options)
         first = self._first_run(seed)
-        if first == path:
+        if self._prac.pretrains:
+            pass  # each k has a round 0 of its own
+        elif first == path:
             options["also_keep"] = self._kept(first)
         elif rewind in self._kept(first):
             options["dense_from"] = first
