@@ -8,14 +8,10 @@ tf_prac. They train an epoch in turn, over and over. Prints the median seconds o
 ratio to TFMOT of the same turn, and the fraction of zeros; `--output` writes them as JSON.
 """
 
-import json
-import pathlib
-import statistics
-import time
-
 import numpy as np
 import tensorflow_model_optimization as tfmot
 from absl import app, flags
+from turns import rows, table, take_turns, write
 
 import tf_prac
 from tf_prac.data.pipeline import training_batches
@@ -86,42 +82,21 @@ def main(_) -> None:
         "tf_prac": tf_prac.prune(network(), sparsity=_SPARSITY.value, pruning=config),
     }
     callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
         compiled(model)
-    for turn in range(_REPEATS.value + 1):
-        for name, model in models.items():
-            started = time.perf_counter()
-            model.fit(batches, shuffle=False, verbose=0, callbacks=callbacks.get(name))
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    report(seconds, models, len(train))
 
+    def epoch(name):
+        callback = callbacks.get(name)
+        return lambda: models[name].fit(batches, shuffle=False, verbose=0, callbacks=callback)
 
-def report(seconds, models, samples: int) -> None:
-    """Prints and writes the medians, and the median of the ratios turn by turn."""
-    base = seconds["TFMOT"]
-    rows = {
-        name: {
-            "seconds": statistics.median(times),
-            "samples_per_second": samples / statistics.median(times),
-            "ratio_to_tfmot": statistics.median(t / b for t, b in zip(times, base, strict=True)),
-            "ratios": [t / b for t, b in zip(times, base, strict=True)],
-            "zeros": zeros(models[name]),
-        }
-        for name, times in seconds.items()
-    }
-    print(f"{'':<10}{'s/epoch':>10}{'samples/s':>12}{'to TFMOT':>10}{'zeros':>8}")
-    for name, row in rows.items():
-        print(
-            f"{name:<10}{row['seconds']:>10.3f}{row['samples_per_second']:>12,.0f}"
-            f"{row['ratio_to_tfmot']:>10.3f}{row['zeros']:>8.4f}"
-        )
-    if _OUTPUT.value:
-        chosen = (_DATASET, _MODEL, _LIMIT_TRAIN, _BATCH_SIZE, _STEPS_PER_EXECUTION, _SPARSITY)
-        options = {flag.name: flag.value for flag in chosen}
-        content = {"options": options, "rows": rows}
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(content, indent=2) + "\n")
+    seconds = take_turns({name: epoch(name) for name in models}, _REPEATS.value)
+    found = rows(seconds, "TFMOT", len(train))
+    for name, model in models.items():
+        found[name]["zeros"] = zeros(model)
+    print(table(found, "TFMOT"))
+    print("zeros: " + ", ".join(f"{name} {row['zeros']:.4f}" for name, row in found.items()))
+    chosen = (_DATASET, _MODEL, _LIMIT_TRAIN, _BATCH_SIZE, _STEPS_PER_EXECUTION, _SPARSITY)
+    write(_OUTPUT.value, {"options": {f.name: f.value for f in chosen}, "rows": found})
 
 
 if __name__ == "__main__":

@@ -7,13 +7,9 @@ with an 80% mask, and the loop of the search (the same, with exact steps). Print
 of an epoch and the ratio to plain `fit` of the same turn; `--output` writes them as JSON.
 """
 
-import json
-import pathlib
-import statistics
-import time
-
 import numpy as np
 from absl import app, flags
+from turns import rows, table, take_turns, write
 
 from tf_prac import Masks, PracModel, build_model, load_dataset, prunable_weights, random_mask
 from tf_prac.data.pipeline import training_batches
@@ -46,6 +42,7 @@ def compiled(model):
 
 
 def main(_) -> None:
+    """Times the three ways, and prints the table."""
     train = load_dataset(
         _DATASET.value, data_dir=_DATA_DIR.value, limit_train=_LIMIT_TRAIN.value
     ).train
@@ -78,35 +75,9 @@ def main(_) -> None:
         "PracModel fit": lambda: ours.fit(with_ids, shuffle=False, verbose=0),
         "search loop": lambda: loop.train(endless, steps),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(_REPEATS.value + 1):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    report(seconds, len(train))
-
-
-def report(seconds: dict[str, list[float]], samples: int) -> None:
-    """Prints and writes the medians, and the median of the ratios turn by turn."""
-    base = seconds["plain fit"]
-    rows = {
-        name: {
-            "seconds": statistics.median(times),
-            "samples_per_second": samples / statistics.median(times),
-            "ratio": statistics.median(t / b for t, b in zip(times, base, strict=True)),
-        }
-        for name, times in seconds.items()
-    }
-    print(f"{'':<15}{'s/epoch':>10}{'samples/s':>12}{'ratio':>8}")
-    for name, row in rows.items():
-        print(
-            f"{name:<15}{row['seconds']:>10.3f}{row['samples_per_second']:>12,.0f}"
-            f"{row['ratio']:>8.3f}"
-        )
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(rows, indent=2) + "\n")
+    found = rows(take_turns(ways, _REPEATS.value), "plain fit", len(train))
+    print(table(found, "plain fit"))
+    write(_OUTPUT.value, found)
 
 
 if __name__ == "__main__":
