@@ -11,6 +11,7 @@ ratio to TFMOT of the same turn, and the fraction of zeros; `--output` writes th
 import numpy as np
 import tensorflow_model_optimization as tfmot
 from absl import app, flags
+from networks import compiled, network_for
 from turns import rows, table, take_turns, write
 
 import tf_prac
@@ -26,18 +27,6 @@ _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 1, "Of each `
 _SPARSITY = flags.DEFINE_float("sparsity", 0.8, "Fraction pruned of each wrapped layer.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns after one to warm up.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
-
-
-def compiled(model):
-    """Compiles a model the same way for all."""
-    keras = Flavour("tf_keras").module
-    model.compile(
-        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        steps_per_execution=_STEPS_PER_EXECUTION.value,
-    )
-    return model
 
 
 def wrapped(model):
@@ -70,10 +59,7 @@ def main(_) -> None:
     ).map(lambda x, y: (x["inputs"], y))
 
     def network():
-        shape, classes = train.input_shape, train.num_classes
-        return tf_prac.build_model(
-            _MODEL.value, keras="tf_keras", input_shape=shape, num_classes=classes
-        )
+        return network_for(train, _MODEL.value, "tf_keras")
 
     config = tf_prac.PruningConfig(scope="layerwise")
     models = {
@@ -83,7 +69,7 @@ def main(_) -> None:
     }
     callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}
     for model in models.values():
-        compiled(model)
+        compiled(model, Flavour("tf_keras").module, _STEPS_PER_EXECUTION.value)
 
     def epoch(name):
         callback = callbacks.get(name)

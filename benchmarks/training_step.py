@@ -9,9 +9,10 @@ of an epoch and the ratio to plain `fit` of the same turn; `--output` writes the
 
 import numpy as np
 from absl import app, flags
+from networks import compiled, network_for, tracked
 from turns import rows, table, take_turns, write
 
-from tf_prac import Masks, PracModel, build_model, load_dataset, prunable_weights, random_mask
+from tf_prac import load_dataset
 from tf_prac.data.pipeline import training_batches
 from tf_prac.keras_api import Flavour
 from tf_prac.training.loop import StepLoop
@@ -28,29 +29,12 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns after one to warm up.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
 
-def compiled(model):
-    """Compiles a model the same way for all."""
-    keras = Flavour(_KERAS.value).module
-    model.compile(
-        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        steps_per_execution=_STEPS_PER_EXECUTION.value,
-        jit_compile=False,
-    )
-    return model
-
-
 def main(_) -> None:
     """Times the three ways, and prints the table."""
     train = load_dataset(
         _DATASET.value, data_dir=_DATA_DIR.value, limit_train=_LIMIT_TRAIN.value
     ).train
     steps = -(-len(train) // _BATCH_SIZE.value)
-
-    def network():
-        shape, classes = train.input_shape, train.num_classes
-        return build_model(_MODEL.value, keras=_KERAS.value, input_shape=shape, num_classes=classes)
 
     def batches(count):
         ids = np.arange(len(train))
@@ -63,9 +47,10 @@ def main(_) -> None:
             augment=_AUGMENT.value,
         )
 
-    plain, wrapped = compiled(network()), network()
-    masks = random_mask(Masks.ones_like(prunable_weights(wrapped)), 0.8, seed=0)
-    ours = compiled(PracModel(wrapped, masks=masks, num_samples=len(train)))
+    at_once = {"steps_per_execution": _STEPS_PER_EXECUTION.value}
+    first, second = (network_for(train, _MODEL.value, _KERAS.value) for _ in range(2))
+    plain = compiled(first, Flavour(_KERAS.value).module, **at_once)
+    ours = tracked(second, len(train), **at_once)
     loop = StepLoop(ours)
     with_ids = batches(steps)
     without = with_ids.map(lambda x, y: (x["inputs"], y))
