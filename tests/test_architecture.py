@@ -41,6 +41,8 @@ HEAVY = {
 WITHOUT_TENSORFLOW = (
     "analysis.cost",
     "analysis.figure",
+    "analysis.report.page",
+    "analysis.report.story",
     "checks",
     "config",
     "data.datasets",

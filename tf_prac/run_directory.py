@@ -11,6 +11,7 @@
     tickets/round_03/controls/reinit_0/    the same files, of a control
     copies/                   networks trained from W_k in other orders, one .npz each
     summary.json              the figures of the whole run
+    report.html               its story, by `tf-prac report`
 
 While a training is under way, checkpoints/step_000001234/ beside its other files has its state:
 checkpoint.json and tensors.*. The search that works in the directory holds a lock on `.lock`.
@@ -36,7 +37,7 @@ from tf_prac.errors import DamagedFileError, FileError, MismatchError
 from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.lock import locked
 
-CONFIG, REWIND, SUMMARY = "config.json", "rewind.npz", "summary.json"
+CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
 TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tf_prac.analysis.figure import save_figure
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import Subset
+
+if TYPE_CHECKING:
+    from tf_prac.data.search_data import Subset
 
 CLASSES, COLUMNS = 10, 6
 

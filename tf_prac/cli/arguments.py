@@ -29,6 +29,14 @@ def run_argument(positional: list[str]) -> RunDirectory:
     return RunDirectory(positional[0])
 
 
+def distinct_runs(positional: list[str]) -> list[RunDirectory]:
+    """Returns the runs that a command names, at least one; raises `ArgumentError` otherwise."""
+    runs = [run_argument([path]) for path in positional] or [run_argument([])]
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise ArgumentError("RUN", " ".join(positional), "directories that are all different")
+    return runs
+
+
 def check_round(number: int | None, rounds: int) -> int:
     """Returns the ticket that --round names, by default the last."""
     if number is None:

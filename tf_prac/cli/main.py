@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "compare PrAC with its controls, over several seeds",
     "stability": "measure how stable tickets are to pruning and data order",
     "connectivity": "measure error barriers between networks trained from one W_k",
+    "report": "write the story of a search as one HTML page",
     "figures": "draw what the appendix of the PrAC paper shows, of your runs",
     "sweep": "search with several rewind points, and controls of the tickets",
     "export": "write a ticket for deployment: small SavedModels, TFLite and others",

@@ -61,6 +61,19 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
         MismatchError: the data set is not the one of the run.
     """
     run.summary()
+    settings, data = reopen_data(run, data_dir)
+    try:
+        return make_search(settings, data, directory=run.path, **run.config()["search"]), data
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
+
+
+def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, LoadedData]:
+    """Loads the data of a run, finished or not.
+
+    Raises:
+        FileError, MismatchError: as for `reopen`.
+    """
     config = run.config()
     labels = config.get("labels") or {}
     if "dataset" not in labels:
@@ -76,7 +89,6 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
             PracConfig(**config["prac"], **{n: labels[n] for n in OTHER_RUNS if n in labels}),
         )
         data = load_data(settings)
-        search = make_search(settings, data, directory=run.path, **config["search"])
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
     found = data.train.identity.to_json()
@@ -84,4 +96,4 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
         raise MismatchError(
             f"data_dir: its data set is {found}, that of the run {config['dataset']}."
         )
-    return search, data
+    return settings, data

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tf_prac.cli.arguments import distinct_runs
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, FileError
@@ -35,14 +36,7 @@ def open_runs(
         FileError: one that is not a run, or not finished; its command is named.
         MismatchError: they differ in more than seed and rewind point.
     """
-    if not paths:
-        raise ArgumentError("RUN", "", "the directories of finished runs")
-    for path in paths:
-        if not pathlib.Path(path).is_dir():
-            raise ArgumentError("RUN", path, "an existing directory")
-    if len({pathlib.Path(path).resolve() for path in paths}) < len(paths):
-        raise ArgumentError("RUN", " ".join(paths), "directories that are all different")
-    runs = [RunDirectory(path) for path in paths]
+    runs = distinct_runs(list(paths))
     configs = [run.config() for run in runs]
     for run, config in zip(runs, configs, strict=True):
         check_same(run.path, configs[0], config, MAY_DIFFER)

@@ -1,0 +1,323 @@
+"""Charts as SVG, in the colors of the page: light, dark or printed. Plain Python.
+
+A chart is `WIDTH` units wide and scales with the page. Lines are labelled at their ends, so that
+no legend has to be matched by color, and every mark has its numbers as a tooltip.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from tf_prac.analysis.report.html import Html, tag
+from tf_prac.analysis.report.numbers import short
+
+WIDTH, HEIGHT = 380.0, 250.0
+LEFT, TOP, BOTTOM = 42.0, 30.0, 40.0
+LETTER = 6.3  # width of a letter of a label
+LINE = 14.0  # height of a label
+COLORS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A line of a chart, or the bars of one color.
+
+    Attributes:
+        label: what stands at its end; "" for nothing.
+        x, y: its points.
+        color: number of a color of the page.
+        style: "", "thin" or "dashed".
+        opacity: 1 for a full color.
+        marks: texts at some of its points, by index.
+        dots: whether each point has a dot.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    color: int = 0
+    style: str = ""
+    opacity: float = 1.0
+    marks: dict[int, str] = dataclasses.field(default_factory=dict)
+    dots: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """What an axis shows.
+
+    Attributes:
+        label: with the unit.
+        low, high: its ends; None for those of the data.
+        log: whether steps are factors.
+        falling: whether large values come first.
+        whole: whether there are only whole numbers.
+        write: how a value is written.
+    """
+
+    label: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    falling: bool = False
+    whole: bool = False
+    write: Callable[[float], str] = short
+
+
+class _Scale:
+    """Maps the values of an axis to places of the page."""
+
+    def __init__(
+        self,
+        axis: Axis,
+        values: Sequence[float],
+        start: float,
+        end: float,
+        most: int,
+        to_ticks: bool = True,
+    ):
+        low = min(values) if axis.low is None else axis.low
+        high = max(values) if axis.high is None else axis.high
+        if low == high:
+            low, high = (low / 2, high * 2) if axis.log else (low - 0.5, high + 0.5)
+        self.axis = axis
+        self.ticks = _log_ticks(low, high, most) if axis.log else ticks(low, high, most)
+        if axis.whole:
+            self.ticks = [tick for tick in self.ticks if tick == round(tick)]
+        if to_ticks and not axis.log:
+            low = min(low, self.ticks[0]) if axis.low is None else low
+            high = max(high, self.ticks[-1]) if axis.high is None else high
+        self.low, self.high = (math.log(low), math.log(high)) if axis.log else (low, high)
+        self.start, self.end = (end, start) if axis.falling else (start, end)
+
+    def __call__(self, value: float) -> float:
+        value = math.log(value) if self.axis.log else value
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+
+def line_chart(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    about: str,
+    references: Sequence[tuple[float, str]] = (),
+) -> Html:
+    """Returns a chart of lines.
+
+    Args:
+        series: the lines; later ones are drawn above.
+        x, y: the axes.
+        about: what it shows, for those who do not see it.
+        references: heights of dotted lines, and their labels.
+    """
+    labels = max((len(each.label) for each in series), default=0)
+    right = WIDTH - max(14.0, min(labels * LETTER + 12, 130))
+    xs = [value for each in series for value in each.x]
+    ys = [value for each in series for value in each.y] + [height for height, _ in references]
+    across = _Scale(x, xs, LEFT, right, 6, to_ticks=False)
+    up = _Scale(y, ys, HEIGHT - BOTTOM, TOP, 5)
+    lines = [_line(each, across, up) for each in series]
+    points = [(across(x), up(y)) for e in series for x, y in zip(e.x, e.y, strict=True)]
+    ends = [(across(e.x[-1]) + 7, up(e.y[-1]) + 4, e) for e in series if e.label and len(e.x)]
+    return _svg(
+        about,
+        _frame(across, up, right),
+        lines,
+        [_reference(*each, up, right, points) for each in references],
+        _end_labels(ends),
+    )
+
+
+def bar_chart(
+    names: Sequence[str],
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    about: str,
+    references: Sequence[tuple[float, str]] = (),
+) -> Html:
+    """Returns a chart of bars: one group for each name, one bar in it for each series.
+
+    Args:
+        names: of the groups, below them.
+        series: heights `y` at the groups `x`, which are indices of `names`, in different colors;
+            labels make a legend.
+        x, y: the axes; only the label of x is used.
+        about: what it shows, for those who do not see it.
+        references: heights of dotted lines, and their labels.
+    """
+    right = WIDTH - 10
+    ys = [value for each in series for value in each.y] + [height for height, _ in references]
+    up = _Scale(dataclasses.replace(y, low=0), ys, HEIGHT - BOTTOM, TOP, 5)
+    step = (right - LEFT) / max(len(names), 1)
+    taken = [place for each in series for place in each.x]
+    colors = sorted({each.color for each in series}) if len(set(taken)) < len(taken) else []
+    width = min(0.74 * step, 46.0) / max(len(colors), 1)
+    bars, tops = [], []
+    for each in series:
+        shift = (colors.index(each.color) - (len(colors) - 1) / 2) * width if colors else 0.0
+        for place, height in zip(each.x, each.y, strict=True):
+            middle = LEFT + step * (place + 0.5) + shift
+            title = f"{names[int(place)]}: {y.write(height)} {each.label}".rstrip()
+            tops.append((middle, up(height)))
+            bars.append(_bar(middle, width, up(height), up(0), each.color, title))
+    every = math.ceil(max(len(name) for name in names) * LETTER / (step - 2)) if names else 1
+    below = [
+        _text(LEFT + step * (n + 0.5), HEIGHT - BOTTOM + 15, name, "tick", "middle")
+        for n, name in enumerate(names)
+        if n % every == 0
+    ]
+    frame = _frame(None, up, right, x.label)
+    legend = _legend(series if len(series) > 1 else [], right)
+    return _svg(
+        about,
+        frame,
+        bars,
+        [_reference(*each, up, right, tops) for each in references],
+        below,
+        legend,
+    )
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Returns at most about `most` round numbers that cover the range from low to high.
+
+    Example:
+
+        >>> ticks(0.3, 9.2, 5)
+        [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers between low and high: 1, 2 and 5 of each decade, or decades alone."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for digits in (range(1, 10), (1, 2, 5), (1, 3), (1,)):
+        all_of_them = [digit * 10.0**decade for decade in decades for digit in digits]
+        found = [tick for tick in all_of_them if low * 0.999 <= tick <= high * 1.001]
+        if len(found) <= most + 1:
+            break
+    return found or [low, high]
+
+
+def _svg(about: str, *parts: object) -> Html:
+    box = f"0 0 {WIDTH:g} {HEIGHT:g}"
+    return tag("svg", *parts, viewBox=box, role="img", aria_label=about)
+
+
+def _frame(across: _Scale | None, up: _Scale, right: float, x_label: str = "") -> list[Html]:
+    bottom = HEIGHT - BOTTOM
+    parts = [_text(2, 13, up.axis.label, "axis", "start")]
+    for tick in _shown(up):
+        parts.append(tag("line", x1=LEFT, x2=right, y1=up(tick), y2=up(tick), class_="grid"))
+        parts.append(_text(LEFT - 6, up(tick) + 4, up.axis.write(tick), "tick", "end"))
+    parts.append(tag("line", x1=LEFT, x2=right, y1=bottom, y2=bottom, class_="base"))
+    for tick in _shown(across) if across else []:
+        parts.append(_text(across(tick), bottom + 15, across.axis.write(tick), "tick", "middle"))  # type: ignore[misc,union-attr]
+    label = across.axis.label if across else x_label
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 6, label, "axis", "middle"))
+    return parts
+
+
+def _shown(scale: _Scale) -> list[float]:
+    low, high = sorted((scale.start, scale.end))
+    return [tick for tick in scale.ticks if low - 0.5 <= scale(tick) <= high + 0.5]
+
+
+def _line(series: Series, across: _Scale, up: _Scale) -> Html:
+    places = [(across(x), up(y)) for x, y in zip(series.x, series.y, strict=True)]
+    parts: list[Html] = []
+    if len(places) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(tag("polyline", points=path, class_=f"s{series.color} {series.style}".strip()))
+    write_x, write_y = across.axis.write, up.axis.write
+    for number, (x, y) in enumerate(places):
+        big = number in series.marks
+        if not (series.dots or big):
+            continue
+        text = f"{series.label} {write_x(series.x[number])}: {write_y(series.y[number])}".strip()
+        radius = 4.5 if big else 3.0
+        title = tag("title", text)
+        parts.append(tag("circle", title, cx=x, cy=y, r=radius, class_=f"f{series.color}"))
+        if big and series.marks[number]:
+            parts.append(_text(x, y - 9, series.marks[number], "mark", "middle"))
+    opacity = None if series.opacity == 1 else f"{series.opacity:.2f}"
+    return tag("g", parts, opacity=opacity)
+
+
+def _bar(middle: float, width: float, top: float, base: float, color: int, title: str) -> Html:
+    return tag(
+        "rect",
+        tag("title", title),
+        x=middle - width / 2,
+        y=top,
+        width=max(width - 1, 0.8),
+        height=max(base - top, 0.0),
+        class_=f"f{color}",
+    )
+
+
+def _reference(
+    height: float, label: str, up: _Scale, right: float, points: Sequence[tuple[float, float]]
+) -> list[Html]:
+    """A dotted line, labelled where the fewest points are in the way."""
+    y, width = up(height), len(label) * LETTER
+    places = [
+        (x, base, anchor)
+        for base in (y - 5, y + 13)
+        for x, anchor in ((right - 2, "end"), (LEFT + 4, "start"))
+    ]
+
+    def crowd(place: tuple[float, float, str]) -> int:
+        x, base, anchor = place
+        start = x - width if anchor == "end" else x
+        return sum(
+            start - 6 <= px <= start + width + 6 and base - 15 <= py < base + 4 for px, py in points
+        )
+
+    line = tag("line", x1=LEFT, x2=right, y1=y, y2=y, class_="reference")
+    x, base, anchor = min(places, key=crowd)
+    return [line, _text(x, base, label, "mark", anchor)]
+
+
+def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
+    """Labels at the ends of lines, pushed apart where they would overlap, and kept inside."""
+    placed: list[tuple[float, float, Series]] = []
+    for x, y, series in sorted(ends, key=lambda end: end[1]):
+        y = max(y, placed[-1][1] + LINE) if placed else y
+        placed.append((x, y, series))
+    lowest = HEIGHT - BOTTOM + 4
+    for n in reversed(range(len(placed))):
+        x, y, series = placed[n]
+        placed[n] = (x, min(y, lowest), series)
+        lowest = placed[n][1] - LINE
+    return [_text(x, y, s.label, f"label t{s.color}", "start") for x, y, s in placed]
+
+
+def _legend(series: Sequence[Series], right: float) -> list[Html]:
+    """Names with squares of their color, right-aligned above the chart."""
+    parts: list[Html] = []
+    x = right
+    for each in reversed(series):
+        x -= len(each.label) * LETTER
+        parts.append(_text(x, 13, each.label, f"label t{each.color}", "start"))
+        x -= 15
+        parts.append(tag("rect", x=x + 1, y=4.0, width=10.0, height=10.0, class_=f"f{each.color}"))
+        x -= 12
+    return parts
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str) -> Html:
+    anchor_or_none = None if anchor == "start" else anchor
+    return tag("text", text, x=float(x), y=float(y), class_=kind, text_anchor=anchor_or_none)

@@ -1,0 +1,79 @@
+"""HTML elements whose text is always escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+EMPTY = ("br", "circle", "img", "line", "meta", "path", "polyline", "rect")
+
+
+class Html(str):
+    """Text that is HTML already; `tag` escapes every other text."""
+
+
+def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
+    """Returns an element.
+
+    Example:
+
+        >>> tag("p", "1 < 2", tag("b", "!"), class_="note")
+        '<p class="note">1 &lt; 2<b>!</b></p>'
+
+    Args:
+        name: of the element.
+        *children: text, which is escaped; `Html`, which is not; None, for nothing; or lists of
+            these.
+        **attributes: values are escaped; None leaves one out. A trailing underscore is cut off,
+            and others become hyphens.
+    """
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(_text(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    if name in EMPTY and not children:
+        return Html(f"<{name}{pairs}/>")
+    return Html(f"<{name}{pairs}>{join(children)}</{name}>")
+
+
+def join(children: Iterable[Any]) -> Html:
+    """Returns children as `tag` has them, one after the other."""
+    return Html("".join(map(_child, children)))
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Any]], *, text_columns: int = 1, **attributes: Any
+) -> Html:
+    """Returns a table that scrolls sideways where it is wider than the page.
+
+    Args:
+        head: titles of the columns.
+        rows: their cells.
+        text_columns: how many columns, the first ones, are text rather than numbers. Default 1.
+        **attributes: of the table.
+    """
+
+    def cells(kind: str, row: Sequence[Any]) -> list[Html]:
+        return [tag(kind, c, class_=None if n < text_columns else "n") for n, c in enumerate(row)]
+
+    body = [tag("tr", cells("td", row)) for row in rows]
+    whole = tag(
+        "table", tag("thead", tag("tr", cells("th", head))), tag("tbody", body), **attributes
+    )
+    return tag("div", whole, class_="scroll", tabindex="0")
+
+
+def _child(child: Any) -> str:
+    if child is None:
+        return ""
+    if isinstance(child, Html):
+        return child
+    if isinstance(child, (list, tuple)):
+        return join(child)
+    return html.escape(str(child), quote=False)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)

@@ -1,0 +1,93 @@
+"""Images of samples inside a page: which ones, and as PNG data URIs."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tf_prac.analysis.images import is_image, shown
+from tf_prac.analysis.report.html import Html, tag
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.data.prac_set import PracSet
+
+if TYPE_CHECKING:
+    from tf_prac.data.search_data import Subset
+
+MOST, LARGEST = 24, 64
+
+
+def hardest(rounds: Sequence[ForgettingStats]) -> np.ndarray:
+    """Returns ids of samples that were never classified correctly, in no round; most seen first."""
+    never = rounds[0].never_learned.copy()
+    seen = np.zeros(never.shape, np.int64)
+    for stats in rounds:
+        never &= stats.never_learned | ~stats.seen
+        seen += stats.presentations
+    ids = np.flatnonzero(never)
+    return ids[np.argsort(-seen[ids], kind="stable")][:MOST]
+
+
+def most_forgotten(rounds: Sequence[ForgettingStats]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids of the samples with the most forgetting events in all rounds, and the events."""
+    events = np.stack([stats.events for stats in rounds]).sum(0, dtype=np.int64)
+    order = np.argsort(-events, kind="stable")
+    ids = order[events[order] > 0][:MOST]
+    return ids, events[ids]
+
+
+def forgotten_by_pruning(prac_set: PracSet) -> np.ndarray:
+    """Returns up to `MOST` ids of CEP, spread evenly over it."""
+    cep = prac_set.cep
+    return cep[np.linspace(0, len(cep) - 1, min(MOST, len(cep))).astype(int)]
+
+
+def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
+    """Returns the images of samples, each with its class and a note.
+
+    Args:
+        train: the samples; images of one or three channels.
+        ids: which ones.
+        notes: what more is said of each. Default nothing.
+    """
+    batch = next(iter(train.samples.batches(ids, len(ids))))[0].numpy()
+    figures = []
+    for n, (sample, image) in enumerate(zip(ids.tolist(), batch, strict=True)):
+        caption = ", ".join([f"class {train.samples.labels[sample]}", *notes[n : n + 1]])
+        title = f"sample {sample}, {caption}"
+        picture = tag("img", src=data_uri(image), alt=title, title=title)
+        figures.append(tag("figure", picture, tag("figcaption", caption)))
+    return tag("div", figures, class_="gallery")
+
+
+def has_images(train: Subset) -> bool:
+    """Whether samples can be shown as images."""
+    return is_image(train.samples.input_shape)
+
+
+def data_uri(image: np.ndarray) -> str:
+    """Returns an image, thinned out to at most 64 pixels a side, as a PNG inside a URI."""
+    step = -(-max(image.shape[:2]) // LARGEST)
+    pixels = shown(image[::step, ::step])
+    if pixels.dtype != np.uint8:
+        pixels = np.round(255 * pixels).astype(np.uint8)
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Returns the PNG file of an image, uint8 [height, width] or [height, width, 3]."""
+    height, width = pixels.shape[:2]
+    rows = np.concatenate(
+        [np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1
+    )  # each row begins with its filter: none
+    color = 2 if pixels.ndim == 3 else 0
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )

@@ -1,0 +1,91 @@
+"""`tf-prac report RUN [RUN...]`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from tf_prac.cli.arguments import distinct_runs
+from tf_prac.cli.flags import Flags
+from tf_prac.cli.quiet import load_tensorflow
+from tf_prac.cli.runs import search_command
+from tf_prac.errors import TfPracError
+from tf_prac.run_directory import REPORT, RunDirectory
+
+if TYPE_CHECKING:
+    from tf_prac.data.search_data import Subset
+
+
+def define_flags() -> Flags:
+    """Defines the flags of the command."""
+    flags = Flags(
+        "report RUN [RUN...] [--flags]",
+        "Writes the story of a search as one HTML page that needs nothing else: what the ticket "
+        "is worth, what it cost, which samples mattered, and every option. Several runs are also "
+        "set side by side. Works on searches that are not finished, too.",
+    )
+    flags.group("Report")
+    flags.string("output", None, "The file. Default RUN/report.html, or report.html for several.")
+    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
+    flags.boolean("images", True, "Show samples and classes, for which the data set is read.")
+    return flags
+
+
+def main(flags: Flags, positional: list[str]) -> int:
+    """Writes the report of the runs that are named."""
+    from tf_prac.analysis.report.page import write_report
+    from tf_prac.analysis.report.story import read_story
+
+    runs = distinct_runs(positional)
+    output = pathlib.Path(flags.output or (runs[0].path / REPORT if len(runs) == 1 else REPORT))
+    stories = []
+    for run, name in zip(runs, _names(runs), strict=True):
+        config = run.config()
+        train, without = _training_samples(run, config, flags) if flags.images else (None, OFF)
+        story = read_story(run, name, command=_command(config), train=train, without_data=without)
+        stories.append(story)
+    write_report(output, stories)
+    print(output)
+    return 0
+
+
+OFF = "--noimages was asked for."
+
+
+def _training_samples(
+    run: RunDirectory, config: dict[str, Any], flags: Flags
+) -> tuple[Subset | None, str]:
+    """Returns the training samples of a run, or why they are not at hand."""
+    if "dataset" not in (config.get("labels") or {}):
+        return None, "the search was run from Python, on data of its own."
+    load_tensorflow(config["keras"])
+    from tf_prac.cli.open_run import reopen_data
+    from tf_prac.data.search_data import prepare
+
+    try:
+        settings, data = reopen_data(run, flags.data_dir)
+    except TfPracError as error:
+        print(f"{run.path}: no images and no classes in the report. {error}")
+        return None, "the data set was not at hand when this page was written."
+    seed = config["search"]["seed"]
+    return prepare(data.train, None, None, settings.recipe, seed).train, ""
+
+
+def _command(config: dict[str, Any]) -> str | None:
+    """The command that makes the run, without places on this machine."""
+    if "dataset" not in (config.get("labels") or {}) or "also_keep" in config["search"]:
+        return None
+    places = {name: name.upper() for name in ("data_dir", "prac_from", "sizes_from")}
+    labels = {k: places.get(k, v) if v else v for k, v in config["labels"].items()}
+    command = search_command("RUN", {**config, "labels": labels})
+    return command.replace(" --nodeterministic", "")
+
+
+def _names(runs: list[RunDirectory]) -> list[str]:
+    """The parts of the runs' paths that set them apart."""
+    paths = [run.path.resolve() for run in runs]
+    if len(paths) == 1:
+        return [paths[0].name]
+    common = os.path.commonpath(paths)
+    return [os.path.relpath(path, common) for path in paths]
