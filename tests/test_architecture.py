@@ -15,7 +15,7 @@ LAYERS = (
     {"checks", "cost", "files", "lock"},
     {"prac_config"},
     {"config"},
-    {"figure", "keras_api", "presets", "run_directory"},
+    {"figure", "keras_api", "presets", "run_directory", "tuning_space"},
     {"progress"},
     {"data", "models", "pruning"},
     {"training"},
@@ -59,6 +59,7 @@ WITHOUT_TENSORFLOW = (
     "pruning.mask_distance",
     "pruning.masks",
     "run_directory",
+    "tuning_space",
 )
 MAY_IMPORT_BY_RUN_TIME_NAME = {
     "tf_prac",
@@ -121,6 +122,13 @@ def test_flags_stay_in_the_command_line():
     none_of(
         offences(lambda name, other: other.split(".")[0] != "absl" or room(name) == "cli"),
         "only tf_prac/cli imports absl:",
+    )
+
+
+def test_one_module_imports_keras_tuner():
+    none_of(
+        offences(lambda name, other: other.split(".")[0] != "keras_tuner" or room(name) == "tuner"),
+        "only tf_prac/tuner.py imports KerasTuner:",
     )
 
 

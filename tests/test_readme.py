@@ -61,7 +61,7 @@ def test_python_of_the_readme_runs(statement, tmp_path, monkeypatch):
     presentations = np.full(len(x_train), 5)
     presentations[names["hard"].ids] += 5
     assert 0 < len(names["hard"]) < len(x_train)
-    np.testing.assert_array_equal(names["logger"].stats.presentations, presentations)
+    np.testing.assert_array_equal(names["model"].forgetting.stats.presentations, presentations)
 
     exec(hold, names)
     masks = names["model"].masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import numpy as np
@@ -16,7 +17,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.criteria import UNTRAINED
 from tf_prac.training import saliency
-from tf_prac.training.gradients import GradientNorms, as_logits
+from tf_prac.training.gradients import GradientNorms, as_logits, cross_entropy
 from tf_prac.training.saliency import Probe, few_of_each_class
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -169,7 +170,11 @@ def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
     masks = half_pruned(model)
     rewind(model, snapshot(model), masks)
     samples = ArraySamples(INPUTS.astype(np.float32), LABELS)
-    norms = GradientNorms(model, prunable_weights(model), from_logits=last == "linear")
+    norms = GradientNorms(
+        model,
+        prunable_weights(model),
+        functools.partial(cross_entropy, from_logits=last == "linear"),
+    )
     ids = np.array([0, 3, 4, 7, 11])
     found = norms(Subset(samples, ids), masks)
     names = {id(v): name for name, v in prunable_weights(model).items()}

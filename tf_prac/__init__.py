@@ -41,15 +41,24 @@ if TYPE_CHECKING:
     from tf_prac.ticket import Ticket as Ticket
     from tf_prac.training.callbacks.forgetting_logger import ForgettingLogger as ForgettingLogger
     from tf_prac.training.callbacks.mask_distance import MaskDistance as MaskDistance
+    from tf_prac.training.callbacks.rewind_checkpoint import RewindCheckpoint as RewindCheckpoint
+    from tf_prac.training.callbacks.sample_scores import SampleScores as SampleScores
+    from tf_prac.training.callbacks.sparsity_logger import SparsityLogger as SparsityLogger
     from tf_prac.training.prac_model import PracModel as PracModel
     from tf_prac.training.pruned import load_model as load_model
     from tf_prac.training.pruned import prune as prune
     from tf_prac.training.pruned import strip as strip
+    from tf_prac.training.recorder import ForgettingRecorder as ForgettingRecorder
+    from tf_prac.training.targets import Targets as Targets
+    from tf_prac.tuner import PracTuner as PracTuner
+    from tf_prac.tuning_space import Between as Between
 
 _MODULES = {
+    "Between": "tuning_space",
     "Comparison": "analysis.comparison",
     "ConstantSparsity": "pruning.sparsity_schedules",
     "ForgettingLogger": "training.callbacks.forgetting_logger",
+    "ForgettingRecorder": "training.recorder",
     "ForgettingStats": "data.forgetting",
     "HeldMasks": "pruning.held_masks",
     "MaskDistance": "training.callbacks.mask_distance",
@@ -60,10 +69,15 @@ _MODULES = {
     "PracConfig": "config",
     "PracModel": "training.prac_model",
     "PracSet": "data.prac_set",
+    "PracTuner": "tuner",
     "PruneForLatencyOnXNNPack": "pruning.policies",
     "PruningConfig": "config",
+    "RewindCheckpoint": "training.callbacks.rewind_checkpoint",
     "RewindSweep": "analysis.sweep",
+    "SampleScores": "training.callbacks.sample_scores",
     "SearchResult": "search",
+    "SparsityLogger": "training.callbacks.sparsity_logger",
+    "Targets": "training.targets",
     "Ticket": "ticket",
     "TicketSearch": "search",
     "TrainingRecipe": "config",

@@ -92,6 +92,12 @@ def seed_everything(seed: int) -> None:
             sys.modules[name].utils.set_random_seed(seed)
 
 
+def steps_per_execution(model: Any) -> int:
+    """Returns how many training steps a compiled model takes from one batch hook to the next."""
+    variable = getattr(model, "_steps_per_execution", None)  # of tf_keras
+    return getattr(model, "steps_per_execution", 1) if variable is None else int(variable.numpy())
+
+
 def random_states(model: Any) -> list[Any]:
     """Lists the state of each random generator of a model's layers, as variables."""
     if flavour_of(model).name == "keras":

@@ -154,6 +154,7 @@ class RoundPlan:
             min_epochs=least,
             armed=prac.early_stop_arming == "at_once",
             keep=keep,
+            first=None,
         )
 
     def _check_steps(self, other: OtherRun) -> None:

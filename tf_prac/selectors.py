@@ -27,7 +27,7 @@ from tf_prac.other_run import OtherRun
 from tf_prac.prac_config import PracConfig
 from tf_prac.pruning.masks import Masks
 from tf_prac.run_directory import FORGETTING, RunDirectory
-from tf_prac.training.gradients import GradientNorms
+from tf_prac.training.gradients import GradientNorms, cross_entropy
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
 
@@ -69,7 +69,8 @@ class Setting:
     def gradient_norms(self) -> GradientNorms:
         """Computes GraNd; compiled once."""
         model, from_logits = self.trainer.model, self.trainer.from_logits
-        return GradientNorms(self.trainer.network, model.prunable, from_logits)
+        loss = functools.partial(cross_entropy, from_logits=from_logits)
+        return GradientNorms(self.trainer.network, model.prunable, loss)
 
     @functools.cached_property
     def proxy(self) -> ForgettingStats:

@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "write the story of a search as one HTML page",
     "figures": "draw what the appendix of the PrAC paper shows, of your runs",
     "sweep": "search with several rewind points, and controls of the tickets",
+    "tune": "tune the options of a search with KerasTuner",
     "export": "write a ticket for deployment: small SavedModels, TFLite and others",
     "info": "show what a run found and what it cost",
 }

@@ -87,6 +87,30 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+_TOGETHER: dict[str, Callable[..., np.ndarray]] = {
+    "entropy": np.sum,
+    "margin": np.max,
+    "el2n": np.linalg.norm,
+    "loss": np.sum,
+}
+
+
+def of_questions(score: str, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns a score of samples that ask several questions, such as whether each label holds.
+
+    Args:
+        score: a key of `SCORES`.
+        probabilities: float [n, questions, classes].
+        labels: classes, int [n, questions].
+
+    Returns:
+        float [n]: the norm of all errors, the sum of entropies or losses, or the highest margin.
+    """
+    count, questions, classes = probabilities.shape
+    scores = SCORES[score](probabilities.reshape(-1, classes), labels.reshape(-1))
+    return _TOGETHER[score](scores.reshape(count, questions), axis=1)
+
+
 def forgetting_scores(stats: ForgettingStats, never_learned: str = "critical") -> np.ndarray:
     """Forgetting events of each sample, as something to rank by.
 

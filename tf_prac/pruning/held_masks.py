@@ -91,6 +91,34 @@ def held_masks(model: Any, config: PruningConfig | None = None) -> HeldMasks:
     return own or hold_weights(model, prunable_weights(model, config))
 
 
+def watched_weights(model: Any, config: PruningConfig | None = None) -> dict[str, Any]:
+    """Returns the prunable variables of any model, by name: those that it holds masks for, if any.
+
+    Args:
+        model: a built model of either flavour.
+        config: which weights are prunable if the model brings no masks.
+
+    Raises:
+        ArgumentError: the model has nothing to prune.
+    """
+    held = getattr(model, "held_masks", None)
+    return held.variables if held is not None else prunable_weights(model, config)
+
+
+def masks_in_force(model: Any, config: PruningConfig | None = None) -> Masks:
+    """Returns the masks that any model has, without a change to it; dense ones if it has none."""
+    held = getattr(model, "held_masks", None)
+    if held is not None:
+        return held.get()
+    weights = prunable_weights(model, config)
+    if not pruning_wrappers(model):
+        return Masks.ones_like(weights)
+    from tf_prac.pruning import tfmot
+
+    found = tfmot.masks_of_wrappers(model)
+    return Masks({name: found[id(v)][0].numpy() != 0 for name, v in weights.items()})
+
+
 def hold_weights(model: Any, variables: Mapping[str, Any]) -> HeldMasks:
     """Returns held masks for some weights of a model, in the wrappers of TFMOT if it has any."""
     if not pruning_wrappers(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,25 @@ class GradientNorms:
     Args:
         network: a built model of either flavour that classifies.
         prunable: its prunable variables, by name.
-        from_logits: whether it gives logits; probabilities otherwise.
+        loss: function of targets and outputs, each of one sample, to its loss.
+
+    Attributes:
+        batch_size: how many samples' gradients fit into memory at a time.
     """
 
-    def __init__(self, network: Any, prunable: dict[str, Any], from_logits: bool):
-        self._network, self._from_logits = network, from_logits
+    def __init__(
+        self, network: Any, prunable: Mapping[str, Any], loss: Callable[[Any, Any], tf.Tensor]
+    ):
+        self._network, self._loss = network, loss
+        self._factors = {
+            name: tf.Variable(tf.ones(variable.shape), trainable=False)
+            for name, variable in prunable.items()
+        }
         names = {id(variable): name for name, variable in prunable.items()}
         self._names = [names.get(id(variable)) for variable in network.trainable_variables]
-        self._norms = tf.function(self._norms_of_batch, reduce_retracing=True)
+        self._norms = tf.function(self.of_batch, reduce_retracing=True)
         numbers = sum(math.prod(variable.shape) for variable in network.trainable_variables)
-        self._batch_size = max(1, min(128, HELD_GRADIENT_NUMBERS // max(1, numbers)))
+        self.batch_size = max(1, min(128, HELD_GRADIENT_NUMBERS // max(1, numbers)))
 
     def __call__(self, subset: Subset, masks: Masks) -> np.ndarray:
         """Returns the norm for each sample, float32 [len(ids)], at the network's present weights.
@@ -47,30 +56,39 @@ class GradientNorms:
             subset: the samples.
             masks: the masks of the present weights.
         """
-        factors = {name: tf.constant(mask, tf.float32) for name, mask in masks.items()}
-        batches = evaluation_batches(*subset, batch_size=self._batch_size)
-        with _quiet():
-            found = [self._norms(x["inputs"], y, factors).numpy() for x, y in batches]
+        self.set_masks(masks)
+        batches = evaluation_batches(*subset, batch_size=self.batch_size)
+        found = [self._norms(x["inputs"], y).numpy() for x, y in batches]
         return np.concatenate(found)
 
-    def _norms_of_batch(self, inputs: tf.Tensor, labels: tf.Tensor, factors: dict) -> tf.Tensor:
+    def set_masks(self, masks: Masks) -> None:
+        """Takes the masks of the present weights."""
+        for name, mask in masks.items():
+            self._factors[name].assign(tf.cast(mask, tf.float32))
+
+    def of_batch(self, inputs: Any, targets: Any) -> tf.Tensor:
+        """Returns the norm for each sample of a batch, float32 [batch]."""
+        with _quiet():
+            return self._of_batch(inputs, targets)
+
+    def _of_batch(self, inputs: Any, targets: Any) -> tf.Tensor:
         variables = self._network.trainable_variables
 
-        def norm(sample: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            x, y = sample
+        def norm(sample: tuple[Any, Any]) -> tf.Tensor:
+            x, y = tf.nest.map_structure(lambda part: part[None], sample)
             with tf.GradientTape() as tape:
-                outputs = self._network(x[None], training=False)
-                loss = cross_entropy(y[None], outputs, self._from_logits)
+                outputs = self._network(x, training=False)
+                loss = self._loss(y, outputs)
             squares = [tf.zeros([], tf.float32)]
             gradients = tape.gradient(loss, variables)
             for gradient, name in zip(gradients, self._names, strict=True):
                 if gradient is not None:
                     gradient = tf.cast(tf.convert_to_tensor(gradient), tf.float32)
-                    gradient = gradient if name is None else gradient * factors[name]
+                    gradient = gradient if name is None else gradient * self._factors[name]
                     squares.append(tf.reduce_sum(tf.square(gradient)))
             return tf.sqrt(tf.add_n(squares))
 
-        return tf.vectorized_map(norm, (inputs, labels))
+        return tf.vectorized_map(norm, (inputs, targets))
 
 
 def cross_entropy(labels: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:

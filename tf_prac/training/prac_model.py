@@ -11,7 +11,8 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.recorder import ForgettingRecorder, is_correct
+from tf_prac.training.recorder import ForgettingRecorder
+from tf_prac.training.targets import Targets
 
 
 class PracModel:
@@ -37,9 +38,12 @@ class PracModel:
         num_samples: size of the training set, to record forgetting. Default None: not recorded.
             When given, `fit` takes data of `({"inputs": x, "sample_id": id}, y[, weight])`.
         pruning: which weights are prunable. Default `PruningConfig()`.
+        targets: which output counts and when it is right, for forgetting. Default `Targets()`:
+            the only output, as the loss says.
 
     Raises:
-        ArgumentError: the model has nothing to prune, or is not a Keras model.
+        ArgumentError: the model has nothing to prune, or is not a Keras model; forgetting is to
+            be recorded of a model with several outputs, and `targets` does not choose one.
         MismatchError: masks of another architecture.
 
     Attributes:
@@ -47,6 +51,7 @@ class PracModel:
         prunable: the prunable variables, by name.
         held_masks: the masks as variables.
         forgetting: the `ForgettingRecorder`, or None.
+        targets: how predictions are judged.
         traces: how often Python built the training step; each is a compilation.
     """
 
@@ -73,12 +78,18 @@ class PracModel:
         masks: Masks | None = None,
         num_samples: int | None = None,
         pruning: PruningConfig | None = None,
+        targets: Targets | None = None,
     ):
         super().__init__()
         self.network = network
+        if (names := getattr(network, "output_names", None)) is not None:
+            self.output_names = names  # so that losses and targets may be named by output
         self.traces = 0
         self.held_masks = held_masks(network, pruning)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
+        self.targets = targets or Targets()
+        if self.forgetting is not None:
+            self.targets.check_output(names or ())
         self._steps = _FiniteSteps()
         self._in_train_step = False
         if masks is not None:
@@ -148,7 +159,8 @@ class PracModel:
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Keras's own metrics; in training, correctness is recorded first."""
         if self._in_train_step and self.forgetting is not None:
-            self.forgetting.record(x["sample_id"], is_correct(y, y_pred))
+            answers = self.targets.read(self, y, y_pred)
+            self.forgetting.record(x["sample_id"], answers.correct())
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
 
 

@@ -39,16 +39,3 @@ class ForgettingRecorder:
     def stats(self) -> ForgettingStats:
         """A copy of the statistics so far."""
         return ForgettingStats.from_table(self.table.numpy())
-
-
-def is_correct(y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-    """Returns which predictions name the right class, bool [batch].
-
-    Args:
-        y: classes, int [batch] or [batch, 1], or one-hot [batch, classes].
-        y_pred: logits or probabilities, float [batch, classes].
-    """
-    classes = y_pred.shape[-1]
-    one_hot = y.shape.rank == 2 and y.shape[-1] == classes
-    target = tf.argmax(y, -1) if one_hot else tf.cast(tf.reshape(y, [-1]), tf.int64)
-    return tf.argmax(y_pred, -1) == target

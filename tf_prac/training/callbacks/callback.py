@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+
+def built(kind: type[T], value: T | Mapping[str, Any] | None) -> T:
+    """Returns options from what describes them: themselves, their fields, or nothing."""
+    return value if isinstance(value, kind) else kind(**(value or {}))  # type: ignore[arg-type]
 
 
 class Callback:
@@ -11,6 +22,10 @@ class Callback:
     Neither Keras asks a callback's class, and each refuses the other's base class or lacks
     something of it, so one plain class serves both. Only epoch and training hooks are here:
     what must happen at each step belongs into the step.
+
+    In a training loop of one's own, call `set_model`, `on_train_begin`, after each epoch
+    `on_epoch_end`, and `on_train_end`. Each training starts anew, so an instance can be used
+    again. A deep copy has the same options and results, but no model; data is shared with it.
 
     Attributes:
         model: the model being trained, set by `fit`.
@@ -22,6 +37,7 @@ class Callback:
     async_safe = True
     _supports_tf_logs = False
     _chief_worker_only = None
+    _given_again: tuple[str, ...] = ()  # arguments that JSON cannot hold, and copies share
 
     def set_model(self, model: Any) -> None:
         """Called by `fit` with the model."""
@@ -30,6 +46,30 @@ class Callback:
     def set_params(self, params: Any) -> None:
         """Called by `fit` with its parameters."""
         self.params = params
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the options as JSON can hold them; data and functions are left out."""
+        names = [n for n in inspect.signature(type(self)).parameters if n not in self._given_again]
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **others: Any) -> Self:
+        """Returns a callback with the options of `get_config`.
+
+        Args:
+            config: what `get_config` returned.
+            **others: the data and functions that it left out.
+        """
+        return cls(**config, **others)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        again = type(self).__new__(type(self))
+        memo[id(self)] = again
+        for name, value in vars(self).items():
+            if name not in ("model", "params", "_pass", "_norms", "_watched"):
+                shared = name in self._given_again
+                setattr(again, name, value if shared else copy.deepcopy(value, memo))
+        return again
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Called before the first epoch of a `fit`."""
@@ -59,3 +99,8 @@ class Callback:
 
     _implements_train_batch_hooks = _implements_test_batch_hooks = _no_batch_hooks
     _implements_predict_batch_hooks = _no_batch_hooks
+
+
+def _plain(value: Any) -> Any:
+    described = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if described else value

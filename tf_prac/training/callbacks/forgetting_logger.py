@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError
-from tf_prac.training.callbacks.callback import Callback
+from tf_prac.training.callbacks.callback import Callback, built
+from tf_prac.training.data_pass import DataPass
 from tf_prac.training.prac_model import PracModel
+from tf_prac.training.targets import Targets
 
 
 class ForgettingLogger(Callback):
@@ -15,6 +20,10 @@ class ForgettingLogger(Callback):
 
     Adds `forgetting_events` (all so far), and the fractions of presented samples that are
     `unforgettable` and `never_learned`, to `logs`. Statistics start anew with each `fit`.
+
+    A `PracModel` records them at no cost inside its training step, where the paper counts: at
+    each presentation, before the update. For any other compiled model give the data, which is then
+    classified after each epoch.
 
     Example:
 
@@ -24,22 +33,50 @@ class ForgettingLogger(Callback):
         >>> model.fit(with_sample_ids(dataset).batch(128), callbacks=[logger])
         >>> logger.stats.critical_for_training()
 
+        >>> logger = ForgettingLogger(dataset)  # doctest: +SKIP
+        >>> network.fit(dataset.shuffle(60000).batch(128), callbacks=[logger])
+
     Source: Toneva et al. 2019, Section 3.
+
+    Args:
+        data: for a model that does not record: the samples to classify after each epoch, a
+            finite `tf.data.Dataset`, batched or not, or arrays (x, y). They are known by the ids
+            of `with_sample_ids`, or by their positions. Default None: a `PracModel` records.
+        targets: with `data`, which output counts and when it is right. Default `Targets()`.
+
+    Attributes:
+        forward_samples: samples that were classified for this alone, so far.
     """
+
+    _given_again = ("data",)
+
+    def __init__(self, data: Any = None, *, targets: Targets | Mapping[str, Any] | None = None):
+        self.data, self.targets = data, built(Targets, targets)
+        self.forward_samples = 0
+        self._stats: ForgettingStats | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts counting; raises `ArgumentError` for a model that does not record."""
+        self._stats, self.forward_samples = None, 0
+        if self.data is not None:
+            self._pass = DataPass(self.data, self._correct)
+            return
         if not isinstance(self.model, PracModel) or self.model.forgetting is None:
             raise ArgumentError(
                 "model",
                 type(self.model).__name__,
                 "a PracModel with num_samples",
-                "Wrap yours: PracModel(model, num_samples=...).",
+                "Wrap yours: PracModel(model, num_samples=...), or give the data: "
+                "ForgettingLogger(data).",
             )
         self.model.forgetting.reset()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the figures to `logs`."""
+        if self.data is None:
+            self._stats = self.model.forgetting.stats
+        else:
+            self._classify()
         stats = self.stats
         seen = max(1, int(np.count_nonzero(stats.seen)))
         if logs is not None:
@@ -49,5 +86,17 @@ class ForgettingLogger(Callback):
 
     @property
     def stats(self) -> ForgettingStats:
-        """The statistics so far."""
-        return self.model.forgetting.stats
+        """The statistics after the last epoch; raises `ArgumentError` before there is one."""
+        if self._stats is None:
+            raise ArgumentError("stats", None, "statistics of a training", "Call fit first.")
+        return self._stats
+
+    def _correct(self, x: Any, y: Any) -> Any:
+        return self.targets.read(self.model, y, self.model(x, training=False)).correct()
+
+    def _classify(self) -> None:
+        ids, correct = self._pass()
+        self.forward_samples += len(ids)
+        if self._stats is None:
+            self._stats = ForgettingStats(int(ids.max()) + 1)
+        self._stats.update(ids, correct)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from tf_prac.config import SCOPES, check_choice
-from tf_prac.errors import ArgumentError
+from tf_prac.config import SCOPES, PruningConfig, check_choice
 from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import CRITERIA, PruneRule, Rate, check_rate
+from tf_prac.pruning.held_masks import masks_in_force, watched_weights
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.callbacks.callback import Callback
-from tf_prac.training.prac_model import PracModel
+from tf_prac.training.callbacks.callback import Callback, built
 
 
 class MaskDistance(Callback):
     """Watches the mask that pruning now would give; can stop training when it settles.
 
-    Adds `mask_distance` to `logs` from the second epoch on.
+    Adds `mask_distance` to `logs`. Works with any model; the masks that it holds are those in
+    force, and one without starts from dense ones.
+
+    Example:
+
+        >>> watch = MaskDistance(0.2, eps=0.07)  # doctest: +SKIP
+        >>> model.fit(x, y, epochs=100, callbacks=[watch])  # ends when the mask has settled
+        >>> masks = watch.tentative
 
     Source: PrAC paper, Section 3.1 and Figure 2.
 
@@ -33,12 +41,19 @@ class MaskDistance(Callback):
             Default None.
         rule: how pruning would go, in place of rate, criterion and scope. Default: as they say.
         armed: see `MaskDistanceStop`. Default False.
+        pruning: which weights are prunable, in a model that brings no masks.
+            Default `PruningConfig()`.
+        first: what the first epoch's logs say, whose mask there is none to compare with; None:
+            nothing. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping` wants
+            a number. Default infinity.
 
     Attributes:
         distances: one for each epoch but the first.
         tentative: the `Masks` after the last epoch, or None.
         stopped: whether the rule stopped training.
     """
+
+    _given_again = ("keep", "rule")
 
     def __init__(
         self,
@@ -52,11 +67,15 @@ class MaskDistance(Callback):
         keep: Callable[[int, Masks], None] | None = None,
         rule: PruneRule | None = None,
         armed: bool = False,
+        pruning: PruningConfig | Mapping[str, Any] | None = None,
+        first: float | None = math.inf,
     ):
         check_rate(rate)
         check_choice("criterion", criterion, tuple(CRITERIA))
         check_choice("scope", scope, SCOPES)
+        self.rate, self.criterion, self.scope = rate, criterion, scope
         self.rule = rule or PruneRule(rate, criterion, scope)
+        self.pruning, self.first = built(PruningConfig, pruning), first
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
         self.keep = keep
         self.armed = armed
@@ -71,11 +90,8 @@ class MaskDistance(Callback):
             self._rule = MaskDistanceStop(self.eps, self.window, armed=self.armed)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts anew; raises `ArgumentError` for a model that holds no masks."""
-        if not isinstance(self.model, PracModel):
-            raise ArgumentError(
-                "model", type(self.model).__name__, "a PracModel", "Wrap yours: PracModel(model)."
-            )
+        """Starts anew; raises `ArgumentError` for a model that has nothing to prune."""
+        watched_weights(self.model, self.pruning)
         self._start()
 
     def restore(self, distances: Sequence[float], tentative: Masks | None, stopped: bool) -> None:
@@ -89,13 +105,16 @@ class MaskDistance(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the distance to `logs` and stops training if the rule says so."""
-        masks = self.model.masks
-        weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
+        masks = masks_in_force(self.model, self.pruning)
+        watched = watched_weights(self.model, self.pruning)
+        weights = {name: to_numpy(v) for name, v in watched.items()}
         previous, self.tentative = self.tentative, None
         self.tentative = self.rule(weights, masks)
         if self.keep is not None:
             self.keep(epoch + 1, self.tentative)
         if previous is None:
+            if logs is not None and self.first is not None:
+                logs["mask_distance"] = self.first
             return
         distance = mask_distance(self.tentative, previous, masks.remaining)
         self.distances.append(distance)

@@ -1,0 +1,447 @@
+"""The callbacks one by one, in a `fit` of any model and by hand, over both flavours."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import callback_battery
+import numpy as np
+import pytest
+import tensorflow as tf
+from source_tree import ROOT
+
+from tf_prac import (
+    ForgettingLogger,
+    MaskDistance,
+    Masks,
+    PracModel,
+    PruningConfig,
+    RewindCheckpoint,
+    SampleScores,
+    SparsityLogger,
+    Targets,
+    prunable_weights,
+    prune,
+    random_mask,
+    rewind,
+    snapshot,
+    with_sample_ids,
+)
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.training.data_pass import DataPass
+
+both = pytest.mark.parametrize("flavour", FLAVOURS)
+X, Y = callback_battery.data("sparse")
+DATA = tf.data.Dataset.from_tensor_slices((X, Y))
+COVERING = [
+    "keras-sparse-logits-3-one-single",
+    "keras-multi_label-probabilities-1-two-single",
+    "tf_keras-one_hot-probabilities-3-one-single",
+    "tf_keras-binary-logits-1-two-single",
+    "tf_keras-multi_label-logits-3-one-single",
+]
+
+
+def network(flavour, **options):
+    """A compiled plain model."""
+    return callback_battery.compiled(
+        callback_battery.make_network(flavour, "sparse", True, "one"),
+        flavour,
+        "sparse",
+        True,
+        "one",
+        **options,
+    )
+
+
+def fit(model, *callbacks, epochs=3, **options):
+    options = {"batch_size": 11, "shuffle": False, "verbose": 0, **options}
+    return model.fit(X, Y, epochs=epochs, callbacks=list(callbacks), **options).history
+
+
+@pytest.mark.parametrize("case", COVERING)
+def test_a_part_of_the_battery(case):
+    callback_battery.check(case)
+
+
+@pytest.mark.slow
+def test_the_whole_battery():
+    script = pathlib.Path(callback_battery.__file__)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") == len(callback_battery.CASES)
+
+
+@both
+def test_every_callback_works_alone_with_a_plain_compiled_model(flavour):
+    keras = importlib.import_module(flavour)
+    model = network(flavour)
+    each = {
+        "mask_distance": MaskDistance(0.3),
+        "sparsity": SparsityLogger(),
+        "rewind_step": RewindCheckpoint("5it"),
+        "forgetting_events": ForgettingLogger((X, Y)),
+        "entropy": SampleScores(DATA, "entropy"),
+    }
+    for name, callback in each.items():
+        stop = keras.callbacks.EarlyStopping(monitor=name, mode="min", patience=100)
+        assert len(fit(model, callback, stop)[name]) == 3
+    assert each["sparsity"]._watched.keys() == prunable_weights(model).keys()
+
+
+@both
+def test_an_instance_can_be_used_again_copied_and_described(flavour):
+    model = network(flavour)
+    start = snapshot(model)
+    callbacks = [
+        MaskDistance(0.3, eps=0.01, pruning=PruningConfig(prune_last_dense=True)),
+        SparsityLogger(per_layer=True),
+        RewindCheckpoint("5it"),
+        ForgettingLogger(DATA, targets=Targets("sparse")),
+        SampleScores(DATA.batch(7), "margin", every=2),
+    ]
+    given = [{}, {}, {}, {"data": DATA}, {"data": DATA.batch(7)}]
+    first = fit(model, *callbacks)
+    copies = copy.deepcopy(callbacks)
+    described = [
+        type(callback).from_config(json.loads(json.dumps(callback.get_config())), **others)
+        for callback, others in zip(callbacks, given, strict=True)
+    ]
+    assert all(each.model is None for each in copies)
+    np.testing.assert_array_equal(copies[3].stats.table, callbacks[3].stats.table)
+    np.testing.assert_array_equal(copies[4].values, callbacks[4].values)
+    assert copies[4].data is callbacks[4].data
+    for again in (callbacks, copies, described):
+        rewind(model, start)
+        assert fit(model, *again) == first
+
+
+@both
+def test_mask_distance_takes_the_masks_that_a_model_holds(flavour):
+    pruned = prune(callback_battery.make_network(flavour, "sparse", True, "one"), sparsity=0.5)
+    pruned.compile("sgd", "sparse_categorical_crossentropy")
+    watch = MaskDistance(0.3)
+    fit(pruned, watch, epochs=2)
+    assert watch.tentative.remaining == round(pruned.masks.remaining * 0.7)
+    assert np.all(pruned.masks[name] >= mask for name, mask in watch.tentative.items())
+
+
+def test_tfmot_s_own_schedule_is_seen_and_left_alone():
+    import tf_keras
+
+    from tf_prac.pruning import tfmot
+
+    sparsity = tfmot._tfmot().sparsity.keras
+    model = tf_keras.Sequential(
+        [tf_keras.layers.InputLayer((6,)), tf_keras.layers.Dense(20), tf_keras.layers.Dense(3)]
+    )
+    schedule = sparsity.ConstantSparsity(0.5, begin_step=6, frequency=1)
+    model = sparsity.prune_low_magnitude(model, pruning_schedule=schedule)
+    model.compile("sgd", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    watch = MaskDistance(0.3)
+    history = fit(model, sparsity.UpdatePruningStep(), SparsityLogger(), watch)
+    assert history["sparsity"][0] == 0
+    assert history["sparsity"][-1] == pytest.approx(0.5, abs=0.02)
+    assert watch.tentative.sparsity == pytest.approx(1 - 0.5 * 0.7, abs=0.02)
+
+
+@both
+def test_sparsity_is_of_each_layer_too(flavour):
+    model = network(flavour)
+    masks = random_mask(Masks.ones_like(prunable_weights(model)), 0.3, seed=0)
+    model = PracModel(model, masks=masks)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    history = fit(model, SparsityLogger(per_layer=True), epochs=1)
+    (name,) = masks
+    assert history["sparsity"] == history[f"sparsity/{name}"] == [masks.sparsity]
+
+
+@both
+def test_grand_is_the_norm_of_each_sample_s_gradient(flavour):
+    model = network(flavour)
+    masks = random_mask(Masks.ones_like(prunable_weights(model)), 0.3, seed=0)
+    held = PracModel(model, masks=masks)
+    callback_battery.compiled(held, flavour, "sparse", True, "one")
+    scores = SampleScores(DATA, "grand")
+    history = fit(held, scores, epochs=1)
+    names = {id(v): n for n, v in held.prunable.items()}
+    for i in range(0, len(X), 9):
+        with tf.GradientTape() as tape:
+            loss = -tf.nn.log_softmax(model(X[i : i + 1]))[0, Y[i]]
+        total = 0.0
+        trainable = model.trainable_variables
+        for variable, gradient in zip(trainable, tape.gradient(loss, trainable), strict=True):
+            mask = masks.get(names.get(id(variable)), 1)
+            total += np.sum((gradient.numpy() * mask) ** 2)
+        assert scores.values[i] == pytest.approx(np.sqrt(total), rel=1e-4)
+    assert history["grand"] == [pytest.approx(scores.values.mean())]
+    order = np.argsort(scores.values)
+    assert scores.highest(5).tolist() == sorted(order[-5:])
+
+
+@both
+@pytest.mark.parametrize("kind", ["one_hot", "multi_label"])
+def test_scores_of_probabilities_are_those_of_their_logits(flavour, kind):
+    x, y = callback_battery.data(kind)
+    found = {}
+    for logits in (True, False):
+        model = callback_battery.make_network(flavour, kind, logits, "one")
+        callback_battery.compiled(model, flavour, kind, logits, "one")
+        for name in ("grand", "loss", "margin"):
+            scores = SampleScores((x, y), name)
+            scores.set_model(model)
+            scores.on_train_begin()
+            scores.on_epoch_end(0, {})
+            found[name, logits] = scores.values
+    for name in ("grand", "loss", "margin"):
+        np.testing.assert_allclose(found[name, True], found[name, False], rtol=1e-4, atol=1e-5)
+
+
+@both
+def test_w_k_can_be_taken_wherever_weights_can_be_read(flavour, tmp_path):
+    model = network(flavour)
+    expected = [snapshot(model)]
+    for number in range(8):
+        place = 11 * (number % 4)
+        model.train_on_batch(X[place : place + 11], Y[place : place + 11])
+        expected.append(snapshot(model))
+    points = {1: (("0it", 0), ("6it", 6), ("1.5ep", 6), ("50%", 6), ("2ep", 8))}
+    points[3] = (("3it", 3), ("4it", 4), ("1ep", 4), ("8it", 8))
+    for at_once, asked in points.items():
+        every = [RewindCheckpoint(text, path=tmp_path / f"{k}.npz") for text, k in asked]
+        fit(network(flavour, steps=at_once), *every)
+        for early, (_, k) in zip(every, asked, strict=True):
+            assert early.step == k
+            saved = np.load(tmp_path / f"{k}.npz")
+            for name, value in early.weights.items():
+                np.testing.assert_allclose(value, expected[k][name], atol=1e-6)
+                np.testing.assert_array_equal(saved[name], value)
+    for text, nearest in (("2it", "0it or 3it"), ("5it", "4it or 7it"), ("1.5ep", "4it or 7it")):
+        with pytest.raises(ArgumentError, match=f"steps_per_execution=3, such as {nearest}"):
+            fit(network(flavour, steps=3), RewindCheckpoint(text))
+    with pytest.raises(ArgumentError, match="before the end of training \\(12 steps"):
+        fit(network(flavour), RewindCheckpoint("12it"))
+
+
+@both
+def test_w_k_of_a_fit_that_does_not_know_its_steps(flavour):
+    unknown = DATA.batch(11).filter(lambda x, y: True)
+    points = {"2ep": 8, "3it": 3, "6it": 6, "0%": 0}
+    every = [RewindCheckpoint(text) for text in points]
+    model = network(flavour)
+    options = {"shuffle": False, "verbose": 0}
+    # Keras 3 warns that it has learned the length only now.
+    with pytest.warns() if flavour == "keras" else tf.device("CPU:0"):
+        model.fit(unknown, epochs=3, callbacks=every, **options)
+    assert [early.step for early in every] == list(points.values())
+    for wrong in ("5%", "0.5ep"):
+        with pytest.raises(ArgumentError, match="where fit does not know its steps"):
+            model.fit(unknown, callbacks=[RewindCheckpoint(wrong)], **options)
+
+
+@both
+def test_the_page_about_callbacks_runs_as_it_stands(flavour):
+    page = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf-8")
+    keras = importlib.import_module(flavour)
+    x = np.pad(X, ((0, 0), (0, 2))).reshape(-1, 2, 4)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(10)]
+    model = keras.Sequential([keras.layers.InputLayer((2, 4)), *layers])
+    names = {
+        "x_train": x,
+        "y_train": Y,
+        "make_model": lambda: keras.models.clone_model(model),
+    }
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
+        code = block.replace("import keras\n", f"import {flavour} as keras\n")
+        code = re.sub(r"epochs=\d", "verbose=0, epochs=3", code)
+        exec(compile(code, "docs/callbacks.md", "exec"), names)
+    assert (names["recorder"].stats.presentations == 3).all()
+    assert names["logs"]["sparsity"] == names["held"].get().sparsity > 0.4
+    assert names["early"].step == 1 and len(names["hard"]) == len(X) // 4
+    assert names["logger"].stats.presentations.tolist() == [3] * len(X)
+
+
+def test_hooks_by_hand_without_any_model_of_keras():
+    watch = MaskDistance(0.5, eps=0.5, window=1, armed=True)
+    weights = np.arange(4.0)
+
+    class Model:
+        stop_training = False
+
+        class held_masks:  # noqa: N801
+            variables = {"a": tf.Variable(weights)}
+
+            @staticmethod
+            def get():
+                return Masks({"a": np.ones(4)})
+
+    watch.set_model(Model())
+    watch.on_train_begin()
+    said = []
+    for values in (weights, -weights[::-1], weights, weights):
+        Model.held_masks.variables["a"].assign(values)
+        logs = {}
+        watch.on_epoch_end(len(said), logs)
+        said.append(logs["mask_distance"])
+    assert said == [np.inf, 1.0, 1.0, 0.0]
+    assert watch.stopped and watch.model.stop_training
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (X, Y),
+        DATA,
+        DATA.batch(5),
+        DATA.batch(5, drop_remainder=False).map(lambda x, y: (x, y, tf.ones_like(y))),
+        with_sample_ids(DATA),
+        with_sample_ids(DATA).shuffle(100).batch(7),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_a_data_pass_knows_every_sample_once(data, batch_size):
+    ids, (sums, y) = DataPass(data, lambda x, y: (tf.reduce_sum(x, -1), y), batch_size)()
+    assert ids.dtype == np.int64 and ids.tolist() == list(range(len(X)))
+    np.testing.assert_allclose(sums, X.sum(-1), rtol=1e-6)
+    np.testing.assert_array_equal(y, Y)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DATA.repeat(), "an endless .*before repeat"),
+        (X, "data: received 'ndarray'"),
+        (DATA.map(lambda x, y: x), r"elements that are not \(x, y\)"),
+    ],
+)
+def test_data_that_nobody_can_go_over_is_refused(data, message):
+    with pytest.raises(ArgumentError, match=message):
+        DataPass(data, lambda x, y: y)
+
+
+def test_a_data_set_without_samples_is_refused():
+    with pytest.raises(ArgumentError, match="no samples"):
+        DataPass(DATA.take(0), lambda x, y: y)()
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "y_pred", "kind", "logits"),
+    [
+        ("sparse_categorical_crossentropy", [0], [[0.5, 0.5]], "sparse", False),
+        ("categorical_crossentropy", [[0, 1]], [[0.5, 0.5]], "one_hot", False),
+        ("binary_crossentropy", [[1]], [[0.5]], "binary", False),
+        ("bce", [1], [0.5], "binary", False),
+        ("BinaryCrossentropy", [[1, 0]], [[0.5, 0.5]], "multi_label", False),
+        ("hinge", [[1, 0]], [[0.5, 0.5]], "one_hot", False),
+        (lambda y, y_pred: 0.0, [[1]], [[0.5]], "binary", None),
+        (lambda y, y_pred, from_logits=True: 0.0, [1], [[0.5, 1]], "sparse", True),
+        (None, [[1], [0]], [[0.5, 1], [1, 2]], "sparse", None),
+    ],
+)
+def test_the_loss_tells_what_the_targets_are(loss, y, y_pred, kind, logits):
+    class Model:
+        pass
+
+    model = Model()
+    model.loss = loss
+    answers = Targets().read(model, tf.constant(y), tf.constant(y_pred, tf.float32))
+    assert (answers.kind, answers.from_logits) == (kind, logits)
+
+
+@both
+def test_every_loss_of_keras_says_whether_it_takes_logits(flavour):
+    losses = importlib.import_module(flavour).losses
+    for name in ("SparseCategorical", "Categorical", "Binary", "BinaryFocal", "CategoricalFocal"):
+        cls = getattr(losses, f"{name}Crossentropy")
+        for logits in (True, False):
+            model = type("Model", (), {"loss": cls(from_logits=logits)})
+            found = Targets().read(model, tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 0.0]]))
+            assert found.from_logits is logits
+    model = type("Model", (), {"loss": staticmethod(losses.binary_crossentropy)})
+    assert Targets().read(model, tf.constant([1]), tf.constant([[1.0]])).from_logits is False
+
+
+@both
+def test_an_output_is_chosen_by_name_or_place_in_any_nesting(flavour):
+    keras = importlib.import_module(flavour)
+    inputs = keras.Input((6,))
+    a = keras.layers.Dense(3, name="a")(inputs)
+    b = keras.layers.Dense(1, name="b")(inputs)
+    cross = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for outputs, targets, losses in (
+        ([b, a], (X[:, :1], Y), ["mse", cross]),
+        ([b, a], {"a": Y, "b": X[:, :1]}, {"a": cross, "b": "mse"}),
+        ({"a": a, "b": b}, {"a": Y, "b": X[:, :1]}, {"a": cross, "b": "mse"}),
+    ):
+        plain = keras.Model(inputs, outputs)
+        place = plain.output_names.index("a")
+        tables = []
+        for output in ("a", place)[: 1 if isinstance(outputs, dict) else 2]:
+            rewind(plain, {n: np.full_like(v, 0.1) for n, v in snapshot(plain).items()})
+            model = PracModel(
+                plain,
+                num_samples=len(X),
+                targets=Targets(output=output),
+                pruning=PruningConfig(prune_last_dense=True),
+            )
+            model.compile("sgd", losses)
+            data = with_sample_ids(tf.data.Dataset.from_tensor_slices((X, targets))).batch(9)
+            model.fit(data, epochs=2, shuffle=False, verbose=0)
+            tables.append(model.forgetting.stats.table)
+        np.testing.assert_array_equal(tables[0], tables[-1])
+        assert tables[0][:, 2].any()
+        for wrong in (None, "c", 2):
+            with pytest.raises(ArgumentError, match="output: received .*one of .*Choose"):
+                PracModel(
+                    plain,
+                    num_samples=9,
+                    targets=Targets(output=wrong),
+                    pruning=PruningConfig(prune_last_dense=True),
+                )
+
+
+def test_bad_options_are_refused():
+    for build, message in (
+        (lambda: Targets("dense"), "kind: received 'dense'"),
+        (lambda: Targets(from_logits=1), "from_logits"),
+        (lambda: Targets(output=1.5), "output: received 1.5"),
+        (lambda: SampleScores(DATA, "accuracy"), "score: received 'accuracy'"),
+        (lambda: SampleScores(DATA, every=0), "every"),
+        (lambda: SparsityLogger(per_layer="yes"), "per_layer"),
+        (lambda: RewindCheckpoint("soon"), "rewind: received 'soon'"),
+        (lambda: RewindCheckpoint().weights, "weights: received None.*Train 2%"),
+        (lambda: ForgettingLogger().stats, "Call fit first"),
+        (lambda: SampleScores(DATA).values, "Call fit first"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            build()
+    unsure = Targets("binary").read(None, tf.constant([1]), tf.constant([[0.3]]))
+    with pytest.raises(ArgumentError, match="from_logits: received None.*Targets"):
+        unsure.correct()
+
+
+@both
+def test_a_model_that_does_not_record_is_refused_with_both_ways_out(flavour):
+    for model in (network(flavour), PracModel(network(flavour))):
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        with pytest.raises(
+            ArgumentError, match="Wrap yours: PracModel.*ForgettingLogger\\(data\\)"
+        ):
+            fit(model, ForgettingLogger())
+
+
+@both
+def test_nothing_to_prune_is_said_before_training(flavour):
+    keras = importlib.import_module(flavour)
+    model = keras.Sequential([keras.layers.InputLayer((6,)), keras.layers.Dense(3)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    for callback in (MaskDistance(), SparsityLogger()):
+        with pytest.raises(ArgumentError, match="the last dense layer"):
+            fit(model, callback)

@@ -1,0 +1,294 @@
+"""`PracTuner`: KerasTuner over whole searches, for models of either flavour.
+
+The only module that imports KerasTuner. Its own `Tuner` takes models of Keras 3 alone and works by
+callbacks of `fit`; this is a `BaseTuner` whose trial is a search for a ticket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import numpy as np
+
+from tf_prac.checks import check_number, check_seed
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
+from tf_prac.files import read_npz, write_csv
+from tf_prac.pruning.weights import rewind
+from tf_prac.run_directory import TRAINED, RunDirectory
+from tf_prac.search import SearchResult, TicketSearch
+from tf_prac.ticket import Ticket
+from tf_prac.tuning_space import (
+    METRICS,
+    Between,
+    Space,
+    check_space,
+    is_whole,
+    options_with,
+    rounds_to,
+)
+
+try:
+    import keras_tuner
+    from keras_tuner.engine.base_tuner import BaseTuner
+except ImportError as error:
+    raise ImportError("tuning needs KerasTuner: pip install keras-tuner") from error
+
+TRIALS = "trials.csv"
+
+
+class PracTuner(BaseTuner):
+    """Tunes the options of a search, and a model's own, with any oracle of KerasTuner.
+
+    A trial searches for a ticket of exactly the given sparsity: `prune_rate` decides in how many
+    rounds. It gives the oracle these metrics, of which its objective names one or several:
+    "val_accuracy" (of the retrained ticket; test data stays untouched), "steps_saved" (against the
+    same rounds on full data, at most 1), "search_steps" (to be minimized), and "score":
+    val_accuracy + steps_weight * steps_saved.
+
+    Example:
+
+        >>> import keras_tuner  # doctest: +SKIP
+        >>> oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+        ...     keras_tuner.Objective("score", "max"), max_trials=20, seed=0
+        ... )
+        >>> def build(hp):
+        ...     return make_model(units=hp.Int("units", 32, 256, step=32))
+        >>> tuner = PracTuner(
+        ...     oracle,
+        ...     build,
+        ...     {"prune_rate": Between(0.2, 0.6), "rewind": ["0it", "2%", "10%"]},
+        ...     sparsity=0.9,
+        ...     directory="tuning",
+        ... )
+        >>> tuner.search((x_train, y_train))
+        >>> tuner.best_ticket().sparsity, tuner.get_best_hyperparameters()[0].values
+
+    The same call on the same directory goes on where it ended, inside a round too. A trial whose
+    training diverges, or whose options do not go together, fails alone; what is wrong with data
+    or files ends the search.
+
+    Args:
+        oracle: proposes the next trial. One of Hyperband sets `epochs`, and needs no `space`.
+        build: function of `keras_tuner.HyperParameters` to a new, built model of either flavour.
+        space: options of `TrainingRecipe`, `PruningConfig` and `PracConfig` to vary, each with a
+            list of values or a `Between`.
+        sparsity: that of the ticket of each trial, in (0, 1).
+        recipe, pruning, prac: the options that do not vary. Default: their own defaults.
+        steps_weight: accuracy that all steps saved are worth in "score". Default 0.1: a point of
+            accuracy is worth ten points of steps.
+        seeds: a trial's metrics are the mean over searches with these seeds. Default (0,).
+        directory: where trials are kept. Default ".".
+        project_name: a directory in it. Default "tuning".
+        overwrite: whether to begin anew there. Default False.
+        verbose: whether searches show progress. Default False.
+
+    Raises:
+        ArgumentError: an option that cannot be varied, a value it does not allow, an objective
+            that is none of the metrics.
+    """
+
+    def __init__(
+        self,
+        oracle: Any,
+        build: Callable[[Any], Any],
+        space: Space | None = None,
+        *,
+        sparsity: float,
+        recipe: TrainingRecipe | None = None,
+        pruning: PruningConfig | None = None,
+        prac: PracConfig | None = None,
+        steps_weight: float = 0.1,
+        seeds: Collection[int] = (0,),
+        directory: str | os.PathLike = ".",
+        project_name: str = "tuning",
+        overwrite: bool = False,
+        verbose: bool = False,
+    ):
+        check_number("sparsity", sparsity, above=0, below=1)
+        check_number("steps_weight", steps_weight, minimum=0)
+        for seed in seeds:
+            check_seed("seeds", seed)
+        if not seeds:
+            raise ArgumentError("seeds", seeds, "at least one seed")
+        self.space, self.sparsity = check_space(space or {}), sparsity
+        self.steps_weight, self.seeds = steps_weight, tuple(seeds)
+        self._base = (recipe, pruning, prac)
+        self._build, self._verbose = build, verbose
+        _check_objective(oracle)
+        super().__init__(oracle, self._model, os.fspath(directory), project_name, overwrite)
+
+    def options(self, hp: Any) -> tuple[TrainingRecipe, PruningConfig, PracConfig]:
+        """Returns the options of a search with the values that a trial has drawn.
+
+        Override it to vary what no single option says.
+
+        Raises:
+            ArgumentError: values that do not go together.
+        """
+        values = {name: _draw(hp, name, values) for name, values in self.space.items()}
+        if "tuner/epochs" in hp.values:  # the budget of a bracket of Hyperband
+            values |= {"epochs": int(hp.values["tuner/epochs"]), "steps": None}
+        recipe, pruning, prac = options_with(values, *self._base)
+        sparsities = rounds_to(self.sparsity, pruning.prune_rate)
+        pruning = dataclasses.replace(pruning, rounds=len(sparsities), sparsities=sparsities)
+        return recipe, pruning, prac
+
+    def search(self, train: Any, validation: Any = None, test: Any = None) -> None:
+        """Runs trials until the oracle has had enough.
+
+        Args:
+            train: as for `TicketSearch.run`.
+            validation: the same; default: held out from `train`.
+            test: the same, to report test accuracy beside; nothing is chosen by it. Default None.
+
+        Raises:
+            TfPracError: what a search raises of data and files.
+            RuntimeError: KerasTuner gave up because trial after trial failed.
+        """
+        recipe = self._base[0]
+        if validation is None and recipe is not None and not recipe.validation_split:
+            remedy = "Give some, or a validation_split."
+            raise ArgumentError("validation", None, "samples to judge trials by", remedy)
+        try:
+            super().search(train, validation, test)
+        except keras_tuner.errors.FatalError as error:
+            raise (error.__cause__ or error) from None
+
+    def run_trial(self, trial: Any, train: Any, validation: Any = None, test: Any = None) -> dict:
+        """Searches once for each seed; returns the mean of each metric."""
+        found = []
+        for seed in self.seeds:
+            with _told_to_the_oracle():
+                result = self._search(trial, seed).run(train, validation, test)
+            found.append(self._metrics(result))
+        return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+
+    def on_trial_begin(self, trial: Any) -> None:
+        """Writes the tuner's state, so that a trial that is killed is taken up again."""
+        super().on_trial_begin(trial)
+        self.save()
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Reports to the oracle, and writes `trials.csv`."""
+        super().on_trial_end(trial)
+        write_csv(pathlib.Path(self.project_dir) / TRIALS, self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns what each trial has drawn and found, in order."""
+        trials = (self.oracle.trials[name] for name in self.oracle.end_order)
+        return [
+            {
+                "trial": trial.trial_id,
+                "status": trial.status,
+                **self.drawn(trial),
+                **{
+                    name: trial.metrics.get_best_value(name)
+                    for name in METRICS
+                    if trial.metrics.exists(name)
+                },
+            }
+            for trial in trials
+        ]
+
+    def drawn(self, trial: Any) -> dict[str, Any]:
+        """Returns the values of a trial, by name."""
+        values = dict(trial.hyperparameters.values)
+        for name, choices in self.space.items():
+            if not isinstance(choices, Between) and not _is_plain(choices):
+                values[name] = choices[values[name]]
+        return values
+
+    def run_path(self, trial: Any, seed: int | None = None) -> pathlib.Path:
+        """Returns the directory of a trial's search, an ordinary run."""
+        seed = self.seeds[0] if seed is None else seed
+        return pathlib.Path(self.get_trial_dir(trial.trial_id)) / f"seed_{seed}"
+
+    def best_trial(self) -> Any:
+        """Returns the trial that is best by the objective; `ArgumentError` if none succeeded."""
+        trials = self.oracle.get_best_trials(1)
+        if not trials:
+            raise ArgumentError("trials", len(self.oracle.trials), "a trial that succeeded")
+        return trials[0]
+
+    def best_ticket(self) -> Ticket:
+        """Returns the ticket of the best trial, at its first seed."""
+        return Ticket.load(self._ticket_path(self.best_trial()))
+
+    def load_model(self, trial: Any) -> Any:
+        """Returns the retrained ticket of a trial; `get_best_models` calls it."""
+        path = self._ticket_path(trial)
+        model = self._model(trial.hyperparameters)
+        rewind(model, read_npz(path / TRAINED, "weights"), Ticket.load(path).masks)
+        return model
+
+    def _search(self, trial: Any, seed: int) -> TicketSearch:
+        hp = trial.hyperparameters
+        return TicketSearch(
+            lambda: self._model(hp),
+            *self.options(hp),
+            directory=self.run_path(trial, seed),
+            seed=seed,
+            verbose=self._verbose,
+        )
+
+    def _ticket_path(self, trial: Any) -> pathlib.Path:
+        rounds = self.options(trial.hyperparameters)[1].rounds
+        return RunDirectory(self.run_path(trial)).ticket_path(rounds)
+
+    def _model(self, hp: Any) -> Any:
+        with contextlib.suppress(ArgumentError):  # said by the trial; here values are still drawn
+            self.options(hp)
+        return self._build(hp)
+
+    def _metrics(self, result: SearchResult) -> dict[str, float]:
+        ticket, cost = result.summary["tickets"][-1], result.summary["cost"]
+        accuracy, saved = ticket["val_accuracy"], cost["steps_saved"]
+        return {
+            "val_accuracy": accuracy,
+            "steps_saved": saved,
+            "search_steps": cost["search_steps"],
+            "score": accuracy + self.steps_weight * saved,
+        }
+
+
+def _draw(hp: Any, name: str, values: Between | tuple[Any, ...]) -> Any:
+    if not isinstance(values, Between):
+        if _is_plain(values):
+            return hp.Choice(name, list(values))
+        return values[hp.Choice(name, list(range(len(values))))]
+    kind = hp.Int if is_whole(name) else hp.Float
+    ends = (int(values.low), int(values.high)) if is_whole(name) else (values.low, values.high)
+    return kind(name, *ends, sampling="log" if values.log else "linear")
+
+
+def _is_plain(values: tuple[Any, ...]) -> bool:
+    """Whether KerasTuner takes these choices: all of one type, and not None; or their places."""
+    return len({type(v) for v in values}) == 1 and isinstance(values[0], (int, float, str))
+
+
+@contextlib.contextmanager
+def _told_to_the_oracle() -> Iterator[None]:
+    """Sorts what a search raises into trials that fail alone, and what ends the tuning."""
+    try:
+        yield
+    except (NonFiniteLossError, ArgumentError) as error:
+        raise keras_tuner.errors.FailedTrialError(str(error)) from error
+    except TfPracError as error:
+        raise keras_tuner.errors.FatalError(str(error)) from error
+
+
+def _check_objective(oracle: Any) -> None:
+    objective = getattr(oracle, "objective", None)
+    for each in getattr(objective, "objectives", [objective]):
+        if getattr(each, "name", None) not in METRICS:
+            raise ArgumentError(
+                "oracle",
+                getattr(each, "name", each),
+                f"one whose objective is of {', '.join(METRICS)}",
+            )

@@ -1,0 +1,179 @@
+"""What a tuner may vary: options of a search, each with its values or bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_prac.checks import check_bool, check_number
+from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.errors import ArgumentError
+
+GROUPS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
+FIXED = (
+    "rounds",
+    "sparsities",
+    "layer_rates",
+    "sizes_from",
+    "prac_from",
+    "proxy_from",
+    "validation_split",
+)
+METRICS = {"val_accuracy": "max", "steps_saved": "max", "search_steps": "min", "score": "max"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """Any number between two bounds, both included; whole ones for an option that counts.
+
+    Example:
+
+        >>> Between(0.01, 0.3, log=True).high
+        0.3
+
+    Args:
+        low: the lower bound.
+        high: the upper bound, above `low`.
+        log: whether to draw the logarithm evenly, for bounds above 0. Default False.
+
+    Raises:
+        ArgumentError: bounds that are none.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self):
+        check_bool("log", self.log)
+        check_number("low", self.low, **({"above": 0} if self.log else {}))
+        check_number("high", self.high, above=self.low)
+
+
+Space = Mapping[str, "Between | Sequence[Any]"]
+
+
+def check_space(space: Space) -> dict[str, Between | tuple[Any, ...]]:
+    """Returns a space with its choices as tuples.
+
+    Raises:
+        ArgumentError: an option that there is not, or that cannot be varied, or that has no
+            values; a value that the option does not allow.
+    """
+    types = _types()
+    found: dict[str, Between | tuple[Any, ...]] = {}
+    for name, values in space.items():
+        if name not in types or name in FIXED:
+            allowed = ", ".join(sorted(set(types) - set(FIXED)))
+            raise ArgumentError("space", name, f"options of a search: {allowed}")
+        if isinstance(values, Between):
+            if types[name] not in (int, float, float | None, float | str):
+                raise ArgumentError("space", f"{name}={values}", f"a list of values for {name}")
+            found[name] = values
+        elif isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ArgumentError("space", f"{name}={values!r}", "Between(low, high) or a list")
+        else:
+            found[name] = tuple(values)
+        ends = (values.low, values.high) if isinstance(values, Between) else found[name]
+        for value in typing.cast(Sequence[Any], ends):
+            options_with({name: int(value) if types[name] is int else value})
+    return found
+
+
+def is_whole(name: str) -> bool:
+    """Whether an option counts something."""
+    return _types()[name] is int
+
+
+def parse_space(text: str) -> dict[str, Between | tuple[Any, ...]]:
+    """Reads "prune_rate=0.1..0.5,learning_rate=0.01..0.3:log,rewind=0it|2%".
+
+    Example:
+
+        >>> parse_space("prune_rate=0.2|0.5,epochs=2..10")
+        {'prune_rate': (0.2, 0.5), 'epochs': Between(low=2, high=10, log=False)}
+
+    Raises:
+        ArgumentError: text that cannot be read, or what `check_space` refuses.
+    """
+    found: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, values = part.partition("=")
+        if not equals or not values or name in found:
+            raise ArgumentError("space", part, "OPTION=LOW..HIGH, OPTION=LOW..HIGH:log, OPTION=A|B")
+        low, dots, high = values.removesuffix(":log").partition("..")
+        if dots:
+            ends = _value(low), _value(high)
+            if not all(isinstance(end, (int, float)) for end in ends):
+                raise ArgumentError("space", part, "numbers on both sides of ..")
+            found[name] = Between(*ends, log=values.endswith(":log"))
+        else:
+            found[name] = tuple(_value(value) for value in values.split("|"))
+    if not found:
+        raise ArgumentError("space", text, "at least one option to vary")
+    return check_space(found)
+
+
+def options_with(
+    values: Mapping[str, Any],
+    recipe: TrainingRecipe | None = None,
+    pruning: PruningConfig | None = None,
+    prac: PracConfig | None = None,
+) -> tuple[TrainingRecipe, PruningConfig, PracConfig]:
+    """Returns the options of a search with some of their values put in place.
+
+    Raises:
+        ArgumentError: a value that its option does not allow.
+    """
+
+    def put(config: Any) -> Any:
+        names = {field.name for field in dataclasses.fields(config)}
+        return dataclasses.replace(config, **{n: v for n, v in values.items() if n in names})
+
+    return (
+        put(recipe or TrainingRecipe()),
+        put(pruning or PruningConfig()),
+        put(prac or PracConfig()),
+    )
+
+
+def rounds_to(sparsity: float, prune_rate: float) -> tuple[float, ...]:
+    """Returns the sparsity after each round at a rate, until exactly `sparsity` is reached.
+
+    Example:
+
+        >>> rounds_to(0.6, 0.5)
+        (0.5, 0.6)
+
+    Args:
+        sparsity: the last, in (0, 1).
+        prune_rate: fraction of the remaining weights that a round prunes; the last one less.
+    """
+    check_number("sparsity", sparsity, above=0, below=1)
+    check_number("prune_rate", prune_rate, above=0, below=1)
+    rounds = math.ceil(math.log1p(-sparsity) / math.log1p(-prune_rate) - 1e-9)
+    return (*(1 - (1 - prune_rate) ** number for number in range(1, rounds)), sparsity)
+
+
+def _types() -> dict[str, Any]:
+    return {name: kind for group in GROUPS.values() for name, kind in _hints(group).items()}
+
+
+def _hints(group: type) -> dict[str, Any]:
+    return {f.name: typing.get_type_hints(group)[f.name] for f in dataclasses.fields(group)}
+
+
+def _value(text: str) -> Any:
+    text = text.strip()
+    words = {"off": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
