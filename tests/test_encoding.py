@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from tf_prac.errors import ArgumentError
 from tf_prac.export.encoding import (
     STORAGES,
-    decode,
-    encode,
+    WIDTHS,
+    code_bytes,
     information_bound,
-    kept_mask,
-    kept_positions,
+    is_better_dense,
+    pack,
+    store,
+    unpack,
 )
 
 
@@ -33,73 +36,94 @@ def weights(draw):
     return weight, keep
 
 
+@given(st.lists(weights(), min_size=1, max_size=3))
+def test_float32_and_the_masks_come_back_to_the_bit(drawn):
+    row = np.concatenate([weight.reshape(-1) for weight, _ in drawn])
+    keep = np.concatenate([keep.reshape(-1) for _, keep in drawn])
+    packed = pack(row, keep)
+    found, mask = unpack(packed)
+    assert found.dtype == np.float32 and packed.nbytes == packed.values.nbytes + packed.codes.size
+    np.testing.assert_array_equal(found, row)
+    np.testing.assert_array_equal(mask, keep)
+    if packed.bits:
+        assert packed.codes.size == code_bytes(keep, packed.bits)
+
+
 @given(weights())
-def test_float32_and_the_mask_come_back_to_the_bit(drawn):
+def test_a_dense_row_has_its_zeros_for_a_mask(drawn):
     weight, keep = drawn
-    encoded = encode(weight, keep)
-    decoded = decode(encoded)
-    assert decoded.dtype == np.float32 and decoded.shape == weight.shape
-    np.testing.assert_array_equal(decoded, weight)
-    expected = decoded != 0 if keep.all() else keep
-    np.testing.assert_array_equal(kept_mask(encoded), expected)
+    row = weight.reshape(-1)
+    found, mask = unpack(pack(row, keep.reshape(-1), dense=True))
+    np.testing.assert_array_equal(found, row)
+    np.testing.assert_array_equal(mask, row != 0)
+    if is_better_dense(row, keep.reshape(-1)) and not keep.all():
+        np.testing.assert_array_equal(mask, keep.reshape(-1))
 
 
 @given(weights(), st.sampled_from(STORAGES[1:]))
 def test_rounded_values_are_the_nearest(drawn, storage):
     weight, keep = drawn
-    encoded = encode(weight, keep, storage)
-    decoded = decode(encoded)
-    expected = decoded != 0 if keep.all() else keep
-    np.testing.assert_array_equal(kept_mask(encoded), expected)
-    np.testing.assert_array_equal(decoded[~keep], 0)
+    rounded = store(weight, storage).restored()
+    assert rounded.dtype == np.float32 and rounded.shape == weight.shape
+    np.testing.assert_array_equal(rounded[~keep], 0)
     if storage == "int8":
         step = np.abs(weight).max(tuple(range(weight.ndim - 1)), keepdims=True, initial=0) / 127
     else:
         step = np.abs(weight) * 2.0 ** {"float16": -10, "bfloat16": -7}[storage] + 1e-7
-    assert np.all(np.abs(decoded - weight) <= 0.5 * step * (1 + 1e-5))
+    assert np.all(np.abs(rounded - weight) <= 0.5 * step * (1 + 1e-5))
 
 
 @given(st.sets(st.integers(0, 5000), max_size=300))
 def test_positions_against_a_slow_decoder(positions):
     keep = np.zeros(5001, bool)
     keep[list(positions)] = True
-    weight = keep.astype(np.float32)
-    encoded = encode(weight, keep)
-    if encoded.bits == 0:
-        return
-    text = "".join(f"{octet:08b}"[::-1] for octet in encoded.codes)
+    packed = pack(keep.astype(np.float32), keep)
+    text = "".join(f"{octet:08b}"[::-1] for octet in packed.codes)
     place, found = 0, []
-    for start in range(0, len(text), encoded.bits):
-        code = int(text[start : start + encoded.bits][::-1], 2)
+    for start in range(0, len(text), packed.bits):
+        code = int(text[start : start + packed.bits][::-1], 2)
         place += code
-        if code < 2**encoded.bits - 1:
+        if code < 2**packed.bits - 1:
             found.append(place)
             place += 1
-    assert found == sorted(positions) == kept_positions(encoded).tolist()
+    assert found == sorted(positions) == np.flatnonzero(unpack(packed)[1]).tolist()
+
+
+def test_codes_of_another_row_are_refused():
+    keep = np.arange(40) % 4 == 0
+    packed = pack(np.ones(40, np.float32), keep)
+    for changes in ({"size": 30}, {"values": packed.values[1:]}, {"codes": packed.codes[:-1]}):
+        with pytest.raises(ValueError):
+            unpack(dataclasses.replace(packed, **changes))
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_size_is_close_to_the_bound_and_never_above_dense(sparsity, storage):
     generator = np.random.default_rng(0)
-    keep = generator.random((3, 3, 200, 200)) >= sparsity
+    keep = generator.random(360_000) >= sparsity
     weight = np.where(keep, generator.normal(size=keep.shape), 0).astype(np.float32)
-    encoded = encode(weight, keep, storage)
-    each = encoded.values.itemsize
-    bound = information_bound(keep.size, int(keep.sum()), each)
-    scales = 0 if encoded.scale is None else encoded.scale.nbytes
+    values = store(weight, storage).values
+    packed = pack(values, keep)
+    bound = information_bound(keep.size, int(keep.sum()), values.itemsize)
     most = 1.15 if storage == "float32" else 1.25
-    assert bound <= (encoded.nbytes - scales) * 1.001 <= most * bound
-    assert encoded.nbytes - scales <= weight.size * each
+    assert bound <= packed.nbytes * 1.001 <= most * bound
+    assert packed.nbytes <= values.nbytes and packed.bits in WIDTHS
+    assert not is_better_dense(values, keep)
 
 
-def test_a_weight_without_zeros_is_dense_and_a_half_empty_one_is_a_bitmask():
+def test_the_smallest_encoding_is_taken():
     generator = np.random.default_rng(0)
-    weight = generator.normal(size=(50, 40)).astype(np.float32)
-    assert encode(weight).kind == "dense"
-    half = np.where(generator.random(weight.shape) < 0.5, weight, 0)
-    assert encode(half, storage="int8").kind == "bitmask"
-    assert encode(np.where(generator.random(weight.shape) < 0.05, weight, 0)).kind == "gaps"
+    weight = generator.normal(size=2000).astype(np.float32)
+    assert is_better_dense(weight, weight != 0)
+    half = store(np.where(generator.random(2000) < 0.5, weight, 0), "int8").values
+    assert pack(half, half != 0).kind == "bitmask"
+    few = np.where(generator.random(2000) < 0.05, weight, 0)
+    assert pack(few, few != 0).kind == "gaps"
+    assert pack(weight, weight != 0, dense=True).kind == "dense"
+    kept_zero = np.where(np.arange(2000) == 7, 0, weight)
+    kept_zero[3] = 0  # pruned, and not to be told from the other zero
+    assert not is_better_dense(kept_zero, np.arange(2000) != 3)
 
 
 def test_the_bound_is_the_entropy():
@@ -113,7 +137,7 @@ def test_the_bound_is_the_entropy():
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_other_types_stay_exact(dtype):
     weight = np.array([0, 1 / 3, 0, 0, 0, 0, 0, 0, 2 / 3], dtype)
-    decoded = decode(encode(weight))
+    decoded = store(weight).restored()
     assert decoded.dtype == dtype
     np.testing.assert_array_equal(decoded, weight)
 
@@ -129,5 +153,5 @@ def test_other_types_stay_exact(dtype):
 )
 def test_what_cannot_be_stored_is_refused(storage, value, allowed):
     with pytest.raises(ArgumentError) as error:
-        encode(np.float32([0, value]), storage=storage)
+        store(np.float32([0, value]), storage)
     assert allowed in str(error.value) and error.value.argument == "storage"

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tf_prac import (
     Masks,
@@ -153,6 +154,15 @@ def test_files_take_what_the_information_takes(exported):
     assert {row["encoding"] for row in rows if row["pruned"]} <= {"bitmask", "gaps"}
     assert {row["name"] for row in rows if row["pruned"]} == set(masks)
     assert not any("optimizer" in file.name for file in result.directory.rglob("*"))
+
+
+def test_a_loader_builds_no_graph_that_nobody_runs(exported):
+    _, masks, result = exported
+    saved = SavedModel.FromString((result.directory / "saved_model.pb").read_bytes())
+    library = saved.meta_graphs[0].graph_def.library.function
+    assert not any("save" in function.signature.name for function in library)
+    (initializer,) = [f for f in library if "initializer" in f.signature.name]
+    assert len(initializer.node_def) <= 35 + 4 * len(masks)  # every node costs load time
 
 
 def test_metadata_says_what_it_is(exported):

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from tf_prac.export.architecture import model_config
-from tf_prac.export.encoding import Encoded, decode, encode, information_bound
+from tf_prac.export.encoding import (
+    Packed,
+    Stored,
+    code_bytes,
+    information_bound,
+    is_better_dense,
+    pack,
+    store,
+)
 from tf_prac.export.serving import Serving
 from tf_prac.export.source import Source
 from tf_prac.keras_api import (
@@ -39,44 +47,83 @@ def description(source: Source, form: str, storage: str) -> dict[str, Any]:
 
 
 class Content:
-    """The weights of an export: which are encoded, and where each is in the checkpoint."""
+    """The weights of an export: which are packed, and where each is in the checkpoint.
+
+    Attributes:
+        variables: the variable of every weight, by name.
+        plain: those of weights that the checkpoint holds as they are.
+        stored: the pruned weights, rounded to what is stored.
+        groups: the names of weights that are packed together, by name of the group.
+        packed: what is stored of each group.
+    """
 
     def __init__(self, source: Source, served: Serving, sparse: bool, storage: str):
         self.source, self.served, self.storage = source, served, storage
         self.plain: dict[str, Any] = {}
-        self.packed: dict[str, Encoded] = {}
+        self.stored: dict[str, Stored] = {}
         self.variables: dict[str, Any] = {}
+        self.groups: dict[str, list[str]] = {}
         for weight in named_weights(source.network):
             variable = tf_variable(weight.variable)
             self.variables[weight.name] = variable
             if sparse and weight.name in source.masks:
-                value, mask = to_numpy(variable), source.masks[weight.name]
-                self.packed[weight.name] = encode(value, mask, storage, _channel_axis(weight))
+                stored = store(to_numpy(variable), storage, _channel_axis(weight))
+                self.stored[weight.name] = stored
+                self.groups.setdefault(self._group(weight.name, stored), []).append(weight.name)
             else:
                 self.plain[weight.name] = variable
+        self.packed = {group: self._pack(group) for group in self.groups}
         known = {id(v) for v in self.variables.values()}
         self.extra = [v for key, v in served.variables.items() if key not in known]
         self.extra += served.resources
 
     def rounded(self) -> dict[str, np.ndarray] | None:
         """Every weight as it is after loading; None if nothing was rounded."""
-        if all(e.storage == e.dtype for e in self.packed.values()):
+        if all(stored.storage == stored.dtype for stored in self.stored.values()):
             return None
-        values = {name: to_numpy(variable) for name, variable in self.variables.items()}
-        return {n: decode(self.packed[n]) if n in self.packed else v for n, v in values.items()}
+        return {
+            name: self.stored[name].restored() if name in self.stored else to_numpy(variable)
+            for name, variable in self.variables.items()
+        }
 
     def description(self) -> dict[str, Any]:
         """The part of the metadata about weights and signatures."""
-        offsets: dict[str, int] = {}
-        rows = [self._row(name, variable, offsets) for name, variable in self.variables.items()]
+        rows = {name: self._row(name, variable) for name, variable in self.variables.items()}
+        for key, variable in enumerate(self.plain):
+            rows[variable]["variable"] = f"dense/{key}/.ATTRIBUTES/VARIABLE_VALUE"
+        for group, names in self.groups.items():
+            ends = np.cumsum([0, *(self.stored[name].values.size for name in names)]).tolist()
+            for name, start in zip(names, ends, strict=False):
+                rows[name] |= {"group": group, "start": start}
         signature = {
             kind: {n: {"shape": s.shape.as_list(), "dtype": s.dtype.name} for n, s in specs.items()}
             for kind, specs in (("inputs", self.served.inputs), ("outputs", self.served.outputs))
         }
-        architecture = model_config(self.source.network)
-        return {"signature": signature, "weights": rows, "architecture": architecture}
+        groups = {
+            n: {"bits": packed.bits, "size": packed.size} for n, packed in self.packed.items()
+        }
+        return {
+            "signature": signature,
+            "weights": list(rows.values()),
+            "groups": groups,
+            "architecture": model_config(self.source.network),
+        }
 
-    def _row(self, name: str, variable: Any, offsets: dict[str, int]) -> dict[str, Any]:
+    def _group(self, name: str, stored: Stored) -> str:
+        """Weights of one type are packed together, but for those that are better left dense."""
+        dense = is_better_dense(stored.values.reshape(-1), self._keep(name))
+        return f"{'dense' if dense else 'kept'}_{stored.storage}_{stored.dtype}"
+
+    def _pack(self, group: str) -> Packed:
+        names = self.groups[group]
+        values = np.concatenate([self.stored[name].values.reshape(-1) for name in names])
+        keep = np.concatenate([self._keep(name) for name in names])
+        return pack(values, keep, dense=group.startswith("dense"))
+
+    def _keep(self, name: str) -> np.ndarray:
+        return self.source.masks[name].reshape(-1)
+
+    def _row(self, name: str, variable: Any) -> dict[str, Any]:
         size, pruned = int(np.prod(variable.shape)), name in self.source.masks
         row = {
             "name": name,
@@ -85,30 +132,24 @@ class Content:
             "pruned": pruned,
             "kept": int(self.source.masks[name].sum()) if pruned else size,
         }
-        encoded = self.packed.get(name)
-        if encoded is None:
+        if name in self.plain:
             nbytes = size * variable.dtype.size
-            key = f"dense/{list(self.plain).index(name)}/.ATTRIBUTES/VARIABLE_VALUE"
-            return row | {"encoding": "dense", "variable": key, "bytes": nbytes, "bound": nbytes}
-        row |= {"encoding": encoded.kind, "storage": encoded.storage, "bytes": encoded.nbytes}
-        row["bound"] = information_bound(size, row["kept"], encoded.values.itemsize)
-        # What is decoded together: weights of a type whose values and codes are of a kind.
-        blob = f"values_{encoded.bits}_{encoded.values.dtype.name}_{encoded.dtype}"
-        row["values"] = _place(blob, encoded.values, offsets)
-        if encoded.bits:
-            row["bits"] = encoded.bits
-            row["codes"] = _place(blob.replace("values", "codes"), encoded.codes, offsets)
-        if encoded.scale is not None:
-            row["bound"] += encoded.scale.nbytes
-            row["scale"] = _place("scales", encoded.scale, offsets) + [list(encoded.scale.shape)]
-        return row
-
-
-def _place(blob: str, array: np.ndarray, offsets: dict[str, int]) -> list[Any]:
-    """Appends an array to a packed variable: its name, where the array starts, and its size."""
-    start = offsets.get(blob, 0)
-    offsets[blob] = start + array.size
-    return [blob, start, array.size]
+            return row | {"encoding": "dense", "bytes": nbytes, "bound": nbytes}
+        stored = self.stored[name]
+        packed = next(p for group, p in self.packed.items() if name in self.groups[group])
+        each = stored.values.itemsize
+        positions = code_bytes(self._keep(name), packed.bits) if packed.bits else 0
+        nbytes = each * (row["kept"] if packed.bits else size) + positions
+        bound = information_bound(size, row["kept"], each)
+        if stored.scale is not None:
+            nbytes, bound = nbytes + stored.scale.nbytes, bound + stored.scale.nbytes
+            row["scale"] = list(stored.scale.shape)
+        return row | {
+            "encoding": packed.kind,
+            "storage": stored.storage,
+            "bytes": nbytes,
+            "bound": bound,
+        }
 
 
 def _channel_axis(weight: NamedWeight) -> int:

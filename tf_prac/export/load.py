@@ -12,7 +12,7 @@ import numpy as np
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.architecture import model_from_config
 from tf_prac.export.directory import METADATA
-from tf_prac.export.encoding import Encoded, decode, kept_mask
+from tf_prac.export.encoding import Packed, Stored, unpack
 from tf_prac.files import read_json
 from tf_prac.keras_api import Flavour
 from tf_prac.pruning.masks import Masks
@@ -84,47 +84,44 @@ def read_weights(
     masks: dict[str, np.ndarray] = {}
     try:
         reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
-        read = _Blobs(reader)
+        read = _Groups(reader, metadata["groups"])
         for row in metadata["weights"]:
-            encoded = read.encoded(row)
-            weights[row["name"]] = decode(encoded)
+            weights[row["name"]], keep = read.weight(row)
             if row["pruned"]:
-                masks[row["name"]] = kept_mask(encoded)
+                masks[row["name"]] = keep
     except (KeyError, IndexError, TypeError, ValueError, tf.errors.OpError) as error:
         raise FileError(f"{directory}: damaged, its weights cannot be read ({error}).") from error
     return weights, Masks(masks)
 
 
-class _Blobs:
-    """The packed variables of a checkpoint, each read once."""
+class _Groups:
+    """The packed weights of a checkpoint, each group read once."""
 
-    def __init__(self, reader: Any):
-        self._reader = reader
-        self._read: dict[str, np.ndarray] = {}
+    def __init__(self, reader: Any, groups: Mapping[str, Any]):
+        self._reader, self._groups = reader, groups
+        self._read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
-    def _part(self, blob: str, start: int, size: int) -> np.ndarray:
-        if blob not in self._read:
-            key = f"decoder/{blob}/.ATTRIBUTES/VARIABLE_VALUE"
-            self._read[blob] = self._reader.get_tensor(key)
-        part = self._read[blob][start : start + size]
-        if len(part) != size:
-            raise ValueError(f"{blob} ends too early")
-        return part
-
-    def encoded(self, row: Mapping[str, Any]) -> Encoded:
-        """The stored form of one weight."""
-        shape = tuple(row["shape"])
+    def weight(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """A weight, and which of its elements are kept."""
         if "variable" in row:
-            values = self._reader.get_tensor(row["variable"])
-            codes, bits, storage = np.zeros(0, np.uint8), 0, row["dtype"]
-        else:
-            values, storage = self._part(*row["values"]), row["storage"]
-            bits = row.get("bits", 0)
-            codes = self._part(*row["codes"]) if bits else np.zeros(0, np.uint8)
-        scale = None
-        if "scale" in row:
-            scale = self._part(*row["scale"][:3]).reshape(row["scale"][3])
-        return Encoded(shape, row["dtype"], storage, values, bits, codes, scale)
+            value = self._reader.get_tensor(row["variable"])
+            return value, value != 0
+        shape, start = tuple(row["shape"]), row["start"]
+        end = start + int(np.prod(shape))
+        values, keep = (part[start:end].reshape(shape) for part in self._group(row["group"]))
+        scale = self._tensor(f"{row['name']}/scale") if "scale" in row else None
+        return Stored(row["dtype"], row["storage"], values, scale).restored(), keep
+
+    def _group(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        if name not in self._read:
+            bits, size = self._groups[name]["bits"], self._groups[name]["size"]
+            codes = self._tensor(f"{name}/codes") if bits else np.zeros(0, np.uint8)
+            self._read[name] = unpack(Packed(size, self._tensor(f"{name}/values"), bits, codes))
+        return self._read[name]
+
+    def _tensor(self, name: str) -> np.ndarray:
+        escaped = name.replace(".", "..").replace("/", ".S")
+        return self._reader.get_tensor(f"decoder/{escaped}/.ATTRIBUTES/VARIABLE_VALUE")
 
 
 def _network(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, FileError
@@ -134,9 +135,9 @@ def write(content: Content, described: dict[str, Any], directory: pathlib.Path) 
     root.dense = list(content.plain.values())
     root.extra = content.extra
     decoded = []
-    if content.packed:
-        root.decoder = Decoder(content, described["weights"])
-        decoded = [content.variables[name] for name in content.packed]
+    if content.stored:
+        root.decoder = Decoder(content)
+        decoded = [content.variables[name] for name in content.stored]
     root.serve = content.served.function
     notes = directory / METADATA
     write_json(notes, "export", described, indent=None)
@@ -157,3 +158,24 @@ def write(content: Content, described: dict[str, Any], directory: pathlib.Path) 
             "model", content.source.network.name, "a model that tracks what it uses", str(error)
         ) from error
     notes.unlink()
+    _leave_saving_out(directory)
+
+
+def _leave_saving_out(directory: pathlib.Path) -> None:
+    """Removes the graph that writes a checkpoint: a third of what every loader builds, never run.
+
+    The fingerprint, which TensorFlow does not need, would be that of another graph.
+    """
+    path = directory / "saved_model.pb"
+    saved = SavedModel.FromString(path.read_bytes())
+    (meta,) = saved.meta_graphs
+    saver, graph = meta.saver_def, meta.graph_def
+    for node in [n for n in graph.node if n.name == saver.save_tensor_name.split(":")[0]]:
+        for function in graph.library.function:
+            if function.signature.name == node.attr["f"].func.name:
+                graph.library.function.remove(function)
+                break
+        graph.node.remove(node)
+        saver.save_tensor_name = saver.filename_tensor_name
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    (directory / "fingerprint.pb").unlink(missing_ok=True)
