@@ -92,7 +92,7 @@ def test_stability_over_initialisations_and_orders(runs, tmp_path, capsys, monke
 
 def test_connectivity_over_k_and_sparsity(runs, tmp_path, capsys):
     flags = ("--rounds=0,1,2", "--points=3", "--samples=100", "--successive")
-    assert run("connectivity", [runs["a"], runs["k4"]], tmp_path, *flags) == 0
+    assert run("connectivity", [runs["k4"], runs["a"]], tmp_path, *flags) == 0
     printed = capsys.readouterr().out
     assert "barriers: mean (min to max)" in printed and "dense" in printed
     barriers = rows_of(tmp_path / "barriers.csv")
@@ -101,6 +101,7 @@ def test_connectivity_over_k_and_sparsity(runs, tmp_path, capsys):
         *((k, r, "order") for k in "04" for r in "012"),
         *((k, r, "rounds") for k in "04" for r in "12"),
     }
+    assert [r["k"] for r in rows_of(tmp_path / "summary.csv")] == ["0"] * 5 + ["4"] * 5
     points = rows_of(tmp_path / "points.csv")
     for row in barriers:
         names = ("k", "round", "line", "first", "second")

@@ -40,6 +40,11 @@ def aggregate(rows: Sequence[Row], by: Sequence[str], values: Sequence[str]) -> 
     return found
 
 
+def by_k(rows: Sequence[Row]) -> list[Row]:
+    """Returns rows in order of their rewind point, whatever the order of the runs was."""
+    return sorted(rows, key=lambda row: row["k"])
+
+
 def spread(row: Row, name: str, scale: float = 1, digits: int = 1) -> str:
     """Returns "mean (min to max)" of an aggregated value, or "-" if there is none."""
     if name not in row:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.analysis.aggregate import aggregate
+from tf_prac.analysis.aggregate import aggregate, by_k
 from tf_prac.analysis.copies import Copies
 from tf_prac.analysis.options import ConnectivityConfig
 from tf_prac.analysis.stability import SUBNETWORK, subnetwork_columns, subnetworks
@@ -46,11 +46,11 @@ class ConnectivityRows(NamedTuple):
 
     def summary(self) -> list[dict[str, Any]]:
         """Mean, min and max of the barriers over initialisations and orders."""
-        return aggregate(self.barriers, [*SUBNETWORK, "line"], BARRIERS)
+        return aggregate(by_k(self.barriers), [*SUBNETWORK, "line"], BARRIERS)
 
     def curves(self) -> list[dict[str, Any]]:
         """Mean, min and max along the lines, over initialisations and orders."""
-        return aggregate(self.points, [*SUBNETWORK, "line", "alpha"], VALUES)
+        return aggregate(by_k(self.points), [*SUBNETWORK, "line", "alpha"], VALUES)
 
 
 def measure_connectivity(

@@ -82,7 +82,10 @@ def _curves(stem: pathlib.Path, curves: Sequence[Row]) -> list[pathlib.Path]:
         all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (name, column) in zip(all_axes, panels.items(), strict=True):
             draw_lines(axes, lines_of(curves, "alpha", column, lambda r: _label(r, True, True)))
-            axes.set(xlabel="position on the line", ylabel=f"{name} error", ylim=(0, None))
+            axes.set(xlabel="position on the line", ylabel=f"{name} error")
+            values = [row[column] for row in curves]
+            if min(values) < max(values) / 2:
+                axes.set_ylim(0, None)
             percent(axes)
         one_legend(figure)
 

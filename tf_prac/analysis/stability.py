@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.analysis.aggregate import aggregate
+from tf_prac.analysis.aggregate import aggregate, by_k
 from tf_prac.analysis.copies import Copies, TrainedCopy
 from tf_prac.analysis.options import StabilityConfig
 from tf_prac.analysis.weight_space import angle, distance
@@ -44,11 +44,11 @@ class StabilityRows(NamedTuple):
 
     def summary(self) -> list[dict[str, Any]]:
         """Mean, min and max over initialisations and orders: a row for each measure."""
-        return aggregate(self.pairs, [*SUBNETWORK, "measure"], MEASURES)
+        return aggregate(by_k(self.pairs), [*SUBNETWORK, "measure"], MEASURES)
 
     def accuracies(self) -> list[dict[str, Any]]:
         """Mean, min and max of the test accuracy over initialisations and orders."""
-        return aggregate(self.copies, SUBNETWORK, ["test_accuracy"])
+        return aggregate(by_k(self.copies), SUBNETWORK, ["test_accuracy"])
 
 
 def measure_stability(copies: Copies, config: StabilityConfig | None = None) -> StabilityRows:
