@@ -13,6 +13,18 @@ class Progress:
     def line(self, text: str) -> None:
         """Shows one line."""
 
+    def round(self, figures: Mapping[str, Any], full: int) -> None:
+        """Shows a round whose files are written, now or by an earlier call of the same search.
+
+        Args:
+            figures: those of the round.
+            full: size of the full training set.
+        """
+        self.line(round_line(figures, full))
+
+    def finished(self, summary: Mapping[str, Any]) -> None:
+        """Called when the summary of a run is written."""
+
     @contextlib.contextmanager
     def training(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
         """Gives a function that shows how many more of `steps` steps have been taken."""
@@ -33,6 +45,13 @@ class TerminalProgress(Progress):
 
         with tqdm(total=steps, desc=title, unit="step", leave=False, disable=None) as bar:
             yield bar.update
+
+
+def as_progress(verbose: bool | Progress) -> Progress:
+    """Returns what shows progress: on the terminal, not at all, or as the caller has it."""
+    if isinstance(verbose, Progress):
+        return verbose
+    return TerminalProgress() if verbose else Progress()
 
 
 def round_line(figures: Mapping[str, Any], full: int) -> str:

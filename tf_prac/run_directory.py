@@ -12,6 +12,7 @@
     copies/                   networks trained from W_k in other orders, one .npz each
     summary.json              the figures of the whole run
     report.html               its story, by `tf-prac report`
+    tensorboard/              events, by `tf-prac search --tensorboard`
 
 While a training is under way, checkpoints/step_000001234/ beside its other files has its state:
 checkpoint.json and tensors.*. The search that works in the directory holds a lock on `.lock`.
@@ -43,6 +44,7 @@ TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
 TICKET, WEIGHTS = "ticket.json", "weights.npz"
 TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
+TENSORBOARD = "tensorboard"
 CHECKPOINTS, CHECKPOINT, LOCK = "checkpoints", "checkpoint.json", ".lock"
 PRETRAINED = "pretrained.json"
 

@@ -32,7 +32,7 @@ from tf_prac.files import write_csv
 from tf_prac.keras_api import seed_everything
 from tf_prac.plan import RoundPlan
 from tf_prac.pretraining import Pretraining
-from tf_prac.progress import Progress, TerminalProgress, round_line
+from tf_prac.progress import Progress, as_progress
 from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
@@ -90,7 +90,7 @@ class TicketSearch:
             otherwise; its round 0 is taken over. Default None: trained here.
         checkpoints: how often the state of a training is written. Default `CheckpointConfig()`.
         labels: more to keep in config.json, such as names that a command line gave.
-        verbose: whether to show progress. Default True.
+        verbose: whether to show progress, or a `Progress` that does. Default True.
 
     Raises:
         ArgumentError: an option is not allowed.
@@ -111,7 +111,7 @@ class TicketSearch:
         dense_from: str | os.PathLike | None = None,
         checkpoints: CheckpointConfig | None = None,
         labels: Mapping[str, Any] | None = None,
-        verbose: bool = True,
+        verbose: bool | Progress = True,
     ):
         check_seed("seed", seed)
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
@@ -125,7 +125,7 @@ class TicketSearch:
         self.retrain = check_retrain(retrain, self.pruning.rounds)
         self.checkpoints = checkpoints or CheckpointConfig()
         self.labels = dict(labels or {})
-        self.progress = TerminalProgress() if verbose else Progress()
+        self.progress = as_progress(verbose)
 
     def run(
         self,
@@ -258,7 +258,7 @@ class _Session:
             figures = self._train_prune_select(number, masks, ids)
         self.checkpoints(path).remove()
         self.rounds.append(figures)
-        show(round_line(figures, len(self.data.train.ids)))
+        self.search.progress.round(figures, len(self.data.train.ids))
         return Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
 
     def checkpoints(self, path: pathlib.Path) -> Checkpoints:
@@ -383,6 +383,7 @@ class _Session:
             "cost": search_cost(self.rounds, figures, controlled, self.plan.imp_steps).to_json(),
         }
         self.run.save_summary(summary)
+        self.search.progress.finished(summary)
         return SearchResult(self.tickets, summary, self.run.path)
 
     def _is_retrained(self, number: int) -> bool:

@@ -29,6 +29,7 @@ def define_flags() -> Flags:
     flags.integer("seed", 0, "Of initial weights, split, data order and augmentation.")
     flags.boolean("deterministic", False, "Only operations independent of thread timing.")
     flags.string("retrain", "last", RETRAIN_HELP)
+    flags.boolean("tensorboard", False, "Write events for TensorBoard to RUN/tensorboard.")
     define_prac_flag(flags)
     define_option_flags(flags)
     flags.options("Checkpoints", CheckpointConfig)
@@ -43,6 +44,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     directory = flags.output_dir or f"runs/{settings.name}"
 
     load_tensorflow(settings.keras)
+    from tf_prac.analysis.tensorboard import TensorBoardProgress
     from tf_prac.cli.open_run import load_data, make_search
 
     data = load_data(settings)
@@ -54,6 +56,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
+        verbose=TensorBoardProgress(directory, data.train) if flags.tensorboard else True,
     )
     from tf_prac.progress import summary_table
 
