@@ -12,6 +12,8 @@ from tf_prac.cli.main import COMMANDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
+SCRIPTS = ("tests", "examples", "benchmarks")  # their modules are imported by the bare name
+
 # What a module imports by a name that only exists at run time.
 RUN_TIME_IMPORTS = {
     "tf_prac.cli.main": [f"tf_prac.cli.{name}" for name in COMMANDS],
@@ -30,9 +32,11 @@ class Import:
 
 @functools.cache
 def modules() -> dict[str, pathlib.Path]:
-    """Every module of tf_prac, and those of the tests, by the name they are imported by."""
+    """Every module of tf_prac, tests, examples and benchmarks, by the name it is imported by."""
     package = {_dotted(path): path for path in sorted((ROOT / "tf_prac").rglob("*.py"))}
-    return package | {path.stem: path for path in sorted((ROOT / "tests").glob("*.py"))}
+    scripts = [p for room in SCRIPTS for p in sorted((ROOT / room).glob("*.py"))]
+    assert len({p.stem for p in scripts}) == len(scripts), "two scripts of one name"
+    return package | {path.stem: path for path in scripts}
 
 
 def package_modules() -> list[str]:

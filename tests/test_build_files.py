@@ -75,7 +75,8 @@ def wanted(module: str) -> Target:
     own = imported & set(source_tree.modules())
     outside = {name.split(".")[0] for name in imported - own} - sys.stdlib_module_names
     rule, srcs, args, main = "py_library", {path.name}, (), None
-    if path.name == "__main__.py":
+    is_script = path.parent.name in ("examples", "benchmarks") and "__main__" in path.read_text()
+    if path.name == "__main__.py" or is_script:
         rule = "py_binary"
     elif path.name.startswith("test_"):
         rule, args, main = "py_test", (path.relative_to(ROOT).as_posix(),), SCRIPT

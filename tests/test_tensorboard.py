@@ -87,9 +87,9 @@ def test_without_tensorboard_a_line_says_so_and_the_search_goes_on(tmp_path, cap
 def test_a_grid_holds_its_images_in_rows():
     images = np.random.default_rng(0).integers(0, 256, (8, 5, 4)).astype(np.uint8)
     found = grid(images)
-    assert found.shape == (10, 24, 1) and found.dtype == np.uint8
+    assert found.shape == (12, 30, 1) and found.dtype == np.uint8
     for n, image in enumerate(images):
         row, column = divmod(n, 6)
-        place = found[5 * row : 5 * row + 5, 4 * column : 4 * column + 4, 0]
+        place = found[6 * row : 6 * row + 5, 5 * column : 5 * column + 4, 0]
         np.testing.assert_array_equal(place, image)
-    assert not found[5:, 8:].any()
+    assert not found[6:, 10:].any()

@@ -61,8 +61,8 @@ class PracConfig:
         cep_from_round: first round that computes CEP. Default 0.
         min_size: a PrAC set smaller than this fraction of the training set is filled up to it
             with other samples of the set it was drawn from. Default 0.01.
-        budget: how a round on |P| of N samples is shortened: "steps" (the paper's formula,
-            steps in proportion to |P|, so the number of epochs stays), "epochs" (the authors'
+        budget: how a round on P of N samples is shortened: "steps" (the paper's formula,
+            steps in proportion to P, so the number of epochs stays), "epochs" (the authors'
             code: epochs in proportion too, so steps fall with the square) or "full" (as many
             steps as the full data takes). Default "steps".
         early_stop_eps: stop a round when the mask distance stays below this; None ("off" on the

@@ -53,9 +53,8 @@ class TensorBoardProgress(TerminalProgress):
 
     Example:
 
-        search = TicketSearch(
-            make_model, directory="runs/mine", verbose=TensorBoardProgress("runs/mine", samples)
-        )
+        >>> progress = TensorBoardProgress("runs/mine", samples)
+        >>> search = TicketSearch(make_model, directory="runs/mine", verbose=progress)
 
     Args:
         directory: the run's.
@@ -156,7 +155,7 @@ class TensorBoardProgress(TerminalProgress):
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Returns images side by side in rows of six, uint8 [height, width, channels].
+    """Returns images in rows of six, with gray lines between them, uint8 [height, width, channels].
 
     Args:
         images: [n, height, width] or [n, height, width, channels].
@@ -164,6 +163,7 @@ def grid(images: np.ndarray) -> np.ndarray:
     tiles = [np.atleast_3d(shown(image)) for image in images]
     if tiles[0].dtype != np.uint8:
         tiles = [np.round(255 * tile).astype(np.uint8) for tile in tiles]
+    tiles = [np.pad(tile, ((0, 1), (0, 1), (0, 0)), constant_values=128) for tile in tiles]
     blank = np.zeros_like(tiles[0])
     tiles += [blank] * (-len(tiles) % COLUMNS)
     rows = [np.concatenate(tiles[n : n + COLUMNS], 1) for n in range(0, len(tiles), COLUMNS)]

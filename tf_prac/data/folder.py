@@ -28,7 +28,7 @@ class FolderSamples(Samples):
 
     Example:
 
-        >>> samples = FolderSamples("tiny-imagenet/train", image_size=(64, 64))
+        >>> samples = FolderSamples("tiny-imagenet/train", image_size=(64, 64))  # doctest: +SKIP
         >>> samples.classes[:2]
         ('n01443537', 'n01629819')
 

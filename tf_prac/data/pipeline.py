@@ -33,6 +33,7 @@ def training_batches(
 
     Example:
 
+        >>> from tf_prac import load_dataset
         >>> samples = load_dataset("digits").train
         >>> batches = training_batches(samples, np.arange(600), batch_size=60, seed=(1, 0), steps=5)
         >>> int(batches.cardinality()), batches.element_spec[0]["inputs"].shape

@@ -72,7 +72,7 @@ class PracSet:
 
     @property
     def overlap(self) -> float:
-        """|CEP and CET| / |CEP| (PrAC paper, Table A3); 0 when there is no CEP."""
+        """The part of CEP that is in CET too (PrAC paper, Table A3); 0 when there is no CEP."""
         return len(np.intersect1d(self.cet, self.cep)) / len(self.cep) if len(self.cep) else 0.0
 
     def fill(self, minimum: int, candidates: np.ndarray, seed: Any) -> PracSet:

@@ -176,7 +176,7 @@ def shares(sizes: np.ndarray, count: int) -> list[int]:
     Example:
 
         >>> shares(np.array([50, 30, 20]), 9)
-        [5, 3, 1]
+        [4, 3, 2]
 
     Args:
         sizes: int [groups].

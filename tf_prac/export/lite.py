@@ -54,8 +54,8 @@ def tflite(
     Arguments, results and errors are those of `saved_model`, but:
 
     Args:
-        model_or_ticket, directory, model, masks, inputs, preprocess, softmax, metadata, samples,
-            check, overwrite: as for `saved_model`.
+        model_or_ticket, directory, model, masks, inputs: as for `saved_model`.
+        preprocess, softmax, metadata, samples, check, overwrite: as for `saved_model`.
         sparse: False stores every weight dense.
         storage: "float32", "float16" weights, or "int8" weights (dynamic range).
 

@@ -56,8 +56,8 @@ def build_model(
         num_classes: number of logits, at least 2.
 
     Returns:
-        A built, uncompiled functional model: float32 (batch, *input_shape), normalised, to float32
-        logits (batch, num_classes).
+        A built, uncompiled functional model: from normalised images of `input_shape`, float32
+        [batch, ...], to logits, float32 [batch, num_classes].
 
     Raises:
         ArgumentError: an unknown name or flavour, sizes that are not positive integers, or inputs

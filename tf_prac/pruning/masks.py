@@ -104,7 +104,7 @@ class Masks(Mapping[str, np.ndarray]):
         return sum(int(np.count_nonzero(mask != other[name])) for name, mask in self.items())
 
     def iou(self, other: Masks) -> float:
-        """Returns |kept in both| / |kept in either| (PrAC paper, Figure A13)."""
+        """Returns kept in both / kept in either (PrAC paper, Figure A13)."""
         self.check_shapes(other.shapes)
         both = sum(int(np.count_nonzero(mask & other[name])) for name, mask in self.items())
         either = sum(int(np.count_nonzero(mask | other[name])) for name, mask in self.items())
