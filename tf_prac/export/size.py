@@ -228,10 +228,10 @@ def compare_speed(
     both = {"sparse": sparse, "dense": dense}
     loads: dict[str, list[_Time]] = {name: [] for name in both}
     runs: dict[str, list[_Time]] = {name: [] for name in both}
-    for _ in range(max(3, repeats // 3)):
+    loaded = {name: tf.saved_model.load(str(path)) for name, path in both.items()}
+    for _ in range(max(3, repeats // 2)):
         for name, path in both.items():
             loads[name].append(_seconds(functools.partial(tf.saved_model.load, str(path))))
-    loaded = {name: tf.saved_model.load(str(path)) for name, path in both.items()}
     calls = {name: _caller(model, tensors) for name, model in loaded.items()}
     for call in calls.values():
         call()
