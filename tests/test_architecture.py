@@ -19,7 +19,7 @@ LAYERS = (
     {"progress"},
     {"data", "models", "pruning"},
     {"training"},
-    {"critical", "dense_round", "ticket"},
+    {"critical", "dense_round", "ticket", "workers"},
     {"other_run"},
     {"plan", "records", "retraining", "round_start", "selectors"},
     {"pretraining"},

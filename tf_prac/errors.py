@@ -51,3 +51,7 @@ class MismatchError(TfPracError, ValueError):
 
 class NonFiniteLossError(TfPracError, ArithmeticError):
     """The training loss became NaN or infinite; nothing of the round was kept."""
+
+
+class WorkerLostError(TfPracError, ConnectionError):
+    """Another worker of a training on several machines went away; the same command goes on."""

@@ -246,6 +246,21 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     return cls(**known)
 
 
+def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
+    """Makes the variables of a compiled model's metrics, which replicas cannot.
+
+    Args:
+        model: compiled, made in the present strategy's scope.
+        inputs: a batch of inputs.
+        outputs: what the model gives for it, float [batch, classes].
+    """
+    import tensorflow as tf
+
+    if flavour_of(model).name == "keras":
+        labels = tf.zeros(outputs.shape[0], tf.int64)
+        model._symbolic_build(data_batch=(inputs, labels))
+
+
 def moving_average(optimizer: Any, variable: Any) -> Any:
     """Returns the variable in which an optimizer with `use_ema` averages `variable`, or None."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale

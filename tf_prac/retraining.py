@@ -144,6 +144,21 @@ def check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[in
     return tuple(sorted(set(retrain)))
 
 
+def retrained(retrain: str | tuple[int, ...], rounds: int, dense_is_done: bool) -> set[int]:
+    """Returns the tickets to retrain; the dense network only if round 0 did not finish it.
+
+    Args:
+        retrain: what `check_retrain` returned.
+        rounds: number of the last ticket.
+        dense_is_done: whether round 0 did.
+    """
+    if retrain == "none":
+        return set()
+    chosen = {"last": {rounds}, "all": set(range(1, rounds + 1))}
+    found = chosen[retrain] if isinstance(retrain, str) else set(retrain) - {0}
+    return found if dense_is_done else {0, *found}
+
+
 def save_ticket(run: RunDirectory, ticket: Ticket, progress: Progress) -> None:
     """Writes a ticket of a run, unless the same one is there already."""
     path = run.ticket_path(ticket.round)

@@ -46,15 +46,17 @@ from tf_prac.records import (
     search_cost,
     summary_head,
 )
-from tf_prac.retraining import Retraining, check_retrain, save_ticket
+from tf_prac.retraining import Retraining, check_retrain, retrained, save_ticket
 from tf_prac.round_start import RoundStart
 from tf_prac.run_directory import CHECKPOINTS, FORGETTING, HISTORY, MASKS, PRAC_SET, RunDirectory
 from tf_prac.selectors import Setting, check_selector, make_selector, open_others
 from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
 from tf_prac.training.checkpoint import Checkpoints
+from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
 from tf_prac.training.saliency import UntrainedScores
 from tf_prac.training.trainer import TrainedNetwork, Trainer, untrained
+from tf_prac.workers import UnwrittenCheckpoints, opened, own_directory
 
 
 class TicketSearch:
@@ -90,6 +92,8 @@ class TicketSearch:
             otherwise; its round 0 is taken over. Default None: trained here.
         checkpoints: how often the state of a training is written. Default `CheckpointConfig()`.
         labels: more to keep in config.json, such as names that a command line gave.
+        strategy: how it is spread over devices: "one", "mirrored", "multi_worker", "tpu", or a
+            strategy of TensorFlow. Default None: the one whose scope this is called in.
         verbose: whether to show progress, or a `Progress` that does. Default True.
 
     Raises:
@@ -111,6 +115,7 @@ class TicketSearch:
         dense_from: str | os.PathLike | None = None,
         checkpoints: CheckpointConfig | None = None,
         labels: Mapping[str, Any] | None = None,
+        strategy: Any = None,
         verbose: bool | Progress = True,
     ):
         check_seed("seed", seed)
@@ -125,7 +130,8 @@ class TicketSearch:
         self.retrain = check_retrain(retrain, self.pruning.rounds)
         self.checkpoints = checkpoints or CheckpointConfig()
         self.labels = dict(labels or {})
-        self.progress = as_progress(verbose)
+        self.distribution = make_distribution(strategy)
+        self.progress = as_progress(verbose if self.distribution.is_chief else False)
 
     def run(
         self,
@@ -152,12 +158,18 @@ class TicketSearch:
             MismatchError: the directory holds a run with other options.
             FileError: a file of the run is damaged, or cannot be written.
             NonFiniteLossError: training diverged; finished rounds are kept.
+            WorkerLostError: another worker went away; the same call in all goes on.
         """
         for control in controls:
             control.check(self.pruning.rounds)
-        session = _Session(self, prepare(train, validation, test, self.recipe, self.seed))
-        with session.started():
-            masks, ids = session.dense, session.data.train.ids
+        data, spread = prepare(train, validation, test, self.recipe, self.seed), self.distribution
+        with (
+            spread.together(),
+            spread.strategy.scope(),
+            own_directory(spread, self.directory) as directory,
+            _Session(self, data, directory).started() as session,
+        ):
+            masks, ids = session.dense, data.train.ids
             for number in range(self.pruning.rounds):
                 masks, prac_set = session.round(number, masks, ids)
                 ids = prac_set.ids
@@ -205,13 +217,13 @@ class TicketSearch:
 class _Session:
     """One call of `TicketSearch.run`."""
 
-    def __init__(self, search: TicketSearch, data: SearchData):
-        self.search, self.data = search, data
+    def __init__(self, search: TicketSearch, data: SearchData, directory: pathlib.Path):
+        self.search, self.data, self.distribution = search, data, search.distribution
         self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
         check_choice("criterion", self.pruning.criterion, (*CRITERIA, *UNTRAINED))
         check_selector(self.prac)
         self.others = open_others(self.prac, data.train, self.pruning.rounds)
-        self.run = RunDirectory(search.directory)
+        self.run = RunDirectory(directory)
         self.network = search.make_network()
         self.report = weight_report(self.network, self.pruning)
         self.dense = held_masks(self.network, self.pruning).get()  # or what the model brings
@@ -237,16 +249,18 @@ class _Session:
         self.pretraining = Pretraining(setting, self.plan) if self.prac.pretrains else None
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[None]:
+    def started(self) -> Iterator[_Session]:
         """Opens the directory, for this search alone, and says what will be pruned."""
         others = {name: other.digest for name, other in self.others.items()}
         options = {**self.search.options(), "other_runs": others}
         self.config = run_config(options, self.data, self.network, self.report)
-        with self.run.locked(self.config):
+        with opened(self.distribution, self.run, self.config):
             sizes = self.dense, len(self.data.train.ids), self.k, self.plan.full.total_steps
             for line in opening_lines(self.network, *sizes, self.report):
                 self.search.progress.line(line)
-            yield
+            if self.distribution.replicas > 1:
+                self.search.progress.line(self.distribution.line(self.recipe.batch_size))
+            yield self
 
     def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, PracSet]:
         """Returns the next masks and set, of a finished round or by training now."""
@@ -259,12 +273,15 @@ class _Session:
         self.checkpoints(path).remove()
         self.rounds.append(figures)
         self.search.progress.round(figures, len(self.data.train.ids))
-        return Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+        found = Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+        self.distribution.check_same(f"round {number}: masks or set", found[0], found[1].ids)
+        return found
 
     def checkpoints(self, path: pathlib.Path) -> Checkpoints:
         """The checkpoints of a training whose results go to `path`."""
         options, show = self.search.checkpoints, self.search.progress.line
-        return Checkpoints(path / CHECKPOINTS, options, show)
+        kind = Checkpoints if self.distribution.is_chief else UnwrittenCheckpoints
+        return kind(path / CHECKPOINTS, options, show)
 
     def _train_prune_select(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         weights, pretrained = self._start(number, masks)
@@ -362,15 +379,10 @@ class _Session:
             ticket = self.begin.ticket(number, mask, w_k)
             self.tickets.append(ticket)
             save_ticket(self.run, ticket, self.search.progress)
-        chosen = {n for n in range(len(masks)) if self._is_retrained(n)} | set(also_retrain)
-        retraining = Retraining(
-            self.run,
-            self.trainer,
-            self.data,
-            self.search.seed,
-            self.search.progress,
-            self.checkpoints,
-        )
+        done = self.rounds[0]["stop"] == "budget"
+        chosen = retrained(self.search.retrain, self.pruning.rounds, done) | set(also_retrain)
+        of_search = (self.search.seed, self.search.progress, self.checkpoints)
+        retraining = Retraining(self.run, self.trainer, self.data, *of_search)
         figures = [retraining.figures(t, t.round in chosen) for t in self.tickets]
         controlled = retraining.controls(self.tickets, controls, self.search.model_fn)
         summary = {
@@ -380,18 +392,9 @@ class _Session:
             "tickets": figures,
             "controls": controlled,
             "other_runs": {name: other.figures for name, other in self.others.items()},
+            "distribution": self.distribution.figures(self.recipe.batch_size),
             "cost": search_cost(self.rounds, figures, controlled, self.plan.imp_steps).to_json(),
         }
         self.run.save_summary(summary)
         self.search.progress.finished(summary)
-        return SearchResult(self.tickets, summary, self.run.path)
-
-    def _is_retrained(self, number: int) -> bool:
-        """Which tickets are retrained; the dense network only if round 0 did not finish it."""
-        if self.search.retrain == "none":
-            return False
-        if number == 0:
-            return self.rounds[0]["stop"] != "budget"
-        if isinstance(self.search.retrain, tuple):
-            return number in self.search.retrain
-        return self.search.retrain == "all" or number == self.pruning.rounds
+        return SearchResult(self.tickets, summary, self.search.directory)

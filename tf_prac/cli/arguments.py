@@ -20,6 +20,22 @@ def ticket_flags(usage: str, about: str) -> Flags:
     return flags
 
 
+def define_strategy_flags(flags: Flags) -> None:
+    """Defines the flags that spread a training over devices, in the present group."""
+    flags.string(
+        "strategy",
+        "one",
+        "Devices: one, mirrored (all of this machine), multi_worker (a process on each machine, "
+        "named in the environment variable TF_CONFIG) or tpu (named in TPU_NAME). batch_size is "
+        "that of all devices together.",
+    )
+    flags.integer(
+        "devices",
+        None,
+        "How many devices mirrored uses: GPUs, or without any parts of the CPU. Default all GPUs.",
+    )
+
+
 def run_argument(positional: list[str]) -> RunDirectory:
     """Returns the run that is a command's one argument; raises `ArgumentError` otherwise."""
     if len(positional) != 1:

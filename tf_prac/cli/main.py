@@ -9,9 +9,10 @@ import sys
 
 from absl import flags
 
-from tf_prac.errors import ArgumentError, TfPracError
+from tf_prac.errors import ArgumentError, TfPracError, WorkerLostError
 from tf_prac.version import VERSION
 
+WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command again may succeed
 COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
     "retrain": "retrain a ticket of a finished run on the full data",
@@ -31,8 +32,8 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Runs one command; returns the exit status.
 
-    0 when all went well, 2 for bad input, 130 when interrupted, 141 when nobody reads the output,
-    143 when terminated.
+    0 when all went well, 2 for bad input, 75 when another worker went away, 130 when interrupted,
+    141 when nobody reads the output, 143 when terminated.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -55,6 +56,9 @@ def main(arguments: list[str]) -> int:
     except ArgumentError as error:
         prefix = "--" if error.argument in parser.values else ""
         _complain(f"tf-prac {name}", f"{prefix}{error}")
+    except WorkerLostError as error:
+        _complain(f"tf-prac {name}", str(error))
+        return WORKER_LOST
     except (TfPracError, flags.Error) as error:
         _complain(f"tf-prac {name}", str(error))
     except KeyboardInterrupt:

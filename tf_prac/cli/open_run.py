@@ -53,8 +53,15 @@ def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketS
     )
 
 
-def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, LoadedData]:
+def reopen(
+    run: RunDirectory, data_dir: str | None, strategy: Any = None
+) -> tuple[TicketSearch, LoadedData]:
     """Makes the search of a finished run again, on the same data.
+
+    Args:
+        run: where it is.
+        data_dir: where the data set is now; None: where it was.
+        strategy: how it is spread over devices; see `TicketSearch`.
 
     Raises:
         FileError: the run is not finished, or its configuration is damaged.
@@ -63,7 +70,8 @@ def reopen(run: RunDirectory, data_dir: str | None) -> tuple[TicketSearch, Loade
     run.summary()
     settings, data = reopen_data(run, data_dir)
     try:
-        return make_search(settings, data, directory=run.path, **run.config()["search"]), data
+        options = {**run.config()["search"], "strategy": strategy}
+        return make_search(settings, data, directory=run.path, **options), data
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -30,8 +31,12 @@ def quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
-def load_tensorflow(keras: str) -> None:
-    """Imports TensorFlow and one Keras, quietly."""
+def load_tensorflow(keras: str, strategy: str = "one", devices: int | None = None) -> Any:
+    """Imports TensorFlow and one Keras, quietly; returns the `Distribution` of a strategy.
+
+    Raises:
+        ArgumentError: the strategy cannot be had; see `make_distribution`.
+    """
     with quiet_start():
         import tensorflow as tf
 
@@ -39,4 +44,11 @@ def load_tensorflow(keras: str) -> None:
 
         assert Flavour(keras).module is not None
         tf.get_logger().setLevel("ERROR")
-        tf.constant(0)
+        if strategy == "one" and devices is None:
+            tf.constant(0)
+            return None
+    from tf_prac.training.distribution import make_distribution
+
+    found = make_distribution(strategy, devices)
+    tf.constant(0)
+    return found

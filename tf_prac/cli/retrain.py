@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tf_prac.cli.arguments import check_round, run_argument, ticket_flags
+from tf_prac.cli.arguments import (
+    check_round,
+    define_strategy_flags,
+    run_argument,
+    ticket_flags,
+)
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 
@@ -16,6 +21,7 @@ def define_flags() -> Flags:
         "Retrains a ticket of a finished run, or a control of it, on the full data for the full "
         "schedule, writes it beside the ticket and adds its accuracy to summary.json.",
     )
+    define_strategy_flags(flags)
     flags.group("Control")
     flags.string(
         "control",
@@ -32,7 +38,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     run = run_argument(positional)
     config = run.config()
     number = check_round(flags.round, config["pruning"]["rounds"])
-    load_tensorflow(config["keras"])
+    distribution = load_tensorflow(config["keras"], flags.strategy, flags.devices)
     from tf_prac.ticket import Control
 
     wanted: dict[str, Any] = {"also_retrain": (number,)}
@@ -42,7 +48,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         wanted, label = {"controls": (control,)}, control.label
     from tf_prac.cli.open_run import reopen
 
-    search, data = reopen(run, flags.data_dir)
+    search, data = reopen(run, flags.data_dir, distribution)
     result = search.run(data.train, test=data.test, **wanted)
     tickets = [*result.summary["tickets"], *result.summary["controls"]]
     figures = next(t for t in tickets if (t["round"], t["control"]) == (number, label))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import RETRAIN_HELP, read_retrain
+from tf_prac.cli.arguments import RETRAIN_HELP, define_strategy_flags, read_retrain
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
@@ -30,6 +30,7 @@ def define_flags() -> Flags:
     flags.boolean("deterministic", False, "Only operations independent of thread timing.")
     flags.string("retrain", "last", RETRAIN_HELP)
     flags.boolean("tensorboard", False, "Write events for TensorBoard to RUN/tensorboard.")
+    define_strategy_flags(flags)
     define_prac_flag(flags)
     define_option_flags(flags)
     flags.options("Checkpoints", CheckpointConfig)
@@ -43,7 +44,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     settings = read_settings(flags)
     directory = flags.output_dir or f"runs/{settings.name}"
 
-    load_tensorflow(settings.keras)
+    distribution = load_tensorflow(settings.keras, flags.strategy, flags.devices)
     from tf_prac.analysis.tensorboard import TensorBoardProgress
     from tf_prac.cli.open_run import load_data, make_search
 
@@ -57,10 +58,14 @@ def main(flags: Flags, positional: list[str]) -> int:
         deterministic=flags.deterministic,
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
         verbose=TensorBoardProgress(directory, data.train) if flags.tensorboard else True,
+        strategy=distribution,
     )
     from tf_prac.progress import summary_table
 
     result = search.run(data.train, test=data.test)
+    if not search.distribution.is_chief:
+        print(f"worker {search.distribution.worker}: done; the chief has the run")
+        return 0
     print(f"\n{summary_table(result.summary)}\n")
     print(f"run      {result.directory}")
     print(f"ticket   {result.directory}/tickets/round_{settings.pruning.rounds:02d}")

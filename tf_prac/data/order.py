@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import check_int
+from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, DataError
 
 ALGORITHM = "philox"  # named, because the default generator depends on the device
@@ -138,6 +139,7 @@ def id_batches(
     seed: tuple[int, ...] | None = None,
     start_step: int = 0,
     steps: int | None = None,
+    share: Share | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of sample ids; every reader of samples follows them.
 
@@ -151,6 +153,7 @@ def id_batches(
         seed: integers >= 0; None for one pass in the order of `ids`.
         start_step: first step of the sequence to give.
         steps: how many steps to give; None for all.
+        share: which part of each batch. Default None: all of it.
 
     Returns:
         Dataset of int64 [batch] with known cardinality.
@@ -175,6 +178,8 @@ def id_batches(
             return cut(shuffled(vector, fold_in(key, epoch)), start)
 
         batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
+    if share is not None:
+        batches = batches.map(lambda batch: share.take(batch)[0])
     return with_cardinality(batches, cardinality)
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_prac.data.augment import Augmentation, augmentation
 from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch, untuned
+from tf_prac.data.share import Share
 from tf_prac.data.source import Samples
 
 PREFETCHED = 8  # batches made ahead of the training step
@@ -25,6 +26,7 @@ def training_batches(
     start_step: int = 0,
     steps: int | None = None,
     augment: str = "none",
+    share: Share | None = None,
 ) -> tf.data.Dataset:
     """Returns the training steps [start_step, start_step + steps) over the samples `ids`.
 
@@ -47,48 +49,86 @@ def training_batches(
         start_step: first step, counted from the start of epoch 0.
         steps: number of steps, None for an endless dataset.
         augment: a key of `tf_prac.data.augment.AUGMENTATIONS`. Default "none".
+        share: which part of each batch, for a worker that is not alone. Default None: all of it,
+            the last of an epoch maybe partial.
 
     Returns:
         Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
         [batch]) with known cardinality. uint8 inputs are augmented, scaled to [0, 1] and
-        normalised with the statistics of `samples`; others are normalised only.
+        normalised with the statistics of `samples`; others are normalised only. With a share,
+        shapes are static, and the inputs have "weight" float32 [batch]; see `Share.weights`.
+        Where it is 0, the id is -1.
 
     Raises:
         ArgumentError: a size, seed or augmentation that is not allowed.
         DataError: ids that are empty, outside the data or there twice.
     """
     change, key = augmentation(augment, samples.input_shape), derive_seed(seed, "augment")
-    raw = samples.batches(ids, batch_size, seed=seed, start_step=start_step, steps=steps)
+    raw = samples.batches(
+        ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
+    )
     if augment != "none":
-        raw = _augmented(raw, change, on_cpu(key), start_step)
-    return _finished(raw, samples)
+        raw = _augmented(raw, change, on_cpu(key), start_step, share)
+    weigh = _weighing(share, start_step, len(ids), training=True)
+    return _finished(raw, samples, weigh)
 
 
-def evaluation_batches(samples: Samples, ids: Any, *, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(
+    samples: Samples, ids: Any, *, batch_size: int, share: Share | None = None
+) -> tf.data.Dataset:
     """Returns one pass over the samples `ids`, in their order, without augmentation.
 
     Args:
         samples: where the samples come from.
         ids: sample ids, int [n].
         batch_size: samples per step; the last step may have fewer.
+        share: which part of each batch, as for `training_batches`.
 
     Returns:
         Dataset as of `training_batches`, with cardinality `steps_per_epoch(n, batch_size)`.
     """
-    return _finished(samples.batches(ids, batch_size), samples)
+    raw = samples.batches(ids, batch_size, share=share)
+    return _finished(raw, samples, _weighing(share, 0, len(ids), training=False))
 
 
 def _augmented(
-    raw: tf.data.Dataset, change: Augmentation, key: tf.Tensor, start_step: int
+    raw: tf.data.Dataset,
+    change: Augmentation,
+    key: tf.Tensor,
+    start_step: int,
+    share: Share | None,
 ) -> tf.data.Dataset:
+    if share is not None and share.start:  # another worker's numbers
+        key = fold_in(key, tf.constant(share.start))
+
     def augment(step: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         return change(batch[0], fold_in(key, step)), *batch[1:]
 
     return raw.enumerate(start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _finished(raw: tf.data.Dataset, samples: Samples) -> tf.data.Dataset:
-    return untuned(raw.map(_to_model_input(samples)).prefetch(PREFETCHED))
+def _weighing(share: Share | None, start_step: int, count: int, training: bool) -> Any:
+    """What makes model input of a share, weighted, with its step."""
+    if share is None:
+        return None
+
+    def weigh(step: tf.Tensor, element: Any) -> Any:
+        inputs, labels = element
+        weight = share.weights(step, count, training)
+        ids = tf.where(weight > 0, inputs["sample_id"], -1)
+        whole = {**inputs, "sample_id": ids, "weight": weight}
+        return tf.nest.map_structure(
+            lambda part: tf.ensure_shape(part, [share.size, *part.shape[1:]]), (whole, labels)
+        )
+
+    return lambda batches: batches.enumerate(start_step).map(weigh)
+
+
+def _finished(raw: tf.data.Dataset, samples: Samples, weigh: Any) -> tf.data.Dataset:
+    batches = raw.map(_to_model_input(samples))
+    if weigh is not None:
+        batches = weigh(batches)
+    return untuned(batches.prefetch(PREFETCHED))
 
 
 def _to_model_input(samples: Samples) -> Any:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tf_prac.data.checks import check_inputs, check_labels
 from tf_prac.data.order import check_ids, id_batches, on_cpu, with_cardinality
+from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, DataError, FileError
 
 
@@ -121,6 +122,7 @@ class Samples(abc.ABC):
         seed: tuple[int, ...] | None = None,
         start_step: int = 0,
         steps: int | None = None,
+        share: Share | None = None,
     ) -> tf.data.Dataset:
         """Reads the samples `ids`, and no others, in batches.
 
@@ -140,6 +142,7 @@ class Samples(abc.ABC):
             seed: integers >= 0, such as (seed of the run, round); None for one pass.
             start_step: first step of the sequence; those before it are not read.
             steps: number of steps; None for all (endless with a seed).
+            share: the part of each batch to read. Default None: all of it.
 
         Returns:
             Dataset of (inputs [batch, ...] as stored, labels int64 [batch], sample ids int64
@@ -150,7 +153,9 @@ class Samples(abc.ABC):
             DataError: ids that are empty, outside the data or there twice.
         """
         ids = check_ids(ids, len(self))
-        order = id_batches(ids, batch_size, seed=seed, start_step=start_step, steps=steps)
+        order = id_batches(
+            ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
+        )
         return with_cardinality(self._read(order, ids), int(order.cardinality()))
 
     @abc.abstractmethod

@@ -34,6 +34,7 @@ from tf_prac.data.scan import (
     scan,
     unpack,
 )
+from tf_prac.data.share import Share
 from tf_prac.data.source import DatasetIdentity, Samples
 from tf_prac.errors import ArgumentError, DataError
 
@@ -125,6 +126,7 @@ class StreamSamples(Samples):
         seed: tuple[int, ...] | None = None,
         start_step: int = 0,
         steps: int | None = None,
+        share: Share | None = None,
     ) -> tf.data.Dataset:
         """Reads the samples `ids` in batches; see `Samples.batches`.
 
@@ -133,8 +135,10 @@ class StreamSamples(Samples):
         """
         ids = check_ids(ids, len(self))
         if self._fits(ids):
-            return super().batches(ids, batch_size, seed=seed, start_step=start_step, steps=steps)
-        return self._read_again(ids, batch_size, seed, start_step, steps)
+            return super().batches(
+                ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
+            )
+        return self._read_again(ids, batch_size, seed, start_step, steps, share)
 
     def _fits(self, ids: np.ndarray) -> bool:
         return bool(self._sizes[ids].sum() <= self._limit)
@@ -189,6 +193,7 @@ class StreamSamples(Samples):
         seed: tuple[int, ...] | None,
         start_step: int,
         steps: int | None,
+        share: Share | None,
     ) -> tf.data.Dataset:
         if not self._replays:
             raise DataError(
@@ -211,6 +216,8 @@ class StreamSamples(Samples):
 
             batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
         wanted = with_cardinality(batches.skip(first_step), cardinality)
+        if share is not None:
+            wanted = wanted.map(share.take)
         decoded = wanted.map(self._decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return with_cardinality(decoded, cardinality)
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.pipeline import evaluation_batches
+from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch
 from tf_prac.data.search_data import Subset
+from tf_prac.training.distribution import Distribution
+from tf_prac.training.recorder import gathered
 
 EVALUATION_BATCH = 512
 
@@ -19,19 +21,36 @@ class Predictor:
 
     Args:
         network: a built model of either flavour that gives logits or probabilities.
+        distribution: of the strategy in whose scope it was made. Default: one device.
     """
 
-    def __init__(self, network: Any):
+    def __init__(self, network: Any, distribution: Distribution | None = None):
+        self._distribution = distribution or Distribution()
+
+        def classify(x: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            classes = tf.argmax(network(x["inputs"], training=False), -1, output_type=tf.int32)
+            return gathered(tf.cast(x["sample_id"], tf.int32)), gathered(classes)
+
+        strategy = self._distribution.strategy
         self._classify = tf.function(
-            lambda x: tf.argmax(network(x, training=False), -1, output_type=tf.int32),
-            reduce_retracing=True,
+            lambda x: strategy.run(classify, args=(x,)), reduce_retracing=True
         )
         self._outputs = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
 
     def classes(self, subset: Subset) -> np.ndarray:
         """Returns the predicted class of each sample, int32 [len(ids)]."""
-        batches = evaluation_batches(*subset, batch_size=EVALUATION_BATCH)
-        return np.concatenate([self._classify(x["inputs"]).numpy() for x, _ in batches])
+        size = self._distribution.whole_batch(EVALUATION_BATCH)
+        batches = iter(
+            self._distribution.batches(
+                lambda share: evaluation_batches(*subset, batch_size=size, share=share), size
+            )
+        )
+        found = np.zeros(len(subset.samples), np.int32)
+        local = self._distribution.strategy.experimental_local_results
+        for _ in range(steps_per_epoch(len(subset.ids), size)):
+            ids, classes = (local(each)[0].numpy() for each in self._classify(next(batches)[0]))
+            found[ids[ids >= 0]] = classes[ids >= 0]
+        return found[subset.ids]
 
     def accuracy(self, subset: Subset) -> float:
         """Returns the fraction of the samples that are classified rightly."""

@@ -8,11 +8,15 @@ rounds should not pay for setting up each epoch. Both Kerases document the piece
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from tf_prac.keras_api import tf_variable
+from tf_prac.training.distribution import Distribution
 
 CALL_SECONDS = 0.2
 
@@ -22,13 +26,17 @@ class StepLoop:
 
     Args:
         model: a compiled model.
+        distribution: of the strategy in whose scope it was made. Default: one device.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, distribution: Distribution | None = None):
         self._model = model
-        self._train = _many_steps(model, model.train_step)
-        self._test = _many_steps(model, model.test_step)
+        self._distribution = distribution or Distribution(model.distribute_strategy)
+        strategy = self._distribution.strategy
+        self._train = _many_steps(strategy, model, model.train_step)
+        self._test = _many_steps(strategy, model, model.test_step)
         self._steps_per_call = 8
+        self._statistics = statistics(getattr(model, "network", model))
 
     def trace(self, batches: Iterator[Any]) -> None:
         """Compiles the training step, which makes the metrics' variables, and takes none."""
@@ -60,10 +68,13 @@ class StepLoop:
             taken += count
             if advance is not None:
                 advance(count)
-            if time.perf_counter() - started < CALL_SECONDS / 2:
+            quick = time.perf_counter() - started < CALL_SECONDS / 2
+            quick, pausing = self._distribution.any(quick, pause is not None and pause())
+            if quick:
                 self._steps_per_call *= 2
-            if pause is not None and pause():
+            if pausing:
                 break
+        self._distribution.average(self._statistics)
         return taken
 
     def evaluate(self, batches: Iterator[Any], steps: int) -> dict[str, float]:
@@ -79,13 +90,20 @@ class StepLoop:
         return found
 
 
-def _many_steps(model: Any, step: Callable[[Any], Any]) -> Callable[[Any, tf.Tensor], None]:
-    strategy = model.distribute_strategy
+def statistics(network: Any) -> list[Any]:
+    """Lists what each replica gathers of its own samples: moving averages of BatchNorm."""
+    weights = [tf_variable(weight) for weight in network.non_trainable_weights]
+    return [weight for weight in weights if weight.dtype.is_floating]
 
+
+def _many_steps(
+    strategy: Any, model: Any, step: Callable[[Any], Any]
+) -> Callable[[Any, tf.Tensor], None]:
     @tf.function(reduce_retracing=True, autograph=False)
     def run(batches: Any, steps: tf.Tensor) -> None:
         def body(done: tf.Tensor) -> tuple[tf.Tensor]:
-            strategy.run(step, args=(next(batches),))
+            with model.silent() if hasattr(model, "silent") else contextlib.nullcontext():
+                strategy.run(step, args=(next(batches),))
             return (done + 1,)
 
         tf.while_loop(lambda done: done < steps, body, [tf.constant(0)])

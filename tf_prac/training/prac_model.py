@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -91,7 +94,8 @@ class PracModel:
         if self.forgetting is not None:
             self.targets.check_output(names or ())
         self._steps = _FiniteSteps()
-        self._in_train_step = False
+        self._step = _Step()
+        self._silent = False
         if masks is not None:
             self.set_masks(masks)
 
@@ -116,11 +120,11 @@ class PracModel:
     @property
     def finite_steps(self) -> int:
         """Training steps since `reset_finite_steps` before the loss was NaN or infinite."""
-        return int(self._steps.variable.numpy())
+        return int(self._steps.variable.numpy()[1])
 
     def reset_finite_steps(self) -> None:
         """Starts counting `finite_steps` from 0."""
-        self._steps.variable.assign(0)
+        self._steps.variable.assign([0, 0])
 
     @property
     def records(self) -> list[tf.Variable]:
@@ -147,21 +151,53 @@ class PracModel:
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras's own training step, then masks held."""
         self.traces += 1
-        self._in_train_step = True
+        step = self._step
+        step.traced = True
         try:
             logs = super().train_step(data)  # type: ignore[misc]
         finally:
-            self._in_train_step = False
+            step.traced = False
         self.held_masks.hold(self.optimizer)
-        self._steps.count(logs["loss"])
+        finite = tf.math.is_finite(step.loss)
+        if self.forgetting is not None:
+            finite = self.forgetting.record(step.ids, step.correct, finite, step.filled_up)
+        self._steps.count(finite)
         return logs
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Keras's own metrics; in training, correctness is recorded first."""
-        if self._in_train_step and self.forgetting is not None:
-            answers = self.targets.read(self, y, y_pred)
-            self.forgetting.record(x["sample_id"], answers.correct())
+        """Keras's own metrics, of samples that count; in training, correctness is noted."""
+        filled_up = _is_filled_up(x)
+        if self._step.traced and self.forgetting is not None:
+            self._step.ids = x["sample_id"]
+            self._step.correct = self.targets.read(self, y, y_pred).correct()
+            self._step.filled_up = filled_up
+        if filled_up:
+            sample_weight = tf.cast(x["weight"] > 0, tf.float32)
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
+    ) -> Any:
+        """Keras's own loss, with the weights that the inputs bring if a batch is filled up."""
+        if _is_filled_up(x):
+            sample_weight = x["weight"]
+        loss = super().compute_loss(x, y, y_pred, sample_weight, **kw)  # type: ignore[misc]
+        if self._step.traced:
+            self._step.loss = loss
+        return loss
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Keras's own; nothing inside the steps of a loop that asks for it later."""
+        return {} if self._silent else super().get_metrics_result()  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Makes steps that are traced meanwhile return no metrics, which replicas would sum up."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
 
 def _check_ids(data: Any) -> None:
@@ -177,11 +213,28 @@ def _check_ids(data: Any) -> None:
         )
 
 
+class _Step(threading.local):
+    """What Keras shows of a step while it is traced, each replica in a thread of its own."""
+
+    traced = False
+    loss: Any
+    ids: Any
+    correct: Any
+    filled_up = False
+
+
+def _is_filled_up(x: Any) -> bool:
+    """Whether batches have places without a sample, as those of `Share` may."""
+    return isinstance(x, dict) and {"inputs", "sample_id", "weight"} <= set(x)
+
+
 class _FiniteSteps:
-    """Counts steps until the loss is not finite; Keras's running mean then stays so."""
+    """Counts steps, and those before the first loss that is not finite."""
 
     def __init__(self):
-        self.variable = tf.Variable(0, trainable=False, dtype=tf.int64, name="finite_steps")
+        self.variable = tf.Variable([0, 0], trainable=False, dtype=tf.int64, name="finite_steps")
 
-    def count(self, loss: tf.Tensor) -> None:
-        self.variable.assign_add(tf.cast(tf.math.is_finite(loss), tf.int64))
+    def count(self, finite: tf.Tensor) -> None:
+        taken, good = tf.unstack(tf.convert_to_tensor(self.variable))
+        still = tf.cast((taken == good) & finite, tf.int64)
+        self.variable.assign(tf.stack([taken + 1, good + still]))

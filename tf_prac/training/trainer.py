@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tf_prac.config import PruningConfig, TrainingRecipe
 from tf_prac.data.augment import augmentation
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.pipeline import evaluation_batches, training_batches
+from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from tf_prac.data.samples import Samples
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import MismatchError, NonFiniteLossError
 from tf_prac.keras_api import (
+    build_metrics,
     flavour_of,
     make_optimizer,
     random_states,
@@ -29,6 +29,7 @@ from tf_prac.training.callbacks.best_weights import BestWeights
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
 from tf_prac.training.course import Course, identity_of
+from tf_prac.training.distribution import Distribution
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.prac_model import PracModel
@@ -79,6 +80,8 @@ class TrainedNetwork:
 class Trainer:
     """Trains a network from given weights, under given masks, on given samples.
 
+    Made in the scope of a strategy, as the network was, it trains on all its replicas.
+
     The training function is compiled at the first `train`; masks, samples, budget and learning
     rate of later ones are variables and data, so nothing is compiled anew.
 
@@ -94,6 +97,7 @@ class Trainer:
 
     Attributes:
         model: the `PracModel` that is trained.
+        distribution: of the strategy in whose scope this was made.
         predictor: classifies with the network's present weights.
         from_logits: whether the network gives logits; probabilities otherwise.
     """
@@ -111,14 +115,16 @@ class Trainer:
         self.recipe = recipe
         self.samples = samples
         self.validation = validation
+        self.distribution = Distribution()
+        self.distribution.per_replica(recipe.batch_size)  # refuses what does not divide
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
         self._schedule, self._optimizer = self._compile()
         self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._keeps_optimizer = pruning is not None and pruning.rewind_optimizer
         self._taken = 0
-        self._loop = StepLoop(self.model)
+        self._loop = StepLoop(self.model, self.distribution)
         self._validate = None if validation is None else self.evaluation(validation)
-        self.predictor = Predictor(network)
+        self.predictor = Predictor(network, self.distribution)
 
     def _compile(self) -> tuple[Any, Any]:
         flavour = flavour_of(self.network)
@@ -140,8 +146,11 @@ class Trainer:
         self.model.compile(
             optimizer=optimizer,
             loss=losses.SparseCategoricalCrossentropy(from_logits=self.from_logits),
-            metrics=["accuracy"],
+            # Weighted where some places of a batch have no sample.
+            **{"weighted_metrics" if self.distribution.static else "metrics": ["accuracy"]},
         )
+        if self.distribution.static:
+            build_metrics(self.model, inputs, outputs)
         return schedule, optimizer
 
     def train(
@@ -184,6 +193,7 @@ class Trainer:
             hook.set_model(self.model)
             hook.on_train_begin()
         settings = [self.recipe, budget, order, list(snapshot_at), course.settings]
+        settings += [self.distribution.replicas] if self.distribution.replicas > 1 else []
         identity = identity_of(*settings, ids, masks, weights)
         found = checkpoints.newest(identity)
         batches = iter(self._batches(ids, budget, order, found.step if found else 0))
@@ -204,7 +214,7 @@ class Trainer:
                         course.snapshots[course.step] = self._snapshot()
                     if course.step == stop and ends_epoch:
                         self._end_epoch(course)
-                    if checkpoints.wanted(course.step):
+                    if any(self.distribution.any(checkpoints.wanted(course.step))):
                         checkpoints.save(course.saved(identity, self._variables()))
         assert self.model.forgetting is not None
         return TrainedNetwork(
@@ -261,7 +271,7 @@ class Trainer:
 
     def evaluation(self, subset: Subset) -> Evaluation:
         """Returns what evaluates the network's present weights on some samples."""
-        return Evaluation(self._loop, subset)
+        return Evaluation(self._loop, subset, self.distribution)
 
     def _validation_logs(self) -> dict[str, float]:
         logs = {} if self._validate is None else self._validate()
@@ -281,17 +291,21 @@ class Trainer:
         self._reset_optimizer(weights)
         self._schedule.set_budget(budget, self._taken)
 
-    def _batches(
-        self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], start: int
-    ) -> tf.data.Dataset:
-        return training_batches(
-            self.samples,
-            ids,
-            batch_size=self.recipe.batch_size,
-            seed=order,
-            start_step=start,
-            steps=budget.steps - start,
-            augment=self.recipe.augment,
+    def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], start: int) -> Any:
+        size, endless = self.recipe.batch_size, self.distribution.static
+        return self.distribution.batches(
+            lambda share: training_batches(
+                self.samples,
+                ids,
+                batch_size=size,
+                seed=order,
+                start_step=start,
+                steps=None if endless else budget.steps - start,
+                augment=self.recipe.augment,
+                share=share,
+            ),
+            size,
+            endless=False,
         )
 
     def _check_finite(self, done: int, budget: Budget, checkpoints: Checkpoints) -> None:
@@ -331,12 +345,17 @@ class Evaluation:
     Args:
         loop: of the model.
         subset: the samples.
+        distribution: that of the loop.
     """
 
-    def __init__(self, loop: StepLoop, subset: Subset):
-        batches = evaluation_batches(*subset, batch_size=EVALUATION_BATCH)
-        self._loop, self._steps = loop, int(batches.cardinality())
-        self._batches = iter(batches.repeat())
+    def __init__(self, loop: StepLoop, subset: Subset, distribution: Distribution):
+        size = distribution.whole_batch(EVALUATION_BATCH)
+        self._loop, self._steps = loop, steps_per_epoch(len(subset.ids), size)
+        self._batches = iter(
+            distribution.batches(
+                lambda share: evaluation_batches(*subset, batch_size=size, share=share), size
+            )
+        )
 
     def __call__(self) -> dict[str, float]:
         """Returns "loss" and "accuracy" with the network's present weights."""
