@@ -20,8 +20,9 @@ from tf_prac import (
     TrainingRecipe,
 )
 from tf_prac.cli.main import COMMANDS, main
-from tf_prac.errors import TfPracError
+from tf_prac.errors import ArgumentError, TfPracError
 from tf_prac.files import write_json
+from tf_prac.keras_api import FLAVOURS
 from tf_prac.run_directory import RunDirectory
 
 QUICK = ["--epochs=2", "--rounds=1", "--limit_train=300", "--batch_size=64", "--rewind=3it"]
@@ -397,3 +398,21 @@ def test_misuse_of_the_api_names_the_argument_and_writes_nothing(named, tmp_path
         MISUSES[named]()
     assert named in str(caught.value) and len(str(caught.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_a_newcomer_does_first_is_told_plainly(flavour, tmp_path):
+    keras = importlib.import_module(flavour)
+    layers = keras.layers
+
+    def too_few():
+        return keras.Sequential([layers.InputLayer((4,)), layers.Dense(8), layers.Dense(2)])
+
+    data = np.zeros((30, 4), np.float32), np.arange(30) % 3
+    with pytest.raises(ArgumentError, match="model: received '2 outputs'.*each of the 3 classes"):
+        TicketSearch(too_few, directory=tmp_path / "run", verbose=False).run(data)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(
+        ArgumentError, match="model_fn: received '.*Sequential'; allowed: a function"
+    ):
+        TicketSearch(too_few(), directory=tmp_path)

@@ -56,6 +56,13 @@ def check_number(
         raise ArgumentError(argument, value, allowed)
 
 
+def check_model_fn(value: object) -> None:
+    """Raises `ArgumentError` unless `value` can be called for a new model; models can be, too."""
+    if not callable(value) or hasattr(value, "trainable_variables"):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise ArgumentError("model_fn", kind, "a function that returns a new, built model")
+
+
 def check_pattern(
     block_size: tuple[int, ...], pooling: str, sparsity_m_by_n: tuple[int, ...]
 ) -> None:

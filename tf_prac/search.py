@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.checks import check_choice, check_seed
+from tf_prac.checks import check_choice, check_model_fn, check_seed
 from tf_prac.config import CheckpointConfig, PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
@@ -119,6 +119,7 @@ class TicketSearch:
         verbose: bool | Progress = True,
     ):
         check_seed("seed", seed)
+        check_model_fn(model_fn)
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
         self.dense_from = dense_from
         self.model_fn = model_fn

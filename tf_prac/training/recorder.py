@@ -26,20 +26,25 @@ class ForgettingRecorder:
         self.table = tf.Variable(tf.zeros(shape, tf.int32), trainable=False, name="forgetting")
 
     def record(
-        self, ids: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor, filled_up: bool = False
+        self,
+        ids: tf.Tensor,
+        correct: tf.Tensor,
+        finite: tf.Tensor | bool = True,
+        filled_up: bool = False,
     ) -> tf.Tensor:
         """Records one presentation on every replica.
 
         Args:
             ids: int [batch]; those below 0 are not recorded.
             correct: bool [batch].
-            finite: bool, whether the loss of this replica is.
-            filled_up: whether there may be ids below 0.
+            finite: bool, whether the loss of this replica is. Default True.
+            filled_up: whether there may be ids below 0. Default False.
 
         Returns:
             Whether the loss of all replicas is finite.
         """
         ids, now = tf.cast(ids, tf.int32), tf.cast(correct, tf.int32)
+        finite = tf.convert_to_tensor(finite)
         if filled_up or replicas_in_sync() > 1:
             ids, now, finite = _exchanged(ids, now, finite)
         seen, last, learned, events = tf.unstack(tf.gather(self.table, ids), axis=1)

@@ -14,7 +14,7 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from tf_prac.data.samples import Samples
 from tf_prac.data.search_data import Subset
-from tf_prac.errors import MismatchError, NonFiniteLossError
+from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
 from tf_prac.keras_api import (
     build_metrics,
     flavour_of,
@@ -141,6 +141,12 @@ class Trainer:
         first = np.arange(min(len(self.samples), EVALUATION_BATCH))
         inputs = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))[0]
         outputs = self.model(inputs, training=False)
+        if outputs.shape[-1] < self.samples.num_classes:
+            raise ArgumentError(
+                "model",
+                f"{outputs.shape[-1]} outputs",
+                f"one for each of the {self.samples.num_classes} classes of the data",
+            )
         losses = flavour.module.losses
         self.from_logits = not is_probability(outputs)
         self.model.compile(
