@@ -4,153 +4,33 @@ import collections
 import contextlib
 import importlib
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from two_devices import COUNT, TRAINED, both, network, samples
 
 from tf_prac import (
-    ForgettingLogger,
-    Masks,
     PracModel,
-    TicketSearch,
-    TrainingRecipe,
-    prunable_weights,
     random_mask,
-    snapshot,
-    with_sample_ids,
 )
 from tf_prac.cli.main import main
-from tf_prac.config import PruningConfig
 from tf_prac.data.pipeline import evaluation_batches, training_batches
-from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
 from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS
-from tf_prac.training.distribution import Distribution, check_cluster, make_distribution
-from tf_prac.training.loop import StepLoop
-from tf_prac.training.schedules import Budget
-from tf_prac.training.trainer import Trainer
-
-both = pytest.mark.parametrize("flavour", FLAVOURS)
-COUNT, TRAINED, RECIPE = 120, 100, TrainingRecipe(epochs=3, batch_size=16, weight_decay=1e-3)
+from tf_prac.training.distribution import Distribution, check_cluster
 
 
-@pytest.fixture(scope="module")
-def two():
-    """Two devices; a process has one number of them."""
-    return make_distribution("mirrored", 2)
-
-
-def samples():
-    generator = np.random.default_rng(0)
-    y = generator.integers(0, 3, COUNT)
-    return ArraySamples((generator.normal(size=(COUNT, 6)) + np.eye(3, 6)[y]).astype("f4"), y)
-
-
-def network(flavour, norm=False):
-    keras = importlib.import_module(flavour)
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((6,))
-    hidden = keras.layers.Dense(8, activation="relu")(inputs)
-    hidden = keras.layers.BatchNormalization()(hidden) if norm else hidden
-    return keras.Model(inputs, keras.layers.Dense(3)(hidden))
-
-
-def trained(flavour, distribution, **options):
-    """Two rounds on 100 and 30 samples, with partial batches, and predictions of some."""
-    data = samples()
-    with distribution.strategy.scope():
-        net = network(flavour, **options)
-        trainer = Trainer(net, RECIPE, data, Subset(data, np.arange(TRAINED, COUNT)))
-        weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
-        masks = random_mask(dense, 0.4, seed=0)
-        results = [
-            trainer.train(
-                weights, masks, ids, Budget.full(RECIPE, len(ids)), (1,), snapshot_at=(4,)
-            )
-            for ids in (np.arange(TRAINED), np.arange(5, 35))
-        ]
-        return trainer, results, trainer.predictor.classes(Subset(data, np.arange(7, 95)))
-
-
-@both
-def test_two_devices_train_as_one_does(flavour, two):
-    _, one, classes_of_one = trained(flavour, Distribution())
-    trainer, found, classes = trained(flavour, two)
-    assert trainer.model.traces <= 4  # twice in each replica where that makes variables
-    for a, b in zip(one, found, strict=True):
-        for name in a.weights:
-            np.testing.assert_allclose(a.weights[name], b.weights[name], atol=1e-5)
-            np.testing.assert_allclose(a.snapshots[4][name], b.snapshots[4][name], atol=1e-6)
-        assert np.array_equal(a.forgetting.table, b.forgetting.table)
-        for before, after in zip(a.history, b.history, strict=True):
-            assert before["accuracy"] == pytest.approx(after["accuracy"], abs=1e-6)
-            assert before["val_accuracy"] == pytest.approx(after["val_accuracy"], abs=1e-6)
-            assert before["val_loss"] == pytest.approx(after["val_loss"], rel=1e-4)
-    assert np.array_equal(classes_of_one, classes)
-    presented = np.bincount(np.arange(5, 35), minlength=COUNT) * RECIPE.epochs
-    assert np.array_equal(found[1].forgetting.presentations, presented)
-    for variable in [*trainer.model.prunable.values(), *trainer.model.records]:
-        copies = two.strategy.experimental_local_results(getattr(variable, "_value", variable))
-        assert len(copies) == 2 and np.array_equal(copies[0].numpy(), copies[1].numpy())
-    for name, mask in trainer.model.masks.items():
-        assert not found[1].weights[name][~mask].any()
-
-
-def _reduces(node):
-    """Collective operations, and the sum of integers that TensorFlow takes on one device."""
-    kind = node.attr["T"].type
-    return "Collective" in node.op or (node.op == "AddN" and kind == tf.int32.as_datatype_enum)
-
-
-def collectives(flavour, distribution, forgetting=True):
-    """How many reductions over replicas the traced training step has, by type of number."""
-    with distribution.strategy.scope():
-        net = network(flavour)
-        keras = importlib.import_module(flavour)
-        model = PracModel(net, num_samples=COUNT if forgetting else None)
-        model.compile(
-            optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-        model.optimizer.build(net.trainable_variables)
-    data, ids = samples(), np.arange(COUNT)
-    batches = distribution.batches(
-        lambda share: training_batches(data, ids, batch_size=16, seed=(0,), share=share), 16
-    )
-    loop = StepLoop(model, distribution)
-    graph = loop._train.get_concrete_function(iter(batches), tf.constant(1)).graph.as_graph_def()
-    nodes = [node for function in graph.library.function for node in function.node_def]
-    found = [node for node in nodes if _reduces(node)]
-    return collections.Counter(tf.as_dtype(node.attr["T"].type).name for node in found)
-
-
-@both
-def test_replicas_exchange_gradients_and_statistics_and_nothing_else(flavour, two):
-    """Each replica has one reduction of all gradients; a sum of integers, one for both, is next."""
-    assert collectives(flavour, two) == {"float32": 2, "int32": 1}
-    assert collectives(flavour, two, forgetting=False) == {"float32": 2}
-
-
-def test_statistics_take_16_bytes_a_sample_in_each_replica(two):
-    with two.strategy.scope():
-        model = PracModel(network("keras"), num_samples=1000)
-    for copy in two.strategy.experimental_local_results(model.forgetting.table):
-        assert copy.shape.num_elements() * copy.dtype.size == 16 * 1000
-
-
-@both
-def test_normalisation_statistics_are_the_same_in_each_replica(flavour, two):
-    trainer, found, _ = trained(flavour, two, norm=True)
-    moving = [v for v in trainer.network.non_trainable_variables if "moving" in v.name]
-    assert len(moving) == 2
-    for variable in moving:
-        copies = two.strategy.experimental_local_results(getattr(variable, "_value", variable))
-        np.testing.assert_array_equal(copies[0].numpy(), copies[1].numpy())
-        assert copies[0].numpy().any()
-    assert (found[0].forgetting.presentations[:TRAINED] == 3).all()
+def test_on_two_devices():
+    """The devices of a process cannot change once TensorFlow has been used in it."""
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider"]
+    script = pathlib.Path(__file__).with_name("two_devices.py")
+    command = [sys.executable, "-m", "pytest", *options, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:]
 
 
 @both
@@ -177,23 +57,6 @@ def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
         assert not np.array(weight)[~mask].any()
 
 
-@both
-def test_a_fit_of_ones_own_in_a_scope_records_every_sample(flavour, two):
-    data = samples()
-    dataset = with_sample_ids(
-        tf.data.Dataset.from_tensor_slices((data._images.numpy(), data.labels))
-    )
-    keras = importlib.import_module(flavour)
-    with two.strategy.scope():
-        model = PracModel(network(flavour), num_samples=COUNT)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
-    logger = ForgettingLogger()
-    batches = dataset.shuffle(COUNT, seed=0).batch(16)
-    model.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[logger])
-    assert (logger.stats.presentations == 2).all()
-
-
 @pytest.mark.parametrize("count", [1, 7, 16, 33, 48])
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_shares_hold_each_sample_once_and_fill_up_with_weight_0(count, workers):
@@ -216,49 +79,6 @@ def test_shares_hold_each_sample_once_and_fill_up_with_weight_0(count, workers):
             total += x["weight"].numpy().sum()
     assert seen == {n: 1 for n in range(count)}
     assert total == pytest.approx(2 * 16 * -(-count // 16), rel=1e-5)
-
-
-@both
-def test_a_search_on_two_devices_goes_on_and_says_where_it_ran(flavour, two, tmp_path, capsys):
-    data = samples()
-
-    def search(strategy, directory, rounds=2):
-        return TicketSearch(
-            lambda: network(flavour, norm=True),
-            short_recipe(),
-            PruningConfig(rounds=rounds, prune_rate=0.3, rewind="3it"),
-            directory=tmp_path / directory,
-            strategy=strategy,
-        )
-
-    result = search(two, "run").run(data)
-    assert result.summary["distribution"] == {
-        "strategy": "MirroredStrategy",
-        "replicas": 2,
-        "workers": 1,
-        "devices": ["CPU:0", "CPU:1"],
-        "global_batch_size": 16,
-        "replica_batch_size": 8,
-    }
-    assert "CPU:0, CPU:1; batches of 16, 8 for each of 2 replicas" in capsys.readouterr().out
-    again = search(two, "run").run(data)
-    assert again.tickets[-1].masks == result.tickets[-1].masks
-
-
-def short_recipe():
-    return TrainingRecipe(epochs=2, batch_size=16, learning_rate=0.01)
-
-
-def test_a_batch_that_does_not_divide_is_refused_with_those_that_do(two, tmp_path):
-    search = TicketSearch(
-        lambda: network("keras"),
-        TrainingRecipe(batch_size=15),
-        directory=tmp_path / "run",
-        strategy=two,
-    )
-    with pytest.raises(ArgumentError, match="15.*multiple of the 2 replicas, such as 14 or 16"):
-        search.run(samples())
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = {
     "cifar10_prac.py": ["--model=resnet8", "--limit_train=100", "--epochs=1", "--rounds=1"],
     "export_and_serve.py": ["--epochs=1", "--rounds=1", "--nocheck"],
-    "distributed_prac.py": ["--dataset=digits", "--epochs=1", "--rounds=1", "--devices=2"],
+    "distributed_prac.py": ["--dataset=digits", "--epochs=1", "--rounds=1", "--devices=1"],
     "forgetting_in_your_fit.py": ["--epochs=2"],
     "mnist_prac.py": ["--dataset=digits", "--epochs=2", "--rounds=2"],
     "rewinding_sweep.py": ["--epochs=1", "--rounds=1", "--rewinds=0it,2it"],
