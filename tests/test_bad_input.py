@@ -157,6 +157,9 @@ search --pretrain_from=RUN
 search --pretrain_on=easy --pretrain_size=0.5              | --pretrain_from
 search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=MISSING    | pretrain_from
 search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=UNFINISHED | UNFINISHED
+search --tensorboard=3
+search --strategy=warp
+search --devices=0
 search --use_cet=maybe
 search --use_cep=maybe
 search --forget_threshold=-1
@@ -240,6 +243,16 @@ connectivity RUN --batch_norm=kept
 connectivity RUN --samples=0
 connectivity RUN --samples=many
 connectivity RUN --output_dir=TEXT                         | TEXT
+report RUN --images=3
+report RUN --output=EMPTY                                  | EMPTY
+tune --space=prune_rate
+tune --sparsity=1 --space=prune_rate=0.1..0.5
+tune --objective=best --space=prune_rate=0.1..0.5
+tune --steps_weight=much --space=prune_rate=0.1..0.5
+tune --oracle=delphi --space=prune_rate=0.1..0.5
+tune --max_trials=0 --space=prune_rate=0.1..0.5
+tune --seeds=x --space=prune_rate=0.1..0.5
+tune --tuner_seed=x --space=prune_rate=0.1..0.5
 info RUN --round=0
 export RUN                                                 | --output: received None
 export RUN --output=MISSING --round=9                      | --round
@@ -286,7 +299,7 @@ def _rows():
             continue
         for line in RUN_ARGUMENTS.strip("\n").splitlines():
             text, _, named = (part.strip() for part in line.partition("|"))
-            if text != "UNFINISHED" or command != "info":  # which says how far it is
+            if text != "UNFINISHED" or command not in ("info", "report"):  # they say how far
                 more = "--output=MISSING/new" if command == "export" else ""
                 yield f"{command} {text} {more}".strip(), named
 

@@ -129,8 +129,7 @@ class TicketSearch:
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
         self.retrain = check_retrain(retrain, self.pruning.rounds)
-        self.checkpoints = checkpoints or CheckpointConfig()
-        self.labels = dict(labels or {})
+        self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
         self.distribution = make_distribution(strategy)
         self.progress = as_progress(verbose if self.distribution.is_chief else False)
 
@@ -257,10 +256,10 @@ class _Session:
         self.config = run_config(options, self.data, self.network, self.report)
         with opened(self.distribution, self.run, self.config):
             sizes = self.dense, len(self.data.train.ids), self.k, self.plan.full.total_steps
-            for line in opening_lines(self.network, *sizes, self.report):
-                self.search.progress.line(line)
+            lines = opening_lines(self.network, *sizes, self.report)
             if self.distribution.replicas > 1:
-                self.search.progress.line(self.distribution.line(self.recipe.batch_size))
+                lines.append(self.distribution.line(self.recipe.batch_size))
+            self.search.progress.line("\n".join(lines))
             yield self
 
     def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, PracSet]:
