@@ -18,6 +18,7 @@ from source_tree import ROOT
 
 from tf_prac import (
     ForgettingLogger,
+    ForgettingRecorder,
     MaskDistance,
     Masks,
     PracModel,
@@ -435,6 +436,19 @@ def test_a_model_that_does_not_record_is_refused_with_both_ways_out(flavour):
             ArgumentError, match="Wrap yours: PracModel.*ForgettingLogger\\(data\\)"
         ):
             fit(model, ForgettingLogger())
+
+
+@both
+@pytest.mark.parametrize("steps", [1, 3])
+def test_more_samples_than_were_announced_are_told_by_name(flavour, steps):
+    model = PracModel(network(flavour), num_samples=len(X) - 1)
+    callback_battery.compiled(model, flavour, "sparse", True, "one", steps)
+    with pytest.raises(ArgumentError, match="num_samples: received 43; .*above every sample id"):
+        model.fit(with_sample_ids(DATA).batch(11), shuffle=False, verbose=0)
+    assert model.forgetting.stats.presentations.max() <= 1
+    recorder = ForgettingRecorder(3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="num_samples is not above"):
+        recorder.record(tf.constant([0, 3]), tf.constant([True, True]))
 
 
 @both

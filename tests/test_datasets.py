@@ -131,6 +131,7 @@ class TestTfds:
         loaded = load_dataset("cifar10", **options).train
         for limit in (0, 600_000):
             stream = load_dataset("cifar10", memory_limit_bytes=limit, **options).train
+            assert stream.classes == loaded.classes and loaded.classes[3] == "cat"
             assert isinstance(stream, StreamSamples)
             np.testing.assert_array_equal(stream.labels, loaded.labels)
             ids = range(5, 295, 10)

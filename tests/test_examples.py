@@ -14,7 +14,7 @@ from absl import app, flags
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = {
-    "cifar10_prac.py": ["--model=resnet8", "--limit_train=100", "--epochs=1", "--rounds=1"],
+    "cifar10_prac.py": ["--model=lenet300", "--limit_train=100", "--epochs=1", "--rounds=1"],
     "export_and_serve.py": ["--epochs=1", "--rounds=1", "--nocheck"],
     "distributed_prac.py": ["--dataset=digits", "--epochs=1", "--rounds=1", "--devices=1"],
     "forgetting_in_your_fit.py": ["--epochs=2"],

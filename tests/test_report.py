@@ -22,7 +22,9 @@ from tf_prac.analysis.report.page import page
 from tf_prac.analysis.report.story import read_story
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.errors import FileError
+from tf_prac.data.search_data import Subset
+from tf_prac.data.source import ArraySamples
+from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.masks import Masks
 from tf_prac.run_directory import RunDirectory
@@ -245,6 +247,41 @@ def test_bars_reach_from_zero_to_their_value():
     heights = [float(bar["height"]) for bar in bars]
     assert heights == pytest.approx([180, 90, 0, 45], abs=0.2)
     assert all(float(b["y"]) + float(b["height"]) == pytest.approx(210, abs=0.2) for b in bars)
+
+
+def labelled(text):
+    """The places of the labels of a chart's lines, by name."""
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label [^>]*>([^<]*)<', text)
+    return {name: (float(x), float(y)) for x, y, name in found}
+
+
+def test_the_label_of_a_line_gives_way_to_a_line_that_goes_on():
+    short, long = Series("short", [0, 5], [9.0, 0.2]), Series("long", [0, 4, 10], [5.0, 0.3, 0.1])
+    axes = Axis("x"), Axis("y", low=0)
+    crossed = labelled(line_chart([short, long], *axes, about="both end low"))
+    assert crossed["short"][0] == crossed["long"][0]
+    assert abs(crossed["short"][1] - crossed["long"][1]) >= 14
+    free = labelled(line_chart([short, Series("long", [0, 10], [9, 9])], *axes, about="apart"))
+    assert free["short"][0] < free["long"][0] - 100
+
+
+def test_names_below_bars_are_slanted_and_numbers_are_not():
+    series = [Series("a", range(3), [1.0, 2.0, 3.0])]
+    words = bar_chart(["cat", "an aeroplane", "dog"], series, Axis("class"), Axis("y"), about="b")
+    assert words.count("rotate(-30") == 3 and "an aeropla…" in words and ">class<" not in words
+    numbers = bar_chart(["0", "1", "2"], series, Axis("class"), Axis("y"), about="b")
+    assert "rotate" not in numbers and ">class<" in numbers
+
+
+def test_images_have_the_names_of_their_classes():
+    images, labels = np.zeros((4, 5, 5, 3), np.uint8), np.array([0, 1, 1, 0])
+    for names, expected in ((None, "class 1"), (("0", "1"), "class 1"), (("cat", "dog"), "dog")):
+        train = Subset(ArraySamples(images, labels, classes=names), np.arange(4))
+        found = Page(pictures.gallery(train, np.array([2]), ["3×"]))
+        assert found.named("img")[0]["title"] == f"sample 2, {expected}, 3×"
+        assert found.text == f"{expected} 3× "
+    with pytest.raises(ArgumentError, match="classes: received .*allowed: a name for each of 2"):
+        ArraySamples(images, labels, classes=["cat"])
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (4, 3, 3), (150, 90, 3), (9, 9, 1)])

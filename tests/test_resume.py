@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 
+import fault_harness
 import pytest
 from conftest import REPOSITORY
 
@@ -36,6 +38,30 @@ def harness(keras, *scenarios):
 @pytest.mark.parametrize("keras", FLAVOURS)
 def test_a_killed_search_ends_like_an_undisturbed_one(keras):
     harness(keras)
+
+
+def test_a_search_that_ends_just_before_the_kill_is_no_kill(monkeypatch):
+    trial = object.__new__(fault_harness.Harness)
+    trial.scratch, trial.random, trial.seconds = REPOSITORY, random.Random(0), {False: 0}
+    started, finished = [], []
+    monkeypatch.setattr(trial, "_start", lambda *_: started.append(run()) or started[-1].pid)
+    for name in ("_wait_for_work", "_finish", "_same"):
+        monkeypatch.setattr(trial, name, lambda *_: finished.append(True) or True)
+    ends = fault_harness.wait
+
+    def run():
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    def still_running(process, until=None):
+        if until is None:
+            return ends(process)
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        return None
+
+    monkeypatch.setattr(fault_harness, "wait", still_running)
+    assert trial.trial(0, kills=1) == 0
+    assert started and len(finished) == 3
+    started[0].returncode = 0  # the harness has waited for it
 
 
 @pytest.mark.slow  # a signal has to arrive before the search ends: a quick machine is in the way

@@ -79,10 +79,10 @@ class FolderSamples(Samples):
         if channels not in (1, 3):
             raise ArgumentError("channels", channels, "1 or 3")
         if annotations is None:
-            self.classes = _classes(root, classes)
-            files = _files_in_turns(root, self.classes)
+            found = _classes(root, classes)
+            files = _files_in_turns(root, found)
         else:
-            self.classes, files = _annotated(root, annotations, classes)
+            found, files = _annotated(root, annotations, classes)
         if limit is not None:
             check_int("limit", limit, 1)
             files = files[:limit]
@@ -93,10 +93,11 @@ class FolderSamples(Samples):
         super().__init__(
             identity=DatasetIdentity(name, version, split, len(files), _order_hash(root, files)),
             labels=labels,
-            num_classes=len(self.classes),
+            num_classes=len(found),
             input_shape=(*shape, channels),
             mean=mean,
             std=std,
+            classes=found,
         )
         self._classes = on_cpu(self.labels)
 

@@ -162,20 +162,17 @@ def id_batches(
         len(ids), batch_size, seed is not None, start_step, steps
     )
     per_epoch = steps_per_epoch(len(ids), batch_size)
-    vector = on_cpu(ids)
-
-    def cut(order: tf.Tensor, start: tf.Tensor | int) -> tf.data.Dataset:
-        positions = tf.data.Dataset.range(start, per_epoch)
-        return positions.map(lambda step: order[step * batch_size : (step + 1) * batch_size])
-
-    if seed is None:
-        batches = cut(vector, first_step)
+    if seed is None:  # no function to trace
+        rest = on_cpu(ids[first_step * batch_size :])
+        batches = tf.data.Dataset.from_tensor_slices(rest).batch(batch_size)
     else:
-        key = on_cpu(derive_seed(seed, "order"))
+        vector, key = on_cpu(ids), on_cpu(derive_seed(seed, "order"))
 
         def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             start = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
-            return cut(shuffled(vector, fold_in(key, epoch)), start)
+            order = shuffled(vector, fold_in(key, epoch))
+            positions = tf.data.Dataset.range(start, per_epoch)
+            return positions.map(lambda step: order[step * batch_size : (step + 1) * batch_size])
 
         batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
     if share is not None:

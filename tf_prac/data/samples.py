@@ -43,8 +43,8 @@ def as_samples(
             ({"inputs": x, "sample_id": id}, y) in any order with ids 0 to N - 1.
         memory_limit_bytes: a dataset whose inputs are larger than this is not held decoded, but
             read as `StreamSamples`. Default 4 GiB.
-        **options: name, version, split, num_classes, mean, std as for `ArraySamples`; for datasets
-            also decode, buffer_size and check_order as for `StreamSamples`.
+        **options: name, version, split, num_classes, classes, mean, std as for `ArraySamples`; for
+            datasets also decode, buffer_size and check_order as for `StreamSamples`.
 
     Raises:
         ArgumentError: another kind of data, a batched or endless dataset.

@@ -73,6 +73,7 @@ class Samples(abc.ABC):
         input_shape: shape of one input.
         mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
         std: per-channel standard deviation likewise; given together with `mean`.
+        classes: the name of each class, for people; None where there are none.
 
     Attributes:
         identity: `DatasetIdentity`.
@@ -81,10 +82,11 @@ class Samples(abc.ABC):
         input_shape: shape of one input, without the batch.
         mean: tuple of floats or None.
         std: tuple of floats or None.
+        classes: tuple of names or None.
 
     Raises:
         DataError: labels that are no class numbers below `num_classes`.
-        ArgumentError: statistics that do not match the channels.
+        ArgumentError: statistics that do not match the channels, or names the classes.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Samples(abc.ABC):
         input_shape: Sequence[int],
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        classes: Sequence[str] | None = None,
     ):
         self.identity = identity
         self.labels, self.num_classes = check_labels(labels, num_classes)
@@ -104,6 +107,11 @@ class Samples(abc.ABC):
             raise ArgumentError("std", std, "None exactly when mean is None")
         self.mean = self._statistics("mean", mean)
         self.std = self._statistics("std", std)
+        if classes is not None and len(classes) != self.num_classes:
+            raise ArgumentError(
+                "classes", classes, f"a name for each of {self.num_classes} classes"
+            )
+        self.classes = None if classes is None else tuple(map(str, classes))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -192,9 +200,10 @@ class ArraySamples(Samples):
         mean: per-channel mean of the images scaled to [0, 1]. Default no normalisation.
         std: per-channel standard deviation likewise.
         num_classes: number of classes. Default the largest label plus one.
+        classes: the name of each class, for the pages of a report. Default none.
 
     Raises:
-        ArgumentError: inputs that are no array of numbers.
+        ArgumentError: inputs that are no array of numbers, or not as many names as classes.
         DataError: empty, different lengths, NaN or infinite inputs, or bad labels.
     """
 
@@ -209,6 +218,7 @@ class ArraySamples(Samples):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         num_classes: int | None = None,
+        classes: Sequence[str] | None = None,
     ):
         images = check_inputs(images)
         checked, num_classes = check_labels(labels, num_classes)
@@ -226,6 +236,7 @@ class ArraySamples(Samples):
             input_shape=images.shape[1:],
             mean=mean,
             std=std,
+            classes=classes,
         )
         self._images, self._classes = on_cpu(images), on_cpu(self.labels)
 

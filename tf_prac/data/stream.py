@@ -64,6 +64,7 @@ class StreamSamples(Samples):
         mean: per-channel mean of the decoded images scaled to [0, 1]. Default no normalisation.
         std: per-channel standard deviation likewise.
         num_classes: number of classes. Default the largest label plus one.
+        classes: the name of each class, for the pages of a report. Default none.
         memory_limit_bytes: most encoded bytes held. Default 4 GiB.
         buffer_size: samples per shuffled block when the dataset is read again; a block is held in
             memory besides. Default 10,000.
@@ -86,6 +87,7 @@ class StreamSamples(Samples):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         num_classes: int | None = None,
+        classes: Sequence[str] | None = None,
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
         buffer_size: int = 10_000,
         check_order: bool = True,
@@ -109,6 +111,7 @@ class StreamSamples(Samples):
             input_shape=example.shape,
             mean=mean,
             std=std,
+            classes=classes,
         )
         self._dtype = example.dtype
         self._sizes, self._read_order = found.sizes, found.read_order

@@ -98,6 +98,7 @@ def read_split(
         "version": str(builder.info.version),
         "split": split,
         "num_classes": features["label"].num_classes,
+        "classes": features["label"].names,
     }
     encoded = _encoded(builder, split, limit)
 

@@ -14,7 +14,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.recorder import ForgettingRecorder
+from tf_prac.training.recorder import TOO_FEW, ForgettingRecorder
 from tf_prac.training.targets import Targets
 
 
@@ -142,11 +142,18 @@ class PracModel:
         """Keras's own `fit`, after checking that the data carries sample ids if they are needed.
 
         Raises:
-            ArgumentError: forgetting is recorded and the data has no ids.
+            ArgumentError: forgetting is recorded and the data has no ids, or ids that are not
+                below `num_samples`, which the first of them tells.
         """
-        if self.forgetting is not None:
-            _check_ids(x)
-        return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+        if self.forgetting is None:
+            return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+        _check_ids(x)
+        try:
+            return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+        except tf.errors.InvalidArgumentError as error:
+            if TOO_FEW in str(error):
+                raise self.forgetting.too_few() from error
+            raise
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras's own training step, then masks held."""

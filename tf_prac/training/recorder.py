@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from tf_prac.config import check_int
 from tf_prac.data.forgetting import COLUMNS, ForgettingStats
+from tf_prac.errors import ArgumentError
+
+TOO_FEW = "num_samples is not above the sample id"
 
 
 class ForgettingRecorder:
@@ -42,15 +45,35 @@ class ForgettingRecorder:
 
         Returns:
             Whether the loss of all replicas is finite.
+
+        Raises:
+            InvalidArgumentError: TensorFlow's, of a compiled step: an id is not below
+                `num_samples`.
         """
         ids, now = tf.cast(ids, tf.int32), tf.cast(correct, tf.int32)
         finite = tf.convert_to_tensor(finite)
         if filled_up or replicas_in_sync() > 1:
             ids, now, finite = _exchanged(ids, now, finite)
+        highest = tf.reduce_max(ids)
+        inside = highest < self.table.shape[0]
+        # A gather that is out of range tells nobody on a GPU, and in unknown words on a CPU.
+        with tf.control_dependencies(
+            [tf.raw_ops.Assert(condition=inside, data=[TOO_FEW, highest])]
+        ):
+            ids = tf.identity(ids)
         seen, last, learned, events = tf.unstack(tf.gather(self.table, ids), axis=1)
         rows = tf.stack([seen + 1, now, learned | now, events + last * (1 - now)], axis=1)
         self.table.scatter_update(tf.IndexedSlices(rows, ids))
         return finite
+
+    def too_few(self) -> ArgumentError:
+        """The error of data that has a sample id of `num_samples` or above."""
+        return ArgumentError(
+            "num_samples",
+            int(self.table.shape[0]),
+            "a number above every sample id of the data",
+            "Give the number of samples that tf_prac.with_sample_ids went over.",
+        )
 
     def reset(self) -> None:
         """Forgets everything."""

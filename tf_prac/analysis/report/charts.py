@@ -7,6 +7,7 @@ no legend has to be matched by color, and every mark has its numbers as a toolti
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,9 @@ WIDTH, HEIGHT = 380.0, 250.0
 LEFT, TOP, BOTTOM = 42.0, 30.0, 40.0
 LETTER = 6.3  # width of a letter of a label
 LINE = 14.0  # height of a label
+LONGEST = 11  # letters of a name below bars
 COLORS = 6
+Point = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +124,13 @@ def line_chart(
     across = _Scale(x, xs, LEFT, right, 6, to_ticks=False)
     up = _Scale(y, ys, HEIGHT - BOTTOM, TOP, 5)
     lines = [_line(each, across, up) for each in series]
-    points = [(across(x), up(y)) for e in series for x, y in zip(e.x, e.y, strict=True)]
-    ends = [(across(e.x[-1]) + 7, up(e.y[-1]) + 4, e) for e in series if e.label and len(e.x)]
+    paths = [[(across(x), up(y)) for x, y in zip(e.x, e.y, strict=True)] for e in series]
+    points = [point for path in paths for point in _along(path)]
+    ends = [
+        (_label_start(path[-1], len(each.label) * LETTER, right, points), path[-1][1] + 4, each)
+        for each, path in zip(series, paths, strict=True)
+        if each.label and path
+    ]
     return _svg(
         about,
         _frame(across, up, right),
@@ -166,13 +174,8 @@ def bar_chart(
             title = f"{names[int(place)]}: {y.write(height)} {each.label}".rstrip()
             tops.append((middle, up(height)))
             bars.append(_bar(middle, width, up(height), up(0), each.color, title))
-    every = math.ceil(max(len(name) for name in names) * LETTER / (step - 2)) if names else 1
-    below = [
-        _text(LEFT + step * (n + 0.5), HEIGHT - BOTTOM + 15, name, "tick", "middle")
-        for n, name in enumerate(names)
-        if n % every == 0
-    ]
-    frame = _frame(None, up, right, x.label)
+    below = _names(names, [LEFT + step * (n + 0.5) for n in range(len(names))], step)
+    frame = _frame(None, up, right, "" if any(name[:1].isalpha() for name in names) else x.label)
     legend = _legend(series if len(series) > 1 else [], right)
     return _svg(
         about,
@@ -203,7 +206,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     """Round numbers between low and high: 1, 2 and 5 of each decade, or decades alone."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
-    for digits in (range(1, 10), (1, 2, 5), (1, 3), (1,)):
+    for digits in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         all_of_them = [digit * 10.0**decade for decade in decades for digit in digits]
         found = [tick for tick in all_of_them if low * 0.999 <= tick <= high * 1.001]
         if len(found) <= most + 1:
@@ -269,7 +272,7 @@ def _bar(middle: float, width: float, top: float, base: float, color: int, title
 
 
 def _reference(
-    height: float, label: str, up: _Scale, right: float, points: Sequence[tuple[float, float]]
+    height: float, label: str, up: _Scale, right: float, points: Sequence[Point]
 ) -> list[Html]:
     """A dotted line, labelled where the fewest points are in the way."""
     y, width = up(height), len(label) * LETTER
@@ -291,6 +294,23 @@ def _reference(
     return [line, _text(x, base, label, "mark", anchor)]
 
 
+def _along(path: Sequence[Point]) -> list[Point]:
+    """The points of a line, and some between each two."""
+    between = [
+        (x + (to_x - x) * n / 10, y + (to_y - y) * n / 10)
+        for (x, y), (to_x, to_y) in itertools.pairwise(path)
+        for n in range(10)
+    ]
+    return [*between, *path[-1:]]
+
+
+def _label_start(end: Point, width: float, right: float, points: Sequence[Point]) -> float:
+    """Where the label of a line begins: at its end, or right of all lines if one is in the way."""
+    x, y = end[0] + 7, end[1]
+    crossed = any(x <= px <= x + width and abs(py - y) < LINE for px, py in points)
+    return right + 7 if crossed else x
+
+
 def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
     """Labels at the ends of lines, pushed apart where they would overlap, and kept inside."""
     placed: list[tuple[float, float, Series]] = []
@@ -303,6 +323,22 @@ def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
         placed[n] = (x, min(y, lowest), series)
         lowest = placed[n][1] - LINE
     return [_text(x, y, s.label, f"label t{s.color}", "start") for x, y, s in placed]
+
+
+def _names(names: Sequence[str], places: Sequence[float], step: float) -> list[Html]:
+    """What stands below groups of bars: words slanted, some left out where it is full."""
+    words, low = any(name[:1].isalpha() for name in names), HEIGHT - BOTTOM + 15
+    wide = LINE if words else max((len(name) for name in names), default=0) * LETTER + 2
+    every = max(1, math.ceil(wide / step))
+    below = []
+    for x, name in list(zip(places, names, strict=True))[::every]:
+        if words:
+            name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+            turn = f"rotate(-30 {x + 5:.1f} {low - 3:g})"
+            below.append(_text(x + 5, low - 3, name, "tick", "end", turn))
+        else:
+            below.append(_text(x, low, name, "tick", "middle"))
+    return below
 
 
 def _legend(series: Sequence[Series], right: float) -> list[Html]:
@@ -318,6 +354,14 @@ def _legend(series: Sequence[Series], right: float) -> list[Html]:
     return parts
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str) -> Html:
+def _text(x: float, y: float, text: str, kind: str, anchor: str, turn: str | None = None) -> Html:
     anchor_or_none = None if anchor == "start" else anchor
-    return tag("text", text, x=float(x), y=float(y), class_=kind, text_anchor=anchor_or_none)
+    return tag(
+        "text",
+        text,
+        x=float(x),
+        y=float(y),
+        class_=kind,
+        text_anchor=anchor_or_none,
+        transform=turn,
+    )

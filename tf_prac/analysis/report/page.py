@@ -72,8 +72,9 @@ def _lead(story: Story) -> Html:
         f"rewound to {config['pruning']['rewind']}",
     ]
     if not story.finished:
-        whole = config["pruning"]["rounds"]
-        facts.append(f"not finished: {len(story.rounds)} of {whole} rounds")
+        done, whole = len(story.rounds), config["pruning"]["rounds"]
+        rest = "retraining" if done == whole else f"{done} of {whole} rounds"
+        facts.append(f"not finished: {rest}")
     return tag("p", " · ".join(facts), class_="lead")
 
 

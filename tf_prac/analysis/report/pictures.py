@@ -18,7 +18,7 @@ from tf_prac.data.prac_set import PracSet
 if TYPE_CHECKING:
     from tf_prac.data.search_data import Subset
 
-MOST, LARGEST = 24, 64
+MOST, LARGEST = 20, 64
 
 
 def hardest(rounds: Sequence[ForgettingStats]) -> np.ndarray:
@@ -57,11 +57,18 @@ def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
     batch = next(iter(train.samples.batches(ids, len(ids))))[0].numpy()
     figures = []
     for n, (sample, image) in enumerate(zip(ids.tolist(), batch, strict=True)):
-        caption = ", ".join([f"class {train.samples.labels[sample]}", *notes[n : n + 1]])
-        title = f"sample {sample}, {caption}"
+        name = class_name(train, train.samples.labels[sample])
+        title = ", ".join([f"sample {sample}", name, *notes[n : n + 1]])
         picture = tag("img", src=data_uri(image), alt=title, title=title)
+        caption = [name, *(tag("b", note) for note in notes[n : n + 1])]
         figures.append(tag("figure", picture, tag("figcaption", caption)))
     return tag("div", figures, class_="gallery")
+
+
+def class_name(train: Subset, label: int) -> str:
+    """Returns what a class is called, or its number."""
+    names = train.samples.classes
+    return f"class {label}" if names is None or names[label].isdigit() else names[label]
 
 
 def has_images(train: Subset) -> bool:

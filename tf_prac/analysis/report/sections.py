@@ -243,7 +243,8 @@ def classes(story: Story) -> Html | None:
     labels = story.train.samples.labels
     ends = sorted({0, max(story.sets)})
     rows = class_rows({n: story.sets[n] for n in ends}, labels, story.train.ids)
-    names = [str(r["class"]) for r in rows if r["round"] == ends[0]]
+    every = [r["class"] for r in rows if r["round"] == ends[0]]
+    names = [pictures.class_name(story.train, each).removeprefix("class ") for each in every]
     series = [
         Series(f"after round {n}", range(len(names)), shares, color)
         for color, n in enumerate(ends)
@@ -257,7 +258,10 @@ def classes(story: Story) -> Html | None:
         about="Part of each class in the set",
     )
     text = "The part of each class's training samples that is in the set: hard classes stay."
-    numbers = [{k: percent(v, 1) if "share" in k else v for k, v in r.items()} for r in rows]
+    numbers = [
+        {k: percent(v, 1) if "share" in k else v for k, v in r.items()} | {"class": name}
+        for r, name in zip(rows, names * len(ends), strict=True)
+    ]
     return panel("Classes in the set", text, chart, numbers)
 
 

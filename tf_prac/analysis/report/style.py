@@ -75,7 +75,7 @@ polyline.dashed { stroke-dasharray: 5 4; }
 .s3 { stroke: var(--c3); } .f3, text.t3 { fill: var(--c3); }
 .s4 { stroke: var(--c4); } .f4, text.t4 { fill: var(--c4); }
 .s5 { stroke: var(--c5); } .f5, text.t5 { fill: var(--c5); }
-.layers { list-style: none; margin: 0; padding: 0 .3rem 0 0; max-height: 21rem; overflow: auto;
+.layers { list-style: none; margin: 0; padding: 0 .3rem 0 0; max-height: 26rem; overflow: auto;
   font-size: .86rem; }
 .layers li { display: grid; grid-template-columns: 1fr auto; gap: 0 1rem; margin-bottom: .6rem; }
 .layers b { font-weight: 500; }
@@ -83,12 +83,14 @@ polyline.dashed { stroke-dasharray: 5 4; }
 .bar { grid-column: 1 / -1; height: .45rem; border-radius: 3px; background: var(--rule);
   overflow: hidden; margin: .15rem 0; }
 .bar i { display: block; height: 100%; background: var(--c0); }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(3.4rem, 1fr));
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(3.7rem, 1fr));
   gap: .55rem .45rem; }
 .gallery figure { margin: 0; min-width: 0; }
 .gallery img { width: 100%; aspect-ratio: 1; object-fit: cover; image-rendering: pixelated;
   border-radius: 4px; background: var(--rule); display: block; }
-.gallery figcaption { font-size: .68rem; color: var(--soft); line-height: 1.3; margin-top: .15rem; }
+.gallery figcaption { font-size: .68rem; color: var(--soft); line-height: 1.3; margin-top: .15rem;
+  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.gallery b { display: block; font-weight: 500; color: var(--ink); }
 footer { color: var(--soft); font-size: .84rem; margin-top: 2.5rem; }
 @media print { body { padding: 0; max-width: none; background: #fff; }
   .tile, .panel, .wide { break-inside: avoid; border-color: #bbb; }
