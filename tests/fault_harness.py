@@ -29,7 +29,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SLOW_WRITE = 0.05  # seconds, before and after
 TIMES = {"seconds"}
 DERIVED = {"files", "made_from", "sha256"}  # digests of files with times in them
 
@@ -54,7 +53,7 @@ def command(data: list[str], keras: str, directory: pathlib.Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def slow_writes(seconds: float = SLOW_WRITE) -> Iterator[None]:
+def slow_writes(seconds: float) -> Iterator[None]:
     """Makes each step of writing a file wait, half-written files included."""
     from tf_prac.training import checkpoint
 
@@ -78,8 +77,11 @@ def slow_writes(seconds: float = SLOW_WRITE) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def start(arguments: list[str], slow: bool, log: pathlib.Path, most_bytes: int = 0) -> int:
-    """Runs the command in a new process, where no file may be larger; returns its number."""
+def start(arguments: list[str], slow: float, log: pathlib.Path, most_bytes: int = 0) -> int:
+    """Runs the command in a new process, where no file may be larger; returns its number.
+
+    `slow` is how many seconds each step of writing a file waits, before and after.
+    """
     number = os.fork()
     if number:
         return number
@@ -93,7 +95,7 @@ def start(arguments: list[str], slow: bool, log: pathlib.Path, most_bytes: int =
         signal.signal(signal.SIGTERM, _terminate)  # as the script does
         if most_bytes:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-        with slow_writes() if slow else contextlib.nullcontext():
+        with slow_writes(slow) if slow else contextlib.nullcontext():
             status = main(arguments)
     except BaseException:
         traceback.print_exc()
@@ -169,10 +171,13 @@ class Harness:
         data: flags that name the data set.
         scratch: a directory for the runs.
         seed: of the moments of kills.
+        slow_write: seconds that slow writes wait.
     """
 
-    def __init__(self, keras: str, data: list[str], scratch: pathlib.Path, seed: int = 0):
-        self.keras, self.data = keras, data
+    def __init__(
+        self, keras: str, data: list[str], scratch: pathlib.Path, seed: int, slow_write: float
+    ):
+        self.keras, self.data, self.slow_write = keras, data, slow_write
         self.scratch = scratch / keras
         self.scratch.mkdir()
         self.random = random.Random(f"{keras} {seed}")
@@ -189,7 +194,8 @@ class Harness:
 
     def _start(self, directory: pathlib.Path, slow: bool = False, most_bytes: int = 0) -> int:
         arguments = command(self.data, self.keras, directory)
-        return start(arguments, slow, self._log(directory), most_bytes)
+        wait = self.slow_write if slow else 0.0
+        return start(arguments, wait, self._log(directory), most_bytes)
 
     def _log(self, directory: pathlib.Path) -> pathlib.Path:
         return self.scratch / f"{directory.name}.log"
@@ -249,9 +255,7 @@ class Harness:
         directory = self.scratch / "two"
         first = self._start(directory)
         assert self._wait_for_work(directory, first), self._said(directory)
-        second = start(
-            command(self.data, self.keras, directory), False, self.scratch / "second.log"
-        )
+        second = start(command(self.data, self.keras, directory), 0.0, self.scratch / "second.log")
         assert wait(second) == 2
         said = (self.scratch / "second.log").read_text().splitlines()[-1]
         assert f"{directory}: another search works in it (process {first})." in said, said
@@ -298,6 +302,7 @@ def main() -> None:
     parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavours")
     parser.add_argument("--scenarios", nargs="*", default=["signals", "two_at_once", "full_disk"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
+    parser.add_argument("--slow_write", type=float, default=0.05, help="seconds, before and after")
     parser.add_argument("--digits", action="store_true", help="on digits, in place of MNIST")
     options = parser.parse_args()
     data = ["--dataset=digits"]
@@ -307,7 +312,7 @@ def main() -> None:
     total = trials = 0
     with tempfile.TemporaryDirectory() as scratch:
         for position, keras in enumerate(options.keras):
-            harness = Harness(keras, data, pathlib.Path(scratch), options.seed)
+            harness = Harness(keras, data, pathlib.Path(scratch), options.seed, options.slow_write)
             for scenario in options.scenarios:
                 getattr(harness, scenario)()
                 print(f"{keras}: {scenario} as promised", flush=True)

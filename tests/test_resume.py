@@ -21,7 +21,14 @@ SCENARIOS = ["signals", "two_at_once", "full_disk"]
 
 def harness(keras, *scenarios):
     """The harness with two kills, and the lines that it prints."""
-    arguments = ["--digits", "--kills=2", f"--keras={keras}", "--scenarios", *scenarios]
+    arguments = [
+        "--digits",
+        "--kills=2",
+        "--slow_write=0.02",
+        f"--keras={keras}",
+        "--scenarios",
+        *scenarios,
+    ]
     done = subprocess.run(
         [sys.executable, "tests/fault_harness.py", *arguments],
         cwd=REPOSITORY,

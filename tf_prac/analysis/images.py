@@ -51,7 +51,7 @@ def draw_images(
         return []
     rows = image_rows(prac_set, train)
     ids = np.unique([row["sample_id"] for row in rows])
-    batch = next(iter(train.samples.batches(ids, len(ids))))[0].numpy()
+    batch = train.samples.inputs(ids)
     images = dict(zip(ids.tolist(), batch, strict=True))
     classes = sorted({row["class"] for row in rows})
 

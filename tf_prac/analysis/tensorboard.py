@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MISSING = "no events for TensorBoard, it is missing: pip install 'tf-prac[tensorboard]'"
 ROUND = ("sparsity", "train_samples", "epochs", "steps", "val_accuracy", "seconds")
 SETS = ("cet", "cep", "prac_size", "overlap")
-COLUMNS = 6
+COLUMNS = 5
 
 
 class TensorBoardProgress(TerminalProgress):
@@ -150,12 +150,12 @@ class TensorBoardProgress(TerminalProgress):
         }
         for name, ids in chosen.items():
             if len(ids):
-                batch = next(iter(self._samples.batches(ids, len(ids))))[0].numpy()
+                batch = self._samples.inputs(ids)
                 summary.image(f"images/{name}", grid(batch)[None], step=number)
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Returns images in rows of six, with gray lines between them, uint8 [height, width, channels].
+    """Returns images in rows of five, gray lines between, uint8 [height, width, channels].
 
     Args:
         images: [n, height, width] or [n, height, width, channels].

@@ -112,7 +112,7 @@ def _network_and_samples(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str
 
     search, data = reopen(run, flags.data_dir)
     samples = data.test if data.test is not None else data.train
-    raw = next(iter(samples.batches(range(min(SAMPLES, len(samples))), SAMPLES)))[0]
+    raw = tf.constant(samples.inputs(range(min(SAMPLES, len(samples)))))
     if not flags.preprocess:
         return search.model_fn(), {"samples": normalised(samples, raw).numpy()}
     return search.model_fn(), {

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.checks import check_inputs, check_labels
-from tf_prac.data.order import check_ids, id_batches, on_cpu, with_cardinality
+from tf_prac.data.order import check_ids, id_batches, on_cpu, untuned, with_cardinality
 from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, DataError, FileError
 
@@ -165,6 +165,14 @@ class Samples(abc.ABC):
             ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
         )
         return with_cardinality(self._read(order, ids), int(order.cardinality()))
+
+    def inputs(self, ids: Any) -> np.ndarray:
+        """Returns the inputs of the samples `ids`, in their order, as stored, [n, ...].
+
+        Raises:
+            DataError: ids that are empty, outside the data or there twice.
+        """
+        return next(iter(untuned(self.batches(ids, len(ids)))))[0].numpy()
 
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:

@@ -54,7 +54,7 @@ def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
         ids: which ones.
         notes: what more is said of each. Default nothing.
     """
-    batch = next(iter(train.samples.batches(ids, len(ids))))[0].numpy()
+    batch = train.samples.inputs(ids)
     figures = []
     for n, (sample, image) in enumerate(zip(ids.tolist(), batch, strict=True)):
         name = class_name(train, train.samples.labels[sample])
