@@ -6,12 +6,18 @@ import importlib.util
 import re
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+from sklearn.datasets import load_digits
 from source_tree import ROOT
 
 import tf_prac
 from tf_prac import export
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.models import MODELS
+from tf_prac.pruning.criteria import CRITERIA
+from tf_prac.selectors import SELECTORS
 
 DOCS = ROOT / "docs"
 DICTIONARIES = {"PRAC_VARIANTS", "PRESETS"}
@@ -30,6 +36,25 @@ def test_every_page_is_in_the_contents():
     pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.rglob("*.md")}
     missing = [page for page in pages - {"index"} if f"\n{page}\n" not in index]
     assert not missing, f"docs/index.md: add {', '.join(sorted(missing))}"
+
+
+@mock.patch.dict(CRITERIA)
+@mock.patch.dict(SELECTORS)
+@mock.patch.dict(MODELS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_page_about_extending_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = zip(*load_digits(return_X_y=True), strict=True)
+    lines = [",".join([*map(str, (x / 16).tolist()), str(y)]) for x, y in rows]
+    (tmp_path / "train.csv").write_text("\n".join(lines[:600]))
+    page = (DOCS / "extending.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S))
+    names: dict = {}
+    code = code.replace('keras="keras"', f'keras="{flavour}"').replace("epochs=5", "epochs=2")
+    exec(compile(code, "docs/extending.md", "exec"), names)
+    rounds = names["result"].summary["rounds"]
+    assert [each["train_samples"] for each in rounds] == [540, 216]
+    assert list(names["result"].tickets[-1].masks) == ["hidden/kernel"]
 
 
 def test_the_citation_is_of_this_version():

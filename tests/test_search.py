@@ -424,6 +424,17 @@ def test_a_diverging_loss_stops_the_round_and_says_where(flavour, tmp_path):
     assert {p.name for p in (tmp_path / "run").iterdir()} == {".lock", "config.json"}
 
 
+@both
+@pytest.mark.parametrize(("units", "remedy"), [(1, r"classes of the data\. .*Dense\(2\)"), (3, "")])
+def test_a_model_has_an_output_for_each_class(flavour, units, remedy, tmp_path):
+    keras = importlib.import_module(flavour)
+    layers = [keras.layers.InputLayer((64,)), keras.layers.Dense(9), keras.layers.Dense(units)]
+    search = TicketSearch(lambda: keras.Sequential(layers), RECIPE, directory=tmp_path / "run")
+    with pytest.raises(ArgumentError, match=f"model: received '{units} outputs'.*{remedy}"):
+        search.run(TRAIN)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "data", "error", "message"),
     [

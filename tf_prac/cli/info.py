@@ -20,7 +20,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     rounds = config["pruning"]["rounds"]
     dataset = config["dataset"]
     print(f"run      {run.path}")
-    print(f"data     {dataset['name']} {dataset['version']}, {config['train_samples']:,} samples")
+    name = f"{dataset['name']} {dataset['version']}".strip()
+    print(f"data     {name}, {config['train_samples']:,} samples")
     print(f"keras    {config['keras']}, seed {config['search']['seed']}\n")
     for number in range(rounds):
         figures = run.finished_round(number)

@@ -146,6 +146,9 @@ class Trainer:
                 "model",
                 f"{outputs.shape[-1]} outputs",
                 f"one for each of the {self.samples.num_classes} classes of the data",
+                "In place of one sigmoid for yes or no, end in Dense(2)."
+                if outputs.shape[-1] == 1
+                else "",
             )
         losses = flavour.module.losses
         self.from_logits = not is_probability(outputs)
