@@ -14,6 +14,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
+from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.recorder import TOO_FEW, ForgettingRecorder
 from tf_prac.training.targets import Targets
 
@@ -95,6 +96,7 @@ class PracModel:
             self.targets.check_output(names or ())
         self._steps = _FiniteSteps()
         self._step = _Step()
+        self._fused = FusedBatchNorm(network)
         self._silent = False
         if masks is not None:
             self.set_masks(masks)
@@ -161,7 +163,8 @@ class PracModel:
         step = self._step
         step.traced = True
         try:
-            logs = super().train_step(data)  # type: ignore[misc]
+            with self._fused():
+                logs = super().train_step(data)  # type: ignore[misc]
         finally:
             step.traced = False
         self.held_masks.hold(self.optimizer)
