@@ -1,22 +1,27 @@
-"""`fit` of a pruned tf_keras model: TFMOT's wrappers by themselves, and those of `tf_prac.prune`.
+"""`fit` of a pruned tf_keras model: TFMOT's wrappers by themselves, and both ways of tf_prac.
 
     python benchmarks/tfmot.py --dataset=mnist --data_dir=DATA --model=lenet300
 
-The same network, optimizer, batches and sparsity three times: plain, wrapped by TFMOT with a
-constant sparsity (computed anew every 100 steps, its default) and its callback, and pruned by
-tf_prac. They train an epoch in turn, over and over. Prints the median seconds of an epoch, the
-ratio to TFMOT of the same turn, and the fraction of zeros; `--output` writes them as JSON.
+The same network, optimizer, batches and sparsity four times: plain, wrapped by TFMOT with a
+constant sparsity (computed anew every 100 steps, its default) and its callback, pruned by
+`tf_prac.prune`, and as a `PracModel`, which records forgetting besides. They train an epoch in
+turn, over and over; with `--devices=2`, under `MirroredStrategy`. Prints the median seconds of an
+epoch, the ratio to TFMOT of the same turn, and the fraction of zeros; `--output` writes them as
+JSON.
 """
+
+from typing import Any
 
 import numpy as np
 import tensorflow_model_optimization as tfmot
 from absl import app, flags
-from networks import compiled, network_for
+from networks import compiled, network_for, tracked
 from turns import rows, table, take_turns, write
 
 import tf_prac
 from tf_prac.data.pipeline import training_batches
 from tf_prac.keras_api import Flavour
+from tf_prac.training.distribution import make_distribution
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
@@ -25,6 +30,7 @@ _MODEL = flags.DEFINE_string("model", "lenet300", "Name of the network.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Samples per step.")
 _STEPS_PER_EXECUTION = flags.DEFINE_integer("steps_per_execution", 1, "Of each `fit`.")
 _SPARSITY = flags.DEFINE_float("sparsity", 0.8, "Fraction pruned of each wrapped layer.")
+_DEVICES = flags.DEFINE_integer("devices", 1, "Logical CPU devices.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns after one to warm up.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
@@ -49,39 +55,59 @@ def zeros(model) -> float:
     return sum(int(np.sum(v == 0)) for v in values) / sum(v.size for v in values)
 
 
-def main(_) -> None:
-    limit = _LIMIT_TRAIN.value
-    train = tf_prac.load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=limit).train
-    steps = -(-len(train) // _BATCH_SIZE.value)
-    ids = np.arange(len(train))
-    batches = training_batches(
-        train, ids, batch_size=_BATCH_SIZE.value, seed=(0,), steps=steps, augment="none"
-    ).map(lambda x, y: (x["inputs"], y))
+def prepared(train) -> dict[str, Any]:
+    """The four models, compiled, by name."""
+    config = tf_prac.PruningConfig(scope="layerwise")
+    at_once = _STEPS_PER_EXECUTION.value
 
     def network():
         return network_for(train, _MODEL.value, "tf_keras")
 
-    config = tf_prac.PruningConfig(scope="layerwise")
     models = {
         "plain": network(),
         "TFMOT": wrapped(network()),
-        "tf_prac": tf_prac.prune(network(), sparsity=_SPARSITY.value, pruning=config),
+        "prune": tf_prac.prune(network(), sparsity=_SPARSITY.value, pruning=config),
     }
-    callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}
     for model in models.values():
-        compiled(model, Flavour("tf_keras").module, _STEPS_PER_EXECUTION.value)
+        compiled(model, Flavour("tf_keras").module, at_once)
+    ours = tracked(network(), len(train), _SPARSITY.value, steps_per_execution=at_once)
+    return {**models, "PracModel": ours}
+
+
+def main(_) -> None:
+    distribution = make_distribution("mirrored" if _DEVICES.value > 1 else "one", _DEVICES.value)
+    limit = _LIMIT_TRAIN.value
+    train = tf_prac.load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=limit).train
+    steps = -(-len(train) // _BATCH_SIZE.value)
+    ids = np.arange(len(train))
+    with_ids = training_batches(
+        train, ids, batch_size=_BATCH_SIZE.value, seed=(0,), steps=steps, augment="none"
+    )
+    without = with_ids.map(lambda x, y: (x["inputs"], y))
+    with distribution.strategy.scope():
+        models = prepared(train)
+    callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}
 
     def epoch(name):
+        data = with_ids if name == "PracModel" else without
         callback = callbacks.get(name)
-        return lambda: models[name].fit(batches, shuffle=False, verbose=0, callbacks=callback)
+        return lambda: models[name].fit(data, shuffle=False, verbose=0, callbacks=callback)
 
     seconds = take_turns({name: epoch(name) for name in models}, _REPEATS.value)
     found = rows(seconds, "TFMOT", len(train))
     for name, model in models.items():
-        found[name]["zeros"] = zeros(model)
+        found[name]["zeros"] = zeros(getattr(model, "network", model))
     print(table(found, "TFMOT"))
     print("zeros: " + ", ".join(f"{name} {row['zeros']:.4f}" for name, row in found.items()))
-    chosen = (_DATASET, _MODEL, _LIMIT_TRAIN, _BATCH_SIZE, _STEPS_PER_EXECUTION, _SPARSITY)
+    chosen = (
+        _DATASET,
+        _MODEL,
+        _LIMIT_TRAIN,
+        _BATCH_SIZE,
+        _STEPS_PER_EXECUTION,
+        _SPARSITY,
+        _DEVICES,
+    )
     write(_OUTPUT.value, {"options": {f.name: f.value for f in chosen}, "rows": found})
 
 
