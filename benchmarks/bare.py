@@ -54,9 +54,7 @@ def search(samples: Samples) -> Callable[[], object]:
 def bare(samples: Samples) -> Callable[[], object]:
     """Returns what trains one epoch more, in one call of a function that does nothing else."""
     size = _BATCH_SIZE.value
-    model = compiled(
-        network_for(samples, _MODEL.value, _KERAS.value), Flavour(_KERAS.value).module
-    )
+    model = compiled(network_for(samples, _MODEL.value, _KERAS.value), Flavour(_KERAS.value).module)
     whole = next(iter(samples.batches(np.arange(len(samples)), len(samples))))
     x, y = tf.identity(normalised(samples, whole[0])), tf.identity(whole[1])
     variables = model.trainable_variables

@@ -75,7 +75,11 @@ def prepared(train) -> dict[str, Any]:
 
 
 def main(_) -> None:
-    distribution = make_distribution("mirrored" if _DEVICES.value > 1 else "one", _DEVICES.value)
+    distribution = (
+        make_distribution("mirrored", _DEVICES.value)
+        if _DEVICES.value > 1
+        else make_distribution("one")
+    )
     limit = _LIMIT_TRAIN.value
     train = tf_prac.load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=limit).train
     steps = -(-len(train) // _BATCH_SIZE.value)

@@ -77,6 +77,8 @@ CHOICES = {
     (ConnectivityConfig, "batch_norm"): ["recomputed", "interpolated"],
 }
 BOOLEANS = [
+    (TrainingRecipe, "mixed_precision"),
+    (TrainingRecipe, "jit_compile"),
     (PruningConfig, "prune_last_dense"),
     (PruningConfig, "keep_epoch_masks"),
     (PruningConfig, "lr_rewind"),

@@ -149,6 +149,10 @@ class TrainingRecipe:
             given, in [0, 1). Default 0.1.
         split: "seeded" (at random) or "last" (the last samples, as the PrAC authors do).
             Default "seeded".
+        mixed_precision: whether layers compute in bfloat16 and keep their weights in float32,
+            which pays where the hardware multiplies bfloat16. Default False.
+        jit_compile: whether XLA compiles the training step: pays on GPU and TPU, rarely on CPU.
+            Default False.
 
     Raises:
         ArgumentError: a value is outside its range.
@@ -170,6 +174,8 @@ class TrainingRecipe:
     augment: str = "none"
     validation_split: float = 0.1
     split: str = "seeded"
+    mixed_precision: bool = False
+    jit_compile: bool = False
 
     def __post_init__(self):
         check_int("epochs", self.epochs, 1, below=2**31)
@@ -193,6 +199,8 @@ class TrainingRecipe:
             raise ArgumentError("milestones", self.milestones, "increasing fractions")
         check_number("validation_split", self.validation_split, minimum=0, below=1)
         check_choice("split", self.split, ("seeded", "last"))
+        check_bool("mixed_precision", self.mixed_precision)
+        check_bool("jit_compile", self.jit_compile)
         if not isinstance(self.optimizer, str) or not self.optimizer:
             raise ArgumentError("optimizer", self.optimizer, "the name of a Keras optimizer")
 

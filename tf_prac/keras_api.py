@@ -13,7 +13,7 @@ import inspect
 import random
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +90,19 @@ def seed_everything(seed: int) -> None:
     for name in FLAVOURS:
         if name in sys.modules:
             sys.modules[name].utils.set_random_seed(seed)
+
+
+def new_network(model_fn: Callable[[], Any], mixed_precision: bool) -> Any:
+    """Returns what `model_fn` builds; with mixed precision, of layers that compute in bfloat16."""
+    kerases = [sys.modules[name] for name in FLAVOURS if mixed_precision and name in sys.modules]
+    before = [keras.mixed_precision.global_policy() for keras in kerases]
+    try:
+        for keras in kerases:
+            keras.mixed_precision.set_global_policy("mixed_bfloat16")
+        return model_fn()
+    finally:
+        for keras, policy in zip(kerases, before, strict=True):
+            keras.mixed_precision.set_global_policy(policy)
 
 
 def steps_per_execution(model: Any) -> int:

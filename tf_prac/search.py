@@ -29,7 +29,7 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.dense_round import save_kept, take_over
 from tf_prac.files import write_csv
-from tf_prac.keras_api import seed_everything
+from tf_prac.keras_api import new_network, seed_everything
 from tf_prac.plan import RoundPlan
 from tf_prac.pretraining import Pretraining
 from tf_prac.progress import Progress, as_progress
@@ -182,7 +182,7 @@ class TicketSearch:
 
             tf.config.experimental.enable_op_determinism()
         seed_everything(self.seed)
-        return self.model_fn()
+        return new_network(self.model_fn, self.recipe.mixed_precision)
 
     def options(self) -> dict[str, Any]:
         """Returns the options in groups, as config.json has them."""
@@ -209,7 +209,7 @@ class TicketSearch:
             weights: every weight of the model, by name.
             data: anything that `run` takes.
         """
-        network = self.model_fn()
+        network = new_network(self.model_fn, self.recipe.mixed_precision)
         rewind(network, weights)
         return Predictor(network).accuracy(whole(data))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tf_prac.models.layers import Model, image_input
+from tf_prac.models.layers import Model, image_input, output_dtype
 
 
 def conv2(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
@@ -50,5 +50,7 @@ def _conv(
         x = layers.Dense(
             256, activation="relu", kernel_initializer=glorot(), name=f"dense_{index}"
         )(x)
-    logits = layers.Dense(num_classes, kernel_initializer=glorot(), name="logits")(x)
+    logits = layers.Dense(
+        num_classes, kernel_initializer=glorot(), name="logits", dtype=output_dtype(keras)
+    )(x)
     return keras.Model(inputs, logits, name=name)

@@ -100,6 +100,11 @@ def batch_norm(keras: ModuleType, x: Tensor, name: str) -> Tensor:
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
+def output_dtype(keras: ModuleType) -> str:
+    """The dtype of logits: that of weights, as mixed precision is too coarse for a softmax."""
+    return keras.mixed_precision.global_policy().variable_dtype
+
+
 def relu(keras: ModuleType, x: Tensor, name: str) -> Tensor:
     """A rectifier as a layer of its own."""
     return keras.layers.ReLU(name=name)(x)
@@ -127,5 +132,7 @@ def classifier(
         The built model.
     """
     x = keras.layers.GlobalAveragePooling2D(name="global_pool")(features)
-    dense = keras.layers.Dense(num_classes, kernel_initializer=kernel_initializer, name="logits")
+    dense = keras.layers.Dense(
+        num_classes, kernel_initializer=kernel_initializer, name="logits", dtype=output_dtype(keras)
+    )
     return keras.Model(inputs, dense(x), name=model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tf_prac.models.layers import Model
+from tf_prac.models.layers import Model, output_dtype
 
 
 def lenet300(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
@@ -32,6 +32,9 @@ def lenet300(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) 
             name=f"dense_{index}",
         )(x)
     logits = keras.layers.Dense(
-        num_classes, kernel_initializer=keras.initializers.GlorotNormal(), name="logits"
+        num_classes,
+        kernel_initializer=keras.initializers.GlorotNormal(),
+        name="logits",
+        dtype=output_dtype(keras),
     )(x)
     return keras.Model(inputs, logits, name="lenet300")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tf_prac.models.layers import Model, Tensor, image_input, relu
+from tf_prac.models.layers import Model, Tensor, image_input, output_dtype, relu
 
 _FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 _POOL_AFTER = (4, 8)
@@ -30,7 +30,7 @@ def squeezenet(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int
             x = keras.layers.MaxPooling2D(3, 2, name=f"pool{number}")(x)
     x = keras.layers.Dropout(0.5, name="dropout")(x)
     x = _conv_relu(keras, x, num_classes, 1, "conv10")
-    logits = keras.layers.GlobalAveragePooling2D(name="logits")(x)
+    logits = keras.layers.GlobalAveragePooling2D(name="logits", dtype=output_dtype(keras))(x)
     return keras.Model(inputs, logits, name="squeezenet")
 
 

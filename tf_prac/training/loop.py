@@ -27,14 +27,17 @@ class StepLoop:
     Args:
         model: a compiled model.
         distribution: of the strategy in whose scope it was made. Default: one device.
+        jit_compile: whether XLA compiles each step. Default False.
     """
 
-    def __init__(self, model: Any, distribution: Distribution | None = None):
+    def __init__(
+        self, model: Any, distribution: Distribution | None = None, *, jit_compile: bool = False
+    ):
         self._model = model
         self._distribution = distribution or Distribution(model.distribute_strategy)
         strategy = self._distribution.strategy
-        self._train = _many_steps(strategy, model, model.train_step)
-        self._test = _many_steps(strategy, model, model.test_step)
+        self._train = _many_steps(strategy, model, model.train_step, jit_compile)
+        self._test = _many_steps(strategy, model, model.test_step, jit_compile)
         self._steps_per_call = 8
         self._statistics = statistics(getattr(model, "network", model))
 
@@ -97,8 +100,11 @@ def statistics(network: Any) -> list[Any]:
 
 
 def _many_steps(
-    strategy: Any, model: Any, step: Callable[[Any], Any]
+    strategy: Any, model: Any, step: Callable[[Any], Any], jit_compile: bool
 ) -> Callable[[Any, tf.Tensor], None]:
+    if jit_compile:
+        step = tf.function(step, jit_compile=True, reduce_retracing=True, autograph=False)
+
     @tf.function(reduce_retracing=True, autograph=False)
     def run(batches: Any, steps: tf.Tensor) -> None:
         def body(done: tf.Tensor) -> tuple[tf.Tensor]:

@@ -122,7 +122,7 @@ class Trainer:
         self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._keeps_optimizer = pruning is not None and pruning.rewind_optimizer
         self._taken = 0
-        self._loop = StepLoop(self.model, self.distribution)
+        self._loop = StepLoop(self.model, self.distribution, jit_compile=recipe.jit_compile)
         self._validate = None if validation is None else self.evaluation(validation)
         self.predictor = Predictor(network, self.distribution)
 
@@ -150,6 +150,8 @@ class Trainer:
                 if outputs.shape[-1] == 1
                 else "",
             )
+        if self.recipe.mixed_precision:
+            _check_mixed(self.network, outputs)
         losses = flavour.module.losses
         self.from_logits = not is_probability(outputs)
         self.model.compile(
@@ -369,6 +371,19 @@ class Evaluation:
     def __call__(self) -> dict[str, float]:
         """Returns "loss" and "accuracy" with the network's present weights."""
         return self._loop.evaluate(self._batches, self._steps)
+
+
+def _check_mixed(network: Any, outputs: Any) -> None:
+    """Raises `ArgumentError` unless layers compute in bfloat16 and outputs are float32."""
+    inner = network._flatten_layers(include_self=False)
+    layers = {layer.compute_dtype for layer in inner if layer.weights}
+    if "bfloat16" not in layers or outputs.dtype != "float32":
+        kinds = (
+            f"layers that compute in {', '.join(sorted(layers))}, outputs in {outputs.dtype.name}"
+        )
+        remedy = "Import Keras before the search, and give the last layer dtype='float32'."
+        allowed = "layers in bfloat16 and outputs in float32, for mixed_precision"
+        raise ArgumentError("model", kinds, allowed, remedy)
 
 
 def is_probability(outputs: Any) -> bool:
