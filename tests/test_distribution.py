@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from two_devices import COUNT, TRAINED, both, network, samples
+from two_workers import search
 
-from tf_prac import (
-    PracModel,
-    random_mask,
-)
+from tf_prac import Masks, PracModel, random_mask, with_sample_ids
 from tf_prac.cli.main import main
+from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, training_batches
 from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.training.distribution import Distribution, check_cluster
+from tf_prac.training.distribution import Distribution, check_cluster, make_distribution
 
 
 def test_on_two_devices():
@@ -55,6 +54,53 @@ def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
     assert models[0].finite_steps == 7
     for mask, weight in zip(models[0].masks.values(), models[0].prunable.values(), strict=True):
         assert not np.array(weight)[~mask].any()
+
+
+class OneDevice(tf.distribute.OneDeviceStrategy):
+    """Stands in for `TPUStrategy`, of which there is none without a TPU."""
+
+    def __init__(self, resolver):
+        assert resolver == "resolver of my-tpu"
+        super().__init__("CPU:0")
+
+
+@both
+def test_the_way_of_a_tpu_is_that_of_one_device(flavour, monkeypatch, tmp_path):
+    """All but the TPU itself: how it is found, static shapes, batches that are filled up."""
+    search(flavour, tmp_path / "one", Distribution(), rounds=1).run(samples())
+    steps, found = [], tf.distribute.cluster_resolver
+    monkeypatch.setenv("TPU_NAME", "my-tpu")
+    monkeypatch.setattr(found, "TPUClusterResolver", lambda tpu: f"resolver of {tpu}")
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", steps.append)
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", steps.append)
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", OneDevice)
+    distribution = make_distribution("tpu")
+    assert distribution.static and steps == 2 * ["resolver of my-tpu"]
+    search(flavour, tmp_path / "tpu", distribution, rounds=1).run(samples())
+    places = [tmp_path / name / "round_00" for name in ("one", "tpu")]
+    assert Masks.load(places[0] / "masks.npz") == Masks.load(places[1] / "masks.npz")
+    tables = [ForgettingStats.load(place / "forgetting.npz").table for place in places]
+    assert np.array_equal(*tables) and tables[0].any()
+
+
+def test_batches_may_come_from_the_service_of_tf_data():
+    """Ids travel as a part of the input, so that it does not matter where it is read."""
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    config = service.WorkerConfig(dispatcher.target.partition("://")[2])
+    worker = service.WorkerServer(config)
+    everything = service.distribute(service.ShardingPolicy.OFF, dispatcher.target)
+    data = samples()
+    rows = tf.data.Dataset.from_tensor_slices((data._images.numpy(), data.labels))
+    batches = with_sample_ids(rows).shuffle(COUNT, seed=0).batch(16).apply(everything)
+    seen = collections.Counter(i for x, _ in batches for i in x["sample_id"].numpy().tolist())
+    assert seen == {n: 1 for n in range(COUNT)}
+    model = PracModel(network("tf_keras"), num_samples=COUNT)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.fit(batches, epochs=2, verbose=0)
+    assert (model.forgetting.stats.presentations == 2).all()
+    worker._stop()
+    dispatcher._stop()
 
 
 @pytest.mark.parametrize("count", [1, 7, 16, 33, 48])

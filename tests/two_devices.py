@@ -13,6 +13,8 @@ from tf_prac import (
     PracModel,
     TicketSearch,
     TrainingRecipe,
+    build_model,
+    load_dataset,
     prunable_weights,
     random_mask,
     snapshot,
@@ -22,6 +24,7 @@ from tf_prac.config import PruningConfig
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples
 from tf_prac.data.search_data import Subset
+from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.distribution import Distribution, make_distribution
@@ -101,8 +104,8 @@ def _reduces(node):
     return "Collective" in node.op or (node.op == "AddN" and kind == tf.int32.as_datatype_enum)
 
 
-def collectives(flavour, distribution, forgetting=True):
-    """How many reductions over replicas the traced training step has, by type of number."""
+def traced_nodes(flavour, distribution, forgetting=True):
+    """The operations of the traced training step."""
     with distribution.strategy.scope():
         net = network(flavour)
         keras = importlib.import_module(flavour)
@@ -118,16 +121,28 @@ def collectives(flavour, distribution, forgetting=True):
     )
     loop = StepLoop(model, distribution)
     graph = loop._train.get_concrete_function(iter(batches), tf.constant(1)).graph.as_graph_def()
-    nodes = [node for function in graph.library.function for node in function.node_def]
+    return [node for function in graph.library.function for node in function.node_def]
+
+
+def collectives(nodes):
+    """How many reductions over replicas there are, by type of number."""
     found = [node for node in nodes if _reduces(node)]
     return collections.Counter(tf.as_dtype(node.attr["T"].type).name for node in found)
+
+
+def reads(nodes, op):
+    """How often variables of int32, which only the statistics are, are read by an operation."""
+    return sum(node.op == op and node.attr["dtype"].type == tf.int32 for node in nodes)
 
 
 @both
 def test_replicas_exchange_gradients_and_statistics_and_nothing_else(flavour, two):
     """Each replica has one reduction of all gradients; a sum of integers, one for both, is next."""
-    assert collectives(flavour, two) == {"float32": 2, "int32": 1}
-    assert collectives(flavour, two, forgetting=False) == {"float32": 2}
+    nodes = traced_nodes(flavour, two)
+    assert collectives(nodes) == {"float32": 2, "int32": 1}
+    # Each replica reads the rows of a batch; to read them all would copy them in each step.
+    assert reads(nodes, "ResourceGather") == 2 and not reads(nodes, "ReadVariableOp")
+    assert collectives(traced_nodes(flavour, two, forgetting=False)) == {"float32": 2}
 
 
 def test_statistics_take_16_bytes_a_sample_in_each_replica(two):
@@ -191,6 +206,18 @@ def test_a_search_on_two_devices_goes_on_and_says_where_it_ran(flavour, two, tmp
     assert "CPU:0, CPU:1; batches of 16, 8 for each of 2 replicas" in capsys.readouterr().out
     again = search(two, "run").run(data)
     assert again.tickets[-1].masks == result.tickets[-1].masks
+
+
+def test_a_data_set_that_memory_does_not_hold_streams_to_both_devices(two, tfds_dir):
+    data = load_dataset("mnist", data_dir=tfds_dir, limit_train=300, memory_limit_bytes=0).train
+    assert isinstance(data, StreamSamples)
+    ids, recipe = np.arange(250), TrainingRecipe(epochs=2, batch_size=32, augment="crop_flip")
+    with two.strategy.scope():
+        net = build_model("lenet300", keras="keras", input_shape=data.input_shape, num_classes=10)
+        trainer = Trainer(net, recipe, data)
+        weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
+        found = trainer.train(weights, dense, ids, Budget.full(recipe, len(ids)), (1,))
+    assert np.array_equal(found.forgetting.presentations, 2 * (np.arange(300) < 250))
 
 
 def short_recipe():

@@ -145,7 +145,8 @@ class Distribution:
 
             def mean() -> None:
                 context = tf.distribute.get_replica_context()
-                values = [tf.convert_to_tensor(variable) for variable in variables]
+                # A copy is on the replica's device, which the reduction has to know.
+                values = [tf.identity(tf.convert_to_tensor(variable)) for variable in variables]
                 means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
                 for variable, value in zip(variables, means, strict=True):
                     variable.assign(value)

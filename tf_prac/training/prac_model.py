@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import check_fit, flavour_of
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
@@ -145,8 +145,10 @@ class PracModel:
 
         Raises:
             ArgumentError: forgetting is recorded and the data has no ids, or ids that are not
-                below `num_samples`, which the first of them tells.
+                below `num_samples`, which the first of them tells; or the model is of Keras 3 and
+                the strategy `MultiWorkerMirroredStrategy`.
         """
+        check_fit(self)
         if self.forgetting is None:
             return super().fit(x, *args, **kwargs)  # type: ignore[misc]
         _check_ids(x)

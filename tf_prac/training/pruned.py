@@ -15,6 +15,7 @@ from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import (
     Flavour,
+    check_fit,
     flavour_of,
     named_weights,
     pruning_wrappers,
@@ -191,6 +192,7 @@ class _Pruned:
 
     def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
         """Keras's own `fit`; with a schedule, masks are updated on the way."""
+        check_fit(self)
         if self._gradual is not None:
             callbacks = [*(callbacks or []), self._gradual]
         return super().fit(*args, callbacks=callbacks, **options)  # type: ignore[misc]

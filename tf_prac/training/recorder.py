@@ -61,7 +61,9 @@ class ForgettingRecorder:
             [tf.raw_ops.Assert(condition=inside, data=[TOO_FEW, highest])]
         ):
             ids = tf.identity(ids)
-        seen, last, learned, events = tf.unstack(tf.gather(self.table, ids), axis=1)
+        # `tf.gather` reads all of a replicated variable, which makes the next write copy it.
+        rows = tf.raw_ops.ResourceGather(resource=self.table.handle, indices=ids, dtype=tf.int32)
+        seen, last, learned, events = tf.unstack(rows, axis=1)
         rows = tf.stack([seen + 1, now, learned | now, events + last * (1 - now)], axis=1)
         self.table.scatter_update(tf.IndexedSlices(rows, ids))
         return finite

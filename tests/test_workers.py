@@ -1,0 +1,107 @@
+"""Several real processes on one search, over loopback: the same in each, and as on one device.
+
+`pytest -m slow tests/test_workers.py` runs three workers.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from two_devices import both, samples
+from two_workers import EPOCHS, ROUNDS, search
+
+from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.data.prac_set import PracSet
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.pruning.masks import Masks
+from tf_prac.training.distribution import Distribution
+
+FILES = ("masks.npz", "forgetting.npz", "prac_set.npz")
+
+
+def start(count, command, **options):
+    """Starts a command in each of several workers."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    workers = []
+    for index in range(count):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        workers.append(subprocess.Popen(command, env=environment, text=True, **options))
+    return workers
+
+
+def ended(workers, seconds=300):
+    """Waits for workers; returns their exit statuses, and leaves none behind."""
+    try:
+        return [worker.wait(seconds) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+def workers(request, tmp_path_factory):
+    """The directories of workers that have done everything in `two_workers.py`."""
+    place = tmp_path_factory.mktemp("workers")
+    script = pathlib.Path(__file__).with_name("two_workers.py")
+    with (place / "log").open("w") as log:
+        running = start(request.param, [sys.executable, str(script), str(place)], stderr=log)
+        statuses = ended(running)
+    assert not any(statuses), (place / "log").read_text()[-3000:]
+    return [place / f"worker_{index}" for index in range(request.param)]
+
+
+@pytest.mark.parametrize("name", [*FLAVOURS, "norm"])
+def test_workers_agree_with_each_other(workers, name):
+    for number in range(1 if name == "norm" else ROUNDS):
+        for path in [f"round_{number:02d}/{file}" for file in FILES]:
+            assert len({(worker / name / path).read_bytes() for worker in workers}) == 1, path
+
+
+@both
+def test_workers_agree_with_one_device(workers, flavour, tmp_path):
+    search(flavour, tmp_path / "one", Distribution()).run(samples())
+    for number in range(ROUNDS):
+        places = [p / f"round_{number:02d}" for p in (tmp_path / "one", workers[0] / flavour)]
+        one, all_of = (ForgettingStats.load(place / "forgetting.npz") for place in places)
+        assert np.array_equal(one.table, all_of.table)
+        presented = all_of.presentations[one.presentations > 0]
+        assert presented.max() - presented.min() <= number  # later rounds end inside an epoch
+        assert number or presented.max() == EPOCHS
+        masks = [Masks.load(place / "masks.npz") for place in places]
+        assert masks[0] == masks[1]
+        assert np.array_equal(*[PracSet.load(place / "prac_set.npz").ids for place in places])
+    summary = json.loads((workers[0] / flavour / "summary.json").read_text())
+    assert summary["distribution"]["workers"] == len(workers)
+
+
+def test_a_worker_that_differs_is_refused_at_the_start_and_says_in_what(workers):
+    names = {"configuration": "seed: 1", "data set": "order_hash: ", "version": "tensorflow: "}
+    for index, worker in enumerate(workers):
+        said = json.loads((worker / "found.json").read_text())["refused"]
+        assert set(said) == set(names)
+        for what, text in said.items():
+            if index == 1:
+                assert text.startswith(f"worker 1: {names[what]}"), text
+            else:
+                assert "It says which. Start every worker with the same command." in text
+        assert not (worker / "refused").exists()
+
+
+def test_own_fit_records_every_sample_in_all_workers_or_is_refused(workers):
+    """Keras 3 takes the workers' parts of a batch for one tensor."""
+    for worker in workers:
+        found = json.loads((worker / "found.json").read_text())
+        assert found["tf_keras"] == [EPOCHS, EPOCHS]
+        assert "MultiWorkerMirroredStrategy" in found["keras"] and "tf_keras" in found["keras"]

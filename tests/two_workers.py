@@ -1,0 +1,90 @@
+"""What each worker does in `test_workers.py`, in processes of their own: `two_workers.py DIR`."""
+
+import contextlib
+import importlib
+import json
+import pathlib
+import sys
+from unittest import mock
+
+import tensorflow as tf
+from two_devices import COUNT, network, samples
+
+from tf_prac import ForgettingLogger, PracModel, TicketSearch, TrainingRecipe, with_sample_ids
+from tf_prac.config import PruningConfig
+from tf_prac.data.samples import ArraySamples
+from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.training.distribution import make_distribution
+
+EPOCHS, ROUNDS = 2, 2
+
+
+def search(flavour, directory, strategy, seed=0, rounds=ROUNDS, **options):
+    return TicketSearch(
+        lambda: network(flavour, **options),
+        TrainingRecipe(epochs=EPOCHS, batch_size=18, learning_rate=0.01),
+        PruningConfig(rounds=rounds, prune_rate=0.3, rewind="3it"),
+        directory=directory,
+        deterministic=True,
+        retrain="none",
+        seed=seed,
+        strategy=strategy,
+        verbose=False,
+    )
+
+
+def refused(distribution, directory):
+    """What a search says when worker 1 has something else than the chief."""
+    odd, data = distribution.worker == 1, samples()
+    labels = data.labels.copy()
+    labels[7] = (labels[7] + odd) % 3
+    version = mock.patch("tf_prac.records._version", lambda name: f"{name} {int(odd)}")
+    said = {}
+    for what, seed, train, changed in (
+        ("configuration", int(odd), data, contextlib.nullcontext()),
+        ("data set", 0, ArraySamples(data._images.numpy(), labels), contextlib.nullcontext()),
+        ("version", 0, data, version),
+    ):
+        with changed:
+            try:
+                search("keras", directory / "refused", distribution, seed).run(train)
+            except MismatchError as error:
+                said[what] = str(error)
+    return said
+
+
+def own_fit(flavour, distribution):
+    """How often Keras's own `fit` presented the samples, the fewest and the most; or why not."""
+    data, keras = samples(), importlib.import_module(flavour)
+    rows = tf.data.Dataset.from_tensor_slices((data._images.numpy(), data.labels))
+    with distribution.strategy.scope():
+        model = PracModel(network(flavour), num_samples=COUNT)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
+    logger = ForgettingLogger()
+    batches = with_sample_ids(rows).shuffle(COUNT, seed=0).batch(18)
+    try:
+        model.fit(batches, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[logger])
+    except ArgumentError as error:
+        return str(error)
+    presented = logger.stats.presentations
+    return [int(presented.min()), int(presented.max())]
+
+
+def main(directory):
+    distribution = make_distribution("multi_worker")
+    place = pathlib.Path(directory) / f"worker_{distribution.worker}"
+    found = {"refused": refused(distribution, place)}
+    # Every worker keeps its files, to be compared.
+    with mock.patch("tf_prac.search.own_directory", lambda _, path: contextlib.nullcontext(path)):
+        for flavour in FLAVOURS:
+            search(flavour, place / flavour, distribution).run(samples())
+        search("keras", place / "norm", distribution, rounds=1, norm=True).run(samples())
+    for flavour in FLAVOURS:
+        found[flavour] = own_fit(flavour, distribution)
+    (place / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
