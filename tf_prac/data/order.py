@@ -161,7 +161,6 @@ def id_batches(
     first_epoch, first_step, cardinality = split_steps(
         len(ids), batch_size, seed is not None, start_step, steps
     )
-    per_epoch = steps_per_epoch(len(ids), batch_size)
     if seed is None:  # no function to trace
         rest = on_cpu(ids[first_step * batch_size :])
         batches = tf.data.Dataset.from_tensor_slices(rest).batch(batch_size)
@@ -170,9 +169,8 @@ def id_batches(
 
         def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             start = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
-            order = shuffled(vector, fold_in(key, epoch))
-            positions = tf.data.Dataset.range(start, per_epoch)
-            return positions.map(lambda step: order[step * batch_size : (step + 1) * batch_size])
+            order = shuffled(vector, fold_in(key, epoch))[start * batch_size :]
+            return tf.data.Dataset.from_tensors(order).rebatch(batch_size)
 
         batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
     if share is not None:
