@@ -2,17 +2,18 @@
 
     python benchmarks/tfmot.py --dataset=mnist --data_dir=DATA --model=lenet300
 
-The same network, optimizer, batches and sparsity four times: plain, wrapped by TFMOT with a
+The same network, optimizer, batches and sparsity in five ways: plain, wrapped by TFMOT with a
 constant sparsity (computed anew every 100 steps, its default) and its callback, pruned by
-`tf_prac.prune`, and as a `PracModel`, which records forgetting besides. They train an epoch in
-turn, over and over; with `--devices=2`, under `MirroredStrategy`. Prints the median seconds of an
-epoch, the ratio to TFMOT of the same turn, and the fraction of zeros; `--output` writes them as
-JSON.
+`tf_prac.prune`, and as a `PracModel`, which records forgetting besides; this one also in the loop
+of the search. They train an epoch in turn, over and over; with `--devices=2`, under
+`MirroredStrategy`. Prints the median seconds of an epoch, the ratio to TFMOT of the same turn, and
+the fraction of zeros; `--output` writes them as JSON.
 """
 
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 from absl import app, flags
 from networks import compiled, network_for, tracked
@@ -20,8 +21,9 @@ from turns import rows, table, take_turns, write
 
 import tf_prac
 from tf_prac.data.pipeline import training_batches
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavour, build_metrics
 from tf_prac.training.distribution import make_distribution
+from tf_prac.training.loop import StepLoop
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
@@ -56,7 +58,7 @@ def zeros(model) -> float:
 
 
 def prepared(train) -> dict[str, Any]:
-    """The four models, compiled, by name."""
+    """The five models, compiled, by name."""
     config = tf_prac.PruningConfig(scope="layerwise")
     at_once = _STEPS_PER_EXECUTION.value
 
@@ -70,8 +72,11 @@ def prepared(train) -> dict[str, Any]:
     }
     for model in models.values():
         compiled(model, Flavour("tf_keras").module, at_once)
-    ours = tracked(network(), len(train), _SPARSITY.value, steps_per_execution=at_once)
-    return {**models, "PracModel": ours}
+    ours, looped = (
+        tracked(network(), len(train), _SPARSITY.value, steps_per_execution=at_once)
+        for _ in range(2)
+    )
+    return {**models, "PracModel": ours, "search loop": looped}
 
 
 def main(_) -> None:
@@ -84,12 +89,18 @@ def main(_) -> None:
     train = tf_prac.load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=limit).train
     steps = -(-len(train) // _BATCH_SIZE.value)
     ids = np.arange(len(train))
-    with_ids = training_batches(
-        train, ids, batch_size=_BATCH_SIZE.value, seed=(0,), steps=steps, augment="none"
-    )
+
+    def of_share(share):
+        size = _BATCH_SIZE.value
+        return training_batches(train, ids, batch_size=size, seed=(0,), steps=steps, share=share)
+
+    with_ids = of_share(None)
     without = with_ids.map(lambda x, y: (x["inputs"], y))
     with distribution.strategy.scope():
         models = prepared(train)
+        if distribution.static:
+            inputs = tf.zeros([_BATCH_SIZE.value, *train.input_shape])
+            build_metrics(models["search loop"], inputs, models["search loop"](inputs))
     callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}
 
     def epoch(name):
@@ -97,7 +108,11 @@ def main(_) -> None:
         callback = callbacks.get(name)
         return lambda: models[name].fit(data, shuffle=False, verbose=0, callbacks=callback)
 
-    seconds = take_turns({name: epoch(name) for name in models}, _REPEATS.value)
+    ways = {name: epoch(name) for name in models}
+    loop = StepLoop(models["search loop"], distribution)
+    endless = iter(distribution.batches(of_share, _BATCH_SIZE.value))
+    ways["search loop"] = lambda: loop.train(endless, steps)
+    seconds = take_turns(ways, _REPEATS.value)
     found = rows(seconds, "TFMOT", len(train))
     for name, model in models.items():
         found[name]["zeros"] = zeros(getattr(model, "network", model))
