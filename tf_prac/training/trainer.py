@@ -138,8 +138,8 @@ class Trainer:
             epsilon=self.recipe.epsilon,
         )
         optimizer.build(self.network.trainable_variables)
-        first = np.arange(min(len(self.samples), EVALUATION_BATCH))
-        inputs = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))[0]
+        first = np.arange(min(len(self.samples), 16))
+        inputs, labels = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))
         outputs = self.model(inputs, training=False)
         if outputs.shape[-1] < self.samples.num_classes:
             raise ArgumentError(
@@ -162,6 +162,9 @@ class Trainer:
         )
         if self.distribution.static:
             build_metrics(self.model, inputs, outputs)
+        else:  # variables made while a function is traced would have it traced twice
+            self.model.compute_metrics(inputs, labels, outputs)
+            self.model.reset_metrics()
         return schedule, optimizer
 
     def train(
