@@ -2,9 +2,10 @@
 
     python benchmarks/pytorch.py --python=TORCH/bin/python --dataset=mnist --data_dir=DATA
 
-A plain loop (`pytorch_loop.py`) trains LeNet-300-100, batches of 128. With `--authors`, what is
-timed beside ours is a command that runs the authors' `main_PrAC_imp.py` (VITA-Group/PrAC-LTH),
-which prints a line every 50 steps of 128 samples:
+A plain loop (`pytorch_loop.py`) trains LeNet-300-100, batches of 128 drawn by index, or with
+`--loader` by a `DataLoader`. With `--authors`, what is timed beside ours is a command that runs the
+authors' `main_PrAC_imp.py` (VITA-Group/PrAC-LTH), which prints a line every 50 steps of 128
+samples:
 
     python benchmarks/pytorch.py --dataset=cifar10 --data_dir=DATA --model=resnet20 \
         --augment=cifar --limit_train=6400 --authors="python main_PrAC_imp.py --dataset cifar10 ..."
@@ -36,6 +37,7 @@ from tf_prac.training.loop import StepLoop
 
 _PYTHON = flags.DEFINE_string("python", "python", "Interpreter that has PyTorch.")
 _AUTHORS = flags.DEFINE_string("authors", None, "Command that runs the authors' code instead.")
+_LOADER = flags.DEFINE_boolean("loader", False, "Let the plain loop use a DataLoader.")
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
 _LIMIT_TRAIN = flags.DEFINE_integer("limit_train", None, "Use the first n samples.")
@@ -117,7 +119,8 @@ def plain(samples: Samples, directory: str) -> Peer:
     path = f"{directory}/data.npz"
     np.savez(path, x=normalised(samples, x).numpy().reshape(len(samples), -1), y=y.numpy())
     script = pathlib.Path(__file__).with_name("pytorch_loop.py")
-    return Peer([_PYTHON.value, str(script), path], asks=True, marks="epoch")
+    command = [_PYTHON.value, str(script), path, *(["loader"] if _LOADER.value else [])]
+    return Peer(command, asks=True, marks="epoch")
 
 
 def search(samples: Samples) -> Callable[[], object]:

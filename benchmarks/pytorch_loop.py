@@ -1,10 +1,11 @@
 """A plain PyTorch loop that holds masks, which `pytorch.py` runs in an environment with PyTorch.
 
-    python pytorch_loop.py DATA.npz
+    python pytorch_loop.py DATA.npz [loader]
 
 Holds `x` float32 [n, features] and `y` int64 [n] as tensors and draws batches by index, which is
-the fastest way PyTorch has: no `DataLoader`. After each update, weights are multiplied with their
-masks. For each line it reads, it trains LeNet-300-100 for an epoch, and writes a line.
+the fastest way PyTorch has, or with "loader" by a shuffling `DataLoader`, as is usual. After each
+update, weights are multiplied with their masks. For each line it reads, it trains LeNet-300-100 for
+an epoch, and writes a line.
 """
 
 import sys
@@ -16,7 +17,15 @@ from torch import nn
 BATCH_SIZE, SPARSITY = 128, 0.8
 
 
-def main(path: str) -> None:
+def batches(x, y, loader: bool):
+    """An epoch's batches, shuffled."""
+    if loader:
+        data = torch.utils.data.TensorDataset(x, y)
+        return torch.utils.data.DataLoader(data, batch_size=BATCH_SIZE, shuffle=True)
+    return ((x[ids], y[ids]) for ids in torch.randperm(len(x)).split(BATCH_SIZE))
+
+
+def main(path: str, loader: str = "") -> None:
     """Trains an epoch for each line of standard input."""
     data = np.load(path)
     x, y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"])
@@ -30,9 +39,9 @@ def main(path: str) -> None:
     loss_of = nn.CrossEntropyLoss()
     print("ready", torch.__version__, torch.get_num_threads(), flush=True)
     for _ in sys.stdin:
-        for ids in torch.randperm(len(x)).split(BATCH_SIZE):
+        for inputs, labels in batches(x, y, bool(loader)):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(model(x[ids]), y[ids]).backward()
+            loss_of(model(inputs), labels).backward()
             optimizer.step()
             with torch.no_grad():
                 for weight, mask in zip(kernels, masks, strict=True):
@@ -41,4 +50,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
