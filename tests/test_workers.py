@@ -1,21 +1,24 @@
 """Several real processes on one search, over loopback: the same in each, and as on one device.
 
-`pytest -m slow tests/test_workers.py` runs three workers.
+`pytest -m slow tests/test_workers.py` runs three workers, and kills one of two.
 """
 
 import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from two_devices import both, samples
 from two_workers import EPOCHS, ROUNDS, search
 
+from tf_prac.cli.main import WORKER_LOST
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.keras_api import FLAVOURS
@@ -105,3 +108,35 @@ def test_own_fit_records_every_sample_in_all_workers_or_is_refused(workers):
         found = json.loads((worker / "found.json").read_text())
         assert found["tf_keras"] == [EPOCHS, EPOCHS]
         assert "MultiWorkerMirroredStrategy" in found["keras"] and "tf_keras" in found["keras"]
+
+
+@pytest.mark.slow
+@both
+def test_a_killed_worker_started_again_finds_the_ticket_of_an_undisturbed_search(flavour, tmp_path):
+    def workers(directory):
+        options = "--rounds=1 --epochs=60 --batch_size=64 --retrain=none --checkpoint_seconds=0"
+        command = [
+            sys.executable,
+            "-m",
+            "tf_prac",
+            "search",
+            *options.split(),
+            f"--keras={flavour}",
+        ]
+        command += ["--deterministic", "--strategy=multi_worker", f"--output_dir={directory}"]
+        return start(2, command)
+
+    assert ended(workers(tmp_path / "undisturbed")) == [0, 0]
+    running = workers(tmp_path / "killed")
+    while not list(tmp_path.glob("killed/round_00/checkpoints/step_*")):
+        assert running[0].poll() is None
+        time.sleep(0.1)
+    running[1].kill()
+    assert ended(running) == [WORKER_LOST, -signal.SIGKILL]
+    assert not (tmp_path / "killed" / "round_00" / "round.json").exists()
+    assert ended(workers(tmp_path / "killed")) == [0, 0]
+    for file in FILES:
+        contents = [
+            (tmp_path / name / "round_00" / file).read_bytes() for name in ("undisturbed", "killed")
+        ]
+        assert contents[0] == contents[1], file
