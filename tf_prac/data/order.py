@@ -170,6 +170,7 @@ def id_batches(
         def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             start = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
             order = shuffled(vector, fold_in(key, epoch))[start * batch_size :]
+            # As quick as a map that cuts slices, without a function of its own to trace.
             return tf.data.Dataset.from_tensors(order).rebatch(batch_size)
 
         batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
