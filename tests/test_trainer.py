@@ -68,6 +68,7 @@ def test_each_training_starts_with_a_fresh_optimizer_and_metrics(flavour):
     budget = Budget.full(recipe, 40)
     first = trainer.train(weights, masks, np.arange(40), budget, (1,))
     traces = trainer.model.traces
+    assert traces == 1
     again = trainer.train(weights, masks, np.arange(40), budget, (1,))
     other = trainer.train(weights, masks, np.arange(33), Budget.full(recipe, 33), (2,))
     assert trainer.model.traces == traces

@@ -260,7 +260,9 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
 
 
 def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
-    """Makes the variables of a compiled model's metrics, which replicas cannot.
+    """Makes the variables of a compiled model's metrics, before its first step is traced.
+
+    Replicas could not make them, and a step that makes variables is traced twice.
 
     Args:
         model: compiled, made in the present strategy's scope.
@@ -269,8 +271,11 @@ def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
     """
     import tensorflow as tf
 
-    if flavour_of(model).name == "keras":
-        labels = tf.zeros(outputs.shape[0], tf.int64)
+    labels = tf.zeros(outputs.shape[0], tf.int64)
+    if not tf.distribute.has_strategy():
+        model.compute_metrics(inputs, labels, outputs)
+        model.reset_metrics()
+    elif flavour_of(model).name == "keras":
         model._symbolic_build(data_batch=(inputs, labels))
 
 

@@ -139,7 +139,7 @@ class Trainer:
         )
         optimizer.build(self.network.trainable_variables)
         first = np.arange(min(len(self.samples), 16))
-        inputs, labels = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))
+        inputs = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))[0]
         outputs = self.model(inputs, training=False)
         if outputs.shape[-1] < self.samples.num_classes:
             raise ArgumentError(
@@ -160,11 +160,7 @@ class Trainer:
             # Weighted where some places of a batch have no sample.
             **{"weighted_metrics" if self.distribution.static else "metrics": ["accuracy"]},
         )
-        if self.distribution.static:
-            build_metrics(self.model, inputs, outputs)
-        else:  # variables made while a function is traced would have it traced twice
-            self.model.compute_metrics(inputs, labels, outputs)
-            self.model.reset_metrics()
+        build_metrics(self.model, inputs, outputs)
         return schedule, optimizer
 
     def train(
