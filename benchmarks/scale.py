@@ -117,10 +117,10 @@ def draw(found: dict[str, list[dict[str, float]]], path: pathlib.Path) -> None:
             places = figure.add_subplot(2, 3, row * 3 + column + 1)
             x, y = ([each[name] for each in found[axis]] for name in (axis, measure))
             places.plot(x, y, "o-", color="#2b6cb0")
-            places.set(xlabel=axis, ylabel=measure, ylim=(0, None), xscale="log")
+            places.set(xlabel=axis, ylabel=measure, ylim=(0, 1.1 * max(y)), xscale="log")
             places.set_xticks(x, [f"{value:,.0f}" for value in x])
             places.minorticks_off()
-            places.set_title(f"power {power(found[axis], axis, measure):.2f}", fontsize=9)
+            places.set_title(f"power {power(found[axis], axis, measure):z.1f}", fontsize=9)
     figure.savefig(path)
 
 
