@@ -279,25 +279,6 @@ def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
         model._symbolic_build(data_batch=(inputs, labels))
 
 
-def check_fit(model: Any) -> None:
-    """Checks that `fit` of the model's Keras can train with the strategy it was made under.
-
-    Raises:
-        ArgumentError: several machines with Keras 3.
-    """
-    import tensorflow as tf
-
-    several = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if several and flavour_of(model).name == "keras":
-        raise ArgumentError(
-            "strategy",
-            "MultiWorkerMirroredStrategy",
-            "strategies of one machine for `fit` of Keras 3, which takes the workers' parts of a "
-            "batch for one tensor",
-            "Use a tf_keras model, or a search, which has a loop of its own.",
-        )
-
-
 def moving_average(optimizer: Any, variable: Any) -> Any:
     """Returns the variable in which an optimizer with `use_ema` averages `variable`, or None."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, MismatchError, WorkerLostError
+from tf_prac.keras_api import flavour_of
 from tf_prac.training.course import identity_of
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "tpu")
@@ -340,3 +341,20 @@ def _tpu() -> Any:
             "a machine with a TPU, or a TPU that the environment variable TPU_NAME names",
             f"TensorFlow found none: {reason}",
         ) from error
+
+
+def check_fit(model: Any) -> None:
+    """Checks that `fit` of the model's Keras can train with the strategy it was made under.
+
+    Raises:
+        ArgumentError: several machines with Keras 3.
+    """
+    several = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if several and flavour_of(model).name == "keras":
+        raise ArgumentError(
+            "strategy",
+            "MultiWorkerMirroredStrategy",
+            "strategies of one machine for `fit` of Keras 3, which takes the workers' parts of a "
+            "batch for one tensor",
+            "Use a tf_keras model, or a search, which has a loop of its own.",
+        )

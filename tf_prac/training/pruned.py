@@ -15,7 +15,6 @@ from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import (
     Flavour,
-    check_fit,
     flavour_of,
     named_weights,
     pruning_wrappers,
@@ -29,6 +28,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
+from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import Gradual
 from tf_prac.training.prac_model import PracModel
 
