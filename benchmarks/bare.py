@@ -15,14 +15,13 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from networks import compiled, network_for, tracked
+from networks import compiled, network_for, search_epoch
 from turns import rows, table, take_turns, write
 
 from tf_prac import load_dataset
-from tf_prac.data.pipeline import normalised, training_batches
+from tf_prac.data.pipeline import normalised
 from tf_prac.data.source import Samples
 from tf_prac.keras_api import Flavour
-from tf_prac.training.loop import StepLoop
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
@@ -37,18 +36,12 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 def main(_) -> None:
     """Times both, and prints the table."""
     data = load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=_LIMIT_TRAIN.value)
-    ways = {"bare loop": bare(data.train), "search loop": search(data.train)}
+    network = network_for(data.train, _MODEL.value, _KERAS.value)
+    search = search_epoch(network, data.train, _BATCH_SIZE.value)
+    ways = {"bare loop": bare(data.train), "search loop": search}
     found = rows(take_turns(ways, _REPEATS.value), "bare loop", len(data.train))
     print(table(found, "bare loop"))
     write(_OUTPUT.value, found)
-
-
-def search(samples: Samples) -> Callable[[], object]:
-    """Returns what trains one epoch more as a search does, an 80% mask held."""
-    loop = StepLoop(tracked(network_for(samples, _MODEL.value, _KERAS.value), len(samples)))
-    ids = np.arange(len(samples))
-    batches = iter(training_batches(samples, ids, batch_size=_BATCH_SIZE.value, seed=(0,)))
-    return lambda: loop.train(batches, -(-len(samples) // _BATCH_SIZE.value))
 
 
 def bare(samples: Samples) -> Callable[[], object]:

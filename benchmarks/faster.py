@@ -9,15 +9,12 @@ first epoch, in which each is compiled, is printed by itself.
 
 from __future__ import annotations
 
-import numpy as np
 from absl import app, flags
-from networks import network_for, tracked
+from networks import network_for, search_epoch
 from turns import rows, table, take_turns, write
 
 from tf_prac import load_dataset
-from tf_prac.data.pipeline import training_batches
 from tf_prac.keras_api import Flavour, new_network
-from tf_prac.training.loop import StepLoop
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
@@ -53,10 +50,7 @@ def main(_) -> None:
 def epoch(train, mixed_precision, jit_compile):
     """What trains one epoch more."""
     network = new_network(lambda: network_for(train, _MODEL.value, _KERAS.value), mixed_precision)
-    loop = StepLoop(tracked(network, len(train)), jit_compile=jit_compile)
-    size = _BATCH_SIZE.value
-    batches = iter(training_batches(train, np.arange(len(train)), batch_size=size, seed=(0,)))
-    return lambda: loop.train(batches, -(-len(train) // size))
+    return search_epoch(network, train, _BATCH_SIZE.value, jit_compile=jit_compile)
 
 
 if __name__ == "__main__":

@@ -23,17 +23,15 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
 
 import numpy as np
 from absl import app, flags
-from networks import network_for, tracked
+from networks import network_for, search_epoch
 from turns import rows, table, take_turns, write
 
 from tf_prac import load_dataset
-from tf_prac.data.pipeline import normalised, training_batches
+from tf_prac.data.pipeline import normalised
 from tf_prac.data.source import Samples
-from tf_prac.training.loop import StepLoop
 
 _PYTHON = flags.DEFINE_string("python", "python", "Interpreter that has PyTorch.")
 _AUTHORS = flags.DEFINE_string("authors", None, "Command that runs the authors' code instead.")
@@ -95,7 +93,9 @@ def main(_) -> None:
     with tempfile.TemporaryDirectory() as directory:
         peer = authors() if _AUTHORS.value else plain(data.train, directory)
         try:
-            ways = {"PyTorch": peer.turn, "tf_prac": search(data.train)}
+            network = network_for(data.train, _MODEL.value, _KERAS.value)
+            ours = search_epoch(network, data.train, BATCH_SIZE, augment=_AUGMENT.value)
+            ways = {"PyTorch": peer.turn, "tf_prac": ours}
             found = rows(take_turns(ways, _REPEATS.value), "PyTorch", len(data.train))
         finally:
             peer.end()
@@ -121,17 +121,6 @@ def plain(samples: Samples, directory: str) -> Peer:
     script = pathlib.Path(__file__).with_name("pytorch_loop.py")
     command = [_PYTHON.value, str(script), path, *(["loader"] if _LOADER.value else [])]
     return Peer(command, asks=True, marks="epoch")
-
-
-def search(samples: Samples) -> Callable[[], object]:
-    """Returns what trains one epoch more as a search does, an 80% mask held."""
-    loop = StepLoop(tracked(network_for(samples, _MODEL.value, _KERAS.value), len(samples)))
-    ids = np.arange(len(samples))
-    batches = training_batches(
-        samples, ids, batch_size=BATCH_SIZE, seed=(0,), augment=_AUGMENT.value
-    )
-    endless = iter(batches)
-    return lambda: loop.train(endless, -(-len(samples) // BATCH_SIZE))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 from absl import app, flags
-from networks import network_for, tracked
+from networks import network_for, search_epoch
 from turns import rows, table, take_turns, write
 
 from tf_prac import load_dataset
-from tf_prac.data.pipeline import training_batches
 from tf_prac.data.stream import StreamSamples
-from tf_prac.training.loop import StepLoop
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
@@ -60,10 +58,7 @@ def main(_) -> None:
 def _epoch(samples, ids):
     """What trains one epoch more, of an endless iterator over some samples."""
     network = network_for(samples, _MODEL.value, _KERAS.value)
-    loop = StepLoop(tracked(network, len(samples)))
-    size, augment = _BATCH_SIZE.value, _AUGMENT.value
-    batches = iter(training_batches(samples, ids, batch_size=size, seed=(0,), augment=augment))
-    return lambda: loop.train(batches, -(-len(ids) // size))
+    return search_epoch(network, samples, _BATCH_SIZE.value, ids=ids, augment=_AUGMENT.value)
 
 
 def _of(seconds, place):
