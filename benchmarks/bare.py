@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from networks import compiled, network_for, search_epoch
@@ -48,8 +47,8 @@ def bare(samples: Samples) -> Callable[[], object]:
     """Returns what trains one epoch more, in one call of a function that does nothing else."""
     size = _BATCH_SIZE.value
     model = compiled(network_for(samples, _MODEL.value, _KERAS.value), Flavour(_KERAS.value).module)
-    whole = next(iter(samples.batches(np.arange(len(samples)), len(samples))))
-    x, y = tf.identity(normalised(samples, whole[0])), tf.identity(whole[1])
+    x = normalised(samples, tf.constant(samples.inputs(range(len(samples)))))
+    y = tf.constant(samples.labels)
     variables = model.trainable_variables
     model.optimizer.build(variables)
 

@@ -25,6 +25,7 @@ import subprocess
 import tempfile
 
 import numpy as np
+import tensorflow as tf
 from absl import app, flags
 from networks import network_for, search_epoch
 from turns import rows, table, take_turns, write
@@ -115,9 +116,9 @@ def plain(samples: Samples, directory: str) -> Peer:
     """The plain loop, an epoch a turn."""
     if _MODEL.value != "lenet300":
         raise app.UsageError("The plain loop trains lenet300 only.")
-    x, y, _ = next(iter(samples.batches(np.arange(len(samples)), len(samples))))
+    x = normalised(samples, tf.constant(samples.inputs(range(len(samples))))).numpy()
     path = f"{directory}/data.npz"
-    np.savez(path, x=normalised(samples, x).numpy().reshape(len(samples), -1), y=y.numpy())
+    np.savez(path, x=x.reshape(len(samples), -1), y=samples.labels)
     script = pathlib.Path(__file__).with_name("pytorch_loop.py")
     command = [_PYTHON.value, str(script), path, *(["loader"] if _LOADER.value else [])]
     return Peer(command, asks=True, marks="epoch")
