@@ -20,7 +20,7 @@ from tf_prac.config import PracConfig, TrainingRecipe
 from tf_prac.critical import CriticalSamples
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.search_data import Subset
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")

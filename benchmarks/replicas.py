@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 from absl import app, flags, logging
 
-from tf_prac.files import sha256, write_csv
+from tf_prac.storage.files import sha256, write_csv
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")

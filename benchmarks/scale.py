@@ -24,7 +24,7 @@ import time
 import numpy as np
 from absl import app, flags
 
-from tf_prac.files import write_csv
+from tf_prac.storage.files import write_csv
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")

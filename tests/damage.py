@@ -254,7 +254,7 @@ def _huge(array, shape) -> bytes:
 
 def _archive(members: dict[str, bytes], sealed: bool) -> bytes:
     """An archive of members as they are; `sealed` gives it the seal that fits them."""
-    from tf_prac.files import _sealed_members
+    from tf_prac.storage.files import _sealed_members
 
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -29,7 +29,7 @@ from tf_prac.data.search_data import Subset
 from tf_prac.errors import FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.masks import Masks
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.run_directory import RunDirectory
 
 QUICK = "--epochs=3 --rounds=2 --limit_train=400 --batch_size=64 --rewind=1it --retrain=none"
 

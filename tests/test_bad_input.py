@@ -21,9 +21,9 @@ from tf_prac import (
 )
 from tf_prac.cli.main import COMMANDS, main
 from tf_prac.errors import ArgumentError, TfPracError
-from tf_prac.files import write_json
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.files import write_json
+from tf_prac.storage.run_directory import RunDirectory
 
 QUICK = ["--epochs=2", "--rounds=1", "--limit_train=300", "--batch_size=64", "--rewind=3it"]
 

@@ -71,7 +71,5 @@ def test_named_files_and_local_labels_exist(build):
 
 @every_build_file
 def test_rules_that_are_used_are_loaded(build):
-    loaded = {
-        ast.literal_eval(name) for call in calls(build, "load") for name in call.args[1:]
-    }
+    loaded = {ast.literal_eval(name) for call in calls(build, "load") for name in call.args[1:]}
     assert loaded == {ast.unparse(call.func) for call in calls(build, "py_")}

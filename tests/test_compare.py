@@ -20,9 +20,9 @@ from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.results import cost_table, results_text, run_rows, table, write_results
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.files import read_npz
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.files import read_npz
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
 TWO_BY_TWO = ("prac", "prac-early_stop", "imp", "imp+early_stop")

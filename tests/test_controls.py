@@ -143,7 +143,7 @@ def test_controls_lie_beside_their_tickets_and_change_nothing_else(run):
 
 
 def _trained(path):
-    from tf_prac.files import read_npz
+    from tf_prac.storage.files import read_npz
 
     return read_npz(path / "trained.npz", "weights")
 

@@ -29,11 +29,11 @@ from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.errors import FileError, TfPracError
-from tf_prac.files import read_npz
 from tf_prac.keras_api import Flavour
 from tf_prac.models import build_model
 from tf_prac.pruning.masks import Masks
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.files import read_npz
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.ticket import Ticket
 from tf_prac.training.trainer import Trainer
 

@@ -25,9 +25,9 @@ from tf_prac.export.fresh_process import run_tflite
 from tf_prac.export.kernels import kernel_uses, multiplications, sparse_inference
 from tf_prac.export.serving import serve
 from tf_prac.export.size import FORMATS
-from tf_prac.files import read_npz
 from tf_prac.keras_api import Flavour, named_weights
 from tf_prac.pruning.masks import Masks
+from tf_prac.storage.files import read_npz
 
 FLAVOURS = ("keras", "tf_keras")
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")

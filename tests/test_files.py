@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError, TfPracError
-from tf_prac.files import (
+from tf_prac.storage.files import (
     MAX_BYTES,
     SCHEMA,
     atomic_write,
@@ -614,7 +614,7 @@ def test_json_of_any_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "round.json"
     with open(path, "wb") as file:
         file.truncate(2**40)  # a hole, which takes no space
-    monkeypatch.setattr("tf_prac.files.MAX_JSON_BYTES", 2**20)
+    monkeypatch.setattr("tf_prac.storage.files.MAX_JSON_BYTES", 2**20)
 
     def read():
         with pytest.raises(FileError, match="round.json: damaged, it has more than 1048576 bytes"):
@@ -682,7 +682,7 @@ def test_more_than_the_limit_is_refused_whatever_the_file_has(tmp_path, monkeypa
     write_npz(path, "weights", {"a": np.zeros(2**20)})
     assert MAX_BYTES >= 2**33, "a network of a billion parameters must fit"
     assert read_npz(path, "weights")["a"].shape == (2**20,)
-    monkeypatch.setattr("tf_prac.files.MAX_BYTES", 2**20)
+    monkeypatch.setattr("tf_prac.storage.files.MAX_BYTES", 2**20)
     with pytest.raises(FileError, match="declares .* bytes, more than 1048576"):
         read_npz(path, "weights")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tf_prac.data.forgetting import COLUMNS, ForgettingStats
 from tf_prac.errors import ArgumentError, DataError, FileError
-from tf_prac.files import write_npz
+from tf_prac.storage.files import write_npz
 
 
 @dataclasses.dataclass

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.files import write_json, write_npz
 from tf_prac.pruning.masks import Masks
+from tf_prac.storage.files import write_json, write_npz
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 NAMES = NAMES.filter(lambda name: not name.startswith("__"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tf_prac.data.prac_set import PracSet
 from tf_prac.errors import ArgumentError, DataError, FileError
-from tf_prac.files import write_npz
+from tf_prac.storage.files import write_npz
 
 SIZE = 30
 NOTHING = np.zeros(0, np.int64)

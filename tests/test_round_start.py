@@ -22,10 +22,10 @@ from tf_prac import (
 )
 from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import MismatchError
-from tf_prac.files import read_npz
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.weights import OPTIMIZER
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.files import read_npz
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
-from tf_prac.files import write_csv, write_json, write_npz
-from tf_prac.run_directory import (
+from tf_prac.storage.files import write_csv, write_json, write_npz
+from tf_prac.storage.run_directory import (
     CONFIG,
     FORGETTING,
     HISTORY,

@@ -25,9 +25,9 @@ from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import ArgumentError, DataError, FileError, MismatchError, NonFiniteLossError
-from tf_prac.files import read_json, read_npz, write_json
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.files import read_json, read_npz, write_json
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -494,7 +494,7 @@ def test_a_newer_file_is_refused_and_left_alone(runs, tmp_path, name, monkeypatc
     kind = name.split("/")[-1].removesuffix(".json")
     content = read_json(run / name, kind)
     with monkeypatch.context() as patch:
-        patch.setattr("tf_prac.files.SCHEMA", 7)
+        patch.setattr("tf_prac.storage.files.SCHEMA", 7)
         write_json(run / name, kind, content)
     before = files_of(run)
     with pytest.raises(FileError, match=r"newer tf_prac \(schema 7; this one reads up to 1\)"):

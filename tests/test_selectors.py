@@ -28,8 +28,8 @@ from tf_prac.data.samples import ArraySamples, split_validation
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.run_directory import RunDirectory
 from tf_prac.selectors import SELECTORS, HighestScores, Setting
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)

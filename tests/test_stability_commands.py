@@ -12,8 +12,8 @@ import pytest
 from tf_prac.analysis import figure
 from tf_prac.cli.main import main
 from tf_prac.cli.runs import search_command
-from tf_prac.files import write_json
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.files import write_json
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
 QUICK = (

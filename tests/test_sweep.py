@@ -15,7 +15,7 @@ from tf_prac import PracConfig, PruningConfig, RewindSweep, Ticket, TicketSearch
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)

@@ -15,7 +15,7 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.pruning.masks import Masks
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
 

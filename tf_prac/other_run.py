@@ -17,8 +17,8 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.files import sha256
-from tf_prac.run_directory import FORGETTING, PRAC_SET, RunDirectory
+from tf_prac.storage.files import sha256
+from tf_prac.storage.run_directory import FORGETTING, PRAC_SET, RunDirectory
 
 
 class OtherRun:

@@ -28,7 +28,6 @@ from tf_prac.config import CheckpointConfig, PracConfig, PruningConfig, RewindPo
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.dense_round import save_kept, take_over
-from tf_prac.files import write_csv
 from tf_prac.keras_api import new_network, seed_everything
 from tf_prac.plan import RoundPlan
 from tf_prac.pretraining import Pretraining
@@ -48,8 +47,16 @@ from tf_prac.records import (
 )
 from tf_prac.retraining import Retraining, check_retrain, retrained, save_ticket
 from tf_prac.round_start import RoundStart
-from tf_prac.run_directory import CHECKPOINTS, FORGETTING, HISTORY, MASKS, PRAC_SET, RunDirectory
 from tf_prac.selectors import Setting, check_selector, make_selector, open_others
+from tf_prac.storage.files import write_csv
+from tf_prac.storage.run_directory import (
+    CHECKPOINTS,
+    FORGETTING,
+    HISTORY,
+    MASKS,
+    PRAC_SET,
+    RunDirectory,
+)
 from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution

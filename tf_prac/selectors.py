@@ -26,7 +26,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.other_run import OtherRun
 from tf_prac.prac_config import PracConfig
 from tf_prac.pruning.masks import Masks
-from tf_prac.run_directory import FORGETTING, RunDirectory
+from tf_prac.storage.run_directory import FORGETTING, RunDirectory
 from tf_prac.training.gradients import GradientNorms, cross_entropy
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 

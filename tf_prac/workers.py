@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_prac.errors import MismatchError
-from tf_prac.files import inside
-from tf_prac.run_directory import LOCK, RunDirectory, check_same
+from tf_prac.storage.files import inside
+from tf_prac.storage.run_directory import LOCK, RunDirectory, check_same
 from tf_prac.training.checkpoint import Checkpoints, SavedState
 from tf_prac.training.distribution import Distribution
 

@@ -18,8 +18,8 @@ from tf_prac.analysis.stability_report import (
     percent,
     remaining,
 )
-from tf_prac.files import write_csv
 from tf_prac.progress import aligned
+from tf_prac.storage.files import write_csv
 
 Row = Mapping[str, Any]
 LINES = {"order": "two data orders", "rounds": "from the round before"}

@@ -10,8 +10,8 @@ from typing import Any
 from tf_prac.analysis.aggregate import spread
 from tf_prac.analysis.figure import COLORS, Line, draw_lines, line_figure, save_figure
 from tf_prac.analysis.stability import StabilityRows
-from tf_prac.files import write_csv
 from tf_prac.progress import aligned
+from tf_prac.storage.files import write_csv
 
 Row = Mapping[str, Any]
 PANELS = {"distance": "L2 distance", "angle": "angle (degrees)"}

@@ -6,7 +6,7 @@ import pathlib
 
 from tf_prac.cli.flags import Flags
 from tf_prac.errors import ArgumentError
-from tf_prac.run_directory import RunDirectory
+from tf_prac.storage.run_directory import RunDirectory
 
 RETRAIN_HELP = "Tickets to retrain on the full data: last, all, none, or numbers such as 4,8,12."
 

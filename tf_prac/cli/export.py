@@ -13,8 +13,8 @@ from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.directory import check_free
 from tf_prac.export.encoding import STORAGES
-from tf_prac.files import inside
-from tf_prac.run_directory import MODEL, TICKET, RunDirectory
+from tf_prac.storage.files import inside
+from tf_prac.storage.run_directory import MODEL, TICKET, RunDirectory
 
 FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "npz")
 CONTENTS = ("trained", "ticket")
@@ -85,9 +85,9 @@ def _run_and_round(positional: list[str], number: int | None) -> tuple[RunDirect
 
 def _subject(run: RunDirectory, number: int, flags: Flags) -> tuple[Any, dict[str, Any]]:
     """Returns the model or ticket to export, and the options that go with it."""
-    from tf_prac.files import read_npz
     from tf_prac.pruning.weights import rewind
-    from tf_prac.run_directory import TRAINED
+    from tf_prac.storage.files import read_npz
+    from tf_prac.storage.run_directory import TRAINED
     from tf_prac.ticket import Ticket
 
     ticket = Ticket.load(run.ticket_path(number))

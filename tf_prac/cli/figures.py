@@ -9,7 +9,7 @@ from tf_prac.cli.arguments import run_argument
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
-from tf_prac.run_directory import FORGETTING, MASKS, PRAC_SET, TENTATIVE, RunDirectory
+from tf_prac.storage.run_directory import FORGETTING, MASKS, PRAC_SET, TENTATIVE, RunDirectory
 
 
 def define_flags() -> Flags:

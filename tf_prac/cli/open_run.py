@@ -11,8 +11,8 @@ from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
 from tf_prac.models import build_model
 from tf_prac.prac_config import OTHER_RUNS
-from tf_prac.run_directory import CONFIG, RunDirectory
 from tf_prac.search import TicketSearch
+from tf_prac.storage.run_directory import CONFIG, RunDirectory
 
 
 def load_data(settings: Settings) -> LoadedData:

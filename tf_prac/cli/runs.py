@@ -12,7 +12,7 @@ from tf_prac.cli.arguments import distinct_runs
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.run_directory import SUMMARY, RunDirectory, check_same
+from tf_prac.storage.run_directory import SUMMARY, RunDirectory, check_same
 
 if TYPE_CHECKING:
     from tf_prac.analysis.copies import Copies

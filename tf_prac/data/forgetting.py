@@ -12,7 +12,7 @@ import numpy as np
 
 from tf_prac.config import check_choice, check_int
 from tf_prac.errors import ArgumentError, DataError, FileError
-from tf_prac.files import read_npz, write_npz
+from tf_prac.storage.files import read_npz, write_npz
 
 COLUMNS = ("presentations", "last_correct", "learned", "events")
 

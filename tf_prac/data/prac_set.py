@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError, DataError, FileError
-from tf_prac.files import read_npz, write_npz
+from tf_prac.storage.files import read_npz, write_npz
 
 if TYPE_CHECKING:
     import tensorflow as tf

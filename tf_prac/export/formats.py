@@ -16,10 +16,10 @@ from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import compare, example_inputs
 from tf_prac.export.writer import Export
-from tf_prac.files import read_npz, write_json, write_npz
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.weights import snapshot
-from tf_prac.run_directory import MASKS, MODEL, WEIGHTS
+from tf_prac.storage.files import read_npz, write_json, write_npz
+from tf_prac.storage.run_directory import MASKS, MODEL, WEIGHTS
 
 
 def keras_file(

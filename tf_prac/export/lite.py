@@ -22,7 +22,7 @@ from tf_prac.export.serving import Serving, outputs_of, serve
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs
 from tf_prac.export.writer import Export, write
-from tf_prac.files import write_json
+from tf_prac.storage.files import write_json
 
 LITE_STORAGES = ("float32", "float16", "int8")
 FILE = "model.tflite"

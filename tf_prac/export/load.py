@@ -13,10 +13,10 @@ from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.architecture import model_from_config
 from tf_prac.export.directory import METADATA
 from tf_prac.export.encoding import Packed, Stored, unpack
-from tf_prac.files import read_json
 from tf_prac.keras_api import Flavour
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
+from tf_prac.storage.files import read_json
 from tf_prac.training.pruned import prune
 
 

@@ -28,8 +28,8 @@ from tf_prac.export.serving import serve
 from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import example_inputs
 from tf_prac.export.writer import saved_model
-from tf_prac.files import atomic_write, write_json
 from tf_prac.keras_api import named_weights, stable_name
+from tf_prac.storage.files import atomic_write, write_json
 
 SPARSE, DENSE = "sparse SavedModel", "Keras model.export"
 _GZIP = 9

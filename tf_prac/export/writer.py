@@ -27,7 +27,7 @@ from tf_prac.export.encoding import STORAGES
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs
-from tf_prac.files import write_json
+from tf_prac.storage.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tf_prac.errors import FileError, MismatchError
-from tf_prac.files import read_npz, write_npz
+from tf_prac.storage.files import read_npz, write_npz
 
 
 class Masks(Mapping[str, np.ndarray]):

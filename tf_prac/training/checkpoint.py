@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import DamagedFileError, FileError
-from tf_prac.files import sync
-from tf_prac.run_directory import CHECKPOINT, read_sealed, seal
+from tf_prac.storage.files import sync
+from tf_prac.storage.run_directory import CHECKPOINT, read_sealed, seal
 from tf_prac.training.signals import DeferredSignals
 
 KEPT = 2

@@ -8,9 +8,9 @@ import numpy as np
 
 from tf_prac.config import RewindPoint
 from tf_prac.errors import ArgumentError
-from tf_prac.files import write_npz
 from tf_prac.keras_api import steps_per_execution
 from tf_prac.pruning.weights import snapshot
+from tf_prac.storage.files import write_npz
 from tf_prac.training.callbacks.callback import Callback
 
 

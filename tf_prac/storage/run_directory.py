@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
-from tf_prac.files import inside, read_json, read_npz, sha256, write_json, write_npz
-from tf_prac.lock import locked
+from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.storage.lock import locked
 
 CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
