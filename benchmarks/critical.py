@@ -17,9 +17,9 @@ from turns import rows, table, take_turns, write
 
 from tf_prac import Masks, load_dataset, prunable_weights, random_mask, snapshot
 from tf_prac.config import PracConfig, TrainingRecipe
-from tf_prac.critical import CriticalSamples
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.search_data import Subset
+from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 

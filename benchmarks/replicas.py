@@ -89,7 +89,9 @@ def search(way: str, directory: str) -> None:
         strategy=distribution,
     )
     # Every worker keeps its files here, to be compared.
-    keep = mock.patch("tf_prac.search.own_directory", lambda _, path: contextlib.nullcontext(path))
+    keep = mock.patch(
+        "tf_prac.search.ticket_search.own_directory", lambda _, path: contextlib.nullcontext(path)
+    )
     with keep:
         found.run(data.train, test=data.test)
 

@@ -18,7 +18,7 @@ from tf_prac.config import CONTROLS
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
-from tf_prac.ticket import Control
+from tf_prac.search.ticket import Control
 from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)

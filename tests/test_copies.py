@@ -21,7 +21,7 @@ from tf_prac.analysis.weight_space import angle, distance, interpolate
 from tf_prac.data.pipeline import training_batches
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.ticket import COPY_ORDER
+from tf_prac.search.ticket import COPY_ORDER
 from tf_prac.training.batch_norm import MovingStatistics
 from tf_prac.training.trainer import Trainer
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_prac.analysis.cost import Cost, epoch_steps, search_steps
+from tf_prac.search.cost import Cost, epoch_steps, search_steps
 
 # ResNet-20 on CIFAR-10, batch 128: samples and epochs of rounds 0 to 6, and the SGD steps so far.
 SIZES = [45000, 29703, 24667, 21959, 19816, 18112, 16751]

@@ -32,9 +32,9 @@ from tf_prac.errors import FileError, TfPracError
 from tf_prac.keras_api import Flavour
 from tf_prac.models import build_model
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
-from tf_prac.ticket import Ticket
 from tf_prac.training.trainer import Trainer
 
 FLAVOURS = ("keras", "tf_keras")

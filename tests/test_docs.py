@@ -17,7 +17,7 @@ from tf_prac import export
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
 from tf_prac.pruning.criteria import CRITERIA
-from tf_prac.selectors import SELECTORS
+from tf_prac.search.selectors import SELECTORS
 
 DOCS = ROOT / "docs"
 DICTIONARIES = {"PRAC_VARIANTS", "PRESETS"}

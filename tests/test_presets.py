@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from tf_prac.analysis.cost import Cost
 from tf_prac.cli.search import define_flags
 from tf_prac.cli.settings import read_settings
 from tf_prac.config import PRAC_VARIANTS, PracConfig, PruningConfig, TrainingRecipe
@@ -19,6 +18,7 @@ from tf_prac.presets.prac import PRAC_PAPER
 from tf_prac.pruning.criteria import random_mask
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights, prune_rates
+from tf_prac.search.cost import Cost
 from tf_prac.training.schedules import Budget, make_schedule
 
 

@@ -22,13 +22,13 @@ from tf_prac import (
     snapshot,
 )
 from tf_prac.config import PRAC_VARIANTS
-from tf_prac.critical import CriticalSamples
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.samples import ArraySamples, split_validation
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.selectors import SELECTORS, HighestScores, Setting
+from tf_prac.search.critical_samples import CriticalSamples
+from tf_prac.search.selectors import SELECTORS, HighestScores, Setting
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 

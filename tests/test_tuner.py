@@ -16,7 +16,7 @@ from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.weights import prunable_weights, snapshot
-from tf_prac.search import _Session
+from tf_prac.search.ticket_search import _Session
 from tf_prac.storage.files import read_json
 from tf_prac.tuner import keras_tuner
 from tf_prac.tuning_space import check_space, options_with, parse_space, rounds_to

@@ -39,7 +39,7 @@ def refused(distribution, directory):
     odd, data = distribution.worker == 1, samples()
     labels = data.labels.copy()
     labels[7] = (labels[7] + odd) % 3
-    version = mock.patch("tf_prac.records._version", lambda name: f"{name} {int(odd)}")
+    version = mock.patch("tf_prac.search.summary._version", lambda name: f"{name} {int(odd)}")
     said = {}
     for what, seed, train, changed in (
         ("configuration", int(odd), data, contextlib.nullcontext()),
@@ -77,7 +77,9 @@ def main(directory):
     place = pathlib.Path(directory) / f"worker_{distribution.worker}"
     found = {"refused": refused(distribution, place)}
     # Every worker keeps its files, to be compared.
-    with mock.patch("tf_prac.search.own_directory", lambda _, path: contextlib.nullcontext(path)):
+    with mock.patch(
+        "tf_prac.search.ticket_search.own_directory", lambda _, path: contextlib.nullcontext(path)
+    ):
         for flavour in FLAVOURS:
             search(flavour, place / flavour, distribution).run(samples())
         search("keras", place / "norm", distribution, rounds=1, norm=True).run(samples())

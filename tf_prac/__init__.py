@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from tf_prac.pruning.weights import rewind as rewind
     from tf_prac.pruning.weights import snapshot as snapshot
     from tf_prac.pruning.weights import weight_report as weight_report
-    from tf_prac.search import SearchResult as SearchResult
-    from tf_prac.search import TicketSearch as TicketSearch
-    from tf_prac.ticket import Ticket as Ticket
+    from tf_prac.search.ticket import Ticket as Ticket
+    from tf_prac.search.ticket_search import SearchResult as SearchResult
+    from tf_prac.search.ticket_search import TicketSearch as TicketSearch
     from tf_prac.training.callbacks.forgetting_logger import ForgettingLogger as ForgettingLogger
     from tf_prac.training.callbacks.mask_distance import MaskDistance as MaskDistance
     from tf_prac.training.callbacks.rewind_checkpoint import RewindCheckpoint as RewindCheckpoint
@@ -75,11 +75,11 @@ _MODULES = {
     "RewindCheckpoint": "training.callbacks.rewind_checkpoint",
     "RewindSweep": "analysis.sweep",
     "SampleScores": "training.callbacks.sample_scores",
-    "SearchResult": "search",
+    "SearchResult": "search.ticket_search",
     "SparsityLogger": "training.callbacks.sparsity_logger",
     "Targets": "training.targets",
-    "Ticket": "ticket",
-    "TicketSearch": "search",
+    "Ticket": "search.ticket",
+    "TicketSearch": "search.ticket_search",
     "TrainingRecipe": "config",
     "build_model": "models",
     "global_magnitude": "pruning.criteria",

@@ -26,7 +26,7 @@ class PracConfig:
 
     Args:
         selector: what chooses the samples of the next round: "prac" (critical samples) or, at a
-            size of `subset_size` or `sizes_from`, another key of `tf_prac.selectors.SELECTORS`:
+            size of `subset_size` or `sizes_from`, another key of `tf_prac.search.selectors.SELECTORS`:
             "random", "entropy", "margin", "el2n", "grand", "loss", "forgetting". Default "prac".
         subset_size: fraction of the training set that a selector other than "prac" chooses.
             Default None.

@@ -19,10 +19,10 @@ from tf_prac.checks import check_number, check_seed
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
 from tf_prac.pruning.weights import rewind
-from tf_prac.search import SearchResult, TicketSearch
+from tf_prac.search.ticket import Ticket
+from tf_prac.search.ticket_search import SearchResult, TicketSearch
 from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.run_directory import TRAINED, RunDirectory
-from tf_prac.ticket import Ticket
 from tf_prac.tuning_space import (
     METRICS,
     Between,

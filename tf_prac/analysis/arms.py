@@ -34,7 +34,7 @@ class Arm:
         pruning: fields of `PruningConfig` that differ.
         sizes_from: the arm whose set sizes and steps it copies, or None.
         controls: the arm whose tickets it controls, or None; it has no search of its own.
-        control: which control, a kind of `tf_prac.ticket.Control`.
+        control: which control, a kind of `tf_prac.search.ticket.Control`.
         transfers: whether it uses the sets of the run `prac_from`; other arms do not.
     """
 

@@ -20,10 +20,10 @@ from tf_prac.analysis.results import write_results
 from tf_prac.checks import check_seed
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.search import TicketSearch
+from tf_prac.search.ticket import Control
+from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.files import read_json, write_json
 from tf_prac.storage.run_directory import SUMMARY, RunDirectory, check_same
-from tf_prac.ticket import Control
 
 COMPARISON = "comparison.json"
 

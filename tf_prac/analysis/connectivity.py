@@ -23,7 +23,7 @@ from tf_prac.analysis.stability import SUBNETWORK, subnetwork_columns, subnetwor
 from tf_prac.analysis.weight_space import barrier, interpolate
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.search_data import Subset
-from tf_prac.ticket import STATISTICS_ORDER
+from tf_prac.search.ticket import STATISTICS_ORDER
 from tf_prac.training.batch_norm import MovingStatistics
 
 STATISTICS_BATCHES = 100

@@ -18,7 +18,7 @@ from tf_prac.analysis.stability_report import (
     percent,
     remaining,
 )
-from tf_prac.progress import aligned
+from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv
 
 Row = Mapping[str, Any]

@@ -15,10 +15,10 @@ from tf_prac.checks import check_choice
 from tf_prac.config import CONTROLS
 from tf_prac.data.search_data import prepare
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.search import TicketSearch
+from tf_prac.search.ticket import COPY_ORDER, Control, Ticket
+from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.storage.run_directory import TICKET, RunDirectory
-from tf_prac.ticket import COPY_ORDER, Control, Ticket
 from tf_prac.training.trainer import Trainer
 
 _WEIGHTS = "weights/"

@@ -10,7 +10,7 @@ from typing import Any
 from tf_prac.analysis.aggregate import spread
 from tf_prac.analysis.figure import COLORS, Line, draw_lines, line_figure, save_figure
 from tf_prac.analysis.stability import StabilityRows
-from tf_prac.progress import aligned
+from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv
 
 Row = Mapping[str, Any]

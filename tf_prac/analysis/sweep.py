@@ -23,11 +23,11 @@ from tf_prac.checks import check_choice, check_seed
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.data.search_data import prepare
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.progress import aligned
-from tf_prac.search import TicketSearch
+from tf_prac.search.progress import aligned
+from tf_prac.search.ticket import CONTROLS, Control
+from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.files import read_json, write_csv, write_json
 from tf_prac.storage.run_directory import CONFIG, RunDirectory, check_same
-from tf_prac.ticket import CONTROLS, Control
 from tf_prac.training.schedules import Budget
 
 SWEEP = "sweep.json"

@@ -20,8 +20,8 @@ from tf_prac.analysis.images import is_image, shown
 from tf_prac.analysis.report.pictures import forgotten_by_pruning, most_forgotten
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
-from tf_prac.progress import TerminalProgress
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.progress import TerminalProgress
 from tf_prac.storage.files import inside
 from tf_prac.storage.run_directory import (
     FORGETTING,

@@ -86,9 +86,9 @@ def _run_and_round(positional: list[str], number: int | None) -> tuple[RunDirect
 def _subject(run: RunDirectory, number: int, flags: Flags) -> tuple[Any, dict[str, Any]]:
     """Returns the model or ticket to export, and the options that go with it."""
     from tf_prac.pruning.weights import rewind
+    from tf_prac.search.ticket import Ticket
     from tf_prac.storage.files import read_npz
     from tf_prac.storage.run_directory import TRAINED
-    from tf_prac.ticket import Ticket
 
     ticket = Ticket.load(run.ticket_path(number))
     options: dict[str, Any] = {"metadata": _figures(run, number)}

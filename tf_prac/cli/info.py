@@ -13,7 +13,7 @@ def define_flags() -> Flags:
 
 def main(flags: Flags, positional: list[str]) -> int:
     """Prints the summary of a run, or how far an unfinished one is."""
-    from tf_prac.progress import round_line, summary_table
+    from tf_prac.search.progress import round_line, summary_table
 
     run = run_argument(positional)
     config = run.config()

@@ -11,7 +11,7 @@ from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
 from tf_prac.models import build_model
 from tf_prac.prac_config import OTHER_RUNS
-from tf_prac.search import TicketSearch
+from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.run_directory import CONFIG, RunDirectory
 
 

@@ -39,7 +39,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     config = run.config()
     number = check_round(flags.round, config["pruning"]["rounds"])
     distribution = load_tensorflow(config["keras"], flags.strategy, flags.devices)
-    from tf_prac.ticket import Control
+    from tf_prac.search.ticket import Control
 
     wanted: dict[str, Any] = {"also_retrain": (number,)}
     label = ""

@@ -60,7 +60,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         verbose=TensorBoardProgress(directory, data.train) if flags.tensorboard else True,
         strategy=distribution,
     )
-    from tf_prac.progress import summary_table
+    from tf_prac.search.progress import summary_table
 
     result = search.run(data.train, test=data.test)
     if not search.distribution.is_chief:

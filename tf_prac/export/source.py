@@ -16,7 +16,7 @@ from tf_prac.keras_api import named_weights, to_numpy
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
-from tf_prac.ticket import Ticket
+from tf_prac.search.ticket import Ticket
 from tf_prac.training.pruned import strip
 
 EVERYTHING = PruningConfig(layers=LAYER_GROUPS, prune_last_dense=True)

@@ -14,9 +14,9 @@ import numpy as np
 from tf_prac.config import PruningConfig
 from tf_prac.keras_api import named_weights
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
 from tf_prac.storage.run_directory import WEIGHTS, RunDirectory
-from tf_prac.ticket import Ticket
 
 Weights = Mapping[str, np.ndarray]
 

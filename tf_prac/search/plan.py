@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.errors import ArgumentError
-from tf_prac.other_run import OtherRun
 from tf_prac.pruning.criteria import UNTRAINED, PruneRule, Rate
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern
+from tf_prac.search.finished_run import OtherRun
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
 

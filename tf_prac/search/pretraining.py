@@ -16,13 +16,13 @@ import numpy as np
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.errors import DamagedFileError
-from tf_prac.other_run import OtherRun
-from tf_prac.plan import RoundPlan
 from tf_prac.prac_config import PracConfig
-from tf_prac.progress import Progress
 from tf_prac.pruning.masks import Masks
-from tf_prac.selectors import Setting
-from tf_prac.ticket import PRETRAIN_ORDER
+from tf_prac.search.finished_run import OtherRun
+from tf_prac.search.plan import RoundPlan
+from tf_prac.search.progress import Progress
+from tf_prac.search.selectors import Setting
+from tf_prac.search.ticket import PRETRAIN_ORDER
 from tf_prac.training.checkpoint import Checkpoints
 
 

@@ -17,15 +17,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tf_prac.checks import check_choice
-from tf_prac.critical import CriticalSamples, Selection
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
 from tf_prac.errors import ArgumentError
-from tf_prac.other_run import OtherRun
 from tf_prac.prac_config import PracConfig
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.critical_samples import CriticalSamples, Selection
+from tf_prac.search.finished_run import OtherRun
 from tf_prac.storage.run_directory import FORGETTING, RunDirectory
 from tf_prac.training.gradients import GradientNorms, cross_entropy
 from tf_prac.training.trainer import TrainedNetwork, Trainer

@@ -8,13 +8,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.analysis.cost import Cost
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, Subset
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo
-from tf_prac.ticket import Ticket
+from tf_prac.search.cost import Cost
+from tf_prac.search.ticket import Ticket
 from tf_prac.training.trainer import TrainedNetwork
 
 PACKAGES = ("tensorflow", "keras", "tf_keras", "tf_prac")

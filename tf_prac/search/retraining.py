@@ -9,10 +9,10 @@ from typing import Any
 
 from tf_prac.data.search_data import SearchData
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError
-from tf_prac.progress import Progress, ticket_line
+from tf_prac.search.progress import Progress, ticket_line
+from tf_prac.search.ticket import Control, Ticket
 from tf_prac.storage.files import sync, write_csv, write_npz
 from tf_prac.storage.run_directory import HISTORY, MODEL, TICKET, TRAINED, RunDirectory
-from tf_prac.ticket import Control, Ticket
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.course import identity_of
 from tf_prac.training.trainer import Trainer

@@ -27,17 +27,20 @@ from tf_prac.checks import check_choice, check_model_fn, check_seed
 from tf_prac.config import CheckpointConfig, PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
-from tf_prac.dense_round import save_kept, take_over
 from tf_prac.keras_api import new_network, seed_everything
-from tf_prac.plan import RoundPlan
-from tf_prac.pretraining import Pretraining
-from tf_prac.progress import Progress, as_progress
 from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
 from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prune_rates, rewind, snapshot, weight_report
-from tf_prac.records import SearchResult as SearchResult
-from tf_prac.records import (
+from tf_prac.search.dense_round import save_kept, take_over
+from tf_prac.search.plan import RoundPlan
+from tf_prac.search.pretraining import Pretraining
+from tf_prac.search.progress import Progress, as_progress
+from tf_prac.search.retraining import Retraining, check_retrain, retrained, save_ticket
+from tf_prac.search.round_start import RoundStart
+from tf_prac.search.selectors import Setting, check_selector, make_selector, open_others
+from tf_prac.search.summary import SearchResult as SearchResult
+from tf_prac.search.summary import (
     dense_figures,
     opening_lines,
     round_figures,
@@ -45,9 +48,8 @@ from tf_prac.records import (
     search_cost,
     summary_head,
 )
-from tf_prac.retraining import Retraining, check_retrain, retrained, save_ticket
-from tf_prac.round_start import RoundStart
-from tf_prac.selectors import Setting, check_selector, make_selector, open_others
+from tf_prac.search.ticket import SEARCH_ORDER, Control, Ticket
+from tf_prac.search.workers import UnwrittenCheckpoints, opened, own_directory
 from tf_prac.storage.files import write_csv
 from tf_prac.storage.run_directory import (
     CHECKPOINTS,
@@ -57,13 +59,11 @@ from tf_prac.storage.run_directory import (
     PRAC_SET,
     RunDirectory,
 )
-from tf_prac.ticket import SEARCH_ORDER, Control, Ticket
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
 from tf_prac.training.saliency import UntrainedScores
 from tf_prac.training.trainer import TrainedNetwork, Trainer, untrained
-from tf_prac.workers import UnwrittenCheckpoints, opened, own_directory
 
 
 class TicketSearch:
