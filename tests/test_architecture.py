@@ -128,7 +128,7 @@ def test_flags_stay_in_the_command_line():
 def test_one_module_imports_keras_tuner():
     none_of(
         offences(lambda name, other: other.split(".")[0] != "keras_tuner" or room(name) == "tuner"),
-        "only tf_prac/tuner.py imports KerasTuner:",
+        "only tf_prac/tuning/tuner.py imports KerasTuner:",
     )
 
 

@@ -18,8 +18,8 @@ from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.weights import prunable_weights, snapshot
 from tf_prac.search.ticket_search import _Session
 from tf_prac.storage.files import read_json
-from tf_prac.tuner import keras_tuner
-from tf_prac.tuning_space import check_space, options_with, parse_space, rounds_to
+from tf_prac.tuning.space import check_space, options_with, parse_space, rounds_to
+from tf_prac.tuning.tuner import keras_tuner
 
 # KerasTuner asks for the thread and its name in ways that Python 3.10 deprecated.
 pytestmark = [
@@ -241,7 +241,7 @@ def test_bad_input_of_the_command_is_one_line(arguments, message, capsys):
 
 
 def test_without_kerastuner_there_is_one_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.delitem(sys.modules, "tf_prac.tuner")
+    monkeypatch.delitem(sys.modules, "tf_prac.tuning.tuner")
     monkeypatch.setitem(sys.modules, "keras_tuner", None)
     monkeypatch.chdir(tmp_path)
     assert main(["tune", "--space=prune_rate=0.2|0.3"]) == 2

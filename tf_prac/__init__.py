@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from tf_prac.training.pruned import strip as strip
     from tf_prac.training.recorder import ForgettingRecorder as ForgettingRecorder
     from tf_prac.training.targets import Targets as Targets
-    from tf_prac.tuner import PracTuner as PracTuner
-    from tf_prac.tuning_space import Between as Between
+    from tf_prac.tuning.space import Between as Between
+    from tf_prac.tuning.tuner import PracTuner as PracTuner
 
 _MODULES = {
-    "Between": "tuning_space",
+    "Between": "tuning.space",
     "Comparison": "analysis.comparison",
     "ConstantSparsity": "pruning.sparsity_schedules",
     "ForgettingLogger": "training.callbacks.forgetting_logger",
@@ -69,7 +69,7 @@ _MODULES = {
     "PracConfig": "config",
     "PracModel": "training.prac_model",
     "PracSet": "data.prac_set",
-    "PracTuner": "tuner",
+    "PracTuner": "tuning.tuner",
     "PruneForLatencyOnXNNPack": "pruning.policies",
     "PruningConfig": "config",
     "RewindCheckpoint": "training.callbacks.rewind_checkpoint",

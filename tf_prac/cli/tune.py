@@ -14,7 +14,7 @@ from tf_prac.cli.settings import (
 )
 from tf_prac.config import check_choice, check_number
 from tf_prac.errors import ArgumentError, TfPracError
-from tf_prac.tuning_space import METRICS, parse_space
+from tf_prac.tuning.space import METRICS, parse_space
 
 ORACLES = {
     "random": "RandomSearchOracle",
@@ -74,7 +74,7 @@ def main(flags: Flags, positional: list[str]) -> int:
 
     try:
         with quiet_start():
-            from tf_prac.tuner import TRIALS, PracTuner, keras_tuner
+            from tf_prac.tuning.tuner import TRIALS, PracTuner, keras_tuner
     except ImportError as error:
         raise TfPracError(str(error)) from error
 

@@ -23,7 +23,7 @@ from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import SearchResult, TicketSearch
 from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.run_directory import TRAINED, RunDirectory
-from tf_prac.tuning_space import (
+from tf_prac.tuning.space import (
     METRICS,
     Between,
     Space,
