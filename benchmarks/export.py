@@ -25,13 +25,13 @@ import numpy as np
 from absl import app, flags
 
 from tf_prac import build_model, global_magnitude, prunable_weights, prune, rewind, snapshot, strip
-from tf_prac.analysis.figure import Line, line_figure
 from tf_prac.export.architecture import export_dense
 from tf_prac.export.lite import FILE, tflite
 from tf_prac.export.size import compare_speed
 from tf_prac.export.source import source_of
 from tf_prac.export.writer import saved_model
 from tf_prac.keras_api import Flavour
+from tf_prac.plotting import Line, line_figure
 
 _NETWORKS = flags.DEFINE_list("networks", ["lenet300", "resnet20", "mobilenetv2", "vgg16"], "")
 _SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], "")

@@ -73,7 +73,7 @@ MOST_LINES = 400
 
 def room(module: str) -> str:
     """The layer's word for a module: its part of the package."""
-    if module in ("tf_prac.search.cost", "tf_prac.analysis.figure"):
+    if module in ("tf_prac.search.cost", "tf_prac.plotting"):
         return module.split(".")[-1]
     return module.split(".")[1] if "." in module else module
 

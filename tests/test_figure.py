@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tf_prac.analysis import figure
-from tf_prac.analysis.figure import Line, line_figure, save_figure
+from tf_prac import plotting as figure
+from tf_prac.plotting import Line, line_figure, save_figure
 
 LINES = [
     Line("imp", [1.0, 0.5], [0.98, 0.97], [0.97, 0.96], [0.99, 0.98]),
@@ -57,5 +57,5 @@ def test_a_failing_drawing_leaves_no_picture(tmp_path):
 
 
 def test_matplotlib_is_imported_to_draw_and_not_before():
-    code = "import sys, tf_prac.analysis.figure; assert 'matplotlib' not in sys.modules"
+    code = "import sys, tf_prac.plotting; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

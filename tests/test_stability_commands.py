@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from tf_prac.analysis import figure
+from tf_prac import plotting as figure
 from tf_prac.cli.main import main
 from tf_prac.cli.runs import search_command
 from tf_prac.storage.files import write_json

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.analysis.figure import Line, draw_lines, line_figure, save_figure
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
+from tf_prac.plotting import Line, draw_lines, line_figure, save_figure
 from tf_prac.pruning.masks import Masks
 
 Row = dict[str, Any]

@@ -9,7 +9,6 @@ from typing import Any
 
 from tf_prac.analysis.aggregate import spread
 from tf_prac.analysis.connectivity import ConnectivityRows
-from tf_prac.analysis.figure import draw_lines, line_figure, save_figure
 from tf_prac.analysis.stability_report import (
     iterations,
     lines_of,
@@ -18,6 +17,7 @@ from tf_prac.analysis.stability_report import (
     percent,
     remaining,
 )
+from tf_prac.plotting import draw_lines, line_figure, save_figure
 from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv
 

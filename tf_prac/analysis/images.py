@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_prac.analysis.figure import save_figure
 from tf_prac.data.prac_set import PracSet
+from tf_prac.plotting import save_figure
 
 if TYPE_CHECKING:
     from tf_prac.data.search_data import Subset

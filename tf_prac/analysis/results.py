@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tf_prac.analysis.figure import Line, line_figure
+from tf_prac.plotting import Line, line_figure
 from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv, write_json
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.aggregate import spread
-from tf_prac.analysis.figure import COLORS, Line, draw_lines, line_figure, save_figure
 from tf_prac.analysis.stability import StabilityRows
+from tf_prac.plotting import COLORS, Line, draw_lines, line_figure, save_figure
 from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv
 

@@ -17,12 +17,12 @@ import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from tf_prac.analysis.figure import Line, line_figure
 from tf_prac.analysis.results import Row, cost_table, draw_results, run_rows, table
 from tf_prac.checks import check_choice, check_seed
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
 from tf_prac.data.search_data import prepare
 from tf_prac.errors import ArgumentError, FileError
+from tf_prac.plotting import Line, line_figure
 from tf_prac.search.progress import aligned
 from tf_prac.search.ticket import CONTROLS, Control
 from tf_prac.search.ticket_search import TicketSearch

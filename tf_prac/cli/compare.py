@@ -47,9 +47,9 @@ def main(flags: Flags, positional: list[str]) -> int:
 
     load_tensorflow(settings.keras)
     from tf_prac.analysis.comparison import Comparison
-    from tf_prac.analysis.figure import NO_PICTURES, can_draw
     from tf_prac.analysis.results import results_text
     from tf_prac.cli.open_run import load_data, model_function
+    from tf_prac.plotting import NO_PICTURES, can_draw
 
     data = load_data(settings)
     comparison = Comparison(

@@ -29,7 +29,7 @@ def define_flags() -> Flags:
 
 def main(flags: Flags, positional: list[str]) -> int:
     """Draws the figures of the runs that are named."""
-    from tf_prac.analysis.figure import NO_PICTURES, can_draw
+    from tf_prac.plotting import NO_PICTURES, can_draw
 
     runs = [run_argument([path]) for path in positional] or [run_argument([])]
     for run in runs:

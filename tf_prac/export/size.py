@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.analysis.figure import COLORS, save_figure
 from tf_prac.errors import ArgumentError, TfPracError
 from tf_prac.export.architecture import export_dense
 from tf_prac.export.directory import directory_bytes
@@ -29,6 +28,7 @@ from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import example_inputs
 from tf_prac.export.writer import saved_model
 from tf_prac.keras_api import named_weights, stable_name
+from tf_prac.plotting import COLORS, save_figure
 from tf_prac.storage.files import atomic_write, write_json
 
 SPARSE, DENSE = "sparse SavedModel", "Keras model.export"
