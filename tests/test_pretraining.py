@@ -20,12 +20,12 @@ from tf_prac.data.samples import ArraySamples, split_validation
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError, DamagedFileError, MismatchError
 from tf_prac.keras_api import FLAVOURS, seed_everything
-from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.weights import snapshot
 from tf_prac.search.pretraining import pretraining_ids
 from tf_prac.search.ticket import PRETRAIN_ORDER, SEARCH_ORDER
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.training.masked_weights import held_masks
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tf_prac.pruning.criteria import global_magnitude as global_magnitude
     from tf_prac.pruning.criteria import layerwise_magnitude as layerwise_magnitude
     from tf_prac.pruning.criteria import random_mask as random_mask
-    from tf_prac.pruning.held_masks import HeldMasks as HeldMasks
     from tf_prac.pruning.masks import Masks as Masks
     from tf_prac.pruning.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
     from tf_prac.pruning.sparsity_schedules import ConstantSparsity as ConstantSparsity
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from tf_prac.training.callbacks.rewind_checkpoint import RewindCheckpoint as RewindCheckpoint
     from tf_prac.training.callbacks.sample_scores import SampleScores as SampleScores
     from tf_prac.training.callbacks.sparsity_logger import SparsityLogger as SparsityLogger
+    from tf_prac.training.masked_weights import HeldMasks as HeldMasks
     from tf_prac.training.prac_model import PracModel as PracModel
     from tf_prac.training.pruned import load_model as load_model
     from tf_prac.training.pruned import prune as prune
@@ -60,7 +60,7 @@ _MODULES = {
     "ForgettingLogger": "training.callbacks.forgetting_logger",
     "ForgettingRecorder": "training.recorder",
     "ForgettingStats": "data.forgetting",
-    "HeldMasks": "pruning.held_masks",
+    "HeldMasks": "training.masked_weights",
     "MaskDistance": "training.callbacks.mask_distance",
     "Masks": "pruning.masks",
     "PRAC_VARIANTS": "config",

@@ -13,10 +13,10 @@ import numpy as np
 from tf_prac.config import LAYER_GROUPS, PruningConfig
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import named_weights, to_numpy
-from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
 from tf_prac.search.ticket import Ticket
+from tf_prac.training.masked_weights import held_masks
 from tf_prac.training.pruned import strip
 
 EVERYTHING = PruningConfig(layers=LAYER_GROUPS, prune_last_dense=True)

@@ -16,12 +16,12 @@ from tf_prac.data.search_data import SearchData, prepare
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.keras_api import seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
-from tf_prac.pruning.held_masks import put_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.storage.run_directory import MASKS, TICKET, WEIGHTS
 from tf_prac.training.checkpoint import Checkpoints
+from tf_prac.training.masked_weights import put_masks
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 

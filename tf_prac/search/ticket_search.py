@@ -29,7 +29,6 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.keras_api import new_network, seed_everything
 from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
-from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prune_rates, rewind, snapshot, weight_report
 from tf_prac.search.dense_round import save_kept, take_over
@@ -62,6 +61,7 @@ from tf_prac.storage.run_directory import (
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
+from tf_prac.training.masked_weights import held_masks
 from tf_prac.training.saliency import UntrainedScores
 from tf_prac.training.trainer import TrainedNetwork, Trainer, untrained
 

@@ -12,10 +12,10 @@ import tensorflow as tf
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
-from tf_prac.pruning.held_masks import held_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
+from tf_prac.training.masked_weights import held_masks
 from tf_prac.training.recorder import TOO_FEW, ForgettingRecorder
 from tf_prac.training.targets import Targets
 

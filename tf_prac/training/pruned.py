@@ -23,13 +23,13 @@ from tf_prac.keras_api import (
 )
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
-from tf_prac.pruning.held_masks import HeldMasks, held_masks, hold_weights, put_masks
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import Gradual
+from tf_prac.training.masked_weights import HeldMasks, held_masks, hold_weights, put_masks
 from tf_prac.training.prac_model import PracModel
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from tf_prac.config import SCOPES, PruningConfig, check_choice
 from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import CRITERIA, PruneRule, Rate, check_rate
-from tf_prac.pruning.held_masks import masks_in_force, watched_weights
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.callbacks.callback import Callback, built
+from tf_prac.training.masked_weights import masks_in_force, watched_weights
 
 
 class MaskDistance(Callback):

@@ -11,10 +11,10 @@ import tensorflow as tf
 from tf_prac.config import check_choice, check_int
 from tf_prac.data.selection import SCORES, choose, of_questions
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.held_masks import masks_in_force, watched_weights
 from tf_prac.training.callbacks.callback import Callback, built
 from tf_prac.training.data_pass import DataPass
 from tf_prac.training.gradients import GradientNorms
+from tf_prac.training.masked_weights import masks_in_force, watched_weights
 from tf_prac.training.targets import Targets
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from tf_prac.config import PruningConfig, check_bool
 from tf_prac.keras_api import to_numpy
-from tf_prac.pruning.held_masks import watched_weights
 from tf_prac.training.callbacks.callback import Callback, built
+from tf_prac.training.masked_weights import watched_weights
 
 
 class SparsityLogger(Callback):
