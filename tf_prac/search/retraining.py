@@ -14,7 +14,7 @@ from tf_prac.search.ticket import Control, Ticket
 from tf_prac.storage.files import sync, write_csv, write_npz
 from tf_prac.storage.run_directory import HISTORY, MODEL, TICKET, TRAINED, RunDirectory
 from tf_prac.training.checkpoint import Checkpoints
-from tf_prac.training.course import identity_of
+from tf_prac.training.state import identity_of
 from tf_prac.training.trainer import Trainer
 
 RETRAIN = ("last", "all", "none")

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, MismatchError, WorkerLostError
 from tf_prac.keras_api import flavour_of
-from tf_prac.training.course import identity_of
+from tf_prac.training.state import identity_of
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "tpu")
 REFUSED = {

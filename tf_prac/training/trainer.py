@@ -28,12 +28,12 @@ from tf_prac.pruning.weights import OPTIMIZER, rewind, snapshot
 from tf_prac.training.callbacks.best_weights import BestWeights
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
-from tf_prac.training.course import Course, identity_of
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.prac_model import PracModel
 from tf_prac.training.schedules import Budget, make_schedule
+from tf_prac.training.state import TrainingState, identity_of
 
 Weights = Mapping[str, np.ndarray]
 
@@ -197,48 +197,48 @@ class Trainer:
             FileError: a checkpoint cannot be read or written.
         """
         checkpoints = checkpoints or NoCheckpoints()
-        course = Course(mask_distance)
+        state = TrainingState(mask_distance)
         self._reset(weights, masks, budget, order)
-        for hook in course.hooks:
+        for hook in state.hooks:
             hook.set_model(self.model)
             hook.on_train_begin()
-        settings = [self.recipe, budget, order, list(snapshot_at), course.settings]
+        settings = [self.recipe, budget, order, list(snapshot_at), state.settings]
         settings += [self.distribution.replicas] if self.distribution.replicas > 1 else []
         identity = identity_of(*settings, ids, masks, weights)
         found = checkpoints.newest(identity)
         batches = iter(self._batches(ids, budget, order, found.step if found else 0))
         if found:
             self._loop.trace(batches)
-            course.restore(found, self._variables())
-            (advance or int)(course.step)
+            state.restore(found, self._variables())
+            (advance or int)(state.step)
         elif 0 in snapshot_at:
-            course.snapshots[0] = self._snapshot()
+            state.snapshots[0] = self._snapshot()
         with checkpoints:
             for stop, ends_epoch in _stops(budget, {*snapshot_at, *checkpoints.cuts(budget.steps)}):
-                while course.step < stop and not self.model.stop_training:
-                    course.step += self._loop.train(
-                        batches, stop - course.step, advance, checkpoints.wanted
+                while state.step < stop and not self.model.stop_training:
+                    state.step += self._loop.train(
+                        batches, stop - state.step, advance, checkpoints.wanted
                     )
-                    self._check_finite(course.step, budget, checkpoints)
-                    if course.step in snapshot_at:
-                        course.snapshots[course.step] = self._snapshot()
-                    if course.step == stop and ends_epoch:
-                        self._end_epoch(course)
-                    if any(self.distribution.any(checkpoints.wanted(course.step))):
-                        checkpoints.save(course.saved(identity, self._variables()))
+                    self._check_finite(state.step, budget, checkpoints)
+                    if state.step in snapshot_at:
+                        state.snapshots[state.step] = self._snapshot()
+                    if state.step == stop and ends_epoch:
+                        self._end_epoch(state)
+                    if any(self.distribution.any(checkpoints.wanted(state.step))):
+                        checkpoints.save(state.saved(identity, self._variables()))
         assert self.model.forgetting is not None
         return TrainedNetwork(
             weights=snapshot(self.network),
-            best=course.best,
-            history=course.rows,
-            snapshots=course.snapshots,
+            best=state.best,
+            history=state.rows,
+            snapshots=state.snapshots,
             forgetting=self.model.forgetting.stats,
-            steps=course.step,
-            samples_seen=_samples_seen(course.step, len(ids), budget, self.recipe.batch_size),
-            validation_samples=len(course.rows)
+            steps=state.step,
+            samples_seen=_samples_seen(state.step, len(ids), budget, self.recipe.batch_size),
+            validation_samples=len(state.rows)
             * (len(self.validation.ids) if self.validation else 0),
-            stop="early_stop" if course.step < budget.steps else budget.end,
-            seconds=course.elapsed,
+            stop="early_stop" if state.step < budget.steps else budget.end,
+            seconds=state.elapsed,
         )
 
     def _snapshot(self) -> dict[str, np.ndarray]:
@@ -259,11 +259,11 @@ class Trainer:
             variable.assign(value)
         self._taken = int(to_numpy(self._optimizer.iterations))
 
-    def _end_epoch(self, course: Course) -> None:
+    def _end_epoch(self, state: TrainingState) -> None:
         logs = {**self._loop.results(), **self._validation_logs()}
-        for hook in course.hooks:
-            hook.on_epoch_end(len(course.rows), logs)
-        course.end_epoch(logs, float(self._schedule(self._taken + course.step - 1)))
+        for hook in state.hooks:
+            hook.on_epoch_end(len(state.rows), logs)
+        state.end_epoch(logs, float(self._schedule(self._taken + state.step - 1)))
 
     def _variables(self) -> list[Any]:
         """Every variable that training changes, each once, in a fixed order.

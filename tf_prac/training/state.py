@@ -1,4 +1,4 @@
-"""`Course`: one training as far as it has come, in memory and in a checkpoint."""
+"""`TrainingState`: one training as far as it has come, in memory and in a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import SavedState
 
 
-class Course:
+class TrainingState:
     """What a training has gathered so far, beside the variables of its model.
 
     Args:
