@@ -48,7 +48,7 @@ def way(count, distribution):
 
     def make(share):
         ids = np.arange(count)
-        return training_batches(train, ids, batch_size=size, seed=(0,), share=share)
+        return training_batches(train, ids, batch_size=size, seed=(0,), shard=shard)
 
     batches = iter(distribution.batches(make, size))
     loop.train(batches, 1)  # builds it, and shuffles

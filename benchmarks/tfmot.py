@@ -92,7 +92,7 @@ def main(_) -> None:
 
     def of_share(share):
         size = _BATCH_SIZE.value
-        return training_batches(train, ids, batch_size=size, seed=(0,), steps=steps, share=share)
+        return training_batches(train, ids, batch_size=size, seed=(0,), steps=steps, shard=shard)
 
     with_ids = of_share(None)
     without = with_ids.map(lambda x, y: (x["inputs"], y))

@@ -1,4 +1,4 @@
-"""Share of MNIST's training samples that is never forgotten, beside the published 91.7%.
+"""BatchShard of MNIST's training samples that is never forgotten, beside the published 91.7%.
 
     python benchmarks/unforgettable.py --data_dir=DATA --network=convolutional
     python benchmarks/unforgettable.py --data_dir=DATA --network=lenet300

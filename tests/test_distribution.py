@@ -16,9 +16,9 @@ from two_workers import search
 
 from tf_prac import Masks, PracModel, random_mask, with_sample_ids
 from tf_prac.cli.main import main
+from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, training_batches
-from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.training.distribution import Distribution, check_cluster, make_distribution
 
@@ -34,8 +34,8 @@ def test_on_two_devices():
 
 @both
 def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
-    data, ids, share = samples(), np.arange(TRAINED), Share(0, 16, 16)
-    batches = training_batches(data, ids, batch_size=16, seed=(0,), steps=7, share=share)
+    data, ids, share = samples(), np.arange(TRAINED), BatchShard(0, 16, 16)
+    batches = training_batches(data, ids, batch_size=16, seed=(0,), steps=7, shard=shard)
     for spec in tf.nest.flatten(batches.element_spec):
         assert spec.shape.is_fully_defined() and spec.dtype != tf.string
     models = [PracModel(network(flavour), num_samples=COUNT) for _ in range(2)]
@@ -111,17 +111,17 @@ def test_shares_hold_each_sample_once_and_fill_up_with_weight_0(count, workers):
     seen: collections.Counter = collections.Counter()
     total = 0.0
     for worker in range(workers):
-        share = Share(worker * size, size, 16)
+        share = BatchShard(worker * size, size, 16)
         steps = -(-count // 16)
         for x, y in training_batches(
-            data, np.arange(count), batch_size=16, seed=(3,), steps=steps, share=share
+            data, np.arange(count), batch_size=16, seed=(3,), steps=steps, shard=shard
         ):
             ids, weight = x["sample_id"].numpy(), x["weight"].numpy()
             assert ids.shape == y.shape == (size,) and ((ids < 0) == (weight == 0)).all()
             assert np.array_equal(data.labels[ids[ids >= 0]], y.numpy()[ids >= 0])
             seen.update(ids[ids >= 0].tolist())
             total += weight.sum()
-        for x, _ in evaluation_batches(data, np.arange(count), batch_size=16, share=share):
+        for x, _ in evaluation_batches(data, np.arange(count), batch_size=16, shard=shard):
             total += x["weight"].numpy().sum()
     assert seen == {n: 1 for n in range(count)}
     assert total == pytest.approx(2 * 16 * -(-count // 16), rel=1e-5)

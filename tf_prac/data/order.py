@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import check_int
-from tf_prac.data.share import Share
+from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, DataError
 
 ALGORITHM = "philox"  # named, because the default generator depends on the device
@@ -139,7 +139,7 @@ def id_batches(
     seed: tuple[int, ...] | None = None,
     start_step: int = 0,
     steps: int | None = None,
-    share: Share | None = None,
+    share: BatchShard | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of sample ids; every reader of samples follows them.
 

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.augment import Augmentation, augmentation
+from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch, untuned
-from tf_prac.data.share import Share
 from tf_prac.data.source import Samples
 
 PREFETCHED = 8  # batches made ahead of the training step
@@ -26,7 +26,7 @@ def training_batches(
     start_step: int = 0,
     steps: int | None = None,
     augment: str = "none",
-    share: Share | None = None,
+    share: BatchShard | None = None,
 ) -> tf.data.Dataset:
     """Returns the training steps [start_step, start_step + steps) over the samples `ids`.
 
@@ -56,7 +56,7 @@ def training_batches(
         Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
         [batch]) with known cardinality. uint8 inputs are augmented, scaled to [0, 1] and
         normalised with the statistics of `samples`; others are normalised only. With a share,
-        shapes are static, and the inputs have "weight" float32 [batch]; see `Share.weights`.
+        shapes are static, and the inputs have "weight" float32 [batch]; see `BatchShard.weights`.
         Where it is 0, the id is -1.
 
     Raises:
@@ -65,7 +65,7 @@ def training_batches(
     """
     change, key = augmentation(augment, samples.input_shape), derive_seed(seed, "augment")
     raw = samples.batches(
-        ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
+        ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
     )
     if augment != "none":
         raw = _augmented(raw, change, on_cpu(key), start_step, share)
@@ -74,7 +74,7 @@ def training_batches(
 
 
 def evaluation_batches(
-    samples: Samples, ids: Any, *, batch_size: int, share: Share | None = None
+    samples: Samples, ids: Any, *, batch_size: int, share: BatchShard | None = None
 ) -> tf.data.Dataset:
     """Returns one pass over the samples `ids`, in their order, without augmentation.
 
@@ -87,7 +87,7 @@ def evaluation_batches(
     Returns:
         Dataset as of `training_batches`, with cardinality `steps_per_epoch(n, batch_size)`.
     """
-    raw = samples.batches(ids, batch_size, share=share)
+    raw = samples.batches(ids, batch_size, shard=shard)
     return _finished(raw, samples, _weighing(share, 0, len(ids), training=False))
 
 
@@ -96,7 +96,7 @@ def _augmented(
     change: Augmentation,
     key: tf.Tensor,
     start_step: int,
-    share: Share | None,
+    share: BatchShard | None,
 ) -> tf.data.Dataset:
     if share is not None and share.start:  # another worker's numbers
         key = fold_in(key, tf.constant(share.start))
@@ -107,7 +107,7 @@ def _augmented(
     return raw.enumerate(start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _weighing(share: Share | None, start_step: int, count: int, training: bool) -> Any:
+def _weighing(share: BatchShard | None, start_step: int, count: int, training: bool) -> Any:
     """What makes model input of a share, weighted, with its step."""
     if share is None:
         return None

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.checks import check_inputs, check_labels
 from tf_prac.data.order import check_ids, id_batches, on_cpu, untuned, with_cardinality
-from tf_prac.data.share import Share
 from tf_prac.errors import ArgumentError, DataError, FileError
 
 
@@ -130,7 +130,7 @@ class Samples(abc.ABC):
         seed: tuple[int, ...] | None = None,
         start_step: int = 0,
         steps: int | None = None,
-        share: Share | None = None,
+        share: BatchShard | None = None,
     ) -> tf.data.Dataset:
         """Reads the samples `ids`, and no others, in batches.
 
@@ -162,7 +162,7 @@ class Samples(abc.ABC):
         """
         ids = check_ids(ids, len(self))
         order = id_batches(
-            ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
+            ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
         )
         return with_cardinality(self._read(order, ids), int(order.cardinality()))
 

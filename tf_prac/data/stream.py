@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import check_int
+from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.data.order import (
     ALGORITHM,
@@ -34,7 +35,6 @@ from tf_prac.data.scan import (
     scan,
     unpack,
 )
-from tf_prac.data.share import Share
 from tf_prac.data.source import DatasetIdentity, Samples
 from tf_prac.errors import ArgumentError, DataError
 
@@ -129,7 +129,7 @@ class StreamSamples(Samples):
         seed: tuple[int, ...] | None = None,
         start_step: int = 0,
         steps: int | None = None,
-        share: Share | None = None,
+        share: BatchShard | None = None,
     ) -> tf.data.Dataset:
         """Reads the samples `ids` in batches; see `Samples.batches`.
 
@@ -139,7 +139,7 @@ class StreamSamples(Samples):
         ids = check_ids(ids, len(self))
         if self._fits(ids):
             return super().batches(
-                ids, batch_size, seed=seed, start_step=start_step, steps=steps, share=share
+                ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
             )
         return self._read_again(ids, batch_size, seed, start_step, steps, share)
 
@@ -196,7 +196,7 @@ class StreamSamples(Samples):
         seed: tuple[int, ...] | None,
         start_step: int,
         steps: int | None,
-        share: Share | None,
+        share: BatchShard | None,
     ) -> tf.data.Dataset:
         if not self._replays:
             raise DataError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.share import Share
+from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, MismatchError, WorkerLostError
 from tf_prac.keras_api import flavour_of
 from tf_prac.training.state import identity_of
@@ -116,7 +116,10 @@ class Distribution:
         return -(-batch_size // self.replicas) * self.replicas
 
     def batches(
-        self, make: Callable[[Share | None], tf.data.Dataset], batch_size: int, endless: bool = True
+        self,
+        make: Callable[[BatchShard | None], tf.data.Dataset],
+        batch_size: int,
+        endless: bool = True,
     ) -> Any:
         """Returns batches, of which each replica gets its part.
 
@@ -132,7 +135,7 @@ class Distribution:
 
         def of_pipeline(context: Any) -> tf.data.Dataset:
             size = batch_size // context.num_input_pipelines
-            share = Share(context.input_pipeline_id * size, size, batch_size)
+            share = BatchShard(context.input_pipeline_id * size, size, batch_size)
             batches = share.split(make(share), size // each)
             return batches.repeat() if endless else batches
 

@@ -237,7 +237,7 @@ class _Step(threading.local):
 
 
 def _is_filled_up(x: Any) -> bool:
-    """Whether batches have places without a sample, as those of `Share` may."""
+    """Whether batches have places without a sample, as those of `BatchShard` may."""
     return isinstance(x, dict) and {"inputs", "sample_id", "weight"} <= set(x)
 
 

@@ -312,7 +312,7 @@ class Trainer:
                 start_step=start,
                 steps=None if endless else budget.steps - start,
                 augment=self.recipe.augment,
-                share=share,
+                shard=shard,
             ),
             size,
             endless=False,
@@ -363,7 +363,7 @@ class Evaluation:
         self._loop, self._steps = loop, steps_per_epoch(len(subset.ids), size)
         self._batches = iter(
             distribution.batches(
-                lambda share: evaluation_batches(*subset, batch_size=size, share=share), size
+                lambda share: evaluation_batches(*subset, batch_size=size, shard=shard), size
             )
         )
 

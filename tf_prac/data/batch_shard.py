@@ -1,4 +1,4 @@
-"""`Share`: the part of each batch that one of several workers reads, always of the same size."""
+"""`BatchShard`: the part of each batch that one of several workers reads, always of the same size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class BatchShard:
     """The places `start` to `start + size` of batches that have `of` places.
 
     A batch with fewer samples, the last of an epoch, is filled up with its own samples, which
