@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_prac.analysis.aggregate import aggregate, by_k
-from tf_prac.analysis.copies import Copies
 from tf_prac.analysis.options import ConnectivityConfig
+from tf_prac.analysis.replicates import Replicates
 from tf_prac.analysis.stability import SUBNETWORK, subnetwork_columns, subnetworks
 from tf_prac.analysis.weight_space import barrier, interpolate
 from tf_prac.data.pipeline import training_batches
@@ -54,13 +54,13 @@ class ConnectivityRows(NamedTuple):
 
 
 def measure_connectivity(
-    copies: Copies, config: ConnectivityConfig | None = None
+    copies: Replicates, config: ConnectivityConfig | None = None
 ) -> ConnectivityRows:
     """Measures lines between copies of a run; trains the copies that are missing.
 
     Example:
 
-        >>> rows = measure_connectivity(Copies(search, train, test=test))  # doctest: +SKIP
+        >>> rows = measure_connectivity(Replicates(search, train, test=test))  # doctest: +SKIP
         >>> rows.summary()[0]["test_error_barrier"]
 
     Args:
@@ -123,7 +123,7 @@ class LineEvaluation:
         config: says at how many points, on how many samples, and with which statistics.
     """
 
-    def __init__(self, copies: Copies, config: ConnectivityConfig):
+    def __init__(self, copies: Replicates, config: ConnectivityConfig):
         self._config, self._trainer = config, copies.trainer
         train, test = (_first(s, config.samples) for s in (copies.data.train, copies.data.test))
         assert train is not None

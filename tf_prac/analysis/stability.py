@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_prac.analysis.aggregate import aggregate, by_k
-from tf_prac.analysis.copies import Copies, TrainedCopy
 from tf_prac.analysis.options import StabilityConfig
+from tf_prac.analysis.replicates import Replicates, TrainedCopy
 from tf_prac.analysis.weight_space import angle, distance
 from tf_prac.pruning.masks import Masks
 
@@ -51,12 +51,12 @@ class StabilityRows(NamedTuple):
         return aggregate(by_k(self.copies), SUBNETWORK, ["test_accuracy"])
 
 
-def measure_stability(copies: Copies, config: StabilityConfig | None = None) -> StabilityRows:
+def measure_stability(copies: Replicates, config: StabilityConfig | None = None) -> StabilityRows:
     """Measures the stability of a run's tickets and controls; trains the copies that are missing.
 
     Example:
 
-        >>> rows = measure_stability(Copies(search, train, test=test))  # doctest: +SKIP
+        >>> rows = measure_stability(Replicates(search, train, test=test))  # doctest: +SKIP
         >>> rows.summary()
 
     Args:
@@ -86,7 +86,7 @@ def measure_stability(copies: Copies, config: StabilityConfig | None = None) -> 
 
 
 def subnetworks(
-    copies: Copies, rounds: Sequence[int], controls: Sequence[str]
+    copies: Replicates, rounds: Sequence[int], controls: Sequence[str]
 ) -> list[tuple[int, str]]:
     """Lists (round, network): each ticket and its controls; the dense network has none."""
     for number in rounds:
@@ -94,7 +94,7 @@ def subnetworks(
     return [(r, name) for r in rounds for name in ("ticket", *(controls if r else ()))]
 
 
-def subnetwork_columns(copies: Copies, number: int, network: str) -> dict[str, Any]:
+def subnetwork_columns(copies: Replicates, number: int, network: str) -> dict[str, Any]:
     """Returns the columns that say of which subnetwork a row is."""
     ticket = copies.ticket(number, network)
     return {

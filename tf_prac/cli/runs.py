@@ -15,7 +15,7 @@ from tf_prac.errors import ArgumentError, FileError
 from tf_prac.storage.run_directory import SUMMARY, RunDirectory, check_same
 
 if TYPE_CHECKING:
-    from tf_prac.analysis.copies import Copies
+    from tf_prac.analysis.replicates import Replicates
 
 GROUPS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
 MAY_DIFFER = ("search.", "versions.", "pruning.rewind", "pruning.rounds")
@@ -23,7 +23,7 @@ MAY_DIFFER = ("search.", "versions.", "pruning.rewind", "pruning.rounds")
 
 def open_runs(
     paths: Sequence[str], data_dir: str | None, rounds: Sequence[int]
-) -> Iterator[Copies]:
+) -> Iterator[Replicates]:
     """Checks all runs, then opens one after the other.
 
     Args:
@@ -99,9 +99,9 @@ def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequenc
         )
 
 
-def _reopen(run: RunDirectory, data_dir: str | None) -> Copies:
-    from tf_prac.analysis.copies import Copies
+def _reopen(run: RunDirectory, data_dir: str | None) -> Replicates:
+    from tf_prac.analysis.replicates import Replicates
     from tf_prac.cli.open_run import reopen
 
     search, data = reopen(run, data_dir)
-    return Copies(search, data.train, test=data.test)
+    return Replicates(search, data.train, test=data.test)

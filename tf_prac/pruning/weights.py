@@ -156,7 +156,7 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
 
 
 def snapshot(model: Any) -> dict[str, np.ndarray]:
-    """Copies every weight of a model, BatchNorm statistics included, by name."""
+    """Replicates every weight of a model, BatchNorm statistics included, by name."""
     return {w.name: to_numpy(w.variable) for w in named_weights(model)}
 
 

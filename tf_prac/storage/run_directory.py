@@ -141,7 +141,7 @@ class RunDirectory:
         return path
 
     def copy_path(self, number: int, network: str, copy: int) -> pathlib.Path:
-        """The file of a network trained from W_k, of `Copies`."""
+        """The file of a network trained from W_k, of `Replicates`."""
         return self.path / "copies" / f"round_{number:02d}_{network}_{copy:02d}.npz"
 
     def finish_round(self, number: int, figures: Mapping[str, Any]) -> None:

@@ -242,7 +242,7 @@ class Trainer:
         )
 
     def _snapshot(self) -> dict[str, np.ndarray]:
-        """Copies the weights, and the optimizer's variables if they are rewound too."""
+        """Replicates the weights, and the optimizer's variables if they are rewound too."""
         found = snapshot(self.network)
         if self._keeps_optimizer:
             values = enumerate(self._optimizer.variables)

@@ -29,7 +29,7 @@ class BestWeights(Callback):
         self.weights: dict[str, np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Copies the weights if this epoch is the best; the first of equals stays."""
+        """Replicates the weights if this epoch is the best; the first of equals stays."""
         value: Any = (logs or {}).get(self.monitor)
         if value is not None and (self.value is None or value > self.value):
             self.value, self.epoch = float(value), epoch

@@ -1,4 +1,4 @@
-"""`Copies`: networks trained from the W_k of one run, each kept in a file of its own."""
+"""`Replicates`: networks trained from the W_k of one run, each kept in a file of its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TrainedCopy:
     seconds: float
 
 
-class Copies:
+class Replicates:
     """Trains copies of the subnetworks of one run, and keeps them in the run.
 
     Copy `u` of every subnetwork sees the same batches, augmentation included; another `u` sees
@@ -54,7 +54,7 @@ class Copies:
 
     Example:
 
-        >>> copies = Copies(search, (x_train, y_train), test=(x_test, y_test))  # doctest: +SKIP
+        >>> copies = Replicates(search, (x_train, y_train), test=(x_test, y_test))  # doctest: +SKIP
         >>> copies.trained(3, "ticket", copy=0).accuracy
 
     Args:

@@ -14,8 +14,8 @@ from source_tree import ROOT
 
 from tf_prac import Masks, PracConfig, PruningConfig, TicketSearch, TrainingRecipe, snapshot
 from tf_prac.analysis.connectivity import VALUES, measure_connectivity
-from tf_prac.analysis.copies import Copies
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
+from tf_prac.analysis.replicates import Replicates
 from tf_prac.analysis.stability import measure_stability, merged
 from tf_prac.analysis.weight_space import angle, distance, interpolate
 from tf_prac.data.pipeline import training_batches
@@ -71,7 +71,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(runs):
     """The copies of each flavour's run."""
-    return {flavour: Copies(runs[flavour], TRAIN, test=TEST) for flavour in FLAVOURS}
+    return {flavour: Replicates(runs[flavour], TRAIN, test=TEST) for flavour in FLAVOURS}
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_copy_is_trained_once_and_read_afterwards(copies, runs, flavour, monke
     path.unlink(missing_ok=True)
     first = copies.trained(1, "ticket", 0)
     content = path.read_bytes()
-    new = Copies(runs[flavour], TRAIN, test=TEST)  # as another process would
+    new = Replicates(runs[flavour], TRAIN, test=TEST)  # as another process would
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
         second = new.trained(1, "ticket", 0)
@@ -306,13 +306,13 @@ def test_lines_between_successive_rounds_and_the_whole_grid(copies):
 @both
 def test_controls_are_compared_with_the_full_network_of_their_own_weights(copies, monkeypatch):
     starts = {}
-    trained = Copies.trained
+    trained = Replicates.trained
 
     def recording(self, number, network, copy):
         starts.setdefault((number, network), self.ticket(number, network).weights)
         return trained(self, number, network, copy)
 
-    monkeypatch.setattr(Copies, "trained", recording)
+    monkeypatch.setattr(Replicates, "trained", recording)
     config = StabilityConfig(rounds=(2,), copies=2, controls=("reinit", "both"))
     rows = measure_stability(copies, config)
     assert {row["k"] for row in rows.pairs} == {5}
@@ -345,7 +345,7 @@ def test_bad_input(copies, runs, monkeypatch):
         copies.trained(1, "ticket", 0)
     path.write_bytes(good)
     with pytest.raises(FileError, match="trained from another ticket or data. Remove it"):
-        Copies(copies.search, TRAIN, test=(X[600:800], Y[600:800])).trained(1, "ticket", 0)
+        Replicates(copies.search, TRAIN, test=(X[600:800], Y[600:800])).trained(1, "ticket", 0)
     ticket = copies.run.ticket_path(1) / "ticket.json"
     hidden = ticket.rename(ticket.with_name("hidden"))
     with pytest.raises(FileError, match="no ticket yet. Run the search .* tf-prac search"):
@@ -365,8 +365,8 @@ def test_the_python_of_the_page_runs(runs, capsys):
 
 
 def test_measures_refuse_copies_of_other_networks(runs):
-    first = Copies(runs["keras"], TRAIN, test=TEST).trained(2, "ticket", 0).weights
-    masks = Copies(runs["keras"], TRAIN).ticket(2).masks
+    first = Replicates(runs["keras"], TRAIN, test=TEST).trained(2, "ticket", 0).weights
+    masks = Replicates(runs["keras"], TRAIN).ticket(2).masks
     other = {name: w[..., :1] for name, w in first.items()}
     for measure in (distance, angle):
         with pytest.raises(ValueError, match="has shape"):
