@@ -46,7 +46,7 @@ def way(count, distribution):
         model.optimizer.build(network.trainable_variables)
     loop, size = StepLoop(model, distribution), _BATCH_SIZE.value
 
-    def make(share):
+    def make(shard):
         ids = np.arange(count)
         return training_batches(train, ids, batch_size=size, seed=(0,), shard=shard)
 

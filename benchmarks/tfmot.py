@@ -90,11 +90,11 @@ def main(_) -> None:
     steps = -(-len(train) // _BATCH_SIZE.value)
     ids = np.arange(len(train))
 
-    def of_share(share):
+    def of_shard(shard):
         size = _BATCH_SIZE.value
         return training_batches(train, ids, batch_size=size, seed=(0,), steps=steps, shard=shard)
 
-    with_ids = of_share(None)
+    with_ids = of_shard(None)
     without = with_ids.map(lambda x, y: (x["inputs"], y))
     with distribution.strategy.scope():
         models = prepared(train)
@@ -110,7 +110,7 @@ def main(_) -> None:
 
     ways = {name: epoch(name) for name in models}
     loop = StepLoop(models["search loop"], distribution)
-    endless = iter(distribution.batches(of_share, _BATCH_SIZE.value))
+    endless = iter(distribution.batches(of_shard, _BATCH_SIZE.value))
     ways["search loop"] = lambda: loop.train(endless, steps)
     seconds = take_turns(ways, _REPEATS.value)
     found = rows(seconds, "TFMOT", len(train))

@@ -9,7 +9,7 @@ same command goes on where it was stopped.
 import keras_tuner
 from absl import app, flags
 
-from tf_prac import Between, PracTuner, TrainingRecipe, load_dataset
+from tf_prac import PracTuner, Range, TrainingRecipe, load_dataset
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
@@ -44,8 +44,8 @@ def main(_) -> None:
         oracle,
         build,
         {
-            "prune_rate": Between(0.2, 0.6),
-            "learning_rate": Between(0.01, 0.3, log=True),
+            "prune_rate": Range(0.2, 0.6),
+            "learning_rate": Range(0.01, 0.3, log=True),
             "rewind": ["0it", "5%", "20%"],
             "early_stop_eps": [None, 0.07],
         },

@@ -34,7 +34,7 @@ def test_on_two_devices():
 
 @both
 def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
-    data, ids, share = samples(), np.arange(TRAINED), BatchShard(0, 16, 16)
+    data, ids, shard = samples(), np.arange(TRAINED), BatchShard(0, 16, 16)
     batches = training_batches(data, ids, batch_size=16, seed=(0,), steps=7, shard=shard)
     for spec in tf.nest.flatten(batches.element_spec):
         assert spec.shape.is_fully_defined() and spec.dtype != tf.string
@@ -111,7 +111,7 @@ def test_shares_hold_each_sample_once_and_fill_up_with_weight_0(count, workers):
     seen: collections.Counter = collections.Counter()
     total = 0.0
     for worker in range(workers):
-        share = BatchShard(worker * size, size, 16)
+        shard = BatchShard(worker * size, size, 16)
         steps = -(-count // 16)
         for x, y in training_batches(
             data, np.arange(count), batch_size=16, seed=(3,), steps=steps, shard=shard

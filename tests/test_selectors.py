@@ -28,7 +28,7 @@ from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.search.critical_samples import CriticalSamples
-from tf_prac.search.selectors import SELECTORS, HighestScores, Setting
+from tf_prac.search.selectors import SELECTORS, HighestScores, SelectionContext
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 
@@ -142,7 +142,7 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
     next(iter(masks.values()))[::2] = False
     masks = Masks(masks)
     trainer = Trainer(model, RECIPE, TRAIN)
-    setting = Setting(
+    setting = SelectionContext(
         config=PracConfig(selector=selector, subset_size=0.2),
         trainer=trainer,
         run=RunDirectory(tmp_path),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from source_tree import ROOT
 
-from tf_prac import Between, PracConfig, PracTuner, TrainingRecipe
+from tf_prac import PracConfig, PracTuner, Range, TrainingRecipe
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVOURS
@@ -30,9 +30,9 @@ pytestmark = [
 RECIPE = TrainingRecipe(epochs=2, batch_size=10, validation_split=0.2, schedule="constant")
 SPACE = {
     "prune_rate": [0.3, 0.5],
-    "learning_rate": Between(0.01, 0.2, log=True),
+    "learning_rate": Range(0.01, 0.2, log=True),
     "early_stop_eps": [None, 0.05],
-    "forget_threshold": Between(0, 3),
+    "forget_threshold": Range(0, 3),
 }
 
 
@@ -135,7 +135,7 @@ def test_hyperband_sets_the_budget(tmp_path):
     tuner = PracTuner(
         keras_tuner.oracles.HyperbandOracle(objective, max_epochs=4, seed=0),
         lambda hp: keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]),
-        {"learning_rate": Between(0.01, 0.1)},
+        {"learning_rate": Range(0.01, 0.1)},
         sparsity=0.5,
         directory=tmp_path,
     )
@@ -164,12 +164,12 @@ def test_bad_options_of_a_tuner_are_refused(tmp_path):
 def test_a_space_is_read_as_it_is_written():
     text = "prune_rate=0.1..0.5, learning_rate=0.01..0.3:log,rewind=0it|2%,early_stop_eps=off|0.07"
     assert parse_space(text + ",lr_rewind=true|false,epochs=2..9,optimizer=sgd") == {
-        "prune_rate": Between(0.1, 0.5),
-        "learning_rate": Between(0.01, 0.3, log=True),
+        "prune_rate": Range(0.1, 0.5),
+        "learning_rate": Range(0.01, 0.3, log=True),
         "rewind": ("0it", "2%"),
         "early_stop_eps": (None, 0.07),
         "lr_rewind": (True, False),
-        "epochs": Between(2, 9),
+        "epochs": Range(2, 9),
         "optimizer": ("sgd",),
     }
 
@@ -200,7 +200,7 @@ def test_a_space_that_cannot_be_is_refused(text, message):
 def test_a_space_in_python_is_lists_and_bounds():
     assert check_space({"prune_rate": [0.1]}) == {"prune_rate": (0.1,)}
     for wrong in ("0.1", [], 0.1):
-        with pytest.raises(ArgumentError, match="Between\\(low, high\\) or a list"):
+        with pytest.raises(ArgumentError, match="Range\\(low, high\\) or a list"):
             check_space({"prune_rate": wrong})
 
 

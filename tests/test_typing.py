@@ -12,7 +12,7 @@ SCRIPT = """
 import numpy as np
 
 from tf_prac import (
-    Between, ConstantSparsity, ForgettingLogger, ForgettingStats, MaskDistance, Masks,
+    Range, ConstantSparsity, ForgettingLogger, ForgettingStats, MaskDistance, Masks,
     PracConfig, PracModel, PracSet, PruningConfig, RewindCheckpoint, SampleScores, SparsityLogger,
     Targets, Ticket, TicketSearch, TrainingRecipe, global_magnitude, load_dataset, prune, rewind,
     snapshot, strip,
@@ -47,7 +47,7 @@ def fit(network: object) -> None:
     rewind(network, early.weights, watch.tentative)
     strip(prune(network, schedule=ConstantSparsity(0.5, begin_step=0)))
     reveal_type(PracSet([1, 2], [], 20).ids)
-    reveal_type(Between(0.1, 0.2).log)
+    reveal_type(Range(0.1, 0.2).log)
     reveal_type(global_magnitude(snapshot(network)))
     reveal_type(len(load_dataset("digits").train))
     Masks(1)  # wrong

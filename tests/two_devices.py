@@ -117,7 +117,7 @@ def traced_nodes(flavour, distribution, forgetting=True):
         model.optimizer.build(net.trainable_variables)
     data, ids = samples(), np.arange(COUNT)
     batches = distribution.batches(
-        lambda share: training_batches(data, ids, batch_size=16, seed=(0,), shard=shard), 16
+        lambda shard: training_batches(data, ids, batch_size=16, seed=(0,), shard=shard), 16
     )
     loop = StepLoop(model, distribution)
     graph = loop._train.get_concrete_function(iter(batches), tf.constant(1)).graph.as_graph_def()

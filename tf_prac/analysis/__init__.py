@@ -1,1 +1,5 @@
-"""Figures about searches: what they cost and what they found."""
+"""Comparisons, sweeps, stability and connectivity, reports and figures."""
+
+from tf_prac._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

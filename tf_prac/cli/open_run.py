@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_prac.cli.settings import Settings
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import OTHER_RUNS, PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
 from tf_prac.models import build_model
-from tf_prac.prac_config import OTHER_RUNS
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.run_directory import CONFIG, RunDirectory
 

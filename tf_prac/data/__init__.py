@@ -1,1 +1,5 @@
-"""Samples, their ids, forgetting statistics, PrAC sets and input pipelines."""
+"""Sample ids, forgetting statistics, PrAC sets and data sets."""
+
+from tf_prac._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,4 +1,4 @@
-"""`BatchShard`: the part of each batch that one of several workers reads, always of the same size."""
+"""`BatchShard`: the part of each batch that one of several workers reads, of static size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BatchShard:
     of: int
 
     def take(self, *parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Returns the share of tensors [batch, ...], where 0 < batch <= `of`."""
+        """Returns the shard of tensors [batch, ...], where 0 < batch <= `of`."""
         count = tf.shape(parts[0])[0]
         places = tf.range(self.start, self.start + self.size) % count
         return tuple(tf.gather(part, places) for part in parts)

@@ -139,7 +139,7 @@ def id_batches(
     seed: tuple[int, ...] | None = None,
     start_step: int = 0,
     steps: int | None = None,
-    share: BatchShard | None = None,
+    shard: BatchShard | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of sample ids; every reader of samples follows them.
 
@@ -153,7 +153,7 @@ def id_batches(
         seed: integers >= 0; None for one pass in the order of `ids`.
         start_step: first step of the sequence to give.
         steps: how many steps to give; None for all.
-        share: which part of each batch. Default None: all of it.
+        shard: which part of each batch. Default None: all of it.
 
     Returns:
         Dataset of int64 [batch] with known cardinality.
@@ -174,8 +174,8 @@ def id_batches(
             return tf.data.Dataset.from_tensors(order).rebatch(batch_size)
 
         batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
-    if share is not None:
-        batches = batches.map(lambda batch: share.take(batch)[0])
+    if shard is not None:
+        batches = batches.map(lambda batch: shard.take(batch)[0])
     return with_cardinality(batches, cardinality)
 
 

@@ -26,7 +26,7 @@ def training_batches(
     start_step: int = 0,
     steps: int | None = None,
     augment: str = "none",
-    share: BatchShard | None = None,
+    shard: BatchShard | None = None,
 ) -> tf.data.Dataset:
     """Returns the training steps [start_step, start_step + steps) over the samples `ids`.
 
@@ -49,13 +49,13 @@ def training_batches(
         start_step: first step, counted from the start of epoch 0.
         steps: number of steps, None for an endless dataset.
         augment: a key of `tf_prac.data.augment.AUGMENTATIONS`. Default "none".
-        share: which part of each batch, for a worker that is not alone. Default None: all of it,
+        shard: which part of each batch, for a worker that is not alone. Default None: all of it,
             the last of an epoch maybe partial.
 
     Returns:
         Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
         [batch]) with known cardinality. uint8 inputs are augmented, scaled to [0, 1] and
-        normalised with the statistics of `samples`; others are normalised only. With a share,
+        normalised with the statistics of `samples`; others are normalised only. With a shard,
         shapes are static, and the inputs have "weight" float32 [batch]; see `BatchShard.weights`.
         Where it is 0, the id is -1.
 
@@ -68,13 +68,13 @@ def training_batches(
         ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
     )
     if augment != "none":
-        raw = _augmented(raw, change, on_cpu(key), start_step, share)
-    weigh = _weighing(share, start_step, len(ids), training=True)
+        raw = _augmented(raw, change, on_cpu(key), start_step, shard)
+    weigh = _weighing(shard, start_step, len(ids), training=True)
     return _finished(raw, samples, weigh)
 
 
 def evaluation_batches(
-    samples: Samples, ids: Any, *, batch_size: int, share: BatchShard | None = None
+    samples: Samples, ids: Any, *, batch_size: int, shard: BatchShard | None = None
 ) -> tf.data.Dataset:
     """Returns one pass over the samples `ids`, in their order, without augmentation.
 
@@ -82,13 +82,13 @@ def evaluation_batches(
         samples: where the samples come from.
         ids: sample ids, int [n].
         batch_size: samples per step; the last step may have fewer.
-        share: which part of each batch, as for `training_batches`.
+        shard: which part of each batch, as for `training_batches`.
 
     Returns:
         Dataset as of `training_batches`, with cardinality `steps_per_epoch(n, batch_size)`.
     """
     raw = samples.batches(ids, batch_size, shard=shard)
-    return _finished(raw, samples, _weighing(share, 0, len(ids), training=False))
+    return _finished(raw, samples, _weighing(shard, 0, len(ids), training=False))
 
 
 def _augmented(
@@ -96,10 +96,10 @@ def _augmented(
     change: Augmentation,
     key: tf.Tensor,
     start_step: int,
-    share: BatchShard | None,
+    shard: BatchShard | None,
 ) -> tf.data.Dataset:
-    if share is not None and share.start:  # another worker's numbers
-        key = fold_in(key, tf.constant(share.start))
+    if shard is not None and shard.start:  # another worker's numbers
+        key = fold_in(key, tf.constant(shard.start))
 
     def augment(step: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         return change(batch[0], fold_in(key, step)), *batch[1:]
@@ -107,18 +107,18 @@ def _augmented(
     return raw.enumerate(start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _weighing(share: BatchShard | None, start_step: int, count: int, training: bool) -> Any:
-    """What makes model input of a share, weighted, with its step."""
-    if share is None:
+def _weighing(shard: BatchShard | None, start_step: int, count: int, training: bool) -> Any:
+    """What makes model input of a shard, weighted, with its step."""
+    if shard is None:
         return None
 
     def weigh(step: tf.Tensor, element: Any) -> Any:
         inputs, labels = element
-        weight = share.weights(step, count, training)
+        weight = shard.weights(step, count, training)
         ids = tf.where(weight > 0, inputs["sample_id"], -1)
         whole = {**inputs, "sample_id": ids, "weight": weight}
         return tf.nest.map_structure(
-            lambda part: tf.ensure_shape(part, [share.size, *part.shape[1:]]), (whole, labels)
+            lambda part: tf.ensure_shape(part, [shard.size, *part.shape[1:]]), (whole, labels)
         )
 
     return lambda batches: batches.enumerate(start_step).map(weigh)

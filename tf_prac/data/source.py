@@ -130,7 +130,7 @@ class Samples(abc.ABC):
         seed: tuple[int, ...] | None = None,
         start_step: int = 0,
         steps: int | None = None,
-        share: BatchShard | None = None,
+        shard: BatchShard | None = None,
     ) -> tf.data.Dataset:
         """Reads the samples `ids`, and no others, in batches.
 
@@ -150,7 +150,7 @@ class Samples(abc.ABC):
             seed: integers >= 0, such as (seed of the run, round); None for one pass.
             start_step: first step of the sequence; those before it are not read.
             steps: number of steps; None for all (endless with a seed).
-            share: the part of each batch to read. Default None: all of it.
+            shard: the part of each batch to read. Default None: all of it.
 
         Returns:
             Dataset of (inputs [batch, ...] as stored, labels int64 [batch], sample ids int64

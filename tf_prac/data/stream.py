@@ -129,7 +129,7 @@ class StreamSamples(Samples):
         seed: tuple[int, ...] | None = None,
         start_step: int = 0,
         steps: int | None = None,
-        share: BatchShard | None = None,
+        shard: BatchShard | None = None,
     ) -> tf.data.Dataset:
         """Reads the samples `ids` in batches; see `Samples.batches`.
 
@@ -141,7 +141,7 @@ class StreamSamples(Samples):
             return super().batches(
                 ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
             )
-        return self._read_again(ids, batch_size, seed, start_step, steps, share)
+        return self._read_again(ids, batch_size, seed, start_step, steps, shard)
 
     def _fits(self, ids: np.ndarray) -> bool:
         return bool(self._sizes[ids].sum() <= self._limit)
@@ -196,7 +196,7 @@ class StreamSamples(Samples):
         seed: tuple[int, ...] | None,
         start_step: int,
         steps: int | None,
-        share: BatchShard | None,
+        shard: BatchShard | None,
     ) -> tf.data.Dataset:
         if not self._replays:
             raise DataError(
@@ -219,8 +219,8 @@ class StreamSamples(Samples):
 
             batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
         wanted = with_cardinality(batches.skip(first_step), cardinality)
-        if share is not None:
-            wanted = wanted.map(share.take)
+        if shard is not None:
+            wanted = wanted.map(shard.take)
         decoded = wanted.map(self._decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return with_cardinality(decoded, cardinality)
 

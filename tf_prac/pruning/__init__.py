@@ -1,1 +1,5 @@
-"""Masks, criteria and weights: what is pruned, and which elements of it."""
+"""Weights, masks, criteria, patterns and sparsity schedules."""
+
+from tf_prac._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,4 +1,4 @@
-"""`OtherRun`: a finished run whose sets, sizes or statistics another search uses.
+"""`FinishedRun`: a finished run whose sets, sizes or statistics another search uses.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Figure 4 (sets of one architecture
 used with another) and Figures A10, A14 (controls of equal size).
@@ -21,7 +21,7 @@ from tf_prac.storage.files import sha256
 from tf_prac.storage.run_directory import FORGETTING, PRAC_SET, RunDirectory
 
 
-class OtherRun:
+class FinishedRun:
     """Reads what a finished run found; files are checked against their SHA-256.
 
     Args:

@@ -12,7 +12,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import UNTRAINED, PruneRule, Rate
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern
-from tf_prac.search.finished_run import OtherRun
+from tf_prac.search.finished_run import FinishedRun
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
 
@@ -47,7 +47,7 @@ class RoundPlan:
         pruning: PruningConfig,
         prac: PracConfig,
         num_samples: int,
-        other: OtherRun | None = None,
+        other: FinishedRun | None = None,
         also_keep: Iterable[str] = (),
     ):
         self._recipe, self._pruning, self._prac = recipe, pruning, prac
@@ -157,7 +157,7 @@ class RoundPlan:
             first=None,
         )
 
-    def _check_steps(self, other: OtherRun) -> None:
+    def _check_steps(self, other: FinishedRun) -> None:
         for number in range(self._pruning.rounds):
             figures = other.rounds[number]
             most = self._scaled(number, figures["train_samples"]).steps

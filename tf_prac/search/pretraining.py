@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.config import PracConfig
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.errors import DamagedFileError
-from tf_prac.prac_config import PracConfig
 from tf_prac.pruning.masks import Masks
-from tf_prac.search.finished_run import OtherRun
+from tf_prac.search.finished_run import FinishedRun
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.progress import Progress
-from tf_prac.search.selectors import Setting
+from tf_prac.search.selectors import SelectionContext
 from tf_prac.search.ticket import PRETRAIN_ORDER
 from tf_prac.training.checkpoint import Checkpoints
 
@@ -30,7 +30,7 @@ class Pretraining:
     """Trains from W_0 to W_k, once for a run.
 
     Args:
-        setting: what a search works with.
+        context: what a search works with.
         plan: knows k.
 
     Raises:
@@ -40,10 +40,10 @@ class Pretraining:
         ids: the samples, int64, sorted.
     """
 
-    def __init__(self, setting: Setting, plan: RoundPlan):
-        self._setting, self._plan = setting, plan
-        place = setting.config, setting.train, setting.seed
-        self.ids = pretraining_ids(*place, setting.others.get("pretrain_from"))
+    def __init__(self, context: SelectionContext, plan: RoundPlan):
+        self._context, self._plan = context, plan
+        place = context.config, context.train, context.seed
+        self.ids = pretraining_ids(*place, context.others.get("pretrain_from"))
 
     def weights(
         self,
@@ -60,7 +60,7 @@ class Pretraining:
             checkpoints: of this training.
             progress: shows the work.
         """
-        run, k = self._setting.run, self._plan.k
+        run, k = self._context.run, self._plan.k
         try:
             found = run.finished_pretraining()
         except DamagedFileError as error:
@@ -70,12 +70,12 @@ class Pretraining:
             return found
         budget = self._plan.pretraining(len(self.ids))
         with progress.training("steps to W_k", budget.steps) as advance:
-            trained = self._setting.trainer.train(
+            trained = self._context.trainer.train(
                 initial,
                 masks,
                 self.ids,
                 budget,
-                order=(self._setting.seed, PRETRAIN_ORDER, 0),
+                order=(self._context.seed, PRETRAIN_ORDER, 0),
                 snapshot_at=(k,),
                 advance=advance,
                 checkpoints=checkpoints,
@@ -91,7 +91,7 @@ class Pretraining:
 
 
 def pretraining_ids(
-    config: PracConfig, train: Subset, seed: int, other: OtherRun | None = None
+    config: PracConfig, train: Subset, seed: int, other: FinishedRun | None = None
 ) -> np.ndarray:
     """Chooses the samples of the first k steps, as many as `pretrain_size` says, at least one.
 

@@ -17,15 +17,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tf_prac.checks import check_choice
+from tf_prac.config import PracConfig
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
 from tf_prac.errors import ArgumentError
-from tf_prac.prac_config import PracConfig
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.critical_samples import CriticalSamples, Selection
-from tf_prac.search.finished_run import OtherRun
+from tf_prac.search.finished_run import FinishedRun
 from tf_prac.storage.run_directory import FORGETTING, RunDirectory
 from tf_prac.training.gradients import GradientNorms, cross_entropy
 from tf_prac.training.trainer import TrainedNetwork, Trainer
@@ -46,7 +46,7 @@ class Selector(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class SelectionContext:
     """What selectors work with.
 
     Attributes:
@@ -63,7 +63,7 @@ class Setting:
     run: RunDirectory
     train: Subset
     seed: int
-    others: dict[str, OtherRun]
+    others: dict[str, FinishedRun]
 
     @functools.cached_property
     def gradient_norms(self) -> GradientNorms:
@@ -88,34 +88,38 @@ class Scores(NamedTuple):
     gradient_samples: int = 0
 
 
-Scorer = Callable[[Setting, int, TrainedNetwork, Masks], Scores]
-"""(setting, round, what its training gave, masks it trained under) -> scores; high is chosen."""
+Scorer = Callable[[SelectionContext, int, TrainedNetwork, Masks], Scores]
+"""(context, round, what its training gave, masks it trained under) -> scores; high is chosen."""
 
 
-def _random(setting: Setting, number: int, trained: TrainedNetwork, masks: Masks) -> Scores:
-    return Scores(np.zeros(len(setting.train.ids)))
+def _random(
+    context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks
+) -> Scores:
+    return Scores(np.zeros(len(context.train.ids)))
 
 
 def _answer(
-    score: str, setting: Setting, number: int, trained: TrainedNetwork, masks: Masks
+    score: str, context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks
 ) -> Scores:
-    trainer = setting.trainer
+    trainer = context.trainer
     trainer.load(trained.weights, masks)
-    values = trainer.predictor.scores(setting.train, SCORES[score], trainer.from_logits)
+    values = trainer.predictor.scores(context.train, SCORES[score], trainer.from_logits)
     return Scores(values, forward_samples=len(values))
 
 
-def _grand(setting: Setting, number: int, trained: TrainedNetwork, masks: Masks) -> Scores:
-    setting.trainer.load(trained.weights, masks)
-    values = setting.gradient_norms(setting.train, masks)
+def _grand(context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks) -> Scores:
+    context.trainer.load(trained.weights, masks)
+    values = context.gradient_norms(context.train, masks)
     return Scores(values, gradient_samples=len(values))
 
 
-def _forgetting(setting: Setting, number: int, trained: TrainedNetwork, masks: Masks) -> Scores:
-    own = number == 0 and "proxy_from" not in setting.others
-    stats = trained.forgetting if own else setting.proxy
-    scores = forgetting_scores(stats, setting.config.never_learned)
-    return Scores(scores[setting.train.ids])
+def _forgetting(
+    context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks
+) -> Scores:
+    own = number == 0 and "proxy_from" not in context.others
+    stats = trained.forgetting if own else context.proxy
+    scores = forgetting_scores(stats, context.config.never_learned)
+    return Scores(scores[context.train.ids])
 
 
 SELECTORS: dict[str, Scorer] = {
@@ -132,25 +136,25 @@ class HighestScores:
     Ties are broken at random, the same way in each round: random subsets are nested.
 
     Args:
-        setting: what it works with.
+        context: what it works with.
         rounds: how many rounds the search has.
 
     Raises:
         ArgumentError: `sizes_from` has too few rounds, or sets larger than the training set.
     """
 
-    def __init__(self, setting: Setting, rounds: int):
-        self._setting, self._scorer = setting, SELECTORS[setting.config.selector]
-        available, fraction = len(setting.train.ids), setting.config.subset_size
+    def __init__(self, context: SelectionContext, rounds: int):
+        self._context, self._scorer = context, SELECTORS[context.config.selector]
+        available, fraction = len(context.train.ids), context.config.subset_size
         if fraction is not None:
             self._sizes = [max(1, round(fraction * available))] * rounds
             return
-        other = setting.others["sizes_from"]
+        other = context.others["sizes_from"]
         self._sizes = [figures["prac_size"] for figures in other.rounds]
         if max(self._sizes[:rounds]) > available:
             raise ArgumentError(
                 "sizes_from",
-                setting.config.sizes_from,
+                context.config.sizes_from,
                 f"sets no larger than the training set, {available} samples",
                 f"Its largest has {max(self._sizes)}.",
             )
@@ -164,11 +168,11 @@ class HighestScores:
         ids: np.ndarray,
     ) -> Selection:
         """Returns the set for the next round; see `CriticalSamples.next_set`."""
-        train = self._setting.train
-        scores = self._scorer(self._setting, number, trained, masks)
-        labels = train.labels if self._setting.config.class_balanced else None
+        train = self._context.train
+        scores = self._scorer(self._context, number, trained, masks)
+        labels = train.labels if self._context.config.class_balanced else None
         chosen = choose(
-            scores.values, self._sizes[number], seed=(self._setting.seed, 0), labels=labels
+            scores.values, self._sizes[number], seed=(self._context.seed, 0), labels=labels
         )
         found = PracSet((), (), len(train.samples), filled=train.ids[chosen])
         return Selection(found, scores.forward_samples, scores.gradient_samples)
@@ -178,7 +182,7 @@ class TransferredSets:
     """Uses the sets of another run.
 
     Args:
-        setting: what it works with.
+        context: what it works with.
         rounds: how many rounds the search has.
 
     Raises:
@@ -186,8 +190,8 @@ class TransferredSets:
         MismatchError: it is on other samples, or its sets have samples for validation here.
     """
 
-    def __init__(self, setting: Setting, rounds: int):
-        other, which = setting.others["prac_from"], setting.config.prac_from_round
+    def __init__(self, context: SelectionContext, rounds: int):
+        other, which = context.others["prac_from"], context.config.prac_from_round
         if which == "each":
             other.check_rounds(rounds)
             numbers = list(range(rounds))
@@ -198,7 +202,7 @@ class TransferredSets:
                     "prac_from_round", which, f"a round before {len(other.rounds)}, each or last"
                 )
             numbers = [number] * rounds
-        self._sets = [other.prac_set(number, setting.train) for number in numbers]
+        self._sets = [other.prac_set(number, context.train) for number in numbers]
 
     def next_set(
         self,
@@ -217,7 +221,7 @@ def check_selector(config: PracConfig) -> None:
     check_choice("selector", config.selector, ("prac", *SELECTORS))
 
 
-def open_others(config: PracConfig, train: Subset, rounds: int) -> dict[str, OtherRun]:
+def open_others(config: PracConfig, train: Subset, rounds: int) -> dict[str, FinishedRun]:
     """Opens the runs that `config` names, by option.
 
     Raises:
@@ -226,7 +230,7 @@ def open_others(config: PracConfig, train: Subset, rounds: int) -> dict[str, Oth
     """
     others = {}
     for name, path in config.other_runs.items():
-        others[name] = OtherRun(name, path)
+        others[name] = FinishedRun(name, path)
         if name == "sizes_from":
             others[name].check_rounds(rounds)
         else:
@@ -234,14 +238,14 @@ def open_others(config: PracConfig, train: Subset, rounds: int) -> dict[str, Oth
     return others
 
 
-def make_selector(setting: Setting, rounds: int) -> Selector:
-    """Returns the selector that `setting.config` names, for a search of so many rounds."""
-    if "proxy_from" in setting.others:
-        _ = setting.proxy  # read now, so that what is wrong with it is said before training
-    if setting.config.prac_from is not None:
-        return TransferredSets(setting, rounds)
-    if setting.config.selector != "prac":
-        return HighestScores(setting, rounds)
+def make_selector(context: SelectionContext, rounds: int) -> Selector:
+    """Returns the selector that `context.config` names, for a search of so many rounds."""
+    if "proxy_from" in context.others:
+        _ = context.proxy  # read now, so that what is wrong with it is said before training
+    if context.config.prac_from is not None:
+        return TransferredSets(context, rounds)
+    if context.config.selector != "prac":
+        return HighestScores(context, rounds)
     return CriticalSamples(
-        setting.config, setting.trainer, setting.run, setting.train, setting.seed
+        context.config, context.trainer, context.run, context.train, context.seed
     )

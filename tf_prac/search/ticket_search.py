@@ -37,7 +37,7 @@ from tf_prac.search.pretraining import Pretraining
 from tf_prac.search.progress import Progress, as_progress
 from tf_prac.search.retraining import Retraining, check_retrain, retrained, save_ticket
 from tf_prac.search.round_start import RoundStart
-from tf_prac.search.selectors import Setting, check_selector, make_selector, open_others
+from tf_prac.search.selectors import SelectionContext, check_selector, make_selector, open_others
 from tf_prac.search.summary import SearchResult as SearchResult
 from tf_prac.search.summary import (
     dense_figures,
@@ -251,9 +251,11 @@ class _Session:
         )
         self.rounds: list[dict[str, Any]] = []
         self.tickets: list[Ticket] = []
-        setting = Setting(self.prac, self.trainer, self.run, data.train, search.seed, self.others)
-        self.selector = make_selector(setting, self.pruning.rounds)
-        self.pretraining = Pretraining(setting, self.plan) if self.prac.pretrains else None
+        context = SelectionContext(
+            self.prac, self.trainer, self.run, data.train, search.seed, self.others
+        )
+        self.selector = make_selector(context, self.pruning.rounds)
+        self.pretraining = Pretraining(context, self.plan) if self.prac.pretrains else None
 
     @contextlib.contextmanager
     def started(self) -> Iterator[_Session]:

@@ -1,1 +1,1 @@
-"""The storage package."""
+"""Files of a run: atomic writes, checked reads, locks, checksums and names."""

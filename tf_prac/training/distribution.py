@@ -124,7 +124,7 @@ class Distribution:
         """Returns batches, of which each replica gets its part.
 
         Args:
-            make: returns the batches of a share; for one device None, all of them.
+            make: returns the batches of a shard; for one device None, all of them.
             batch_size: of all replicas together.
             endless: whether to begin again after the last; where several replicas take part,
                 `make` or this has to see to it that there always is a next one.
@@ -135,8 +135,8 @@ class Distribution:
 
         def of_pipeline(context: Any) -> tf.data.Dataset:
             size = batch_size // context.num_input_pipelines
-            share = BatchShard(context.input_pipeline_id * size, size, batch_size)
-            batches = share.split(make(share), size // each)
+            shard = BatchShard(context.input_pipeline_id * size, size, batch_size)
+            batches = shard.split(make(shard), size // each)
             return batches.repeat() if endless else batches
 
         return self.strategy.distribute_datasets_from_function(of_pipeline)

@@ -42,7 +42,7 @@ class Predictor:
         size = self._distribution.whole_batch(EVALUATION_BATCH)
         batches = iter(
             self._distribution.batches(
-                lambda share: evaluation_batches(*subset, batch_size=size, shard=shard), size
+                lambda shard: evaluation_batches(*subset, batch_size=size, shard=shard), size
             )
         )
         found = np.zeros(len(subset.samples), np.int32)

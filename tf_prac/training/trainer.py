@@ -304,7 +304,7 @@ class Trainer:
     def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], start: int) -> Any:
         size, endless = self.recipe.batch_size, self.distribution.static
         return self.distribution.batches(
-            lambda share: training_batches(
+            lambda shard: training_batches(
                 self.samples,
                 ids,
                 batch_size=size,
@@ -363,7 +363,7 @@ class Evaluation:
         self._loop, self._steps = loop, steps_per_epoch(len(subset.ids), size)
         self._batches = iter(
             distribution.batches(
-                lambda share: evaluation_batches(*subset, batch_size=size, shard=shard), size
+                lambda shard: evaluation_batches(*subset, batch_size=size, shard=shard), size
             )
         )
 

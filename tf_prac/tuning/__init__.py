@@ -1,1 +1,5 @@
-"""The tuning package."""
+"""The options of a search, tuned by KerasTuner."""
+
+from tf_prac._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

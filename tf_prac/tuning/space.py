@@ -26,12 +26,12 @@ METRICS = {"val_accuracy": "max", "steps_saved": "max", "search_steps": "min", "
 
 
 @dataclasses.dataclass(frozen=True)
-class Between:
+class Range:
     """Any number between two bounds, both included; whole ones for an option that counts.
 
     Example:
 
-        >>> Between(0.01, 0.3, log=True).high
+        >>> Range(0.01, 0.3, log=True).high
         0.3
 
     Args:
@@ -53,10 +53,13 @@ class Between:
         check_number("high", self.high, above=self.low)
 
 
-Space = Mapping[str, "Between | Sequence[Any]"]
+Between = Range
+"""The earlier name of `Range`."""
+
+Space = Mapping[str, "Range | Sequence[Any]"]
 
 
-def check_space(space: Space) -> dict[str, Between | tuple[Any, ...]]:
+def check_space(space: Space) -> dict[str, Range | tuple[Any, ...]]:
     """Returns a space with its choices as tuples.
 
     Raises:
@@ -64,20 +67,20 @@ def check_space(space: Space) -> dict[str, Between | tuple[Any, ...]]:
             values; a value that the option does not allow.
     """
     types = _types()
-    found: dict[str, Between | tuple[Any, ...]] = {}
+    found: dict[str, Range | tuple[Any, ...]] = {}
     for name, values in space.items():
         if name not in types or name in FIXED:
             allowed = ", ".join(sorted(set(types) - set(FIXED)))
             raise ArgumentError("space", name, f"options of a search: {allowed}")
-        if isinstance(values, Between):
+        if isinstance(values, Range):
             if types[name] not in (int, float, float | None, float | str):
                 raise ArgumentError("space", f"{name}={values}", f"a list of values for {name}")
             found[name] = values
         elif isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise ArgumentError("space", f"{name}={values!r}", "Between(low, high) or a list")
+            raise ArgumentError("space", f"{name}={values!r}", "Range(low, high) or a list")
         else:
             found[name] = tuple(values)
-        ends = (values.low, values.high) if isinstance(values, Between) else found[name]
+        ends = (values.low, values.high) if isinstance(values, Range) else found[name]
         for value in typing.cast(Sequence[Any], ends):
             options_with({name: int(value) if types[name] is int else value})
     return found
@@ -88,13 +91,13 @@ def is_whole(name: str) -> bool:
     return _types()[name] is int
 
 
-def parse_space(text: str) -> dict[str, Between | tuple[Any, ...]]:
+def parse_space(text: str) -> dict[str, Range | tuple[Any, ...]]:
     """Reads "prune_rate=0.1..0.5,learning_rate=0.01..0.3:log,rewind=0it|2%".
 
     Example:
 
         >>> parse_space("prune_rate=0.2|0.5,epochs=2..10")
-        {'prune_rate': (0.2, 0.5), 'epochs': Between(low=2, high=10, log=False)}
+        {'prune_rate': (0.2, 0.5), 'epochs': Range(low=2, high=10, log=False)}
 
     Raises:
         ArgumentError: text that cannot be read, or what `check_space` refuses.
@@ -109,7 +112,7 @@ def parse_space(text: str) -> dict[str, Between | tuple[Any, ...]]:
             ends = _value(low), _value(high)
             if not all(isinstance(end, (int, float)) for end in ends):
                 raise ArgumentError("space", part, "numbers on both sides of ..")
-            found[name] = Between(*ends, log=values.endswith(":log"))
+            found[name] = Range(*ends, log=values.endswith(":log"))
         else:
             found[name] = tuple(_value(value) for value in values.split("|"))
     if not found:

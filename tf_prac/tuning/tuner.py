@@ -25,7 +25,7 @@ from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.run_directory import TRAINED, RunDirectory
 from tf_prac.tuning.space import (
     METRICS,
-    Between,
+    Range,
     Space,
     check_space,
     is_whole,
@@ -62,7 +62,7 @@ class PracTuner(BaseTuner):
         >>> tuner = PracTuner(
         ...     oracle,
         ...     build,
-        ...     {"prune_rate": Between(0.2, 0.6), "rewind": ["0it", "2%", "10%"]},
+        ...     {"prune_rate": Range(0.2, 0.6), "rewind": ["0it", "2%", "10%"]},
         ...     sparsity=0.9,
         ...     directory="tuning",
         ... )
@@ -77,7 +77,7 @@ class PracTuner(BaseTuner):
         oracle: proposes the next trial. One of Hyperband sets `epochs`, and needs no `space`.
         build: function of `keras_tuner.HyperParameters` to a new, built model of either flavour.
         space: options of `TrainingRecipe`, `PruningConfig` and `PracConfig` to vary, each with a
-            list of values or a `Between`.
+            list of values or a `Range`.
         sparsity: that of the ticket of each trial, in (0, 1).
         recipe, pruning, prac: the options that do not vary. Default: their own defaults.
         steps_weight: accuracy that all steps saved are worth in "score". Default 0.1: a point of
@@ -200,7 +200,7 @@ class PracTuner(BaseTuner):
         """Returns the values of a trial, by name."""
         values = dict(trial.hyperparameters.values)
         for name, choices in self.space.items():
-            if not isinstance(choices, Between) and not _is_plain(choices):
+            if not isinstance(choices, Range) and not _is_plain(choices):
                 values[name] = choices[values[name]]
         return values
 
@@ -257,8 +257,8 @@ class PracTuner(BaseTuner):
         }
 
 
-def _draw(hp: Any, name: str, values: Between | tuple[Any, ...]) -> Any:
-    if not isinstance(values, Between):
+def _draw(hp: Any, name: str, values: Range | tuple[Any, ...]) -> Any:
+    if not isinstance(values, Range):
         if _is_plain(values):
             return hp.Choice(name, list(values))
         return values[hp.Choice(name, list(range(len(values))))]

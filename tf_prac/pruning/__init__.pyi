@@ -1,0 +1,15 @@
+from tf_prac.pruning.criteria import PruneRule as PruneRule
+from tf_prac.pruning.criteria import global_magnitude as global_magnitude
+from tf_prac.pruning.criteria import layerwise_magnitude as layerwise_magnitude
+from tf_prac.pruning.criteria import random_mask as random_mask
+from tf_prac.pruning.criteria import shuffled_mask as shuffled_mask
+from tf_prac.pruning.mask_distance import MaskDistanceStop as MaskDistanceStop
+from tf_prac.pruning.mask_distance import mask_distance as mask_distance
+from tf_prac.pruning.masks import Masks as Masks
+from tf_prac.pruning.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
+from tf_prac.pruning.sparsity_schedules import ConstantSparsity as ConstantSparsity
+from tf_prac.pruning.sparsity_schedules import PolynomialDecay as PolynomialDecay
+from tf_prac.pruning.weights import prunable_weights as prunable_weights
+from tf_prac.pruning.weights import rewind as rewind
+from tf_prac.pruning.weights import snapshot as snapshot
+from tf_prac.pruning.weights import weight_report as weight_report

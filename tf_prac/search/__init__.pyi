@@ -1,0 +1,5 @@
+from tf_prac.search.selectors import SELECTORS as SELECTORS
+from tf_prac.search.summary import SearchResult as SearchResult
+from tf_prac.search.ticket import Control as Control
+from tf_prac.search.ticket import Ticket as Ticket
+from tf_prac.search.ticket_search import TicketSearch as TicketSearch
