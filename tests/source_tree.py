@@ -8,17 +8,9 @@ import functools
 import pathlib
 from collections.abc import Iterator
 
-from tf_prac.cli.main import COMMANDS
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SCRIPTS = ("tests", "examples", "benchmarks")  # their modules are imported by the bare name
-
-# What a module imports by a name that only exists at run time.
-RUN_TIME_IMPORTS = {
-    "tf_prac.cli.main": [f"tf_prac.cli.{name}" for name in COMMANDS],
-    "tf_prac.keras_api": ["keras", "tf_keras"],
-}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.results import cost_table, results_text, run_rows, table, write_results
 from tf_prac.cli.main import main
+from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.storage.files import read_npz
@@ -119,17 +120,18 @@ def test_results_are_json_csv_and_text(tmp_path, test):
 
 def test_every_arm_has_options_of_its_own():
     runs = {name: name for name in ARMS}
-    prac = PracConfig(prac_from="elsewhere")
-    options = [(arm.options(prac, PruningConfig(), runs), arm.control) for arm in ARMS.values()]
+    config = SearchConfig().replace(prac_from="elsewhere")
+    options = [(arm.options(config, runs), arm.control) for arm in ARMS.values()]
     assert len({repr(each) for each in options}) == len(ARMS)
 
 
 def test_only_the_transferring_arm_takes_the_sets_of_another_run():
-    prac, runs = PracConfig(prac_from="elsewhere"), {name: name for name in ARMS}
-    taken = [n for n, a in ARMS.items() if a.options(prac, PruningConfig(), runs)[0].prac_from]
+    config = SearchConfig().replace(prac_from="elsewhere")
+    runs = {name: name for name in ARMS}
+    taken = [n for n, a in ARMS.items() if a.options(config, runs).prac.prac_from]
     assert taken == ["transfer"]
     with pytest.raises(ArgumentError, match="prac_from: received None"):
-        ARMS["transfer"].options(PracConfig(), PruningConfig())
+        ARMS["transfer"].options(SearchConfig())
 
 
 def test_an_arm_comes_after_the_one_it_needs():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import re
 
 import numpy as np
@@ -20,6 +21,7 @@ from tf_prac.config import (
     PracConfig,
     PruningConfig,
     RewindPoint,
+    SearchConfig,
     TrainingRecipe,
 )
 from tf_prac.errors import ArgumentError
@@ -565,3 +567,16 @@ def test_orders_of_the_full_network_are_among_the_copies():
     assert ConnectivityConfig().samples is None
     for bad in (0, -1, 1.5):
         refused(ConnectivityConfig, "samples", bad)
+
+
+def test_a_whole_configuration_comes_alone_and_knows_its_options():
+    recipe = TrainingRecipe(epochs=3)
+    config = SearchConfig(recipe=recipe).replace(layers=("conv",))
+    assert SearchConfig.of(config) is config
+    with pytest.raises(ArgumentError, match="recipe: received 'a SearchConfig'"):
+        SearchConfig.of(config, PruningConfig())
+    with pytest.raises(ArgumentError, match="options: received 'epoch'"):
+        config.replace(epoch=3)
+    with pytest.raises(ArgumentError, match="pruning: received TrainingRecipe"):
+        SearchConfig(pruning=recipe)
+    assert SearchConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

@@ -13,12 +13,13 @@ from source_tree import ROOT
 
 from tf_prac import PracConfig, PracTuner, Range, TrainingRecipe
 from tf_prac.cli.main import main
+from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.weights import prunable_weights, snapshot
 from tf_prac.search.ticket_search import _Session
 from tf_prac.storage.files import read_json
-from tf_prac.tuning.space import check_space, options_with, parse_space, rounds_to
+from tf_prac.tuning.space import check_space, parse_space, rounds_to
 from tf_prac.tuning.tuner import keras_tuner
 
 # KerasTuner asks for the thread and its name in ways that Python 3.10 deprecated.
@@ -140,10 +141,10 @@ def test_hyperband_sets_the_budget(tmp_path):
         directory=tmp_path,
     )
     values = tuner.oracle.create_trial("tuner0").hyperparameters
-    recipe, pruning, _ = tuner.options(values)
-    assert recipe.epochs == values["tuner/epochs"]
-    assert recipe.learning_rate == values["learning_rate"]
-    assert pruning.sparsities[-1] == 0.5
+    config = tuner.options(values)
+    assert config.recipe.epochs == values["tuner/epochs"]
+    assert config.recipe.learning_rate == values["learning_rate"]
+    assert config.pruning.sparsities[-1] == 0.5
 
 
 def test_bad_options_of_a_tuner_are_refused(tmp_path):
@@ -217,8 +218,9 @@ def test_rounds_reach_the_sparsity_exactly_and_soonest(rate, sparsity):
 
 
 def test_values_go_where_their_option_is():
-    recipe, pruning, prac = options_with({"epochs": 3, "rewind": "0it", "cet_rate": 0.2}, RECIPE)
-    assert (recipe.epochs, recipe.batch_size, pruning.rewind, prac.cet_rate) == (3, 10, "0it", 0.2)
+    config = SearchConfig.of(RECIPE).replace(epochs=3, rewind="0it", cet_rate=0.2)
+    assert (config.recipe.epochs, config.recipe.batch_size) == (3, 10)
+    assert (config.pruning.rewind, config.prac.cet_rate) == ("0it", 0.2)
 
 
 @pytest.mark.parametrize(

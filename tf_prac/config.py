@@ -2,8 +2,8 @@
 
 The three groups are what a reader of the papers looks for: how a network is trained
 (`TrainingRecipe`), how it is pruned and rewound (`PruningConfig`), and on which samples the
-search trains (`PracConfig`). Field names are also the names of the command
-line's flags.
+search trains (`PracConfig`). `SearchConfig` holds the three. Field names are also the names of the
+command line's flags.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import decimal
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tf_prac.checks import check_bool as check_bool
@@ -542,6 +542,102 @@ class PracConfig:
         """Whether rounds after the first train on less than the full data."""
         other = self.selector != "prac" or self.prac_from is not None
         return other or self.use_cet or self.use_cep
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Every option that decides the result of a search, in three groups.
+
+    Option names are unique over the groups, so `replace` needs no group.
+
+    Example:
+
+        >>> config = SearchConfig().replace(rounds=3, rewind="500it", use_cep=False)
+        >>> config.pruning.rounds, config.prac.use_cep
+        (3, False)
+
+    Args:
+        recipe: how a network is trained. Default `TrainingRecipe()`.
+        pruning: what is pruned, and the rewind point. Default `PruningConfig()`.
+        prac: on which samples a round trains, and when it stops. Default `PracConfig()`.
+
+    Raises:
+        ArgumentError: a group is not of its class.
+    """
+
+    recipe: TrainingRecipe = TrainingRecipe()
+    pruning: PruningConfig = PruningConfig()
+    prac: PracConfig = PracConfig()
+
+    def __post_init__(self):
+        for name, group in OPTION_GROUPS.items():
+            value = getattr(self, name)
+            if not isinstance(value, group):
+                raise ArgumentError(name, value, f"a {group.__name__}")
+
+    @classmethod
+    def of(
+        cls,
+        recipe: TrainingRecipe | SearchConfig | None = None,
+        pruning: PruningConfig | None = None,
+        prac: PracConfig | None = None,
+    ) -> SearchConfig:
+        """Returns the options that were given by group, or as a whole in the place of `recipe`.
+
+        Raises:
+            ArgumentError: a whole configuration and a group beside it.
+        """
+        if isinstance(recipe, SearchConfig):
+            if pruning is not None or prac is not None:
+                remedy = "Use config.replace(...) to change some of its options."
+                raise ArgumentError("recipe", "a SearchConfig", "no pruning or prac then", remedy)
+            return recipe
+        given: dict[str, Any] = {"recipe": recipe, "pruning": pruning, "prac": prac}
+        return cls(**{name: group for name, group in given.items() if group is not None})
+
+    def replace(self, **options: Any) -> SearchConfig:
+        """Returns a copy with other values of some options, of whichever group.
+
+        Raises:
+            ArgumentError: an option that does not exist, or a value that is not allowed.
+        """
+        groups: dict[str, Any] = {}
+        for name, kind in OPTION_GROUPS.items():
+            fields = {field.name for field in dataclasses.fields(kind)}
+            mine = {key: options.pop(key) for key in list(options) if key in fields}
+            groups[name] = dataclasses.replace(getattr(self, name), **mine)
+        if options:
+            raise ArgumentError("options", ", ".join(options), "options of a search")
+        return SearchConfig(**groups)
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Returns the options by group, without the directories of other runs."""
+        return {
+            "recipe": dataclasses.asdict(self.recipe),
+            "pruning": dataclasses.asdict(self.pruning),
+            "prac": self.prac.here(),
+        }
+
+    @classmethod
+    def from_json(cls, groups: Mapping[str, Mapping[str, Any]], **other_runs: Any) -> SearchConfig:
+        """Returns the options that `to_json` gave, with the directories of other runs.
+
+        Options that did not exist when they were written have their defaults.
+
+        Raises:
+            KeyError: a group is missing.
+            TypeError: an option that does not exist.
+            ArgumentError: a value that is not allowed.
+        """
+        return cls(
+            recipe=TrainingRecipe(**groups["recipe"]),
+            pruning=PruningConfig(**groups["pruning"]),
+            prac=PracConfig(**groups["prac"], **other_runs),
+        )
+
+
+OPTION_GROUPS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
+"""The groups of `SearchConfig`, by the names that they have in config.json."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tf_prac.config import PracConfig, PruningConfig
+from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError
 
 _FULL_DATA = {"use_cet": False, "use_cep": False}
@@ -25,13 +25,12 @@ class Arm:
 
     Example:
 
-        >>> ARMS["imp"].options(PracConfig(), PruningConfig())[0].selects_data
+        >>> ARMS["imp"].options(SearchConfig()).prac.selects_data
         False
 
     Attributes:
         about: one line: what it is, and where the paper has it.
-        prac: fields of `PracConfig` that differ.
-        pruning: fields of `PruningConfig` that differ.
+        changes: options of the search that differ.
         sizes_from: the arm whose set sizes and steps it copies, or None.
         controls: the arm whose tickets it controls, or None; it has no search of its own.
         control: which control, a kind of `tf_prac.search.ticket.Control`.
@@ -39,8 +38,7 @@ class Arm:
     """
 
     about: str
-    prac: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    pruning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sizes_from: str | None = None
     controls: str | None = None
     control: str = ""
@@ -53,31 +51,31 @@ class Arm:
 
     def options(
         self,
-        prac: PracConfig,
-        pruning: PruningConfig,
+        config: SearchConfig,
         runs: Mapping[str, str | os.PathLike] | None = None,
-    ) -> tuple[PracConfig, PruningConfig]:
+    ) -> SearchConfig:
         """Returns the options of the arm.
 
         Args:
-            prac, pruning: the options of the comparison.
+            config: the options of the comparison.
             runs: the directory of each arm's run with the same seed.
 
         Raises:
             ArgumentError: an arm that uses the sets of another run, and none is named.
         """
-        changes = {"prac_from": prac.prac_from if self.transfers else None, **self.prac}
-        if self.transfers and prac.prac_from is None:
+        prac_from = config.prac.prac_from if self.transfers else None
+        changes = {"prac_from": prac_from, **self.changes}
+        if self.transfers and prac_from is None:
             raise ArgumentError("prac_from", None, "the run whose sets the arm transfer uses")
         if self.sizes_from is not None:
             changes["sizes_from"] = str((runs or {})[self.sizes_from])
-        return dataclasses.replace(prac, **changes), dataclasses.replace(pruning, **self.pruning)
+        return config.replace(**changes)
 
 
 def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
     return Arm(
         about=f"{about}, of the sizes and steps of {sizes_from}",
-        prac={"selector": selector},
+        changes={"selector": selector},
         sizes_from=sizes_from,
     )
 
@@ -85,18 +83,17 @@ def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
 def _untrained(criterion: str) -> Arm:
     return Arm(
         about=f"{criterion}, pruned at initialisation (Figure 6)",
-        prac=_IMP,
-        pruning={"criterion": criterion, "rewind": "0it"},
+        changes={**_IMP, "criterion": criterion, "rewind": "0it"},
     )
 
 
 ARMS: dict[str, Arm] = {
     "prac": Arm(about="PrAC sets and early stop, as the options say"),
-    "prac-early_stop": Arm(about="PrAC sets without early stop", prac=_NO_STOP),
-    "imp": Arm(about="full data, no early stop", prac=_IMP),
-    "imp+early_stop": Arm(about="full data with the early stop of PrAC", prac=_FULL_DATA),
+    "prac-early_stop": Arm(about="PrAC sets without early stop", changes=_NO_STOP),
+    "imp": Arm(about="full data, no early stop", changes=_IMP),
+    "imp+early_stop": Arm(about="full data with the early stop of PrAC", changes=_FULL_DATA),
     "imp+same_steps": Arm(
-        about="full data, each round as many steps as that of prac", prac=_IMP, sizes_from="prac"
+        about="full data, each round as many steps as that of prac", changes=_IMP, sizes_from="prac"
     ),
     "random_subset": _selected("random", "a random subset (Figures 5 and A14)"),
     "entropy": _selected("entropy", "the least certain predictions (Figure A10)"),
@@ -107,8 +104,8 @@ ARMS: dict[str, Arm] = {
     "loss": _selected("loss", "the largest losses"),
     "transfer": Arm(about="the sets of the run --prac_from (Figure 4)", transfers=True),
     "random_transfer": _selected("random", "a random subset", "transfer"),
-    "cet": Arm(about="CET alone (Figure A12)", prac={"use_cep": False}),
-    "cep": Arm(about="CEP alone", prac={"use_cet": False}),
+    "cet": Arm(about="CET alone (Figure A12)", changes={"use_cep": False}),
+    "cep": Arm(about="CEP alone", changes={"use_cet": False}),
     "random_ticket": Arm(
         about="tickets of prac with as many weights of each layer, at random places",
         controls="prac",

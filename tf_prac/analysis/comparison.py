@@ -18,7 +18,7 @@ from typing import Any
 from tf_prac.analysis.arms import ARMS, Arm, chosen_arms
 from tf_prac.analysis.results import write_results
 from tf_prac.checks import check_seed
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
@@ -67,7 +67,7 @@ class Comparison:
         self,
         model_fn: Callable[[], Any],
         arms: Iterable[str],
-        recipe: TrainingRecipe | None = None,
+        recipe: TrainingRecipe | SearchConfig | None = None,
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
         *,
@@ -85,18 +85,18 @@ class Comparison:
         for seed in self.seeds:
             check_seed("seeds", seed)
         self.directory = pathlib.Path(directory)
-        self.prac, self.pruning = prac or PracConfig(), pruning or PruningConfig()
-        self._model_fn, self._recipe = model_fn, recipe or TrainingRecipe()
+        self._model_fn, self.config = model_fn, SearchConfig.of(recipe, pruning, prac)
         self._search: dict[str, Any] = {
             "retrain": retrain,
             "deterministic": deterministic,
             "labels": labels,
             "verbose": verbose,
         }
-        if self.prac.selector != "prac":
-            raise ArgumentError("selector", self.prac.selector, "prac; arms have other selectors")
-        if self.prac.sizes_from is not None:
-            raise ArgumentError("sizes_from", self.prac.sizes_from, "none; arms set it")
+        asked = self.config.prac
+        if asked.selector != "prac":
+            raise ArgumentError("selector", asked.selector, "prac; arms have other selectors")
+        if asked.sizes_from is not None:
+            raise ArgumentError("sizes_from", asked.sizes_from, "none; arms set it")
         _check_different(self._searches())
 
     def _searches(self) -> list[tuple[str, int, TicketSearch]]:
@@ -110,7 +110,7 @@ class Comparison:
 
     def _controls(self, name: str, search: TicketSearch) -> list[Control]:
         """The controls of an arm's tickets that other arms are made of."""
-        rounds, asked = search.pruning.rounds, search.retrain
+        rounds, asked = search.config.pruning.rounds, search.retrain
         chosen = {"all": range(1, rounds + 1), "last": [rounds], "none": []}
         numbers = chosen[asked] if isinstance(asked, str) else [n for n in asked if n]
         kinds = [arm.control for arm in self.arms.values() if arm.controls == name]
@@ -118,12 +118,9 @@ class Comparison:
 
     def _searched(self, arm: Arm, name: str, seed: int) -> TicketSearch:
         runs = {other: self.run_path(other, seed) for other in self.arms}
-        prac, pruning = arm.options(self._with_sets_of(seed), self.pruning, runs)
         return TicketSearch(
             self._model_fn,
-            self._recipe,
-            pruning,
-            prac,
+            arm.options(self._with_sets_of(seed), runs),
             directory=self.run_path(name, seed),
             seed=seed,
             **self._search,
@@ -133,19 +130,17 @@ class Comparison:
     def _options(self) -> dict[str, Any]:
         """What all arms share, for comparison.json."""
         return {
-            "recipe": dataclasses.asdict(self._recipe),
-            "pruning": dataclasses.asdict(self.pruning),
-            "prac": dataclasses.asdict(self.prac),
+            **self.config.to_json(),
+            "prac": dataclasses.asdict(self.config.prac),
             "search": {name: self._search[name] for name in ("retrain", "deterministic")},
             "labels": dict(self._search["labels"] or {}),
         }
 
-    def _with_sets_of(self, seed: int) -> PracConfig:
+    def _with_sets_of(self, seed: int) -> SearchConfig:
         """Of an arm of another comparison, `prac_from` means the run of the same seed."""
-        if self.prac.prac_from is None:
-            return self.prac
-        place = pathlib.Path(self.prac.prac_from, f"seed_{seed}")
-        return dataclasses.replace(self.prac, prac_from=str(place)) if place.is_dir() else self.prac
+        place = pathlib.Path(self.config.prac.prac_from or "", f"seed_{seed}")
+        named = self.config.prac.prac_from is not None and place.is_dir()
+        return self.config.replace(prac_from=str(place)) if named else self.config
 
     def run_path(self, arm: str, seed: int) -> pathlib.Path:
         """The directory of a run."""
@@ -205,7 +200,7 @@ def finished_runs(directory: str | os.PathLike) -> dict[str, dict[int, dict[str,
 def _check_different(searches: list[tuple[str, int, TicketSearch]]) -> None:
     names: dict[Any, str] = {}
     for name, seed, search in searches:
-        same = names.setdefault((seed, search.prac, search.pruning), name)
+        same = names.setdefault((seed, search.config), name)
         if same != name:
             raise ArgumentError(
                 "arms",

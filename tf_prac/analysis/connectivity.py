@@ -129,7 +129,7 @@ class LineEvaluation:
         assert train is not None
         self._train = self._trainer.evaluation(train)
         self._test = None if test is None else self._trainer.evaluation(test)
-        recipe, everything = copies.search.recipe, copies.data.train
+        recipe, everything = copies.search.config.recipe, copies.data.train
         batches = training_batches(
             everything.samples,
             everything.ids,

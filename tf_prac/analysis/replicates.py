@@ -70,19 +70,19 @@ class Replicates:
     def __init__(self, search: TicketSearch, train: Any, validation: Any = None, test: Any = None):
         self.search, self.seed = search, search.seed
         self.run = RunDirectory(search.directory)
-        self.data = prepare(train, validation, test, search.recipe, search.seed)
+        self.data = prepare(train, validation, test, search.config.recipe, search.seed)
 
     @functools.cached_property
     def trainer(self) -> Trainer:
         """Trains and evaluates; made, and compiled, when first needed."""
         network = self.search.make_network()
-        recipe, samples = self.search.recipe, self.data.train.samples
-        return Trainer(network, recipe, samples, pruning=self.search.pruning)
+        recipe, samples = self.search.config.recipe, self.data.train.samples
+        return Trainer(network, recipe, samples, pruning=self.search.config.pruning)
 
     @property
     def rounds(self) -> int:
         """Number of the last ticket."""
-        return self.search.pruning.rounds
+        return self.search.config.pruning.rounds
 
     def ticket(self, number: int, network: str = "ticket") -> Ticket:
         """Returns a ticket of the run, or a control made of it.
@@ -132,7 +132,7 @@ class Replicates:
         self, path: pathlib.Path, ticket: Ticket, title: str, copy: int, origin: str
     ) -> None:
         ids = self.data.train.ids
-        budget = ticket.retrain_budget(self.search.recipe, len(ids))
+        budget = ticket.retrain_budget(self.search.config.recipe, len(ids))
         order = (self.seed, COPY_ORDER, copy)
         with self.search.progress.training(title, budget.steps) as advance:
             trained = self.trainer.train(

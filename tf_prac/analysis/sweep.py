@@ -19,7 +19,13 @@ from typing import Any
 
 from tf_prac.analysis.results import Row, cost_table, draw_results, run_rows, table
 from tf_prac.checks import check_choice, check_seed
-from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
+from tf_prac.config import (
+    PracConfig,
+    PruningConfig,
+    RewindPoint,
+    SearchConfig,
+    TrainingRecipe,
+)
 from tf_prac.data.search_data import prepare
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.plotting import Line, line_figure
@@ -72,7 +78,7 @@ class RewindSweep:
         self,
         model_fn: Callable[[], Any],
         rewinds: Iterable[str],
-        recipe: TrainingRecipe | None = None,
+        recipe: TrainingRecipe | SearchConfig | None = None,
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
         *,
@@ -94,8 +100,7 @@ class RewindSweep:
         for kind in self.controls:
             check_choice("controls", kind, CONTROLS)
         self.directory = pathlib.Path(directory)
-        self._model_fn, self._recipe = model_fn, recipe or TrainingRecipe()
-        self._pruning, self._prac = pruning or PruningConfig(), prac or PracConfig()
+        self._model_fn, self.config = model_fn, SearchConfig.of(recipe, pruning, prac)
         self._options: dict[str, Any] = {
             "retrain": retrain,
             "deterministic": deterministic,
@@ -136,18 +141,15 @@ class RewindSweep:
     def _make_search(self, rewind: str, seed: int) -> TicketSearch:
         path, options = self.run_path(rewind, seed), dict(self._options)
         first = self._first_run(seed)
-        if self._prac.pretrains:
+        if self.config.prac.pretrains:
             pass  # each k has a round 0 of its own
         elif first == path:
             options["also_keep"] = self._kept(first)
         elif rewind in self._kept(first):
             options["dense_from"] = first
-        pruning = dataclasses.replace(self._pruning, rewind=rewind)
         return TicketSearch(
             self._model_fn,
-            self._recipe,
-            pruning,
-            self._prac,
+            self.config.replace(rewind=rewind),
             directory=path,
             seed=seed,
             **options,
@@ -166,15 +168,15 @@ class RewindSweep:
         return tuple(RunDirectory(path).config()["search"].get("also_keep", ()))
 
     def _controls(self, search: TicketSearch, seed: int) -> list[Control]:
-        rounds = self._pruning.rounds
+        rounds = self.config.pruning.rounds
         chosen = {"all": range(1, rounds + 1), "last": (rounds,), "none": ()}
         numbers = chosen[search.retrain] if isinstance(search.retrain, str) else search.retrain
         return [Control(n, kind, seed) for n in numbers if n for kind in self.controls]
 
     def _check_points(self, train: Any, validation: Any) -> None:
         """Refuses a rewind point beyond the end of training before anything is trained."""
-        data = prepare(train, validation, None, self._recipe, self.seeds[0])
-        full = Budget.full(self._recipe, len(data.train.ids))
+        data = prepare(train, validation, None, self.config.recipe, self.seeds[0])
+        full = Budget.full(self.config.recipe, len(data.train.ids))
         steps: dict[int, str] = {}
         for rewind in self.rewinds:
             try:
@@ -188,11 +190,12 @@ class RewindSweep:
     @property
     def _shared_options(self) -> dict[str, Any]:
         """What all runs share, for sweep.json."""
-        pruning = dataclasses.asdict(self._pruning)
+        groups = self.config.to_json()
+        pruning = {name: value for name, value in groups["pruning"].items() if name != "rewind"}
         return {
-            "recipe": dataclasses.asdict(self._recipe),
-            "pruning": {name: value for name, value in pruning.items() if name != "rewind"},
-            "prac": dataclasses.asdict(self._prac),
+            **groups,
+            "pruning": pruning,
+            "prac": dataclasses.asdict(self.config.prac),
             "search": {name: self._options[name] for name in ("retrain", "deterministic")},
             "labels": dict(self._options["labels"] or {}),
         }

@@ -55,9 +55,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     comparison = Comparison(
         model_function(settings, data),
         arms,
-        settings.recipe,
-        settings.pruning,
-        settings.prac,
+        settings.config,
         directory=flags.output_dir or f"comparisons/{settings.name}",
         seeds=seeds,
         retrain=read_retrain(flags.retrain),

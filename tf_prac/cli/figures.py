@@ -58,7 +58,7 @@ def _figures_of_one(
     from tf_prac.data.search_data import prepare
 
     search, data = reopen(run, data_dir)
-    train = prepare(data.train, None, None, search.recipe, search.seed).train
+    train = prepare(data.train, None, None, search.config.recipe, search.seed).train
     rounds = run.summary()["rounds"]
     paths = {figures["round"]: run.round_path(figures["round"]) for figures in rounds}
     sets = {number: PracSet.load(path / PRAC_SET) for number, path in paths.items()}

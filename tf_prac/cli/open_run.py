@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_prac.cli.settings import Settings
-from tf_prac.config import OTHER_RUNS, PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import OTHER_RUNS, SearchConfig
 from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
 from tf_prac.models import build_model
@@ -44,9 +44,7 @@ def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketS
     """Returns a search of the named network on data."""
     return TicketSearch(
         model_function(settings, data),
-        settings.recipe,
-        settings.pruning,
-        settings.prac,
+        settings.config,
         labels=settings.labels,
         **options,
     )
@@ -91,9 +89,7 @@ def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, Load
         settings = Settings(
             {**labels, "data_dir": data_dir or labels["data_dir"]},
             config["keras"],
-            TrainingRecipe(**config["recipe"]),
-            PruningConfig(**config["pruning"]),
-            PracConfig(**config["prac"], **{n: labels[n] for n in OTHER_RUNS if n in labels}),
+            SearchConfig.from_json(config, **{n: labels[n] for n in OTHER_RUNS if n in labels}),
         )
         data = load_data(settings)
     except (KeyError, TypeError, AttributeError) as error:

@@ -69,7 +69,7 @@ def _training_samples(
         print(f"{run.path}: no images and no classes in the report. {error}")
         return None, "the data set was not at hand when this page was written."
     seed = config["search"]["seed"]
-    return prepare(data.train, None, None, settings.recipe, seed).train, ""
+    return prepare(data.train, None, None, settings.config.recipe, seed).train, ""
 
 
 def _command(config: dict[str, Any]) -> str | None:

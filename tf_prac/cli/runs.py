@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tf_prac.cli.arguments import distinct_runs
 from tf_prac.cli.quiet import load_tensorflow
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.storage.run_directory import SUMMARY, RunDirectory, check_same
 
 if TYPE_CHECKING:
     from tf_prac.analysis.replicates import Replicates
 
-GROUPS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
 MAY_DIFFER = ("search.", "versions.", "pruning.rewind", "pruning.rounds")
 
 
@@ -67,7 +66,7 @@ def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **change
         )
     flags = {k: v for k, v in (config.get("labels") or {}).items() if v is not None}
     flags |= {"keras": config["keras"], **config["search"]}
-    for group, options in GROUPS.items():
+    for group, options in OPTION_GROUPS.items():
         usual = {field.name: field.default for field in dataclasses.fields(options)}
         for name, value in config[group].items():
             default = usual.get(name)

@@ -68,6 +68,6 @@ def main(flags: Flags, positional: list[str]) -> int:
         return 0
     print(f"\n{summary_table(result.summary)}\n")
     print(f"run      {result.directory}")
-    print(f"ticket   {result.directory}/tickets/round_{settings.pruning.rounds:02d}")
+    print(f"ticket   {result.directory}/tickets/round_{settings.config.pruning.rounds:02d}")
     print(f"figures  {result.directory}/summary.json")
     return 0

@@ -10,6 +10,7 @@ from tf_prac.config import (
     PRAC_VARIANTS,
     PracConfig,
     PruningConfig,
+    SearchConfig,
     TrainingRecipe,
     check_choice,
     check_int,
@@ -29,16 +30,12 @@ class Settings:
     Attributes:
         labels: names from which data and network can be made again.
         keras: the flavour.
-        recipe: how a network is trained.
-        pruning: what is pruned, and the rewind point.
-        prac: which data a round trains on.
+        config: the options of a search.
     """
 
     labels: dict[str, Any]
     keras: str
-    recipe: TrainingRecipe
-    pruning: PruningConfig
-    prac: PracConfig
+    config: SearchConfig
 
     @property
     def name(self) -> str:
@@ -103,7 +100,7 @@ def read_settings(flags: Flags) -> Settings:
             "model": model,
         },
         keras=flags.keras,
-        recipe=TrainingRecipe(**recipe),
-        pruning=PruningConfig(**pruning),
-        prac=dataclasses.replace(variant.prac, **{**preset.options, **flags.given(PracConfig)}),
+        config=SearchConfig(prac=variant.prac).replace(
+            **recipe, **pruning, **{**preset.options, **flags.given(PracConfig)}
+        ),
     )

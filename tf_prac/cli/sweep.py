@@ -53,9 +53,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     sweep = RewindSweep(
         model_function(settings, data),
         flags.rewinds.split(","),
-        settings.recipe,
-        settings.pruning,
-        settings.prac,
+        settings.config,
         controls=filter(None, flags.controls.split(",")),
         seeds=seeds,
         directory=flags.output_dir or f"sweeps/{settings.name}",

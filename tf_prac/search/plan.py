@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 
-from tf_prac.config import PracConfig, PruningConfig, RewindPoint, TrainingRecipe
+from tf_prac.config import PracConfig, RewindPoint, SearchConfig
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import UNTRAINED, PruneRule, Rate
@@ -21,9 +21,7 @@ class RoundPlan:
     """The budgets of a search.
 
     Args:
-        recipe: how a network is trained.
-        pruning: the rewind point, and whether its criterion needs training at all.
-        prac: how a budget follows from the size of a set, and the early stop.
+        config: the options of the search.
         num_samples: size of the full training set.
         other: a run whose sizes and numbers of steps are used, or None.
         also_keep: further rewind points at which round 0 keeps its weights. Default ().
@@ -43,13 +41,12 @@ class RoundPlan:
 
     def __init__(
         self,
-        recipe: TrainingRecipe,
-        pruning: PruningConfig,
-        prac: PracConfig,
+        config: SearchConfig,
         num_samples: int,
         other: FinishedRun | None = None,
         also_keep: Iterable[str] = (),
     ):
+        recipe, pruning, prac = config.recipe, config.pruning, config.prac
         self._recipe, self._pruning, self._prac = recipe, pruning, prac
         self._num_samples, self._other = num_samples, other
         self.full = Budget.full(recipe, num_samples)

@@ -15,7 +15,6 @@ Ticket Hypothesis", Algorithm 1.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,7 +23,15 @@ from typing import Any
 import numpy as np
 
 from tf_prac.checks import check_choice, check_model_fn, check_seed
-from tf_prac.config import CheckpointConfig, PracConfig, PruningConfig, RewindPoint, TrainingRecipe
+from tf_prac.config import (
+    OPTION_GROUPS,
+    CheckpointConfig,
+    PracConfig,
+    PruningConfig,
+    RewindPoint,
+    SearchConfig,
+    TrainingRecipe,
+)
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.keras_api import new_network, seed_everything
@@ -83,7 +90,8 @@ class TicketSearch:
     Args:
         model_fn: returns a new, built model of either flavour that classifies, with logits or
             probabilities; its initial weights depend on `seed` alone.
-        recipe: how a network is trained. Default `TrainingRecipe()`.
+        recipe: how a network is trained, or a `SearchConfig` with all three groups of options.
+            Default `TrainingRecipe()`.
         pruning: what is pruned, and the rewind point. Default `PruningConfig()`.
         prac: which data a round trains on, and when it stops. Default `PracConfig()`.
         directory: where the run is kept.
@@ -110,7 +118,7 @@ class TicketSearch:
     def __init__(
         self,
         model_fn: Callable[[], Any],
-        recipe: TrainingRecipe | None = None,
+        recipe: TrainingRecipe | SearchConfig | None = None,
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
         *,
@@ -130,12 +138,10 @@ class TicketSearch:
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
         self.dense_from = dense_from
         self.model_fn = model_fn
-        self.recipe = recipe or TrainingRecipe()
-        self.pruning = pruning or PruningConfig()
-        self.prac = prac or PracConfig()
+        self.config = SearchConfig.of(recipe, pruning, prac)
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
-        self.retrain = check_retrain(retrain, self.pruning.rounds)
+        self.retrain = check_retrain(retrain, self.config.pruning.rounds)
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
         self.distribution = make_distribution(strategy)
         self.progress = as_progress(verbose if self.distribution.is_chief else False)
@@ -168,8 +174,9 @@ class TicketSearch:
             WorkerLostError: another worker went away; the same call in all goes on.
         """
         for control in controls:
-            control.check(self.pruning.rounds)
-        data, spread = prepare(train, validation, test, self.recipe, self.seed), self.distribution
+            control.check(self.config.pruning.rounds)
+        recipe, spread = self.config.recipe, self.distribution
+        data = prepare(train, validation, test, recipe, self.seed)
         with (
             spread.together(),
             spread.strategy.scope(),
@@ -177,7 +184,7 @@ class TicketSearch:
             _Session(self, data, directory).started() as session,
         ):
             masks, ids = session.dense, data.train.ids
-            for number in range(self.pruning.rounds):
+            for number in range(self.config.pruning.rounds):
                 masks, prac_set = session.round(number, masks, ids)
                 ids = prac_set.ids
             return session.finish(also_retrain, controls)
@@ -189,14 +196,12 @@ class TicketSearch:
 
             tf.config.experimental.enable_op_determinism()
         seed_everything(self.seed)
-        return new_network(self.model_fn, self.recipe.mixed_precision)
+        return new_network(self.model_fn, self.config.recipe.mixed_precision)
 
     def options(self) -> dict[str, Any]:
         """Returns the options in groups, as config.json has them."""
         return {
-            "recipe": dataclasses.asdict(self.recipe),
-            "pruning": dataclasses.asdict(self.pruning),
-            "prac": self.prac.here(),
+            **self.config.to_json(),
             "search": {
                 "seed": self.seed,
                 "retrain": self.retrain,
@@ -205,7 +210,10 @@ class TicketSearch:
             },
             "labels": {
                 **self.labels,
-                **{name: os.path.abspath(path) for name, path in self.prac.other_runs.items()},
+                **{
+                    name: os.path.abspath(path)
+                    for name, path in self.config.prac.other_runs.items()
+                },
             },
         }
 
@@ -216,7 +224,7 @@ class TicketSearch:
             weights: every weight of the model, by name.
             data: anything that `run` takes.
         """
-        network = new_network(self.model_fn, self.recipe.mixed_precision)
+        network = new_network(self.model_fn, self.config.recipe.mixed_precision)
         rewind(network, weights)
         return Predictor(network).accuracy(whole(data))
 
@@ -226,7 +234,8 @@ class _Session:
 
     def __init__(self, search: TicketSearch, data: SearchData, directory: pathlib.Path):
         self.search, self.data, self.distribution = search, data, search.distribution
-        self.recipe, self.pruning, self.prac = search.recipe, search.pruning, search.prac
+        self.config = search.config
+        self.recipe, self.pruning, self.prac = (getattr(self.config, n) for n in OPTION_GROUPS)
         check_choice("criterion", self.pruning.criterion, (*CRITERIA, *UNTRAINED))
         check_selector(self.prac)
         self.others = open_others(self.prac, data.train, self.pruning.rounds)
@@ -237,9 +246,7 @@ class _Session:
         self.rates = prune_rates(self.network, self.pruning)
         self.initial = snapshot(self.network)
         self.plan = RoundPlan(
-            self.recipe,
-            self.pruning,
-            self.prac,
+            self.config,
             len(data.train.ids),
             self.others.get("sizes_from"),
             search.also_keep,
@@ -262,8 +269,8 @@ class _Session:
         """Opens the directory, for this search alone, and says what will be pruned."""
         others = {name: other.digest for name, other in self.others.items()}
         options = {**self.search.options(), "other_runs": others}
-        self.config = run_config(options, self.data, self.network, self.report)
-        with opened(self.distribution, self.run, self.config):
+        self.document = run_config(options, self.data, self.network, self.report)
+        with opened(self.distribution, self.run, self.document):
             sizes = self.dense, len(self.data.train.ids), self.k, self.plan.full.total_steps
             lines = opening_lines(self.network, *sizes, self.report)
             if self.distribution.replicas > 1:
@@ -276,7 +283,7 @@ class _Session:
         path, show = self.run.round_path(number), self.search.progress.line
         figures = self.run.intact_round(number, show)
         if figures is None and number == 0 and self.search.dense_from is not None:
-            figures = take_over(self.run, self.search.dense_from, self.config, self.k)
+            figures = take_over(self.run, self.search.dense_from, self.document, self.k)
         if figures is None:
             figures = self._train_prune_select(number, masks, ids)
         self.checkpoints(path).remove()

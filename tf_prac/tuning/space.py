@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_prac.checks import check_bool, check_number
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import OPTION_GROUPS, SearchConfig
 from tf_prac.errors import ArgumentError
 
-GROUPS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
 FIXED = (
     "rounds",
     "sparsities",
@@ -82,7 +81,7 @@ def check_space(space: Space) -> dict[str, Range | tuple[Any, ...]]:
             found[name] = tuple(values)
         ends = (values.low, values.high) if isinstance(values, Range) else found[name]
         for value in typing.cast(Sequence[Any], ends):
-            options_with({name: int(value) if types[name] is int else value})
+            SearchConfig().replace(**{name: int(value) if types[name] is int else value})
     return found
 
 
@@ -120,29 +119,6 @@ def parse_space(text: str) -> dict[str, Range | tuple[Any, ...]]:
     return check_space(found)
 
 
-def options_with(
-    values: Mapping[str, Any],
-    recipe: TrainingRecipe | None = None,
-    pruning: PruningConfig | None = None,
-    prac: PracConfig | None = None,
-) -> tuple[TrainingRecipe, PruningConfig, PracConfig]:
-    """Returns the options of a search with some of their values put in place.
-
-    Raises:
-        ArgumentError: a value that its option does not allow.
-    """
-
-    def put(config: Any) -> Any:
-        names = {field.name for field in dataclasses.fields(config)}
-        return dataclasses.replace(config, **{n: v for n, v in values.items() if n in names})
-
-    return (
-        put(recipe or TrainingRecipe()),
-        put(pruning or PruningConfig()),
-        put(prac or PracConfig()),
-    )
-
-
 def rounds_to(sparsity: float, prune_rate: float) -> tuple[float, ...]:
     """Returns the sparsity after each round at a rate, until exactly `sparsity` is reached.
 
@@ -162,7 +138,7 @@ def rounds_to(sparsity: float, prune_rate: float) -> tuple[float, ...]:
 
 
 def _types() -> dict[str, Any]:
-    return {name: kind for group in GROUPS.values() for name, kind in _hints(group).items()}
+    return {name: kind for group in OPTION_GROUPS.values() for name, kind in _hints(group).items()}
 
 
 def _hints(group: type) -> dict[str, Any]:

@@ -7,7 +7,6 @@ callbacks of `fit`; this is a `BaseTuner` whose trial is a search for a ticket.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.checks import check_number, check_seed
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
 from tf_prac.pruning.weights import rewind
 from tf_prac.search.ticket import Ticket
@@ -29,7 +28,6 @@ from tf_prac.tuning.space import (
     Space,
     check_space,
     is_whole,
-    options_with,
     rounds_to,
 )
 
@@ -79,7 +77,7 @@ class PracTuner(BaseTuner):
         space: options of `TrainingRecipe`, `PruningConfig` and `PracConfig` to vary, each with a
             list of values or a `Range`.
         sparsity: that of the ticket of each trial, in (0, 1).
-        recipe, pruning, prac: the options that do not vary. Default: their own defaults.
+        recipe, pruning, prac: the options that do not vary, as for `TicketSearch`.
         steps_weight: accuracy that all steps saved are worth in "score". Default 0.1: a point of
             accuracy is worth ten points of steps.
         seeds: a trial's metrics are the mean over searches with these seeds. Default (0,).
@@ -100,7 +98,7 @@ class PracTuner(BaseTuner):
         space: Space | None = None,
         *,
         sparsity: float,
-        recipe: TrainingRecipe | None = None,
+        recipe: TrainingRecipe | SearchConfig | None = None,
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
         steps_weight: float = 0.1,
@@ -118,12 +116,12 @@ class PracTuner(BaseTuner):
             raise ArgumentError("seeds", seeds, "at least one seed")
         self.space, self.sparsity = check_space(space or {}), sparsity
         self.steps_weight, self.seeds = steps_weight, tuple(seeds)
-        self._base = (recipe, pruning, prac)
+        self._config = SearchConfig.of(recipe, pruning, prac)
         self._build, self._verbose = build, verbose
         _check_objective(oracle)
         super().__init__(oracle, self._model, os.fspath(directory), project_name, overwrite)
 
-    def options(self, hp: Any) -> tuple[TrainingRecipe, PruningConfig, PracConfig]:
+    def options(self, hp: Any) -> SearchConfig:
         """Returns the options of a search with the values that a trial has drawn.
 
         Override it to vary what no single option says.
@@ -134,10 +132,9 @@ class PracTuner(BaseTuner):
         values = {name: _draw(hp, name, values) for name, values in self.space.items()}
         if "tuner/epochs" in hp.values:  # the budget of a bracket of Hyperband
             values |= {"epochs": int(hp.values["tuner/epochs"]), "steps": None}
-        recipe, pruning, prac = options_with(values, *self._base)
-        sparsities = rounds_to(self.sparsity, pruning.prune_rate)
-        pruning = dataclasses.replace(pruning, rounds=len(sparsities), sparsities=sparsities)
-        return recipe, pruning, prac
+        config = self._config.replace(**values)
+        sparsities = rounds_to(self.sparsity, config.pruning.prune_rate)
+        return config.replace(rounds=len(sparsities), sparsities=sparsities)
 
     def search(self, train: Any, validation: Any = None, test: Any = None) -> None:
         """Runs trials until the oracle has had enough.
@@ -151,8 +148,7 @@ class PracTuner(BaseTuner):
             TfPracError: what a search raises of data and files.
             RuntimeError: KerasTuner gave up because trial after trial failed.
         """
-        recipe = self._base[0]
-        if validation is None and recipe is not None and not recipe.validation_split:
+        if validation is None and not self._config.recipe.validation_split:
             remedy = "Give some, or a validation_split."
             raise ArgumentError("validation", None, "samples to judge trials by", remedy)
         try:
@@ -231,14 +227,14 @@ class PracTuner(BaseTuner):
         hp = trial.hyperparameters
         return TicketSearch(
             lambda: self._model(hp),
-            *self.options(hp),
+            self.options(hp),
             directory=self.run_path(trial, seed),
             seed=seed,
             verbose=self._verbose,
         )
 
     def _ticket_path(self, trial: Any) -> pathlib.Path:
-        rounds = self.options(trial.hyperparameters)[1].rounds
+        rounds = self.options(trial.hyperparameters).pruning.rounds
         return RunDirectory(self.run_path(trial)).ticket_path(rounds)
 
     def _model(self, hp: Any) -> Any:
