@@ -1,0 +1,56 @@
+"""Makes the files of this directory: `python tests/saved_by_0_1/make.py DIRECTORY`.
+
+They were made with commit 9ab3a7f, before modules moved and file formats got their present writers.
+Figures and locks are left out, and each directory is one archive.
+"""
+
+import pathlib
+import shutil
+import sys
+import tempfile
+import zipfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import test_saved_by_0_1 as saved
+
+from tf_prac import Comparison, TicketSearch, export, prune, strip
+
+
+def main(out: pathlib.Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for flavour in ("keras", "tf_keras"):
+        directory = pathlib.Path(tempfile.mkdtemp()) / "run"
+        search = TicketSearch(
+            saved.make_model(flavour),
+            saved.RECIPE,
+            saved.PRUNING,
+            directory=directory,
+            retrain=(3,),
+            verbose=False,
+        )
+        result = search.run(saved.TRAIN, test=saved.TEST)
+        pack(directory, out / f"search_{flavour}.zip")
+        model = prune(saved.make_model(flavour)(), ticket=result.tickets[-1])
+        model.compile("sgd", "mse")
+        model.save(out / f"pruned_{flavour}.keras")
+        if flavour == "keras":
+            export.saved_model(strip(model), directory.parent / "export")
+            pack(directory.parent / "export", out / "export.zip")
+    directory = pathlib.Path(tempfile.mkdtemp()) / "comparison"
+    Comparison(*saved.COMPARED, directory=directory, seeds=(0,), verbose=False).run(
+        saved.TRAIN, test=saved.TEST
+    )
+    pack(directory, out / "comparison.zip")
+
+
+def pack(directory: pathlib.Path, archive: pathlib.Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+            if path.suffix not in (".png", ".svg") and path.name != ".lock":
+                file.write(path, path.relative_to(directory))
+    shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

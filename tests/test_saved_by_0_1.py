@@ -1,0 +1,181 @@
+"""Runs, comparisons, exports and pruned models that version 0.1.0 wrote load, resume and report.
+
+tests/saved_by_0_1/make.py made the files, before modules moved.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import shutil
+import zipfile
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_prac
+from tf_prac import Comparison, PruningConfig, Ticket, TicketSearch, TrainingRecipe
+from tf_prac.cli.main import main
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.pruning.weights import snapshot
+from tf_prac.storage.files import read_npz
+from tf_prac.training.trainer import Trainer
+
+SAVED = pathlib.Path(__file__).parent / "saved_by_0_1"
+RECIPE = TrainingRecipe(epochs=3, batch_size=16, learning_rate=0.05)
+PRUNING = PruningConfig(rounds=3, rewind="2it")
+
+
+def samples(seed, count):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    x = generator.normal(size=(count, 6)).astype("float32")
+    return x + 0.7 * np.eye(6, dtype="float32")[labels], labels
+
+
+def make_model(flavour):
+    keras = importlib.import_module(flavour)
+    return lambda: keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+TRAIN, TEST = samples(0, 90), samples(1, 30)
+COMPARED = (
+    make_model("keras"),
+    ("prac", "random_subset", "random_ticket"),
+    RECIPE,
+    PruningConfig(rounds=2, rewind="2it"),
+)
+
+
+def unpacked(name, directory):
+    with zipfile.ZipFile(SAVED / f"{name}.zip") as archive:
+        archive.extractall(directory / name)
+    return directory / name
+
+
+@pytest.fixture(params=FLAVOURS)
+def run(request, tmp_path):
+    """A finished search of either flavour, opened under the versions that it was made with."""
+    path = unpacked(f"search_{request.param}", tmp_path)
+    versions = json.loads((path / "config.json").read_text())["versions"]
+    with mock.patch("tf_prac.search.summary._version", versions.get):
+        yield request.param, path
+
+
+def search(flavour, path):
+    return TicketSearch(
+        make_model(flavour), RECIPE, PRUNING, directory=path, retrain=(3,), verbose=False
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The numbers of steps of each training that happens."""
+    counted, train = [], Trainer.train
+
+    def counting(self, *args, **kwargs):
+        result = train(self, *args, **kwargs)
+        counted.append(result.steps)
+        return result
+
+    monkeypatch.setattr(Trainer, "train", counting)
+    return counted
+
+
+def stored_summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def test_tickets_load(run):
+    flavour, path = run
+    w_k = read_npz(path / "rewind.npz", "rewind")
+    for number in range(4):
+        ticket = Ticket.load(path / "tickets" / f"round_{number:02d}")
+        assert (ticket.round, ticket.rewind_step) == (number, 2)
+        assert ticket.sparsity == pytest.approx([0, 10 / 48, 18 / 48, 24 / 48][number], abs=0.01)
+        assert all(np.array_equal(ticket.weights[name], w_k[name]) for name in w_k)
+    model = ticket.apply(make_model(flavour)())
+    kernel = snapshot(model)["dense/kernel"]
+    assert np.array_equal(kernel != 0, ticket.masks["dense/kernel"])
+
+
+def test_a_finished_search_trains_nothing(run, trained):
+    flavour, path = run
+    before = stored_summary(path)
+    result = search(flavour, path).run(TRAIN, test=TEST)
+    assert trained == []
+    for group in ("dataset", "dense", "rounds", "tickets", "cost"):
+        assert result.summary[group] == before[group]
+
+
+def test_a_search_resumes_after_its_second_round(run, trained):
+    flavour, path = run
+    before = stored_summary(path)
+    (path / "summary.json").unlink()
+    shutil.rmtree(path / "round_02")
+    shutil.rmtree(path / "tickets")
+    result = search(flavour, path).run(TRAIN, test=TEST)
+    last = result.summary["rounds"][2]
+    assert trained == [last["steps"], result.summary["tickets"][3]["retrain_steps"]]
+    assert result.summary["rounds"][:2] == before["rounds"][:2]
+    for key in ("sparsity", "next_sparsity", "train_samples", "epochs", "steps"):
+        assert last[key] == before["rounds"][2][key]
+    assert result.tickets[3].sparsity == before["tickets"][3]["sparsity"]
+
+
+def test_a_search_reports(run, capsys):
+    _, path = run
+    assert main(["info", str(path)]) == 0
+    assert main(["report", str(path)]) == 0
+    page = (path / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page and f"{stored_summary(path)['tickets'][3]['sparsity']:.1%}"[:4] in page
+
+
+def test_a_comparison_trains_nothing_and_reports_the_same(tmp_path, trained):
+    path = unpacked("comparison", tmp_path)
+    versions = json.loads((path / "prac" / "seed_0" / "config.json").read_text())["versions"]
+    before = json.loads((path / "results.json").read_text())
+    comparison = Comparison(*COMPARED, directory=path, seeds=(0,), verbose=False)
+    with mock.patch("tf_prac.search.summary._version", versions.get):
+        results = comparison.run(TRAIN, test=TEST)
+    assert trained == []
+    for part in ("table", "cost", "runs"):
+        assert json.loads(json.dumps(results[part])) == before[part]
+
+
+def test_an_export_loads(tmp_path):
+    path = unpacked("export", tmp_path)
+    weights = snapshot(tf_prac.load_model(SAVED / "pruned_keras.keras"))
+    x = TEST[0]
+    hidden = np.maximum(x @ weights["dense/kernel"] + weights["dense/bias"], 0)
+    scale = weights["batch_normalization/gamma"] / np.sqrt(
+        weights["batch_normalization/moving_variance"] + 1e-3
+    )
+    normalized = (hidden - weights["batch_normalization/moving_mean"]) * scale
+    normalized += weights["batch_normalization/beta"]
+    wanted = normalized @ weights["dense_1/kernel"] + weights["dense_1/bias"]
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    (outputs,) = served(tf.constant(x)).values()
+    np.testing.assert_allclose(outputs, wanted, atol=1e-5)
+    np.testing.assert_allclose(tf_prac.load_sparse(path)(x), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_pruned_model_loads_with_its_masks(flavour, tmp_path):
+    ticket = Ticket.load(unpacked(f"search_{flavour}", tmp_path) / "tickets" / "round_03")
+    model = tf_prac.load_model(SAVED / f"pruned_{flavour}.keras")
+    assert model.masks == ticket.masks
+    model.compile("sgd", "mse")
+    model.fit(TRAIN[0], np.eye(3, dtype="float32")[TRAIN[1]], epochs=1, verbose=0)
+    kernel = snapshot(tf_prac.strip(model))["dense/kernel"]
+    assert np.array_equal(kernel != 0, ticket.masks["dense/kernel"])
