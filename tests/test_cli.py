@@ -63,7 +63,7 @@ def test_a_flagfile_gives_flags(run, tmp_path, capsys):
     flagfile = tmp_path / "flags.txt"
     flagfile.write_text(f"--epochs=2\n--rounds=2\n--output_dir={run}\n--rewind=4it\n")
     assert main(["search", f"--flagfile={flagfile}"]) == 2
-    assert "rewind: '4it' asked for, but the run in" in capsys.readouterr().err
+    assert "rewind: '4it' requested, but the run in" in capsys.readouterr().err
 
 
 def test_help_is_quick_and_complete():
