@@ -187,7 +187,7 @@ def test_an_interrupted_sweep_goes_on(sweeps, tmp_path):
     [
         ((), {}, "rewinds: .* at least one"),
         (("5",), {}, "rewinds: received '5'"),
-        (("0it", "39it"), {}, "rewinds: received '39it'; .*39 steps.* It lies at step 39"),
+        (("0it", "39it"), {}, "rewinds: received '39it'; .*39 steps.* It is at step 39"),
         (("0it", "4ep"), {}, "rewinds: received '4ep'; .* at step 52"),
         (("13it", "1ep"), {}, "rewinds: received '1ep'; .* 13it is step 13 as well"),
         (("0it",), {"controls": ("shuffle",)}, "controls: received 'shuffle'"),
