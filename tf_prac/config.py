@@ -125,7 +125,7 @@ class TrainingRecipe:
         epochs: training budget of a dense network: passes over the full training set.
             Default 20.
         steps: training budget in steps, in place of `epochs`; None ("off" on the command line):
-            the steps of `epochs` epochs. Default None.
+            `epochs` is the budget. Default None.
         batch_size: samples per step, over all replicas. Default 128.
         optimizer: name of a Keras optimizer class, in lower case: "sgd", "adam", "adamw",
             "rmsprop", ... Default "sgd".
@@ -393,7 +393,7 @@ class PracConfig:
             after the round of this number. Default "each".
         proxy_from: directory of a finished run on the same samples, with any network; the
             selector "forgetting" uses the forgetting events of its round 0 (selection via
-            proxy). None: those of this run. Default None.
+            proxy) in place of this run's. Default None.
         use_cet: train on CET, the critical examples for training (forgotten, or never learned).
             Default True.
         use_cep: train on CEP, the critical examples for pruning (the dense and the sparse network
