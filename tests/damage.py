@@ -252,18 +252,18 @@ def _huge(array, shape) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
 
-def _archive(members: dict[str, bytes], sealed: bool) -> bytes:
-    """An archive of members as they are; `sealed` gives it the seal that fits them."""
-    from tf_prac.storage.files import _sealed_members
+def _archive(members: dict[str, bytes], with_checksum: bool) -> bytes:
+    """An archive of members as they are; `with_checksum` adds the checksum that matches them."""
+    from tf_prac.storage.files import _archive_checksum
 
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
-            if name != "__sha256__" or not sealed:
+            if name != "__sha256__" or not with_checksum:
                 archive.writestr(f"{name}.npy", data)
-        if sealed:
-            seal = _sealed_members(archive.infolist())
-            archive.writestr("__sha256__.npy", _npy(np.array(seal)))
+        if with_checksum:
+            checksum = _archive_checksum(archive.infolist())
+            archive.writestr("__sha256__.npy", _npy(np.array(checksum)))
     return content.getvalue()
 
 

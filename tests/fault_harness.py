@@ -245,7 +245,7 @@ class Harness:
             assert self._wait_for_work(directory, process), self._said(directory)
             os.kill(process, number)
             assert wait(process) == status, self._said(directory)
-            assert self._said(directory).endswith("the same command goes on where this one was.")
+            assert self._said(directory).endswith("run the same command again to resume.")
         self._finish(directory)
         assert self._log(directory).read_text().count("going on at step") >= 2
         self._same(directory)

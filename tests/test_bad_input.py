@@ -53,7 +53,7 @@ search --output_dir=TEXT                                   | not empty and not a
 search --output_dir=TEXT/below                             | TEXT
 search --output_dir=DAMAGED                                | DAMAGED/config.json: damaged
 search --output_dir=NEWER                                  | schema 99; this one reads up to 1
-search --output_dir=RUN                                    | epochs: 20 asked for, but the run in
+search --output_dir=RUN                                    | epochs: 20 requested, but the run in
 search --seed=-1
 search --seed=x
 search --seed=4294967296
@@ -288,7 +288,7 @@ DAMAGED         | DAMAGED/config.json: damaged
 NEWER           | schema 99; this one reads up to 1
 UNFINISHED      | UNFINISHED
 OTHERS          | OTHERS/config.json: damaged, or of another run
-LEADING_OUT     | LEADING_OUT/config.json: a link that leads out
+LEADING_OUT     | LEADING_OUT/config.json: a link that points outside
 """
 
 

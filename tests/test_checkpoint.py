@@ -20,7 +20,7 @@ from tf_prac.data.samples import ArraySamples
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import FileError, NonFiniteLossError
 from tf_prac.keras_api import FLAVOURS, random_states
-from tf_prac.storage.run_directory import seal
+from tf_prac.storage.manifest import write_manifest
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget
@@ -230,7 +230,7 @@ def test_a_newer_schema_is_refused(undisturbed, tmp_path):
     newest, _ = saved(trainer, start, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tf_prac.storage.files.SCHEMA", 7)
-        seal(newest, "checkpoint.json", "checkpoint", {})
+        write_manifest(newest, "checkpoint.json", "checkpoint", {})
     with pytest.raises(FileError, match=r"newer tf_prac \(schema 7; this one reads up to 1\)"):
         train(trainer, start, checkpoints=Checkpoints(tmp_path, NEVER))
 

@@ -268,7 +268,7 @@ def test_sets_go_from_one_comparison_to_another(compared, tmp_path):
 def test_other_options_in_the_same_directory_are_refused(compared):
     flavour, directory, _ = compared
     changed = make_comparison(flavour, directory, ["cet"], recipe=TrainingRecipe(epochs=4))
-    with pytest.raises(MismatchError, match="epochs: 4 asked for"):
+    with pytest.raises(MismatchError, match="epochs: 4 requested"):
         changed.run(TRAIN, test=TEST)
     assert not (directory / "cet").exists()
 

@@ -16,7 +16,7 @@ from tf_prac.export.encoding import (
     WIDTHS,
     code_bytes,
     information_bound,
-    is_better_dense,
+    is_smaller_dense,
     pack,
     store,
     unpack,
@@ -56,7 +56,7 @@ def test_a_dense_row_has_its_zeros_for_a_mask(drawn):
     found, mask = unpack(pack(row, keep.reshape(-1), dense=True))
     np.testing.assert_array_equal(found, row)
     np.testing.assert_array_equal(mask, row != 0)
-    if is_better_dense(row, keep.reshape(-1)) and not keep.all():
+    if is_smaller_dense(row, keep.reshape(-1)) and not keep.all():
         np.testing.assert_array_equal(mask, keep.reshape(-1))
 
 
@@ -109,13 +109,13 @@ def test_size_is_close_to_the_bound_and_never_above_dense(sparsity, storage):
     most = 1.15 if storage == "float32" else 1.25
     assert bound <= packed.nbytes * 1.001 <= most * bound
     assert packed.nbytes <= values.nbytes and packed.bits in WIDTHS
-    assert not is_better_dense(values, keep)
+    assert not is_smaller_dense(values, keep)
 
 
 def test_the_smallest_encoding_is_taken():
     generator = np.random.default_rng(0)
     weight = generator.normal(size=2000).astype(np.float32)
-    assert is_better_dense(weight, weight != 0)
+    assert is_smaller_dense(weight, weight != 0)
     half = store(np.where(generator.random(2000) < 0.5, weight, 0), "int8").values
     assert pack(half, half != 0).kind == "bitmask"
     few = np.where(generator.random(2000) < 0.05, weight, 0)
@@ -123,7 +123,7 @@ def test_the_smallest_encoding_is_taken():
     assert pack(weight, weight != 0, dense=True).kind == "dense"
     kept_zero = np.where(np.arange(2000) == 7, 0, weight)
     kept_zero[3] = 0  # pruned, and not to be told from the other zero
-    assert not is_better_dense(kept_zero, np.arange(2000) != 3)
+    assert not is_smaller_dense(kept_zero, np.arange(2000) != 3)
 
 
 def test_the_bound_is_the_entropy():

@@ -136,8 +136,8 @@ def test_conditions_of_sparse_inference(flavour):
     assert verdict(mobile_block(flavour), 0.8) == {"qualifies": True, "reasons": []}
     for found, reason in (
         (verdict(mobile_block(flavour), 0.5), "pointwise/kernel has 50.0% zeros"),
-        (verdict(mobile_block(flavour, start=5), 0.8), "begins with conv2d/kernel (5x5, stride 2)"),
-        (verdict(mobile_block(flavour, stride=1), 0.8), "begins with"),
+        (verdict(mobile_block(flavour, start=5), 0.8), "starts with conv2d/kernel (5x5, stride 2)"),
+        (verdict(mobile_block(flavour, stride=1), 0.8), "starts with"),
         (verdict(mobile_block(flavour), 0.8, "int8"), "floating point"),
         (verdict(mobile_block(flavour), 0.8, stored=False), "stored dense"),
     ):

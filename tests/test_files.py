@@ -1,4 +1,4 @@
-"""Files are whole or absent, and nothing that a file says is believed without a look."""
+"""Files are complete or absent, and what a file declares is checked."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(call, tmp_path, monkey
     assert files_in(tmp_path) == ["file"]
 
 
-def test_a_file_in_place_of_a_directory_is_said_so(tmp_path):
+def test_a_file_in_place_of_a_directory_is_reported(tmp_path):
     (tmp_path / "runs").write_bytes(b"")
     for path in (tmp_path / "runs" / "file", tmp_path / "runs" / "deep" / "file"):
         for write in (
@@ -115,7 +115,7 @@ def test_a_file_in_place_of_a_directory_is_said_so(tmp_path):
     assert files_in(tmp_path) == ["runs"]
 
 
-def test_a_directory_in_place_of_the_file_is_said_so(tmp_path):
+def test_a_directory_in_place_of_the_file_is_reported(tmp_path):
     path = tmp_path / "file"
     path.mkdir()
     with pytest.raises(FileError, match="file: cannot be written: Is a directory"):
@@ -124,7 +124,7 @@ def test_a_directory_in_place_of_the_file_is_said_so(tmp_path):
 
 
 @PERMISSIONS
-def test_a_read_only_directory_is_said_so(tmp_path):
+def test_a_read_only_directory_is_reported(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(FileError, match="cannot be written: Permission denied"):
@@ -133,7 +133,7 @@ def test_a_read_only_directory_is_said_so(tmp_path):
         tmp_path.chmod(0o700)
 
 
-def test_a_directory_that_may_not_be_written_is_said_so(tmp_path, monkeypatch):
+def test_a_directory_that_may_not_be_written_is_reported(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
@@ -163,9 +163,9 @@ def test_json_comes_back_as_it_was(content):
         write_json(path, "round", content)
         assert read_json(path, "round") == content
         document = json.loads(path.read_text("utf-8"))
-        seal = document.pop("sha256")
+        checksum = document.pop("sha256")
         assert document == {"kind": "round", "schema": SCHEMA, **content}
-        assert seal == hashlib.sha256(json.dumps(document).encode()).hexdigest()
+        assert checksum == hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -189,8 +189,8 @@ def test_json_has_no_nan_and_keeps_the_old_file(value, tmp_path):
         (b'{"schema": ' + b"9" * 10_000 + b"}", "damaged, not a JSON document"),
         (b"[1, 2]", "not a round of tf_prac"),
         (b'"round"', "not a round of tf_prac"),
-        (b"{}", "not a round of tf_prac .it says None"),
-        (b'{"kind": "summary", "schema": 1}', "not a round of tf_prac .it says 'summary'"),
+        (b"{}", "not a round of tf_prac .its kind is None"),
+        (b'{"kind": "summary", "schema": 1}', "not a round of tf_prac .its kind is 'summary'"),
         (b'{"kind": ["round"], "schema": 1}', "not a round of tf_prac"),
         (b'{"kind": "round"}', "damaged, its schema number is None"),
         (b'{"kind": "round", "schema": "1"}', "damaged, its schema number is '1'"),
@@ -237,7 +237,7 @@ READERS = [
 
 
 @pytest.mark.parametrize("read", READERS, ids=["json", "npz", "sha256"])
-def test_what_is_missing_or_no_file_is_said_so(read, tmp_path):
+def test_what_is_missing_or_no_file_is_reported(read, tmp_path):
     with pytest.raises(FileError, match="nothing: no such file"):
         read(tmp_path / "nothing")
     with pytest.raises(FileError, match="cannot be read: Is a directory"):
@@ -345,7 +345,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", RESERVED)
-def test_an_array_cannot_pose_as_the_header(name, tmp_path):
+def test_an_array_cannot_have_a_name_of_the_header(name, tmp_path):
     with pytest.raises(ArgumentError, match=f"received '{name}'"):
         write_npz(tmp_path / "a.npz", "weights", {"a": np.ones(1), name: np.ones(1)})
     assert files_in(tmp_path) == []
@@ -354,9 +354,12 @@ def test_an_array_cannot_pose_as_the_header(name, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({}, "not a masks of tf_prac .it says None"),
-        ({"__kind__": "prac_set", "__schema__": 1}, "not a masks of tf_prac .it says 'prac_set'"),
-        ({"__kind__": ["masks"], "__schema__": 1}, "not a masks of tf_prac .it says None"),
+        ({}, "not a masks of tf_prac .its kind is None"),
+        (
+            {"__kind__": "prac_set", "__schema__": 1},
+            "not a masks of tf_prac .its kind is 'prac_set'",
+        ),
+        ({"__kind__": ["masks"], "__schema__": 1}, "not a masks of tf_prac .its kind is None"),
         ({"__kind__": "masks"}, "its schema number is None"),
         ({"__kind__": "masks", "__schema__": [1]}, "its schema number is None"),
         ({"__kind__": "masks", "__schema__": 1.0}, "its schema number is 1.0"),
@@ -449,9 +452,9 @@ def array_bytes(value):
 
 
 def archive_of(members, declared=None):
-    """An `.npz` whose header and seal are good, with other members, given as bytes.
+    """An `.npz` with a valid header and checksum, with other members, given as bytes.
 
-    The seal vouches for the sizes in `declared`, though the members may have others.
+    The checksum covers the sizes in `declared`, though the members may have others.
     """
     members = {
         "__kind__.npy": array_bytes("weights"),
@@ -460,10 +463,10 @@ def archive_of(members, declared=None):
     }
     sizes = {**{name: len(data) for name, data in members.items()}, **(declared or {})}
     lines = [f"{zlib.crc32(data):08x} {sizes[n]} {n}\n" for n, data in members.items()]
-    seal = hashlib.sha256("".join(lines).encode()).hexdigest()
+    checksum = hashlib.sha256("".join(lines).encode()).hexdigest()
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in {"__sha256__.npy": array_bytes(seal), **members}.items():
+        for name, data in {"__sha256__.npy": array_bytes(checksum), **members}.items():
             archive.writestr(name, data)
     return content.getvalue()
 
@@ -535,9 +538,9 @@ def test_an_array_under_another_name_or_with_another_content_is_refused(tmp_path
     swapped = {"a": arrays["b"], "b": arrays["a"]}
     fewer = {name: array for name, array in arrays.items() if name != "b"}
     renamed = {**fewer, "c": arrays["b"]}
-    unsealed = {name: array for name, array in arrays.items() if name != "__sha256__"}
+    unchecked = {name: array for name, array in arrays.items() if name != "__sha256__"}
     more = {**arrays, "c": arrays["b"]}
-    for changed in ({**arrays, **swapped}, fewer, renamed, unsealed, more):
+    for changed in ({**arrays, **swapped}, fewer, renamed, unchecked, more):
         np.savez(path, **changed)
         with pytest.raises(DamagedFileError, match="weights.npz: damaged, or changed since"):
             read_npz(path, "weights")
@@ -571,7 +574,7 @@ def test_json_that_was_changed_is_refused(change, tmp_path):
         read_json(path, "round")
 
 
-def test_a_field_cannot_pose_as_the_seal(tmp_path):
+def test_a_field_cannot_have_the_name_of_the_checksum(tmp_path):
     with pytest.raises(ArgumentError, match="received 'sha256'"):
         write_json(tmp_path / "round.json", "round", {"sha256": "0" * 64})
     assert files_in(tmp_path) == []
@@ -603,7 +606,7 @@ def test_a_link_may_stay_inside_but_not_lead_out(tmp_path):
         for directory in (run, tmp_path / "alias"):
             assert inside(directory, *names) == directory.joinpath(*names)
     for names in (("out",), ("out", "secret"), ("absolute",), ("..", "x"), ("/etc", "hostname")):
-        with pytest.raises(FileError, match="a link that leads out of"):
+        with pytest.raises(FileError, match="a link that points outside"):
             inside(run, *names)
 
 

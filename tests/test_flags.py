@@ -1,13 +1,16 @@
-"""Flags made from dataclasses, and a help text that tells of each."""
+"""Flags built from dataclasses, and their help text."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import re
 
 import pytest
 from absl import flags as absl_flags
 
 from tf_prac.cli.flags import Flags
+from tf_prac.cli.main import COMMANDS, main
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError
 
@@ -218,9 +221,48 @@ def test_the_help_tells_of_every_flag_once_and_alone():
         assert len(starts[0].split()) > 1 and "no help" not in starts[0], f"{name} has no text"
 
 
-def test_the_help_is_as_wide_as_a_page():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_fits_a_terminal_and_shows_real_defaults(command):
+    text = importlib.import_module(f"tf_prac.cli.{command}").define_flags().help()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+    assert not re.search(r"Default:? (None|\(|\"|\.)|`", " ".join(text.split()))
+
+
+def test_the_list_of_commands_fits_a_terminal(capsys):
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, summary in COMMANDS.items():
+        assert [line.split() for line in lines].count([name, *summary.split()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("documented", "shown"),
+    [
+        ('Default "sgd".', "Default sgd."),
+        ("Default 0.", "Default 0."),
+        ("Default True.", "Default True."),
+        ('Default ("conv", "dense").', "Default conv,dense."),
+        ('None ("off" on the command line): never. Default None.', '"off": never. Default off.'),
+        ('Default "2%", about right.', "Default 2%, about right."),
+        ("Default (): the last.", "Default: the last."),
+        ("Default None.", ""),
+        ("Default False.", ""),
+        ("Default ().", ""),
+    ],
+)
+def test_a_documented_default_is_shown_as_on_the_command_line(documented, shown):
+    options = dataclasses.make_dataclass("Options", [("value", str)])
+    options.__doc__ = f"Options.\n\nArgs:\n    value: some value. {documented}\n"
+    text = " ".join(make(config=options).help().split())
+    assert f"--value Some value. {shown}".strip() + " Help:" in text
+
+
+def test_the_help_fits_a_terminal():
     lines = every_flag().help().splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     assert all(line == line.rstrip() for line in lines)
 
 

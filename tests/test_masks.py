@@ -234,7 +234,7 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(FileError, match="not a masks of tf_prac"):
         Masks.load(path)
     write_npz(path, "forgetting", {"a": np.ones(3, bool)})
-    with pytest.raises(FileError, match="it says 'forgetting'"):
+    with pytest.raises(FileError, match="its kind is 'forgetting'"):
         Masks.load(path)
     write_json(path, "masks", {"a": [1, 0]})
     with pytest.raises(FileError, match="damaged"):

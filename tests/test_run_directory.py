@@ -1,4 +1,4 @@
-"""A run's directory: what it refuses, what it vouches for, and what it leaves alone."""
+"""`RunDirectory`: what it refuses, verifies, and leaves unchanged."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
 from tf_prac.storage.files import write_csv, write_json, write_npz
+from tf_prac.storage.manifest import read_manifest
 from tf_prac.storage.run_directory import (
     CONFIG,
     FORGETTING,
@@ -24,7 +25,6 @@ from tf_prac.storage.run_directory import (
     REWIND,
     ROUND,
     RunDirectory,
-    read_sealed,
 )
 
 
@@ -81,7 +81,7 @@ def test_labels_may_differ_as_they_decide_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("group", "option", "asked", "there"),
+    ("group", "option", "requested", "existing"),
     [
         ("recipe", "epochs", 21, 20),
         ("recipe", "milestones", (0.5,), [0.5, 0.75]),
@@ -95,29 +95,27 @@ def test_labels_may_differ_as_they_decide_nothing(tmp_path):
         ("model", "conv/kernel", [3, 3, 3, 8], [3, 3, 3, 16]),
     ],
 )
-def test_another_option_is_named_with_what_was_asked_and_what_is_there(
-    group, option, asked, there, tmp_path
-):
+def test_another_option_is_named_with_both_values(group, option, requested, existing, tmp_path):
     RunDirectory(tmp_path).open(config())
     before = content(tmp_path)
     changed = config()
-    changed[group] = {**changed[group], option: asked}
+    changed[group] = {**changed[group], option: requested}
     with pytest.raises(MismatchError) as caught:
         RunDirectory(tmp_path).open(changed)
     message = str(caught.value)
-    asked = list(asked) if isinstance(asked, tuple) else asked
-    assert message.startswith(f"{option}: {asked!r} asked for, but the run in {tmp_path} has ")
-    assert f" has {there!r}. Ask for the same, or name another directory." in message
+    requested = list(requested) if isinstance(requested, tuple) else requested
+    assert message.startswith(f"{option}: {requested!r} requested, but the run in {tmp_path} has ")
+    assert f" has {existing!r}. Request the same, or name another directory." in message
     assert content(tmp_path) == before
 
 
 def test_an_option_only_one_side_has_is_named_too(tmp_path):
     more = config(model={**config()["model"], "head/kernel": [64, 10]})
     RunDirectory(tmp_path / "more").open(more)
-    with pytest.raises(MismatchError, match=r"head/kernel: None asked for.*has \[64, 10\]"):
+    with pytest.raises(MismatchError, match=r"head/kernel: None requested.*has \[64, 10\]"):
         RunDirectory(tmp_path / "more").open(config())
     RunDirectory(tmp_path / "less").open(config())
-    with pytest.raises(MismatchError, match=r"head/kernel: \[64, 10\] asked for.*has None"):
+    with pytest.raises(MismatchError, match=r"head/kernel: \[64, 10\] requested.*has None"):
         RunDirectory(tmp_path / "less").open(more)
 
 
@@ -161,7 +159,7 @@ def test_another_programs_config_is_refused_and_left_as_it_was(text, tmp_path):
     assert content(tmp_path) == {CONFIG: text}
 
 
-def test_a_directory_that_may_not_be_read_is_said_so(tmp_path, monkeypatch):
+def test_a_directory_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
@@ -170,7 +168,7 @@ def test_a_directory_that_may_not_be_read_is_said_so(tmp_path, monkeypatch):
         RunDirectory(tmp_path).open(config())
 
 
-def test_a_directory_without_a_run_is_said_so(tmp_path):
+def test_a_directory_without_a_run_is_reported(tmp_path):
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(FileError, match="not a run of tf_prac, it has no config.json"):
             RunDirectory(path).config()
@@ -186,7 +184,7 @@ def test_a_directory_without_a_run_is_said_so(tmp_path):
 KINDS = pytest.mark.parametrize("kind", ["round", "ticket"])
 
 
-def sealed(tmp_path, kind="round", number=3):
+def finished(tmp_path, kind="round", number=3):
     """A finished round or retrained ticket: its directory, and how to read it."""
     run = RunDirectory(tmp_path)
     run.open(config())
@@ -206,8 +204,8 @@ def sealed(tmp_path, kind="round", number=3):
 
 
 @KINDS
-def test_what_is_finished_gives_back_its_figures(kind, tmp_path):
-    path, read = sealed(tmp_path, kind)
+def test_what_is_finished_returns_its_metrics(kind, tmp_path):
+    path, read = finished(tmp_path, kind)
     assert read() == {"steps": 12, "val_accuracy": 0.5}
     document = json.loads((path / (ROUND if kind == "round" else RETRAINED)).read_text())
     assert sorted(document["files"]) == sorted([MASKS, FORGETTING])
@@ -216,16 +214,16 @@ def test_what_is_finished_gives_back_its_figures(kind, tmp_path):
 
 
 @KINDS
-def test_what_is_not_finished_gives_nothing(kind, tmp_path):
-    path, read = sealed(tmp_path, kind)
+def test_what_is_not_finished_returns_none(kind, tmp_path):
+    path, read = finished(tmp_path, kind)
     (path / (ROUND if kind == "round" else RETRAINED)).unlink()
     assert read() is None
     assert RunDirectory(tmp_path / "nothing").finished_round(0) is None
 
 
 @KINDS
-def test_finishing_again_vouches_for_what_is_there_now(kind, tmp_path):
-    path, read = sealed(tmp_path, kind)
+def test_finishing_again_records_the_current_files(kind, tmp_path):
+    path, read = finished(tmp_path, kind)
     (path / MASKS).write_bytes(b"other masks")
     run = RunDirectory(tmp_path)
     (run.finish_round if kind == "round" else run.finish_ticket)(3, {"steps": 13})
@@ -235,12 +233,12 @@ def test_finishing_again_vouches_for_what_is_there_now(kind, tmp_path):
 @KINDS
 @pytest.mark.parametrize("damage", [b"", b"mask", b"masks ", b"nasks"])
 def test_a_damaged_file_is_named_and_what_to_do(kind, damage, tmp_path):
-    path, read = sealed(tmp_path, kind)
+    path, read = finished(tmp_path, kind)
     (path / MASKS).write_bytes(damage)
     with pytest.raises(FileError) as caught:
         read()
     assert str(caught.value).startswith(f"{path / MASKS}: damaged, its SHA-256")
-    assert "The same search again makes it anew." in str(caught.value)
+    assert "Run the same search again to restore it." in str(caught.value)
 
 
 @KINDS
@@ -248,7 +246,7 @@ def test_a_damaged_file_is_named_and_what_to_do(kind, damage, tmp_path):
     "source", [CONFIG, REWIND, f"round_02/{MASKS}", f"round_02/{PRAC_SET}", "round_03"]
 )
 def test_what_was_made_from_other_files_is_of_another_run(kind, source, tmp_path):
-    path, read = sealed(tmp_path, kind)
+    path, read = finished(tmp_path, kind)
     if source == "round_03":  # the place of another round
         path = path.rename(path.with_name("round_02" if kind == "ticket" else "round_04"))
         number = int(path.name[-2:])
@@ -271,7 +269,7 @@ def test_what_was_made_from_other_files_is_of_another_run(kind, source, tmp_path
 
 def test_a_control_in_the_place_of_another_is_refused(tmp_path):
     run = RunDirectory(tmp_path)
-    path, _ = sealed(tmp_path, "ticket")
+    path, _ = finished(tmp_path, "ticket")
     control = run.ticket_path(3, "reinit_0")
     control.mkdir(parents=True)
     run.finish_ticket(3, {"control": "reinit_0"}, "reinit_0")
@@ -286,14 +284,14 @@ def test_a_control_in_the_place_of_another_is_refused(tmp_path):
 
 @KINDS
 def test_links_out_of_the_run_are_not_followed(kind, tmp_path):
-    path, read = sealed(tmp_path / "run", kind)
+    path, read = finished(tmp_path / "run", kind)
     (path / MASKS).rename(tmp_path / MASKS)
     (path / MASKS).symlink_to(tmp_path / MASKS)
-    with pytest.raises(FileError, match="masks.npz: a link that leads out of"):
+    with pytest.raises(FileError, match="masks.npz: a link that points outside"):
         read()
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FileError, match="round_03: a link that leads out of"):
+    with pytest.raises(FileError, match="round_03: a link that points outside"):
         read()
 
 
@@ -311,7 +309,7 @@ def test_links_in_place_of_files_are_not_followed(name, tmp_path):
         "summary.json": [run.summary],
     }
     for use in uses[name]:
-        with pytest.raises(FileError, match=f"{name}: a link that leads out of"):
+        with pytest.raises(FileError, match=f"{name}: a link that points outside"):
             use()
 
 
@@ -330,7 +328,7 @@ def test_a_file_in_place_of_a_directory_of_the_run_is_refused(kind, tmp_path):
 
 @KINDS
 def test_a_missing_file_is_named(kind, tmp_path):
-    path, read = sealed(tmp_path, kind)
+    path, read = finished(tmp_path, kind)
     (path / FORGETTING).unlink()
     with pytest.raises(FileError, match="forgetting.npz: no such file"):
         read()
@@ -339,18 +337,18 @@ def test_a_missing_file_is_named(kind, tmp_path):
 @pytest.mark.parametrize(
     "name", ["../secret", "/etc/hostname", "a/b", "./masks.npz", "..", ".", "", "masks.npz/"]
 )
-def test_a_seal_cannot_reach_outside_its_directory(name, tmp_path):
-    path, read = sealed(tmp_path)
+def test_a_manifest_cannot_name_files_outside_its_directory(name, tmp_path):
+    path, read = finished(tmp_path)
     (path.parent / "secret").write_bytes(b"")
     nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     write_json(path / ROUND, "round", {"files": {name: nothing}})
-    with pytest.raises(FileError, match="is not in the directory|Is a directory|leads out of"):
+    with pytest.raises(FileError, match="is not in the directory|Is a directory|points outside"):
         read()
 
 
 @pytest.mark.parametrize("files", [None, [], "masks.npz", 3])
-def test_a_seal_that_names_no_files_is_damaged(files, tmp_path):
-    path, read = sealed(tmp_path)
+def test_a_manifest_that_names_no_files_is_damaged(files, tmp_path):
+    path, read = finished(tmp_path)
     write_json(path / ROUND, "round", {"files": files})
     with pytest.raises(FileError, match="round.json: damaged, it names no files"):
         read()
@@ -358,16 +356,16 @@ def test_a_seal_that_names_no_files_is_damaged(files, tmp_path):
 
 @pytest.mark.parametrize("digest", [None, 5, "", ["a"]])
 def test_a_digest_that_is_none_does_not_fit(digest, tmp_path):
-    path, read = sealed(tmp_path)
+    path, read = finished(tmp_path)
     write_json(path / ROUND, "round", {"files": {MASKS: digest}})
     with pytest.raises(FileError, match="masks.npz: damaged"):
         read()
 
 
-def test_a_seal_of_another_kind_is_refused(tmp_path):
-    path, _ = sealed(tmp_path)
+def test_a_manifest_of_another_kind_is_refused(tmp_path):
+    path, _ = finished(tmp_path)
     with pytest.raises(FileError, match="not a retrained of tf_prac"):
-        read_sealed(path, ROUND, "retrained")
+        read_manifest(path, ROUND, "retrained")
 
 
 def test_rounds_and_tickets_have_their_own_places(tmp_path):
@@ -400,7 +398,7 @@ def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
     with pytest.raises(FileError, match="no such file"):
         run.load_predictions(1)
     write_npz(run.round_path(1) / "predictions.npz", "predictions", {"labels": np.ones(2)})
-    with pytest.raises(FileError, match="round_01.*does not hold classes"):
+    with pytest.raises(FileError, match="round_01.*does not contain classes"):
         run.load_predictions(1)
     run.save_rewind({"classes": np.ones(2)})
     (tmp_path / "rewind.npz").rename(run.round_path(0) / "predictions.npz")

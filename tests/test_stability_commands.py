@@ -128,11 +128,11 @@ def test_the_command_of_a_run_makes_that_run(runs, tmp_path, capsys):
         assert (tmp_path / "again" / path).read_bytes() == (runs["k4"] / path).read_bytes()
 
 
-def test_a_run_that_a_sweep_began_says_so(runs):
+def test_a_run_of_a_sweep_is_named_as_such(runs):
     config = json.loads((runs["a"] / "config.json").read_text())
     config["search"]["also_keep"] = ["4it"]
     assert search_command("out/rewind_0it/seed_0", config).startswith("tf-prac sweep, with")
-    assert " out was begun" in search_command("out/rewind_0it/seed_0", config)
+    assert " out was started" in search_command("out/rewind_0it/seed_0", config)
 
 
 @pytest.mark.parametrize("command", ["stability", "connectivity"])
@@ -148,7 +148,7 @@ def test_runs_that_do_not_fit_or_lack_tickets(command, runs, tmp_path, capsys):
     a, b = str(runs["a"]), str(runs["b"])
     for arguments, named in (
         ([a, a], "directories that are all different"),
-        ([a, str(other)], "batch_size: 64 asked for, but the run in"),
+        ([a, str(other)], "batch_size: 64 requested, but the run in"),
         ([str(unfinished)], "the search is not finished. Run: tf-prac search --dataset=digits"),
         ([str(unfinished)], f"--output_dir={unfinished}"),
         ([a, b, "--rounds=3"], "--rounds: received 3; allowed: tickets of"),

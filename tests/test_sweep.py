@@ -187,7 +187,7 @@ def test_an_interrupted_sweep_goes_on(sweeps, tmp_path):
     [
         ((), {}, "rewinds: .* at least one"),
         (("5",), {}, "rewinds: received '5'"),
-        (("0it", "39it"), {}, "rewinds: received '39it'; .*39 steps.* It lies at step 39"),
+        (("0it", "39it"), {}, "rewinds: received '39it'; .*39 steps.* It is at step 39"),
         (("0it", "4ep"), {}, "rewinds: received '4ep'; .* at step 52"),
         (("13it", "1ep"), {}, "rewinds: received '1ep'; .* 13it is step 13 as well"),
         (("0it",), {"controls": ("shuffle",)}, "controls: received 'shuffle'"),
@@ -209,7 +209,7 @@ def test_a_directory_of_other_things_or_another_sweep_is_refused(sweeps, tmp_pat
         make_sweep(flavour, tmp_path).run(**DATA)
     before = (directory / "results.json").read_bytes()
     pruning = PruningConfig(rounds=2, prune_rate=0.5)
-    with pytest.raises(MismatchError, match="prune_rate: 0.5 asked for"):
+    with pytest.raises(MismatchError, match="prune_rate: 0.5 requested"):
         make_sweep(flavour, directory, pruning=pruning).run(**DATA)
     assert (directory / "results.json").read_bytes() == before
 
@@ -218,7 +218,7 @@ def test_a_dense_round_is_taken_over_only_if_it_is_the_same(sweeps, tmp_path):
     flavour, directory, _, _ = sweeps["keras"]
     source = directory / "rewind_0it/seed_0"
     cases = [
-        ({"seed": 1}, MismatchError, "seed: 1 asked for"),
+        ({"seed": 1}, MismatchError, "seed: 1 requested"),
         ({"recipe": TrainingRecipe(epochs=4, batch_size=64)}, MismatchError, "epochs: 4 asked"),
         ({"rewind": "6it"}, FileError, "did not keep the weights after step 6"),
     ]

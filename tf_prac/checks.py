@@ -1,4 +1,4 @@
-"""Checks of single values, each of which names the argument in its error."""
+"""Checks of single argument values. Every error names the argument."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_bool(argument: str, value: object) -> None:
 
 
 def check_int(argument: str, value: object, minimum: int, below: int = 2**63) -> None:
-    """Raises `ArgumentError` unless `value` is an integer of at least `minimum`, and `below`."""
+    """Raises `ArgumentError` unless `value` is an integer with `minimum` <= value < `below`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ArgumentError(argument, value, f"an integer >= {minimum}")
     if value >= below:
@@ -28,7 +28,7 @@ def check_int(argument: str, value: object, minimum: int, below: int = 2**63) ->
 
 
 def check_seed(argument: str, value: object) -> None:
-    """Raises `ArgumentError` unless `value` is a seed that NumPy, Keras and TensorFlow take."""
+    """Raises `ArgumentError` unless `value` is a valid seed for NumPy, Keras and TensorFlow."""
     check_int(argument, value, 0, below=2**32)
 
 
@@ -57,7 +57,7 @@ def check_number(
 
 
 def check_model_fn(value: object) -> None:
-    """Raises `ArgumentError` unless `value` can be called for a new model; models can be, too."""
+    """Raises `ArgumentError` unless `value` is a function; a model, also callable, is refused."""
     if not callable(value) or hasattr(value, "trainable_variables"):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise ArgumentError("model_fn", kind, "a function that returns a new, built model")

@@ -1,9 +1,8 @@
 """Every option of a search, as frozen dataclasses that are validated when built.
 
-The three groups are what a reader of the papers looks for: how a network is trained
-(`TrainingRecipe`), how it is pruned and rewound (`PruningConfig`), and on which samples the
-search trains (`PracConfig`). `SearchConfig` holds the three. Field names are also the names of the
-command line's flags.
+There are three groups: how a network is trained (`TrainingRecipe`), how it is pruned and rewound
+(`PruningConfig`), and on which samples the search trains (`PracConfig`). `SearchConfig` contains
+all three. The fields are also the flags of the command line, and their docstrings its help.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ PRETRAIN = ("all", "random", "easy", "hard")
 
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
-    """Returns a list or the like as a tuple; text is not taken for a list of letters."""
+    """Returns an iterable as a tuple; refuses a string, which iterates over its characters."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ArgumentError(argument, value, "a list or tuple")
     return tuple(value)
 
 
 def _rate_rule(text: object) -> tuple[str, float]:
-    """Reads "conv=0.1"."""
+    """Parses a rule such as "conv=0.1"."""
     pattern, equals, rate = str(text).partition("=")
     try:
         value = float(rate)
@@ -53,7 +52,7 @@ def _rate_rule(text: object) -> tuple[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class RewindPoint:
-    """The training step k whose weights `W_k` every later round starts from.
+    """The rewind point: the training step k whose weights `W_k` every later round starts from.
 
     Example:
 
@@ -68,11 +67,11 @@ class RewindPoint:
     rewinds to an epoch.
 
     Args:
-        amount: how many units, >= 0.
-        unit: "it" (training steps), "ep" (epochs) or "%" (of all training steps).
+        amount: number of units, >= 0.
+        unit: "it" (training steps), "ep" (epochs) or "%" (percent of all training steps).
 
     Raises:
-        ArgumentError: an amount or unit that is not allowed.
+        ArgumentError: If the amount or the unit is not allowed.
     """
 
     amount: float
@@ -86,7 +85,7 @@ class RewindPoint:
 
     @classmethod
     def parse(cls, text: str) -> RewindPoint:
-        """Reads "500it", "3ep" or "1%"; raises `ArgumentError` for anything else."""
+        """Parses "500it", "3ep" or "1%"; raises `ArgumentError` for anything else."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(it|ep|%)", str(text).strip())
         if match is None:
             allowed = "an amount and a unit, such as 0it, 500it, 3ep or 1%"
@@ -94,7 +93,7 @@ class RewindPoint:
         return cls(float(match[1]), match[2])
 
     def steps(self, steps_per_epoch: int, total_steps: int) -> int:
-        """Returns k in training steps; raises `ArgumentError` when it is not before the end."""
+        """Returns k in training steps; raises `ArgumentError` unless it is before the end."""
         scale = {"it": 1, "ep": steps_per_epoch, "%": total_steps / 100}[self.unit]
         k = round(self.amount * scale)
         if k >= total_steps:
@@ -103,13 +102,13 @@ class RewindPoint:
                 str(self),
                 f"a point before the end of training ({total_steps} steps, "
                 f"{steps_per_epoch} an epoch)",
-                f"It lies at step {k}.",
+                f"It is at step {k}.",
             )
         return k
 
     def __str__(self) -> str:
         amount = decimal.Decimal(repr(float(self.amount))).normalize()
-        return f"{amount:f}{self.unit}"  # every digit, no exponent: what `parse` reads
+        return f"{amount:f}{self.unit}"  # all digits and no exponent, so that `parse` reads it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,40 +122,41 @@ class TrainingRecipe:
         0.1
 
     Args:
-        epochs: passes over the full training set, the budget of a dense network. Default 20.
-        steps: the budget in training steps, in place of `epochs`; None ("off" on the command
-            line): as many as `epochs` take. Default None.
+        epochs: training budget of a dense network: passes over the full training set.
+            Default 20.
+        steps: training budget in steps, in place of `epochs`; None ("off" on the command line):
+            `epochs` is the budget. Default None.
         batch_size: samples per step, over all replicas. Default 128.
         optimizer: name of a Keras optimizer class, in lower case: "sgd", "adam", "adamw",
             "rmsprop", ... Default "sgd".
         learning_rate: peak learning rate. Default 0.1.
-        momentum: of SGD and RMSprop; other optimizers ignore it. Default 0.9.
+        momentum: momentum of SGD and RMSprop; other optimizers ignore it. Default 0.9.
         weight_decay: coefficient of the L2 term added to the gradient of every trainable weight,
-            as the papers' SGD does; with "adamw", Keras's own decoupled decay. Default 0.
-        epsilon: the small constant of Adam, RMSprop and others; None ("off" on the command
-            line): Keras's own. Default None.
-        schedule: "constant", "step" (multiply by `decay` at each milestone), "linear" or
-            "cosine" (to `final_rate`), or "exponential" (to `decay` times the peak).
-            Default "step".
+            as in the papers' SGD; "adamw" uses Keras's decoupled weight decay. Default 0.
+        epsilon: epsilon of Adam, RMSprop and others; None ("off" on the command line): Keras's
+            default. Default None.
+        schedule: learning-rate schedule: "constant", "step" (multiplied by `decay` at each
+            milestone), "linear" or "cosine" (to `final_rate`), or "exponential" (to `decay`
+            times the peak). Default "step".
         milestones: where "step" decays: fractions of the budget, or points such as "20000it"
-            (needs `steps`) or "91ep" (of `epochs`). Default (0.5, 0.75).
+            (with `steps`) or "91ep" (with `epochs`). Default (0.5, 0.75).
         decay: factor of "step" and "exponential". Default 0.1.
-        final_rate: learning rate that "linear" and "cosine" end with. Default 0.
-        warmup: fraction of the budget, or a point such as "1000it" or "5ep", up to which the
-            learning rate rises linearly from 0 to the peak. Default 0.
-        augment: name of an augmentation of `tf_prac.data.augment`: "none", "flip", "crop" or
+        final_rate: final learning rate of "linear" and "cosine". Default 0.
+        warmup: length of the linear warmup from 0 to the peak learning rate: a fraction of the
+            budget, or a point such as "1000it" or "5ep". Default 0.
+        augment: data augmentation, see `tf_prac.data.augment`: "none", "flip", "crop" or
             "crop_flip". Default "none".
-        validation_split: fraction of the training set held out for validation when none is
-            given, in [0, 1). Default 0.1.
-        split: "seeded" (at random) or "last" (the last samples, as the PrAC authors do).
-            Default "seeded".
-        mixed_precision: whether layers compute in bfloat16 and keep their weights in float32,
-            which pays where the hardware multiplies bfloat16. Default False.
-        jit_compile: whether XLA compiles the training step: pays on GPU and TPU, rarely on CPU.
+        validation_split: fraction of the training set held out for validation if there is no
+            validation set, in [0, 1). Default 0.1.
+        split: which samples are held out: "seeded" (at random) or "last" (the last ones, as in
+            the PrAC authors' code). Default "seeded".
+        mixed_precision: compute in bfloat16 and keep weights in float32; faster on hardware that
+            multiplies bfloat16. Default False.
+        jit_compile: compile the training step with XLA; faster on GPU and TPU, rarely on CPU.
             Default False.
 
     Raises:
-        ArgumentError: a value is outside its range.
+        ArgumentError: If a value is outside its range.
     """
 
     epochs: int = 20
@@ -207,7 +207,7 @@ class TrainingRecipe:
 
     @property
     def warmup_fraction(self) -> float:
-        """Where the warmup ends, as a fraction of the budget."""
+        """The length of the warmup, as a fraction of the budget."""
         return self._fraction("warmup", self.warmup)
 
     @property
@@ -216,7 +216,7 @@ class TrainingRecipe:
         return tuple(self._fraction("milestones", point) for point in self.milestones)
 
     def _fraction(self, argument: str, point: Any) -> float:
-        """Reads "20000it", "91ep" or "50%"; leaves numbers as they are."""
+        """Parses "20000it", "91ep" or "50%"; returns numbers unchanged."""
         match = (
             re.fullmatch(r"(\d+(?:\.\d+)?)\s*(it|ep|%)", point) if isinstance(point, str) else None
         )
@@ -224,7 +224,7 @@ class TrainingRecipe:
             return point
         budget = {"it": self.steps, "ep": None if self.steps else self.epochs, "%": 100}[match[2]]
         if budget is None:
-            remedy = "Points in iterations need a budget in steps, those in epochs one in epochs."
+            remedy = "Use it with a budget in steps, and ep with a budget in epochs."
             raise ArgumentError(argument, point, "points in the unit of the budget", remedy)
         return float(match[1]) / budget
 
@@ -369,70 +369,72 @@ class PruningConfig:
 class PracConfig:
     """Which samples a round trains on, for how long, and when it stops early.
 
-    The defaults are the paper's; `PRAC_VARIANTS` has "paper", "official" (what the authors' code
-    does) and "none" (plain iterative magnitude pruning on the full data). docs/prac.md gives the
-    reason for each.
+    The defaults are those of the paper. `PRAC_VARIANTS` contains "paper", "official" (the authors'
+    code) and "none" (plain iterative magnitude pruning on the full data); docs/prac.md explains
+    every choice.
 
     Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3 and Algorithm 1.
 
     Args:
-        selector: what chooses the samples of the next round: "prac" (critical samples) or, at a
-            size of `subset_size` or `sizes_from`, another key of
-            `tf_prac.search.selectors.SELECTORS`: "random", "entropy", "margin", "el2n", "grand",
-            "loss", "forgetting". Default "prac".
-        subset_size: fraction of the training set that a selector other than "prac" chooses.
+        selector: what selects the samples of the next round: "prac" (critical samples), or
+            another key of `tf_prac.search.selectors.SELECTORS`, with `subset_size` or
+            `sizes_from`: "random", "entropy", "margin", "el2n", "grand", "loss", "forgetting".
+            Default "prac".
+        subset_size: fraction of the training set that a selector other than "prac" selects.
             Default None.
-        sizes_from: directory of a finished run; a selector other than "prac" chooses sets as
-            large as those of its rounds, and every selector trains as many steps as they did,
-            with its own early stop off: the control of equal size and budget. Default None.
-        class_balanced: choose from each class its share of the training set; "prac" only fills
-            up, so that each class keeps its share of `min_size`. Default False.
-        prac_from: directory of a finished run on the same samples, with whatever network, whose
-            sets are used in place of a selector's. Default None.
-        prac_from_round: which of them: "each" round's own, the "last", or the one after the round
-            of this number. Default "each".
-        proxy_from: directory of a finished run on the same samples, with whatever network, in
-            whose round 0 the selector "forgetting" counts (selection via proxy); None: in this
-            run's own. Default None.
-        use_cet: train on the critical examples for training (forgotten, or never learned).
+        sizes_from: directory of a finished run, for a control of equal size and budget: a
+            selector other than "prac" selects sets of the same sizes as its rounds, and every
+            selector trains for the same numbers of steps, without early stop. Default None.
+        class_balanced: select every class in its proportion of the training set; "prac" only adds
+            samples, until every class has its proportion of `min_size`. Default False.
+        prac_from: directory of a finished run on the same samples, with any network; its sets
+            are used in place of a selector's. Default None.
+        prac_from_round: which of its sets are used: that of "each" round, the "last", or the one
+            after the round of this number. Default "each".
+        proxy_from: directory of a finished run on the same samples, with any network; the
+            selector "forgetting" uses the forgetting events of its round 0 (selection via
+            proxy) in place of this run's. Default None.
+        use_cet: train on CET, the critical examples for training (forgotten, or never learned).
             Default True.
-        use_cep: train on the critical examples for pruning (dense and sparse network disagree).
-            With neither, every round trains on the full data. Default True.
-        forget_threshold: E_F; a sample is critical with more forgetting events than this.
+        use_cep: train on CEP, the critical examples for pruning (the dense and the sparse network
+            disagree). Without CET and CEP, every round trains on the full data. Default True.
+        forget_threshold: E_F; a sample is critical if it has more forgetting events.
             Default 0.
-        cet_rate: in place of a threshold, CET is the most forgotten samples, fewer by this
-            fraction each round: int(N * (1 - cet_rate) ** (round + 1)), as the authors' mode
-            `constent` with 0.2. None ("off" on the command line): the threshold. Default None.
-        never_learned: "critical" keeps samples that were never classified correctly, "ignore"
-            judges them by their events (none) alone. Default "critical".
-        cep_network: which sparse network CEP compares with the dense one: "pruned" (just after
-            this round's pruning, Algorithm 1) or "trained" (the round's trained network, before
-            its pruning; the authors' code). Default "pruned".
-        cep_weights: "last" epoch's weights or those of the "best" validation accuracy.
-            Default "last".
+        cet_rate: CET is the int(N * (1 - cet_rate) ** (round + 1)) most forgotten samples, in
+            place of those above the threshold; the authors' mode `constent` is 0.2. None ("off"
+            on the command line): the threshold decides. Default None.
+        never_learned: "critical": samples that were never classified correctly are critical;
+            "ignore": only forgetting events count, and these samples have none.
+            Default "critical".
+        cep_network: the sparse network that CEP compares with the dense one: "pruned" (right
+            after this round's pruning, Algorithm 1) or "trained" (the round's trained network
+            before its pruning, the authors' code). Default "pruned".
+        cep_weights: CEP uses the weights of the "last" epoch, or those with the "best" validation
+            accuracy. Default "last".
         cep_from_round: first round that computes CEP. Default 0.
-        min_size: a PrAC set smaller than this fraction of the training set is filled up to it
-            with other samples of the set it was drawn from. Default 0.01.
-        budget: how a round on P of N samples is shortened: "steps" (the paper's formula,
-            steps in proportion to P, so the number of epochs stays), "epochs" (the authors'
-            code: epochs in proportion too, so steps fall with the square) or "full" (as many
-            steps as the full data takes). Default "steps".
-        early_stop_eps: stop a round when the mask distance stays below this; None ("off" on the
-            command line): never. Default 0.07.
-        early_stop_window: number of successive distances that must be below. Default 5.
-        early_stop_arming: which distances count: those "after_above" one that exceeded
-            `early_stop_eps`, and after warmup (the authors' code, so that a slow start does not
-            stop a round), or all "at_once". Default "after_above".
-        pretrain_on: on which samples the k steps from W_0 to the rewind point W_k are taken:
-            "all", a "random" subset of them, or the "easy" or "hard" ones, which round 0 of
-            `pretrain_from` forgot least or most often. Round 0 then goes on from W_k on the full
-            data (Paul et al. 2022). Default "all".
-        pretrain_size: fraction of the training set in that subset. Default None.
-        pretrain_from: directory of a finished run on the same samples, with whatever network, that
-            says which are easy. Default None.
+        min_size: minimum size of a PrAC set, as a fraction of the training set; a smaller set is
+            extended with other samples of the set it was selected from. Default 0.01.
+        budget: training budget of a round on P of N samples: "steps" (the paper's formula: steps
+            in proportion to P, so the number of epochs stays the same), "epochs" (the authors'
+            code: epochs in proportion to P too, so steps fall with its square) or "full" (the
+            steps of the full data). Default "steps".
+        early_stop_eps: stop a round once the mask distance stays below this value; None ("off"
+            on the command line): never. Default 0.07.
+        early_stop_window: number of consecutive mask distances that must be below.
+            Default 5.
+        early_stop_arming: which mask distances count: "after_above": those after warmup and after
+            a distance above `early_stop_eps`, so that a slow start does not stop a round (the
+            authors' code); "at_once": all. Default "after_above".
+        pretrain_on: the samples of the k steps from W_0 to the rewind point W_k: "all", a
+            "random" subset, or the "easy" or "hard" samples, which round 0 of `pretrain_from`
+            forgot least or most often. Round 0 then continues from W_k on the full data (Paul et
+            al. 2022). Default "all".
+        pretrain_size: fraction of the training set in this subset. Default None.
+        pretrain_from: directory of a finished run on the same samples, with any network, whose
+            forgetting events decide what is easy. Default None.
 
     Raises:
-        ArgumentError: a value is outside its range, or two do not go together.
+        ArgumentError: If a value is outside its range, or two options exclude each other.
     """
 
     selector: str = "prac"
@@ -492,23 +494,23 @@ class PracConfig:
         object.__setattr__(self, "prac_from_round", round_text)
         if self.subset_size is not None:
             check_number("subset_size", self.subset_size, above=0, maximum=1)
-        other = self.selector != "prac"
-        if other and self.prac_from is not None:
-            raise ArgumentError("prac_from", self.prac_from, "none with another selector")
-        if other and (self.subset_size is None) == (self.sizes_from is None):
+        critical = self.selector == "prac"
+        if not critical and self.prac_from is not None:
+            raise ArgumentError("prac_from", self.prac_from, "none unless selector=prac")
+        if not critical and (self.subset_size is None) == (self.sizes_from is None):
             raise ArgumentError(
                 "subset_size",
                 self.subset_size,
                 f"a fraction in (0, 1] with selector={self.selector}, or sizes_from in its place",
             )
-        if not other and self.subset_size is not None:
+        if critical and self.subset_size is not None:
             raise ArgumentError(
                 "subset_size",
                 self.subset_size,
                 "none with selector=prac, whose sizes are the numbers of critical samples",
             )
         if self.proxy_from is not None and self.selector != "forgetting":
-            raise ArgumentError("proxy_from", self.proxy_from, "none but with selector=forgetting")
+            raise ArgumentError("proxy_from", self.proxy_from, "none unless selector=forgetting")
 
     def _check_pretraining(self) -> None:
         on, size = self.pretrain_on, self.pretrain_size
@@ -518,28 +520,28 @@ class PracConfig:
             allowed = "none with pretrain_on=all" if on == "all" else "a fraction in (0, 1]"
             raise ArgumentError("pretrain_size", size, allowed)
         if (self.pretrain_from is None) != (on not in ("easy", "hard")):
-            allowed = "a finished run with pretrain_on=easy or hard, none otherwise"
+            allowed = "a finished run with pretrain_on=easy or hard, otherwise none"
             raise ArgumentError("pretrain_from", self.pretrain_from, allowed)
 
     @property
     def other_runs(self) -> dict[str, str]:
-        """The directories of other runs that are used, by option."""
+        """The directories of the other runs that the search uses, by option."""
         paths = {name: getattr(self, name) for name in OTHER_RUNS}
         return {name: path for name, path in paths.items() if path is not None}
 
-    def here(self) -> dict[str, Any]:
-        """The options but the directories of other runs, which may be moved."""
+    def without_other_runs(self) -> dict[str, Any]:
+        """The options without the directories of other runs, which may have been moved."""
         options = dataclasses.asdict(self)
         return {name: value for name, value in options.items() if name not in OTHER_RUNS}
 
     @property
     def pretrains(self) -> bool:
-        """Whether the steps to W_k are taken on other samples than those after it."""
+        """Whether the training to W_k uses other samples than the training after it."""
         return self.pretrain_on != "all"
 
     @property
     def selects_data(self) -> bool:
-        """Whether rounds after the first train on less than the full data."""
+        """Whether rounds after the first train on a subset of the data."""
         other = self.selector != "prac" or self.prac_from is not None
         return other or self.use_cet or self.use_cep
 
@@ -548,7 +550,7 @@ class PracConfig:
 class SearchConfig:
     """Every option that decides the result of a search, in three groups.
 
-    Option names are unique over the groups, so `replace` needs no group.
+    Option names are unique across the groups, so `replace` takes them without a group.
 
     Example:
 
@@ -559,10 +561,10 @@ class SearchConfig:
     Args:
         recipe: how a network is trained. Default `TrainingRecipe()`.
         pruning: what is pruned, and the rewind point. Default `PruningConfig()`.
-        prac: on which samples a round trains, and when it stops. Default `PracConfig()`.
+        prac: which samples a round trains on, and when it stops. Default `PracConfig()`.
 
     Raises:
-        ArgumentError: a group is not of its class.
+        ArgumentError: If a group is of another class.
     """
 
     recipe: TrainingRecipe = TrainingRecipe()
@@ -582,30 +584,31 @@ class SearchConfig:
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
     ) -> SearchConfig:
-        """Returns the options that were given by group, or as a whole in the place of `recipe`.
+        """Builds the configuration from its groups, or returns it if `recipe` is one already.
 
         Raises:
-            ArgumentError: a whole configuration and a group beside it.
+            ArgumentError: If `recipe` is a `SearchConfig` and another group is given too.
         """
         if isinstance(recipe, SearchConfig):
             if pruning is not None or prac is not None:
                 remedy = "Use config.replace(...) to change some of its options."
-                raise ArgumentError("recipe", "a SearchConfig", "no pruning or prac then", remedy)
+                allowed = "a SearchConfig without pruning or prac"
+                raise ArgumentError("recipe", "a SearchConfig", allowed, remedy)
             return recipe
-        given: dict[str, Any] = {"recipe": recipe, "pruning": pruning, "prac": prac}
-        return cls(**{name: group for name, group in given.items() if group is not None})
+        groups: dict[str, Any] = {"recipe": recipe, "pruning": pruning, "prac": prac}
+        return cls(**{name: group for name, group in groups.items() if group is not None})
 
     def replace(self, **options: Any) -> SearchConfig:
-        """Returns a copy with other values of some options, of whichever group.
+        """Returns a copy with new values of some options, of any group.
 
         Raises:
-            ArgumentError: an option that does not exist, or a value that is not allowed.
+            ArgumentError: If an option does not exist, or a value is not allowed.
         """
         groups: dict[str, Any] = {}
-        for name, kind in OPTION_GROUPS.items():
-            fields = {field.name for field in dataclasses.fields(kind)}
-            mine = {key: options.pop(key) for key in list(options) if key in fields}
-            groups[name] = dataclasses.replace(getattr(self, name), **mine)
+        for name, config in OPTION_GROUPS.items():
+            fields = {field.name for field in dataclasses.fields(config)}
+            changes = {key: options.pop(key) for key in list(options) if key in fields}
+            groups[name] = dataclasses.replace(getattr(self, name), **changes)
         if options:
             raise ArgumentError("options", ", ".join(options), "options of a search")
         return SearchConfig(**groups)
@@ -615,19 +618,23 @@ class SearchConfig:
         return {
             "recipe": dataclasses.asdict(self.recipe),
             "pruning": dataclasses.asdict(self.pruning),
-            "prac": self.prac.here(),
+            "prac": self.prac.without_other_runs(),
         }
 
     @classmethod
     def from_json(cls, groups: Mapping[str, Mapping[str, Any]], **other_runs: Any) -> SearchConfig:
-        """Returns the options that `to_json` gave, with the directories of other runs.
+        """Builds the configuration from the dictionary of `to_json`.
 
-        Options that did not exist when they were written have their defaults.
+        Options that are missing, because an older version wrote it, have their defaults.
+
+        Args:
+            groups: options by group.
+            **other_runs: directories of other runs, by option.
 
         Raises:
-            KeyError: a group is missing.
-            TypeError: an option that does not exist.
-            ArgumentError: a value that is not allowed.
+            KeyError: If a group is missing.
+            TypeError: If an option does not exist.
+            ArgumentError: If a value is not allowed.
         """
         return cls(
             recipe=TrainingRecipe(**groups["recipe"]),
@@ -637,17 +644,17 @@ class SearchConfig:
 
 
 OPTION_GROUPS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
-"""The groups of `SearchConfig`, by the names that they have in config.json."""
+"""The classes of the groups of a `SearchConfig`, by their names in config.json."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PracVariant:
-    """A named choice of `PracConfig`, with the other options that belong to it.
+    """A named variant of the PrAC method: a `PracConfig` and the other options it sets.
 
     Attributes:
-        prac: the options of this module.
-        pruning: fields of `PruningConfig` that it sets.
-        recipe: fields of `TrainingRecipe` that it sets.
+        prac: the `PracConfig`.
+        pruning: fields of `PruningConfig` that the variant sets.
+        recipe: fields of `TrainingRecipe` that the variant sets.
     """
 
     prac: PracConfig
@@ -674,18 +681,18 @@ PRAC_VARIANTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """How often the state of a training is written, so that a search goes on inside a round.
+    """How often checkpoints are written, from which a search resumes inside a round.
 
-    It changes nothing in the result, and may differ each time a search goes on.
+    The options do not change the result, and may differ each time a search is resumed.
 
     Args:
-        checkpoint_seconds: write a checkpoint when so many seconds have passed since the last,
-            between two steps or at the end of an epoch; 0 writes all the time. No more work
-            than this is lost when the machine dies. Default 60.
-        checkpoint_steps: also write one every so many steps of a round; 0: no. Default 0.
+        checkpoint_seconds: write a checkpoint every N seconds, between two steps or at the end of
+            an epoch, so that a crash loses at most this much work; 0: as often as possible.
+            Default 60.
+        checkpoint_steps: also write a checkpoint every N steps of a round; 0: no. Default 0.
 
     Raises:
-        ArgumentError: a value is outside its range.
+        ArgumentError: If a value is outside its range.
     """
 
     checkpoint_seconds: float = 60.0

@@ -1,10 +1,10 @@
-"""The errors that tf_prac raises on purpose; each says what was wrong and what to do."""
+"""The errors that tf_prac raises; each message says what was wrong and what to do."""
 
 from __future__ import annotations
 
 
 class TfPracError(Exception):
-    """Base of every error raised on purpose by this library."""
+    """Base class of the errors that this library raises."""
 
 
 class ArgumentError(TfPracError, ValueError):
@@ -19,9 +19,9 @@ class ArgumentError(TfPracError, ValueError):
 
     Args:
         argument: name of the argument; command-line flags have the same names.
-        received: the value that was given.
-        allowed: what would have been accepted, as a phrase.
-        remedy: optional sentence that says what to do.
+        received: the value that was passed.
+        allowed: the values that are accepted, as a phrase.
+        remedy: a sentence that says what to do. Default "".
     """
 
     def __init__(self, argument: str, received: object, allowed: str, remedy: str = ""):
@@ -34,24 +34,24 @@ class ArgumentError(TfPracError, ValueError):
 
 
 class DataError(TfPracError, ValueError):
-    """A data set does not hold what training on it needs (ids, labels, order, size)."""
+    """A data set lacks what training needs (ids, labels, a fixed order, enough samples)."""
 
 
 class FileError(TfPracError, OSError):
-    """A file or directory of a run is missing, damaged, foreign or cannot be written."""
+    """A file or directory is missing, damaged, not tf_prac's, or cannot be written."""
 
 
 class DamagedFileError(FileError):
-    """A file is damaged, cut off or missing where one belongs; what it held may be made again."""
+    """A file is damaged, truncated or missing; the command that wrote it can restore it."""
 
 
 class MismatchError(TfPracError, ValueError):
-    """Two things that must belong together do not (ticket and model, run and options)."""
+    """Two objects do not belong together, such as a ticket and a model, or a run and options."""
 
 
 class NonFiniteLossError(TfPracError, ArithmeticError):
-    """The training loss became NaN or infinite; nothing of the round was kept."""
+    """The training loss became NaN or infinite; the round was not saved."""
 
 
 class WorkerLostError(TfPracError, ConnectionError):
-    """Another worker of a training on several machines went away; the same command goes on."""
+    """Another worker of a multi-machine training was lost; the same command resumes the search."""

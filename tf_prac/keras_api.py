@@ -1,8 +1,8 @@
-"""The only module that knows there are two Kerases.
+"""The only module that knows both Kerases.
 
-`keras` (Keras 3) and `tf_keras` (Keras 2, which TensorFlow Model Optimization needs) live side by
-side in one process. The flavour is a property of each object, never of the process, and neither
-package is imported before an object or a name asks for it.
+`keras` (Keras 3) and `tf_keras` (Keras 2, which TensorFlow Model Optimization needs) can be used
+in one process. The flavour is a property of each model or layer, not of the process, and a package
+is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ FLAVOURS = ("keras", "tf_keras")
 
 
 class Flavour:
-    """One of the two Kerases: its module, and the few things that differ between them.
+    """One of the two Kerases, `keras` (Keras 3) or `tf_keras` (Keras 2).
+
+    Example:
+
+        >>> Flavour("keras").module.__name__
+        'keras'
 
     Args:
         name: "keras" or "tf_keras".
 
     Raises:
-        ArgumentError: another name.
+        ArgumentError: If the name is another one.
     """
 
     def __init__(self, name: str):
@@ -40,11 +45,11 @@ class Flavour:
 
     @functools.cached_property
     def module(self) -> Any:
-        """The package itself, imported at first use."""
+        """The Keras package, imported at first use."""
         return importlib.import_module(self.name)
 
     def subclass(self, mixin: type, base: type) -> type:
-        """Returns the one class of this flavour that puts `mixin` before `base`."""
+        """Returns the class that inherits from `mixin` and `base`, always the same object."""
         return _subclass(self.name, mixin, base)
 
     def __eq__(self, other: object) -> bool:
@@ -57,7 +62,7 @@ class Flavour:
         return f"Flavour({self.name!r})"
 
     def register(self, cls: type) -> type:
-        """Lets this flavour find `cls` when it loads a saved model; returns the class."""
+        """Registers a class for loading saved models, and returns it."""
         return self.module.saving.register_keras_serializable("tf_prac")(cls)
 
 
@@ -70,7 +75,7 @@ def flavour_of(model: Any) -> Flavour:
     """Returns the flavour of a Keras model or layer.
 
     Raises:
-        ArgumentError: the object is of neither Keras.
+        ArgumentError: If the object is from neither Keras.
     """
     for name in FLAVOURS:
         module = sys.modules.get(name)
@@ -81,7 +86,7 @@ def flavour_of(model: Any) -> Flavour:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy, TensorFlow and each loaded Keras: new weights depend on it alone."""
+    """Seeds Python, NumPy, TensorFlow and each imported Keras, so initial weights are fixed."""
     import tensorflow as tf
 
     random.seed(seed)
@@ -93,54 +98,53 @@ def seed_everything(seed: int) -> None:
 
 
 def new_network(model_fn: Callable[[], Any], mixed_precision: bool) -> Any:
-    """Returns what `model_fn` builds; with mixed precision, of layers that compute in bfloat16."""
+    """Builds a model with `model_fn`, under the policy "mixed_bfloat16" if `mixed_precision`."""
     kerases = [sys.modules[name] for name in FLAVOURS if mixed_precision and name in sys.modules]
-    before = [keras.mixed_precision.global_policy() for keras in kerases]
+    policies = [keras.mixed_precision.global_policy() for keras in kerases]
     try:
         for keras in kerases:
             keras.mixed_precision.set_global_policy("mixed_bfloat16")
         return model_fn()
     finally:
-        for keras, policy in zip(kerases, before, strict=True):
+        for keras, policy in zip(kerases, policies, strict=True):
             keras.mixed_precision.set_global_policy(policy)
 
 
 def steps_per_execution(model: Any) -> int:
-    """Returns how many training steps a compiled model takes from one batch hook to the next."""
-    variable = getattr(model, "_steps_per_execution", None)  # of tf_keras
+    """Returns the `steps_per_execution` of a compiled model."""
+    variable = getattr(model, "_steps_per_execution", None)  # tf_keras
     return getattr(model, "steps_per_execution", 1) if variable is None else int(variable.numpy())
 
 
 def random_states(model: Any) -> list[Any]:
-    """Lists the state of each random generator of a model's layers, as variables."""
+    """Returns the state variables of the random generators of a model's layers."""
     if flavour_of(model).name == "keras":
         weights = {id(variable) for variable in model.weights}
         others = [variable for variable in model.variables if id(variable) not in weights]
         return [v for v in others if v.name == "seed_generator_state"]
     generators = [getattr(layer, "_random_generator", None) for layer in model._flatten_layers()]
-    return [_with_state(g).state for g in dict.fromkeys(generators) if g is not None]
+    return [_stateful_generator(g).state for g in dict.fromkeys(generators) if g is not None]
 
 
 def reset_random_layers(model: Any, seed: tuple[int, ...]) -> None:
-    """Sets the random generators of a model's layers, such as Dropout, to a state given by `seed`.
+    """Seeds the random generators of a model's layers, such as Dropout.
 
-    Keras 2 keeps the state of its random layers inside operations of the graph, where nothing
-    reads or writes it, unless told otherwise before the model is built. Such layers are switched
-    to generators with a state; their random numbers are as random as before.
+    By default, Keras 2 keeps the state of random layers inside graph operations, where it can be
+    neither read nor written. Such layers are switched to generators whose state is a variable.
 
     Args:
-        model: a built model of either flavour; for Keras 2, not yet traced for training.
+        model: a built model of either flavour; with Keras 2, not yet traced for training.
         seed: non-negative integers.
     """
-    key_at = 0 if flavour_of(model).name == "keras" else -1  # the rest counts numbers drawn
+    key_index = 0 if flavour_of(model).name == "keras" else -1  # the other elements are counters
     for number, state in enumerate(random_states(model)):
-        fresh = np.zeros(state.shape, np.int64)
-        fresh[key_at] = np.random.SeedSequence([*seed, number]).generate_state(1)[0] >> 1
-        state.assign(fresh)
+        value = np.zeros(state.shape, np.int64)
+        value[key_index] = np.random.SeedSequence([*seed, number]).generate_state(1)[0] >> 1
+        state.assign(value)
 
 
 class NamedWeight(NamedTuple):
-    """A weight of a model under a name that does not depend on flavour or process."""
+    """A weight of a model, with a name that does not depend on flavour or process."""
 
     name: str
     role: str
@@ -149,92 +153,93 @@ class NamedWeight(NamedTuple):
 
 
 def named_weights(model: Any) -> list[NamedWeight]:
-    """Lists every weight of a built model, in a fixed order, each once.
+    """Returns every weight of a built model once, in a fixed order.
 
-    A name is the path of layers to the weight, such as "mobilenet/conv1/kernel". Names that
-    Keras made up ("dense_7") are numbered anew for each model, so that the same architecture
-    always gets the same names, in both flavours. Pruning wrappers of TFMOT are looked through.
+    A name is the path of layers to the weight, such as "mobilenet/conv1/kernel". Names generated
+    by Keras ("dense_7") are renumbered for each model, so that the same architecture always has
+    the same names, in both flavours. Pruning wrappers of TFMOT do not appear in the path.
 
     Args:
         model: a built model or layer of either flavour.
 
     Returns:
-        `NamedWeight`s: name, role (the last part: "kernel"), variable, and the layer owning it.
+        `NamedWeight`s: name, role (the last part of the name, such as "kernel"), variable, and
+        the layer that owns it.
 
     Raises:
-        ArgumentError: the model is not built.
+        ArgumentError: If the model is not built.
     """
     flavour_of(model)
     if not model.built:
         raise ArgumentError(
             "model", model.name, "a built model", "Call it on a batch, or give it an Input."
         )
-    found: dict[int, NamedWeight] = {}
-    taken: dict[str, int] = {}
+    weights: dict[int, NamedWeight] = {}
+    counts: dict[str, int] = {}
     for path, layer in _layers(model, ()):
         for variable in _own_weights(layer):
-            if id(variable) in found:
+            if id(variable) in weights:
                 continue
             role = _role(variable, layer)
-            name = unique("/".join((*path, role)), taken)
-            found[id(variable)] = NamedWeight(name, role, variable, layer)
-    return list(found.values())
+            name = unique_name("/".join((*path, role)), counts)
+            weights[id(variable)] = NamedWeight(name, role, variable, layer)
+    return list(weights.values())
 
 
 def class_names(layer: Any) -> list[str]:
-    """Returns the names of the layer's Keras classes, from the most special to `Layer`."""
+    """Returns the names of a layer's class and its base classes, the most derived first."""
     return [cls.__name__ for cls in type(layer).__mro__]
 
 
 def stable_name(layer: Any) -> str:
-    """Returns the name of a layer or model, without the number if Keras made the name up."""
+    """Returns the name of a layer or model, without its number if Keras generated the name."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
     kind = _letters(snake)
-    made_up = {kind, f"forward{kind}", f"backward{kind}", "functional", "model"}
+    generated = {kind, f"forward{kind}", f"backward{kind}", "functional", "model"}
     stem = re.sub(r"_\d+$", "", layer.name)
-    if _letters(stem) not in made_up:
+    if _letters(stem) not in generated:
         return layer.name
     return "model" if _letters(stem) == "functional" else stem
 
 
 def to_numpy(variable: Any) -> np.ndarray:
-    """Returns a variable's value as a new array."""
+    """Returns a copy of a variable's value as an array."""
     return np.array(variable.numpy())
 
 
 def tf_variable(variable: Any) -> Any:
-    """Returns the `tf.Variable` behind a weight of either flavour."""
-    for attribute in ("_value", "_variable"):  # of Keras 3; of mixed precision in Keras 2
+    """Returns the `tf.Variable` of a weight of either flavour."""
+    for attribute in ("_value", "_variable"):  # Keras 3; mixed precision in Keras 2
         if (inner := getattr(variable, attribute, None)) is not None:
             return inner
     return variable
 
 
 def structures(model: Any) -> tuple[Any, Any]:
-    """Returns the symbolic inputs and outputs of a model, nested as it takes and gives them.
+    """Returns the symbolic inputs and outputs of a model, in their nested structure.
 
-    Both are None for a model of a class of its own.
+    Both are None for a subclassed model.
     """
     for names in (("_inputs_struct", "_outputs_struct"), ("_nested_inputs", "_nested_outputs")):
-        found = tuple(getattr(model, name, None) for name in names)
-        if found[0] is not None:
-            return found[0], found[1]
-    inputs = getattr(model, "inputs", None)  # a Sequential model of Keras 3
+        inputs, outputs = (getattr(model, name, None) for name in names)
+        if inputs is not None:
+            return inputs, outputs
+    inputs = getattr(model, "inputs", None)  # Sequential of Keras 3
     return (inputs[0], model.outputs[0]) if inputs else (None, None)
 
 
 def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **options: Any):
-    """Builds an optimizer by name; options that its constructor does not know are left out.
+    """Builds an optimizer by name; options that its constructor does not have are ignored.
 
     Args:
         flavour: which Keras.
         name: class name in lower case, such as "sgd".
-        weight_decay: L2 coefficient added to the gradients; decoupled for "adamw" and others
-            that decay by themselves.
-        **options: learning_rate, momentum, ...; those that are None are left out too.
+        weight_decay: coefficient of an L2 term that is added to the gradients; for "adamw" and
+            others whose name ends with "w", Keras's decoupled weight decay. Default 0.
+        **options: learning_rate, momentum, ...; None is ignored too.
 
     Raises:
-        ArgumentError: there is no such optimizer.
+        ArgumentError: If there is no such optimizer.
     """
     optimizers = flavour.module.optimizers
     classes = {
@@ -249,25 +254,25 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     cls = classes[name]
     if weight_decay and name.endswith("w"):
         options["weight_decay"] = weight_decay
-    accepted = inspect.signature(cls).parameters
-    known = {key: value for key, value in options.items() if key in accepted and value is not None}
+    parameters = inspect.signature(cls).parameters
+    accepted = {k: v for k, v in options.items() if k in parameters and v is not None}
     if weight_decay and not name.endswith("w"):
         cls = flavour.subclass(CoupledWeightDecay, cls)
-        optimizer = cls(**known)
+        optimizer = cls(**accepted)
         optimizer.l2 = weight_decay
         return optimizer
-    return cls(**known)
+    return cls(**accepted)
 
 
 def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
-    """Makes the variables of a compiled model's metrics, before its first step is traced.
+    """Creates the variables of a compiled model's metrics before its first step is traced.
 
-    Replicas could not make them, and a step that makes variables is traced twice.
+    Replicas cannot create variables, and a step that creates variables is traced twice.
 
     Args:
-        model: compiled, made in the present strategy's scope.
+        model: a compiled model, created in the scope of the current strategy.
         inputs: a batch of inputs.
-        outputs: what the model gives for it, float [batch, classes].
+        outputs: the model's outputs for them, float [batch, classes].
     """
     import tensorflow as tf
 
@@ -280,8 +285,8 @@ def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
 
 
 def moving_average(optimizer: Any, variable: Any) -> Any:
-    """Returns the variable in which an optimizer with `use_ema` averages `variable`, or None."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
+    """Returns the moving average of `variable` in an optimizer with `use_ema`, or None."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not averages:
         return None
@@ -293,12 +298,12 @@ def moving_average(optimizer: Any, variable: Any) -> Any:
 
 
 class CoupledWeightDecay:
-    """Adds the gradient of an L2 penalty to every gradient, as the SGD of both papers does."""
+    """An optimizer mixin that adds the gradient of an L2 penalty, as the papers' SGD does."""
 
     l2: float
 
     def update_step(self, gradient: Any, variable: Any, *learning_rate: Any) -> None:
-        """Keras's own update of one variable, with the gradient of the penalty added."""
+        """Updates one variable, with the gradient of the penalty added."""
         import tensorflow as tf
 
         value = tf.convert_to_tensor(variable)
@@ -307,40 +312,40 @@ class CoupledWeightDecay:
 
 
 def pruning_wrappers(model: Any) -> list[Any]:
-    """Lists the `PruneLowMagnitude` layers of TFMOT in a model, however deep."""
+    """Returns the `PruneLowMagnitude` layers of TFMOT in a model, nested ones too."""
     return [layer for layer in model._flatten_layers() if _is_wrapper(layer)]
 
 
 def producers(layer: Any) -> list[Any]:
-    """Lists the layers whose outputs a layer of a functional model takes."""
-    found = []
+    """Returns the layers whose outputs are inputs of a layer, in a functional model."""
+    layers = []
     for node in layer._inbound_nodes:
         if hasattr(node, "operation"):  # Keras 3
-            found += [parent.operation for parent in node.parent_nodes]
+            layers += [parent.operation for parent in node.parent_nodes]
         else:
-            before = node.inbound_layers
-            found += before if isinstance(before, list) else [before]
-    return list(dict.fromkeys(found))
+            inbound = node.inbound_layers
+            layers += inbound if isinstance(inbound, list) else [inbound]
+    return list(dict.fromkeys(layers))
 
 
 def consumers(layer: Any) -> list[Any]:
-    """Lists the layers that take a layer's outputs; of a sequential model, its first layer."""
-    found = []
+    """Returns the layers that use a layer's outputs; for a Sequential model, its first layer."""
+    layers = []
     for node in layer._outbound_nodes:
-        after = node.operation if hasattr(node, "operation") else node.outbound_layer
-        while "Sequential" in class_names(after):
-            after = after.layers[0]
-        found.append(after)
-    return list(dict.fromkeys(found))
+        consumer = node.operation if hasattr(node, "operation") else node.outbound_layer
+        while "Sequential" in class_names(consumer):
+            consumer = consumer.layers[0]
+        layers.append(consumer)
+    return list(dict.fromkeys(layers))
 
 
 def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, layer
-    taken: dict[str, int] = {}
+    counts: dict[str, int] = {}
     children = [_unwrap(c) for c in layer._flatten_layers(include_self=False, recursive=False)]
     for child in children:
         if child.weights:
-            yield from _layers(child, (*path, unique(stable_name(child), taken)))
+            yield from _layers(child, (*path, unique_name(stable_name(child), counts)))
 
 
 def _unwrap(layer: Any) -> Any:
@@ -351,8 +356,8 @@ def _is_wrapper(layer: Any) -> bool:
     return "PruneLowMagnitude" in class_names(layer)
 
 
-def _with_state(generator: Any) -> Any:
-    """The `tf.random.Generator` of a Keras 2 layer, which gets one if it has none."""
+def _stateful_generator(generator: Any) -> Any:
+    """The `tf.random.Generator` of a Keras 2 layer, created if there is none."""
     if generator._rng_type == "legacy_stateful":
         generator._rng_type = "stateful"
         generator._built = False
@@ -364,10 +369,10 @@ def _letters(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def unique(name: str, taken: dict[str, int]) -> str:
-    """Returns a name, numbered if it is taken, and takes it."""
-    number = taken.get(name, 0)
-    taken[name] = number + 1
+def unique_name(name: str, counts: dict[str, int]) -> str:
+    """Returns `name`, with a number if it was used before, and counts it in `counts`."""
+    number = counts.get(name, 0)
+    counts[name] = number + 1
     return f"{name}_{number}" if number else name
 
 

@@ -1,43 +1,64 @@
-"""What several commands take: the directory of a run, and the number of a ticket."""
+"""Arguments and flags that several commands have: runs, tickets, seeds and devices."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from tf_prac.cli.flags import Flags
 from tf_prac.errors import ArgumentError
 from tf_prac.storage.run_directory import RunDirectory
 
-RETRAIN_HELP = "Tickets to retrain on the full data: last, all, none, or numbers such as 4,8,12."
 
-
-def ticket_flags(usage: str, about: str) -> Flags:
+def ticket_flags(usage: str, description: str) -> Flags:
     """Defines the flags of a command about one ticket of a run."""
-    flags = Flags(usage, about)
+    flags = Flags(usage, description)
     flags.group("Ticket")
-    flags.integer("round", None, "The ticket after so many prunings. Default: the last.")
-    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
+    flags.integer("round", None, "Number of prunings of the ticket. Default: the last ticket.")
+    define_moved_data_flag(flags)
     return flags
 
 
+def define_moved_data_flag(flags: Flags) -> None:
+    """Defines --data_dir, for a run whose data set may have been moved, in the current group."""
+    flags.string("data_dir", None, "Directory of the data set. Default: as in the search.")
+
+
+def define_retrain_flag(flags: Flags, default: str) -> None:
+    """Defines --retrain, in the current group; `read_retrain` reads it."""
+    flags.string(
+        "retrain",
+        default,
+        "Tickets to retrain on the full data: last, all, none, or numbers such as 4,8,12.",
+    )
+
+
 def define_strategy_flags(flags: Flags) -> None:
-    """Defines the flags that spread a training over devices, in the present group."""
+    """Defines the flags that distribute a training over devices, in the current group."""
     flags.string(
         "strategy",
         "one",
-        "Devices: one, mirrored (all of this machine), multi_worker (a process on each machine, "
-        "named in the environment variable TF_CONFIG) or tpu (named in TPU_NAME). batch_size is "
-        "that of all devices together.",
+        "Devices: one, mirrored (all GPUs of this machine), multi_worker (a process on each "
+        "machine, described by the environment variable TF_CONFIG) or tpu (named in TPU_NAME). "
+        "batch_size is the total over all devices.",
     )
     flags.integer(
         "devices",
         None,
-        "How many devices mirrored uses: GPUs, or without any parts of the CPU. Default all GPUs.",
+        "Number of devices of mirrored: GPUs, or parts of the CPU if there are none. "
+        "Default: all GPUs.",
     )
 
 
-def run_argument(positional: list[str]) -> RunDirectory:
-    """Returns the run that is a command's one argument; raises `ArgumentError` otherwise."""
+def refuse_positional(positional: Sequence[str]) -> None:
+    """Raises `ArgumentError` if a command that has only flags is given other arguments."""
+    if positional:
+        raise ArgumentError("arguments", " ".join(positional), "flags only")
+
+
+def run_argument(positional: Sequence[str]) -> RunDirectory:
+    """Returns the run that is a command's only argument; raises `ArgumentError` otherwise."""
     if len(positional) != 1:
         raise ArgumentError("RUN", " ".join(positional), "the directory of one run")
     if not pathlib.Path(positional[0]).is_dir():
@@ -45,12 +66,34 @@ def run_argument(positional: list[str]) -> RunDirectory:
     return RunDirectory(positional[0])
 
 
-def distinct_runs(positional: list[str]) -> list[RunDirectory]:
-    """Returns the runs that a command names, at least one; raises `ArgumentError` otherwise."""
-    runs = [run_argument([path]) for path in positional] or [run_argument([])]
+def run_arguments(positional: Sequence[str]) -> list[RunDirectory]:
+    """Returns the runs that are a command's arguments; raises `ArgumentError` if there are none."""
+    return [run_argument([path]) for path in positional] or [run_argument([])]
+
+
+def distinct_runs(positional: Sequence[str]) -> list[RunDirectory]:
+    """Returns the runs that are a command's arguments, at least one and none twice.
+
+    Raises:
+        ArgumentError: If there are none, or one is named twice.
+    """
+    runs = run_arguments(positional)
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ArgumentError("RUN", " ".join(positional), "directories that are all different")
     return runs
+
+
+def ticket_argument(
+    flags: Flags, positional: Sequence[str]
+) -> tuple[RunDirectory, dict[str, Any], int]:
+    """Returns the run, its configuration, and the number of the ticket that --round names.
+
+    Raises:
+        ArgumentError: If there is not exactly one run, or it has no such ticket.
+    """
+    run = run_argument(positional)
+    config = run.config()
+    return run, config, check_round(flags.round, config["pruning"]["rounds"])
 
 
 def check_round(number: int | None, rounds: int) -> int:
@@ -63,13 +106,13 @@ def check_round(number: int | None, rounds: int) -> int:
 
 
 def read_retrain(text: str) -> str | tuple[int, ...]:
-    """Returns what --retrain says: a word, or the numbers of tickets."""
+    """Parses --retrain: a word, or the numbers of tickets."""
     numbers = text.split(",")
     return tuple(int(n) for n in numbers) if all(n.strip().isdecimal() for n in numbers) else text
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """Returns what --seeds says; raises `ArgumentError` unless it is a list of integers."""
+    """Parses --seeds; raises `ArgumentError` unless it is a list of integers."""
     try:
         return tuple(int(seed) for seed in text.split(","))
     except ValueError as error:

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 from tf_prac.analysis.arms import ARMS, chosen_arms
-from tf_prac.cli.arguments import RETRAIN_HELP, read_retrain, read_seeds
+from tf_prac.cli.arguments import (
+    define_retrain_flag,
+    read_retrain,
+    read_seeds,
+    refuse_positional,
+)
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
-    define_data_flags,
-    define_option_flags,
-    define_prac_flag,
+    define_deterministic_flag,
+    define_settings_flags,
     read_settings,
 )
-from tf_prac.errors import ArgumentError
 
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "compare [--flags]",
-        "Runs PrAC and its controls side by side, from the same initial weights and data order, "
-        "and writes one table with figures: test accuracy against remaining weights and against "
-        "steps spent. The same command again goes on where it ended; further arms and seeds may "
-        "be asked for later.",
+        "Compares PrAC with its controls, the arms, from the same initial weights and data order. "
+        "Writes a table and figures: test accuracy against remaining weights and against training "
+        "steps. Run the same command again to resume, or to add arms and seeds.",
     )
     flags.group("Comparison")
     arms = "; ".join(f"{name}: {arm.about}" for name, arm in ARMS.items())
     flags.string("arms", "prac,imp,imp+early_stop,prac-early_stop", f"Any of these. {arms}.")
-    flags.string("seeds", "0,1,2", "Of initial weights, split, data order and augmentation.")
-    flags.string("output_dir", None, "Where to. Default comparisons/DATASET_MODEL_KERAS.")
-    flags.string("retrain", "all", RETRAIN_HELP)
-    flags.boolean("deterministic", False, "Only operations independent of thread timing.")
-    define_data_flags(flags)
-    define_prac_flag(flags)
-    define_option_flags(flags)
+    flags.string("seeds", "0,1,2", "Seeds of initial weights, split, data order and augmentation.")
+    flags.string("output_dir", None, "Output directory. Default: comparisons/DATASET_MODEL_KERAS.")
+    define_retrain_flag(flags, "all")
+    define_deterministic_flag(flags)
+    flags.group("Data and network")
+    define_settings_flags(flags)
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Runs a comparison as the flags say."""
-    if positional:
-        raise ArgumentError("arguments", " ".join(positional), "flags only")
+    """Runs a comparison."""
+    refuse_positional(positional)
     settings = read_settings(flags)
     arms, seeds = flags.arms.split(","), read_seeds(flags.seeds)
     chosen_arms(arms)
@@ -63,10 +63,9 @@ def main(flags: Flags, positional: list[str]) -> int:
         labels=settings.labels,
     )
     results = comparison.run(data.train, test=data.test)
+    directory = comparison.directory
     print(f"\n{results_text(results)}\n")
-    print(f"results  {comparison.directory}/results.csv, results.json, cost.csv, runs.csv")
-    if can_draw():
-        print(f"figures  {comparison.directory}/accuracy_remaining.png, accuracy_steps.png")
-    else:
-        print(f"figures  {NO_PICTURES}")
+    print(f"results  {directory}/results.csv, results.json, cost.csv, runs.csv")
+    figures = f"{directory}/accuracy_remaining.png, accuracy_steps.png"
+    print(f"figures  {figures if can_draw() else NO_PICTURES}")
     return 0

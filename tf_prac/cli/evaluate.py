@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import check_round, run_argument, ticket_flags
+from tf_prac.cli.arguments import ticket_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import FileError
@@ -12,15 +12,13 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     return ticket_flags(
         "evaluate RUN [--flags]",
-        "Measures a retrained ticket on the test set, and counts the zeros of its weights.",
+        "Measures the accuracy of a retrained ticket on the test set, and counts its zeros.",
     )
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Evaluates the ticket that the flags name."""
-    run = run_argument(positional)
-    config = run.config()
-    number = check_round(flags.round, config["pruning"]["rounds"])
+    """Evaluates a ticket."""
+    run, config, number = ticket_argument(flags, positional)
     if run.finished_ticket(number) is None:
         raise FileError(
             f"{run.ticket_path(number)}: not retrained yet. "

@@ -7,94 +7,99 @@ import re
 from typing import Any
 
 from tf_prac.checks import check_choice
-from tf_prac.cli.arguments import check_round, run_argument, ticket_flags
+from tf_prac.cli.arguments import run_argument, ticket_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.export.directory import check_free
+from tf_prac.export.directory import check_target
 from tf_prac.export.encoding import STORAGES
 from tf_prac.storage.files import inside
 from tf_prac.storage.run_directory import MODEL, TICKET, RunDirectory
 
 FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "npz")
 CONTENTS = ("trained", "ticket")
-SAMPLES = 64  # test samples that an export is compared on
+SAMPLES = 64  # number of test samples for the comparison with the Keras model
 
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = ticket_flags(
         "export RUN --output=DIR [--flags]",
-        "Writes a retrained ticket of a finished run for deployment, and compares it with the "
-        "Keras model on test samples, in a new process without tf_prac. With --report it measures "
-        "instead, or as well, what each format takes.",
+        "Exports a retrained ticket of a finished run, and compares the export with the Keras "
+        "model on test samples, in a new process without tf_prac. --report measures the size of "
+        "every format, with or without --output.",
     )
     flags.group("Export")
-    flags.string("output", None, "The directory to write; needed unless --report.")
-    flags.string("format", "sparse_saved_model", f"One of {', '.join(FORMATS)}.")
+    flags.string("output", None, "Output directory; required without --report.")
+    flags.string("format", "sparse_saved_model", f"Format, one of {', '.join(FORMATS)}.")
     flags.string(
         "content",
         "trained",
         "trained: the retrained sparse network, for serving; ticket: mask and rewind weights.",
     )
-    flags.string("storage", "float32", f"Of pruned weights, one of {', '.join(STORAGES)}.")
+    flags.string(
+        "storage", "float32", f"Storage type of pruned weights, one of {', '.join(STORAGES)}."
+    )
     flags.boolean("softmax", False, "Serve probabilities instead of logits.")
-    flags.boolean("preprocess", False, "Serve images as the data set has them, not normalised.")
+    flags.boolean("preprocess", False, "Serve raw images and normalise them in the export.")
     flags.boolean("check", True, "Compare the export with the Keras model.")
-    flags.boolean("overwrite", False, "Replace an export that is there.")
+    flags.boolean("overwrite", False, "Replace an existing export.")
     flags.boolean(
-        "report", False, "Measure sizes, multiplications and latency; into RUN/size/ and printed."
+        "report",
+        False,
+        "Measure sizes, multiplications and latency; printed and written to RUN/size/.",
     )
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Exports what the flags name."""
-    run, flags.values["round"].value = _run_and_round(positional, flags.round)
+    """Exports a ticket, measures its size, or both."""
+    positional = _run_of_ticket(flags, positional)
     check_choice("format", flags.format, FORMATS)
     check_choice("content", flags.content, CONTENTS)
     check_choice("storage", flags.storage, STORAGES)
     if flags.output is not None:
-        check_free(flags.output, flags.overwrite, "output")
+        check_target(flags.output, flags.overwrite, "output")
     elif not flags.report:
-        raise ArgumentError("output", None, "the directory to write", "Or measure with --report.")
-    config = run.config()
-    number = check_round(flags.round, config["pruning"]["rounds"])
+        raise ArgumentError("output", None, "the directory to write", "Or use --report.")
+    run, config, number = ticket_argument(flags, positional)
     if flags.content == "trained" and run.finished_ticket(number) is None:
         raise FileError(
             f"{run.ticket_path(number)}: not retrained yet. Run: tf-prac retrain {run.path} "
             f"--round={number}; or export its rewind weights with --content=ticket."
         )
     load_tensorflow(config["keras"])
-    subject, options = _subject(run, number, flags)
+    model_or_ticket, options = _model_or_ticket(run, number, flags)
     if flags.output is not None:
-        _show(run, number, flags.content, _write(flags, subject, options))
+        _print_export(run, number, flags.content, _write(flags, model_or_ticket, options))
     if flags.report:
-        _report(flags, subject, options, run.path / "size" / f"round_{number:02d}_{flags.content}")
+        directory = run.path / "size" / f"round_{number:02d}_{flags.content}"
+        _report(flags, model_or_ticket, options, directory)
     return 0
 
 
-def _run_and_round(positional: list[str], number: int | None) -> tuple[RunDirectory, int | None]:
-    """Returns the run; also that of the directory of one of its tickets."""
-    run = run_argument(positional)
-    found = re.fullmatch(r"round_(\d+)", run.path.resolve().name)
-    if found and (run.path / TICKET).exists() and number is None:
-        return RunDirectory(run.path.resolve().parents[1]), int(found[1])
-    return run, number
+def _run_of_ticket(flags: Flags, positional: list[str]) -> list[str]:
+    """Returns the run of a ticket's directory, and sets --round; other arguments are unchanged."""
+    path = run_argument(positional).path
+    ticket = re.fullmatch(r"round_(\d+)", path.resolve().name)
+    if not ticket or not (path / TICKET).exists() or flags.round is not None:
+        return positional
+    flags.values["round"].value = int(ticket[1])
+    return [str(path.resolve().parents[1])]
 
 
-def _subject(run: RunDirectory, number: int, flags: Flags) -> tuple[Any, dict[str, Any]]:
-    """Returns the model or ticket to export, and the options that go with it."""
+def _model_or_ticket(run: RunDirectory, number: int, flags: Flags) -> tuple[Any, dict[str, Any]]:
+    """Returns the model or ticket to export, and the options of the export."""
     from tf_prac.pruning.weights import rewind
     from tf_prac.search.ticket import Ticket
     from tf_prac.storage.files import read_npz
     from tf_prac.storage.run_directory import TRAINED
 
     ticket = Ticket.load(run.ticket_path(number))
-    options: dict[str, Any] = {"metadata": _figures(run, number)}
+    options: dict[str, Any] = {"metadata": _metadata(run, number)}
     if "dataset" in (run.config().get("labels") or {}):
-        network, more = _network_and_samples(run, flags)
-        options |= more
+        network, input_options = _network_and_inputs(run, flags)
+        options |= input_options
     else:
         network = _saved_network(run, number, flags)
     if flags.content == "ticket":
@@ -103,8 +108,8 @@ def _subject(run: RunDirectory, number: int, flags: Flags) -> tuple[Any, dict[st
     return network, {**options, "masks": ticket.masks}
 
 
-def _network_and_samples(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str, Any]]:
-    """Builds the network of a run made by the command, and reads samples to compare on."""
+def _network_and_inputs(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str, Any]]:
+    """Builds the network of a run of the command line; returns it with samples and inputs."""
     import tensorflow as tf
 
     from tf_prac.cli.open_run import reopen
@@ -123,17 +128,17 @@ def _network_and_samples(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str
 
 
 def _saved_network(run: RunDirectory, number: int, flags: Flags) -> Any:
-    """Loads the network of a run made from Python, which Keras has saved; no code in it runs."""
+    """Loads the saved network of a run made from Python; code in it is not executed."""
     from tf_prac.training.pruned import load_model
 
     if flags.preprocess:
         raise ArgumentError("preprocess", True, "a run made by tf-prac search")
     path = inside(run.path, "tickets", run.ticket_path(number).name, MODEL)
-    # A directory there would be a SavedModel, whose layers may hold code that loading runs.
+    # A directory would be a SavedModel, and loading one may execute the code of its layers.
     if run.finished_ticket(number) is None or not path.is_file():
         raise FileError(
-            f"{path}: missing. This run was made from Python, and only its retrained tickets of "
-            "classes that Keras can save hold a model; use tf_prac.export.saved_model."
+            f"{path}: missing. This run was made from Python, so only retrained tickets whose "
+            "model Keras could save can be exported. Use tf_prac.export.saved_model."
         )
     try:
         return load_model(path, compile=False)
@@ -144,52 +149,54 @@ def _saved_network(run: RunDirectory, number: int, flags: Flags) -> Any:
         ) from error
 
 
-def _figures(run: RunDirectory, number: int) -> dict[str, Any]:
-    """What the metadata says about the run."""
+def _metadata(run: RunDirectory, number: int) -> dict[str, Any]:
+    """The metadata of the export about the run."""
     summary = run.summary()
-    figures = summary["tickets"][number]
+    ticket = summary["tickets"][number]
     names = ("round", "sparsity", "test_accuracy", "val_accuracy", "retrain_steps")
     return {
         "dataset": summary["dataset"],
-        "ticket": {name: figures.get(name) for name in names},
+        "ticket": {name: ticket.get(name) for name in names},
         "dense": summary["dense"],
     }
 
 
-def _write(flags: Flags, subject: Any, options: dict[str, Any]) -> Any:
+def _write(flags: Flags, model_or_ticket: Any, options: dict[str, Any]) -> Any:
     from tf_prac import export
 
     common: dict[str, Any] = {n: options[n] for n in ("model", "masks", "metadata") if n in options}
     common |= {"check": flags.check, "overwrite": flags.overwrite}
     if flags.format == "npz":
-        return export.npz(subject, flags.output, **common)
+        return export.npz(model_or_ticket, flags.output, **common)
     common["samples"] = options.get("samples")
     if flags.format == "keras":
-        return export.keras_file(subject, flags.output, **common)
+        return export.keras_file(model_or_ticket, flags.output, **common)
     served: dict[str, Any] = {n: options[n] for n in ("preprocess", "inputs") if n in options}
     served |= {"softmax": flags.softmax, "storage": flags.storage}
     if flags.format == "tflite":
-        return export.tflite(subject, flags.output, **common, **served)
+        return export.tflite(model_or_ticket, flags.output, **common, **served)
     sparse = flags.format == "sparse_saved_model"
-    return export.saved_model(subject, flags.output, sparse=sparse, **common, **served)
+    return export.saved_model(model_or_ticket, flags.output, sparse=sparse, **common, **served)
 
 
-def _report(flags: Flags, subject: Any, options: dict[str, Any], place: pathlib.Path) -> None:
+def _report(
+    flags: Flags, model_or_ticket: Any, options: dict[str, Any], directory: pathlib.Path
+) -> None:
     from tf_prac import export
 
-    what = {name: options[name] for name in ("model", "masks") if name in options}
-    storage: dict[str, Any] = {"storage": flags.storage}
-    report = export.size_report(subject, **what, **storage)
+    arguments: dict[str, Any] = {n: options[n] for n in ("model", "masks") if n in options}
+    report = export.size_report(model_or_ticket, storage=flags.storage, **arguments)
     print(f"\n{report.text()}\n")
-    for path in report.save(place):
+    for path in report.save(directory):
         print(f"written  {path}")
 
 
-def _show(run: RunDirectory, number: int, content: str, result: Any) -> None:
-    what = "rewind weights of ticket" if content == "ticket" else "retrained ticket"
-    print(f"content  {what} {run.ticket_path(number)}, sparsity {result.metadata['sparsity']:.2%}")
-    if not result.metadata["sparsity"]:
-        print("note     nothing is pruned: exported dense")
+def _print_export(run: RunDirectory, number: int, content: str, result: Any) -> None:
+    kind = "rewind weights of ticket" if content == "ticket" else "retrained ticket"
+    sparsity = result.metadata["sparsity"]
+    print(f"content  {kind} {run.ticket_path(number)}, sparsity {sparsity:.2%}")
+    if not sparsity:
+        print("note     no weight is pruned: exported dense")
     if result.max_error is None:
         print("checked  no")
     else:

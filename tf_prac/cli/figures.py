@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tf_prac.cli.arguments import run_argument
+from tf_prac.cli.arguments import define_moved_data_flag, run_arguments
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
@@ -16,37 +16,39 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "figures RUN [RUN...] [--flags]",
-        "Draws what the appendix of the PrAC paper shows, each figure with its numbers as CSV. Of "
-        "one run: sizes of CET, CEP and PrAC set, forgetting, class balance, images inside and "
-        "outside the set, and, if it kept its tentative masks, the distances between all epochs. "
-        "Of several: how much of their masks each two have in common.",
+        "Draws the figures of the PrAC paper's appendix, each with its data as CSV. For one run: "
+        "sizes of CET, CEP and PrAC set, forgetting, class balance, images inside and outside the "
+        "set, and, with --keep_epoch_masks, the mask distances between all epochs. For several "
+        "runs: the overlap of their masks, pair by pair.",
     )
     flags.group("Figures")
-    flags.string("output_dir", None, "Where to. Default RUN/figures, or figures for several runs.")
-    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
+    flags.string(
+        "output_dir", None, "Output directory. Default: RUN/figures, or figures for several runs."
+    )
+    define_moved_data_flag(flags)
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Draws the figures of the runs that are named."""
+    """Draws the figures of one run, or of several."""
     from tf_prac.plotting import NO_PICTURES, can_draw
 
-    runs = [run_argument([path]) for path in positional] or [run_argument([])]
+    runs = run_arguments(positional)
     for run in runs:
         run.summary()
     if len(runs) == 1:
         directory = pathlib.Path(flags.output_dir or runs[0].path / "figures")
-        written = _figures_of_one(runs[0], directory, flags.data_dir)
+        files = _figures_of_run(runs[0], directory, flags.data_dir)
     else:
-        written = _overlap(runs, pathlib.Path(flags.output_dir or "figures"))
-    for path in written:
+        files = _mask_overlap(runs, pathlib.Path(flags.output_dir or "figures"))
+    for path in files:
         print(path)
     if not can_draw():
         print(NO_PICTURES)
     return 0
 
 
-def _figures_of_one(
+def _figures_of_run(
     run: RunDirectory, directory: pathlib.Path, data_dir: str | None
 ) -> list[pathlib.Path]:
     load_tensorflow(run.config()["keras"])
@@ -60,12 +62,12 @@ def _figures_of_one(
     search, data = reopen(run, data_dir)
     train = prepare(data.train, None, None, search.config.recipe, search.seed).train
     rounds = run.summary()["rounds"]
-    paths = {figures["round"]: run.round_path(figures["round"]) for figures in rounds}
+    paths = {metrics["round"]: run.round_path(metrics["round"]) for metrics in rounds}
     sets = {number: PracSet.load(path / PRAC_SET) for number, path in paths.items()}
     stats = {number: ForgettingStats.load(path / FORGETTING) for number, path in paths.items()}
     last = max(sets)
     title = f"PrAC set after round {last}: {len(sets[last]):,} of {len(train.ids):,} samples"
-    written = [
+    files = [
         *appendix.draw_set_sizes(directory / "set_sizes", rounds),
         *appendix.draw_forgetting(directory / "forgetting", stats),
         *appendix.draw_classes(directory / "classes", sets, train.samples.labels, train.ids),
@@ -74,30 +76,30 @@ def _figures_of_one(
     for number, path in paths.items():
         if (path / TENTATIVE).is_dir():
             sparsity = rounds[number]["sparsity"]
-            written += appendix.draw_mask_distances(
+            files += appendix.draw_mask_distances(
                 directory / f"mask_distances_{number:02d}",
                 run.load_tentative(number),
                 f"round {number}, {sparsity:.1%} sparse",
             )
-    return written
+    return files
 
 
-def _overlap(runs: list[RunDirectory], directory: pathlib.Path) -> list[pathlib.Path]:
+def _mask_overlap(runs: list[RunDirectory], directory: pathlib.Path) -> list[pathlib.Path]:
     from tf_prac.analysis.appendix import draw_iou
     from tf_prac.pruning.masks import Masks
 
-    found = {}
+    masks = {}
     for run in runs:
         rounds = run.summary()["rounds"]
-        found[_name(run, runs)] = [
-            Masks.load(run.round_path(figures["round"]) / MASKS) for figures in rounds
+        masks[_distinct_name(run, runs)] = [
+            Masks.load(run.round_path(metrics["round"]) / MASKS) for metrics in rounds
         ]
-    if len(found) < len(runs):
+    if len(masks) < len(runs):
         raise ArgumentError("RUN", [str(run.path) for run in runs], "different runs")
-    return draw_iou(directory / "mask_iou", found)
+    return draw_iou(directory / "mask_iou", masks)
 
 
-def _name(run: RunDirectory, runs: list[RunDirectory]) -> str:
-    """The part of a run's path that sets it apart from the others."""
+def _distinct_name(run: RunDirectory, runs: list[RunDirectory]) -> str:
+    """The path of a run, relative to the common parent of all runs."""
     common = os.path.commonpath([each.path.resolve() for each in runs])
     return run.path.resolve().relative_to(common).as_posix()

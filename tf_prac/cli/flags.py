@@ -1,7 +1,8 @@
-"""Flags made from the fields of the option dataclasses, and help text that reads well."""
+"""The flags of a command: some are built from the fields of a dataclass. Also their help text."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -14,62 +15,63 @@ from absl import flags
 
 from tf_prac.errors import ArgumentError
 
-WIDTH = 96
+WIDTH, COLUMN = 80, 26  # of the help text; flags are before the column, their meaning is after it
+_DEFAULT = re.compile(r' Default (\(.*?\)|".*?"|[\w.]*\w)([.,:])')
 
 
 class Flags:
-    """The flags of one command, in named groups; not absl's global ones.
+    """The flags of one command, in named groups. They are separate from absl's global flags.
 
     Args:
         usage: the line after "usage: tf-prac".
-        about: what the command does.
+        description: what the command does.
     """
 
-    def __init__(self, usage: str, about: str):
-        self.usage, self.about = usage, about
+    def __init__(self, usage: str, description: str):
+        self.usage, self.description = usage, description
         self.values = flags.FlagValues()
         self._groups: dict[str, list[str]] = {}
-        flags.DEFINE_string("flagfile", None, "Read flags from a file, one a line.", self.values)
+        flags.DEFINE_string("flagfile", None, "Read flags from a file, one per line.", self.values)
         self.group("Help")
         self.boolean("help", False, "Show this help.")
         self._groups["Help"].append("flagfile")
         flags.DEFINE_alias("h", "help", self.values)
 
     def group(self, title: str) -> None:
-        """Starts a group; flags defined next belong to it."""
+        """Starts a group, to which the flags defined next belong."""
         self._groups[title] = []
 
-    def string(self, name: str, default: str | None, about: str) -> None:
-        """Defines a flag that takes text."""
-        self._add(name, flags.DEFINE_string, default, about)
+    def string(self, name: str, default: str | None, meaning: str) -> None:
+        """Defines a flag with a string value."""
+        self._add(name, flags.DEFINE_string, default, meaning)
 
-    def integer(self, name: str, default: int | None, about: str) -> None:
-        """Defines a flag that takes an integer."""
-        self._add(name, flags.DEFINE_integer, default, about)
+    def integer(self, name: str, default: int | None, meaning: str) -> None:
+        """Defines a flag with an integer value."""
+        self._add(name, flags.DEFINE_integer, default, meaning)
 
-    def boolean(self, name: str, default: bool | None, about: str) -> None:
-        """Defines a flag that is given as --name or --noname."""
-        self._add(name, flags.DEFINE_boolean, default, about)
+    def boolean(self, name: str, default: bool | None, meaning: str) -> None:
+        """Defines a boolean flag, --name or --noname."""
+        self._add(name, flags.DEFINE_boolean, default, meaning)
 
     def options(self, title: str, config: type) -> None:
-        """Defines one flag for each field of a dataclass, described by its docstring."""
+        """Starts a group with a flag for each field of a dataclass, explained by its docstring."""
         self.group(title)
-        about = _described_args(config)
+        meanings = _documented_args(config)
         types = typing.get_type_hints(config)
         for field in dataclasses.fields(config):
-            text = about.get(field.name, "")
-            self._add(field.name, _define_for(types[field.name]), None, text)
+            meaning = meanings.get(field.name, "")
+            self._add(field.name, _define_for(types[field.name]), None, meaning)
 
-    def _add(self, name: str, define: Any, default: Any, about: str) -> None:
-        define(name, default, about, flag_values=self.values)
+    def _add(self, name: str, define: Any, default: Any, meaning: str) -> None:
+        define(name, default, meaning, flag_values=self.values)
         self._groups[list(self._groups)[-1]].append(name)
 
     def parse(self, arguments: list[str]) -> list[str]:
-        """Parses arguments and returns those that are not flags.
+        """Parses arguments; returns the positional ones.
 
         Raises:
-            absl.flags.Error: an unknown flag or a value that cannot be read.
-            ArgumentError: the file of --flagfile is not text.
+            absl.flags.Error: If a flag is unknown or a value cannot be parsed.
+            ArgumentError: If the file of --flagfile is not a text file.
         """
         try:
             return self.values(["tf-prac", *arguments])[1:]
@@ -82,32 +84,41 @@ class Flags:
         return getattr(self.values, name)
 
     def given(self, config: type) -> dict[str, Any]:
-        """Returns the fields of a dataclass whose flags were given."""
+        """Returns the values of the flags of a dataclass that were given, by field."""
         types = typing.get_type_hints(config)
-        found = {f.name: self.values[f.name].value for f in dataclasses.fields(config)}
+        values = {f.name: self.values[f.name].value for f in dataclasses.fields(config)}
         return {
             name: _convert(name, value, types[name])
-            for name, value in found.items()
+            for name, value in values.items()
             if value is not None
         }
 
     def help(self) -> str:
-        """Returns the help text: usage, then flags by group with what they mean."""
-        lines = [f"usage: tf-prac {self.usage}", "", *textwrap.wrap(self.about, WIDTH)]
+        """Returns the help text: usage, description, and the flags by group."""
+        lines = [*_wrap(f"usage: tf-prac {self.usage}", " " * 7), "", *_wrap(self.description)]
         groups = [*list(self._groups.items())[1:], ("Help", self._groups["Help"])]
         for title, names in groups:
             if names:
                 lines += ["", f"{title}:"]
             for name in names:
-                flag = self.values[name]
-                text = flag.help or ""
-                if flag.default is not None and flag.default is not False:
-                    text += f" Default {flag.default}."
-                shown = f"--[no]{name}" if flag.boolean and name != "help" else f"--{name}"
-                lines += textwrap.wrap(
-                    f"{shown:<26}{text}", WIDTH, initial_indent="  ", subsequent_indent=" " * 28
-                )
+                lines += self._help_of(name)
         return "\n".join(lines)
+
+    def _help_of(self, name: str) -> list[str]:
+        flag = self.values[name]
+        text = flag.help or ""
+        if not _is_nothing(flag.default):
+            text += f" Default {flag.default}."
+        head = f"  --[no]{name}" if flag.boolean and name != "help" else f"  --{name}"
+        return _wrap(f"{head + ' ':<{COLUMN}}{text}", " " * COLUMN)
+
+
+def _is_nothing(default: Any) -> bool:
+    return default is None or default is False or default in ("", ())
+
+
+def _wrap(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _define_for(kind: Any) -> Any:
@@ -123,14 +134,14 @@ def _define_for(kind: Any) -> Any:
 
 
 def _convert(name: str, value: Any, kind: Any) -> Any:
-    """Reads what absl leaves as text: lists of numbers, and numbers that may be "off"."""
+    """Parses what absl leaves as text: lists of numbers, and numbers that may be "off"."""
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         if item is int or item is float:
             allowed = f"{'whole ' if item is int else ''}numbers separated by commas"
             return tuple(_number(name, text, allowed, item) for text in value)
-        read = _fraction_or_point if item == float | str else str
-        return tuple(read(text.strip()) for text in value)
+        parse = _fraction_or_point if item == float | str else str
+        return tuple(parse(text.strip()) for text in value)
     if kind == float | str:
         return _fraction_or_point(value)
     if str in typing.get_args(kind):
@@ -143,7 +154,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
 
 
 def _fraction_or_point(text: str) -> float | str:
-    """Reads a number; a point of training such as "20000it" stays text."""
+    """Parses a number; a point of training such as "20000it" stays a string."""
     try:
         return float(text)
     except ValueError:
@@ -162,13 +173,27 @@ def _number(
         raise ArgumentError(name, text, allowed) from error
 
 
-def _described_args(config: type) -> dict[str, str]:
-    """Reads the "Args:" section of a docstring: name to text."""
+def _documented_args(config: type) -> dict[str, str]:
+    """Returns the "Args:" section of a docstring as help texts, by name."""
     section = re.search(r"^Args:\n(.*?)(?:^\S|\Z)", inspect.getdoc(config) or "", re.M | re.S)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for match in re.finditer(
         r"^    (\w+): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S
     ):
         text = " ".join(match[2].split()).replace("`", "")
-        found[match[1]] = text[0].upper() + text[1:]
-    return found
+        text = text.replace('None ("off" on the command line)', '"off"')
+        texts[match[1]] = _DEFAULT.sub(_default_as_flag, text[0].upper() + text[1:])
+    return texts
+
+
+def _default_as_flag(match: re.Match[str]) -> str:
+    """Writes a default of a docstring as on the command line; those that mean "none" go."""
+    value, punctuation = ast.literal_eval(match[1]), match[2]
+    if punctuation == ":":  # "Default (): the last."
+        return " Default:"
+    if value is None and '"off"' in match.string:
+        value = "off"
+    if _is_nothing(value):
+        return ""
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return f" Default {shown}{punctuation}"

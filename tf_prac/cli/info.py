@@ -8,11 +8,11 @@ from tf_prac.cli.flags import Flags
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
-    return Flags("info RUN", "Shows the rounds and tickets of a run, and what the search cost.")
+    return Flags("info RUN", "Shows the rounds and tickets of a run, and the cost of the search.")
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Prints the summary of a run, or how far an unfinished one is."""
+    """Prints the summary of a run, or the finished rounds of an unfinished one."""
     from tf_prac.search.progress import round_line, summary_table
 
     run = run_argument(positional)
@@ -24,10 +24,10 @@ def main(flags: Flags, positional: list[str]) -> int:
     print(f"data     {name}, {config['train_samples']:,} samples")
     print(f"keras    {config['keras']}, seed {config['search']['seed']}\n")
     for number in range(rounds):
-        figures = run.finished_round(number)
-        if figures is None:
-            print(f"round {number} of {rounds} is not finished; the search command goes on here.")
+        metrics = run.finished_round(number)
+        if metrics is None:
+            print(f"round {number} of {rounds} is not finished; the search command resumes here.")
             return 0
-        print(round_line(figures, config["train_samples"]))
+        print(round_line(metrics, config["train_samples"]))
     print(f"\n{summary_table(run.summary())}")
     return 0

@@ -1,4 +1,7 @@
-"""`tf-prac`: finds the command, runs it, and turns errors into one line and status 2."""
+"""`tf-prac`: runs a command, and reports errors as one line with exit status 2.
+
+A new command is a module of this package with `define_flags` and `main`, and a line in `COMMANDS`.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,28 @@ from absl import flags
 from tf_prac.errors import ArgumentError, TfPracError, WorkerLostError
 from tf_prac.version import VERSION
 
-WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command again may succeed
+WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
     "retrain": "retrain a ticket of a finished run on the full data",
     "evaluate": "measure a retrained ticket on the test set",
     "compare": "compare PrAC with its controls, over several seeds",
     "stability": "measure how stable tickets are to pruning and data order",
-    "connectivity": "measure error barriers between networks trained from one W_k",
-    "report": "write the story of a search as one HTML page",
-    "figures": "draw what the appendix of the PrAC paper shows, of your runs",
-    "sweep": "search with several rewind points, and controls of the tickets",
+    "connectivity": "measure error barriers between networks trained from W_k",
+    "report": "write a report of searches as one HTML page",
+    "figures": "draw the figures of the PrAC paper's appendix for your runs",
+    "sweep": "search with several rewind points, and compare with controls",
     "tune": "tune the options of a search with KerasTuner",
-    "export": "write a ticket for deployment: small SavedModels, TFLite and others",
-    "info": "show what a run found and what it cost",
+    "export": "export a ticket for deployment: SavedModel, TFLite and others",
+    "info": "show the rounds, tickets and cost of a run",
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command; returns the exit status.
+    """Runs a command; returns the exit status.
 
-    0 when all went well, 2 for bad input, 75 when another worker went away, 130 when interrupted,
-    141 when nobody reads the output, 143 when terminated.
+    0: success; 2: bad input; 75: another worker was lost; 130: interrupted; 141: the reader of the
+    output closed the pipe; 143: terminated.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        _complain("tf-prac", f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}.")
+        _print_error("tf-prac", f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}.")
         return 2
     command = importlib.import_module(f"tf_prac.cli.{name}")
     try:
@@ -55,19 +58,19 @@ def main(arguments: list[str]) -> int:
         return command.main(parser, positional)
     except ArgumentError as error:
         prefix = "--" if error.argument in parser.values else ""
-        _complain(f"tf-prac {name}", f"{prefix}{error}")
+        _print_error(f"tf-prac {name}", f"{prefix}{error}")
     except WorkerLostError as error:
-        _complain(f"tf-prac {name}", str(error))
+        _print_error(f"tf-prac {name}", str(error))
         return WORKER_LOST
     except (TfPracError, flags.Error) as error:
-        _complain(f"tf-prac {name}", str(error))
+        _print_error(f"tf-prac {name}", str(error))
     except KeyboardInterrupt:
-        _complain(f"tf-prac {name}", "interrupted; the same command goes on where this one was.")
+        _print_error(f"tf-prac {name}", "interrupted; run the same command again to resume.")
         return 130
     except _Terminated:
-        _complain(f"tf-prac {name}", "terminated; the same command goes on where this one was.")
+        _print_error(f"tf-prac {name}", "terminated; run the same command again to resume.")
         return 143
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 2
@@ -89,18 +92,20 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
     lines = [
         "usage: tf-prac COMMAND [arguments] [--flags]",
         "",
         "Finds winning lottery tickets on a fraction of the data.",
         "",
         "Commands:",
-        *(f"  {name:<12}{about}" for name, about in COMMANDS.items()),
+        *(f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items()),
         "",
-        "tf-prac COMMAND --help tells more; bare `tf-prac search` runs on data that is built in.",
+        "`tf-prac COMMAND --help` lists the flags of a command.",
+        "`tf-prac search` without flags runs on the digits data set of scikit-learn.",
     ]
     return "\n".join(lines)
 
 
-def _complain(who: str, what: str) -> None:
-    print(f"{who}: error: {' '.join(what.split())}", file=sys.stderr)
+def _print_error(command: str, message: str) -> None:
+    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)

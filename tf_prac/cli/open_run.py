@@ -1,4 +1,4 @@
-"""Searches as the command line makes them: from names, or from the config.json of a run."""
+"""Building a search from `Settings`, or from the config.json of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tf_prac.storage.run_directory import CONFIG, RunDirectory
 
 
 def load_data(settings: Settings) -> LoadedData:
-    """Loads the data set that settings name."""
+    """Loads the data set of the settings."""
     labels = settings.labels
     size = labels.get("image_size")
     return load_dataset(
@@ -27,7 +27,7 @@ def load_data(settings: Settings) -> LoadedData:
 
 
 def model_function(settings: Settings, data: LoadedData) -> Callable[[], Any]:
-    """Returns a function that builds the named network for data."""
+    """Returns a function that builds the network of the settings for the data."""
 
     def model_fn() -> Any:
         return build_model(
@@ -41,7 +41,7 @@ def model_function(settings: Settings, data: LoadedData) -> Callable[[], Any]:
 
 
 def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketSearch:
-    """Returns a search of the named network on data."""
+    """Returns a search with the network of the settings."""
     return TicketSearch(
         model_function(settings, data),
         settings.config,
@@ -53,16 +53,16 @@ def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketS
 def reopen(
     run: RunDirectory, data_dir: str | None, strategy: Any = None
 ) -> tuple[TicketSearch, LoadedData]:
-    """Makes the search of a finished run again, on the same data.
+    """Builds the search of a finished run again, and loads its data.
 
     Args:
-        run: where it is.
-        data_dir: where the data set is now; None: where it was.
-        strategy: how it is spread over devices; see `TicketSearch`.
+        run: the run.
+        data_dir: directory of the data set; None: the one in the run's configuration.
+        strategy: how the search is distributed, see `TicketSearch`. Default None.
 
     Raises:
-        FileError: the run is not finished, or its configuration is damaged.
-        MismatchError: the data set is not the one of the run.
+        FileError: If the run is not finished, or its configuration is damaged.
+        MismatchError: If the data set is not the one of the run.
     """
     run.summary()
     settings, data = reopen_data(run, data_dir)
@@ -77,7 +77,8 @@ def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, Load
     """Loads the data of a run, finished or not.
 
     Raises:
-        FileError, MismatchError: as for `reopen`.
+        FileError: If the run was made from Python, or its configuration is damaged.
+        MismatchError: If the data set is not the one of the run.
     """
     config = run.config()
     labels = config.get("labels") or {}
@@ -94,9 +95,9 @@ def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, Load
         data = load_data(settings)
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
-    found = data.train.identity.to_json()
-    if found != config["dataset"]:
+    identity = data.train.identity.to_json()
+    if identity != config["dataset"]:
         raise MismatchError(
-            f"data_dir: its data set is {found}, that of the run {config['dataset']}."
+            f"data_dir: contains the data set {identity}, but the run used {config['dataset']}."
         )
     return settings, data

@@ -1,4 +1,4 @@
-"""Imports TensorFlow without the start-up messages of its C++ runtime."""
+"""Importing TensorFlow without the messages of its C++ runtime."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from typing import Any
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """Holds back what is written to standard error in the block, unless the block fails."""
+    """Suppresses warnings and output to standard error during the block, unless it fails."""
     sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as captured, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.dup2(held.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
+            captured.seek(0)
+            os.write(stderr, captured.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def load_tensorflow(keras: str, strategy: str = "one", devices: int | None = None) -> Any:
-    """Imports TensorFlow and one Keras, quietly; returns the `Distribution` of a strategy.
+    """Imports TensorFlow and a Keras quietly; returns the `Distribution` of a strategy.
+
+    Args:
+        keras: the flavour.
+        strategy: see `make_distribution`. Default "one".
+        devices: number of devices. Default None.
 
     Raises:
-        ArgumentError: the strategy cannot be had; see `make_distribution`.
+        ArgumentError: If the strategy is not available, see `make_distribution`.
     """
     with quiet_start():
         import tensorflow as tf
@@ -49,6 +54,6 @@ def load_tensorflow(keras: str, strategy: str = "one", devices: int | None = Non
             return None
     from tf_prac.training.distribution import make_distribution
 
-    found = make_distribution(strategy, devices)
+    distribution = make_distribution(strategy, devices)
     tf.constant(0)
-    return found
+    return distribution

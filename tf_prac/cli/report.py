@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import distinct_runs
+from tf_prac.cli.arguments import define_moved_data_flag, distinct_runs
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.runs import search_command
@@ -21,19 +21,23 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "report RUN [RUN...] [--flags]",
-        "Writes the story of a search as one HTML page that needs nothing else: what the ticket "
-        "is worth, what it cost, which samples mattered, and every option. Several runs are also "
-        "set side by side. Works on searches that are not finished, too.",
+        "Writes a report of a search as one self-contained HTML page: accuracy and cost of the "
+        "ticket, the samples of the PrAC sets, and every option. Several runs are also compared "
+        "side by side. The searches need not be finished.",
     )
     flags.group("Report")
-    flags.string("output", None, "The file. Default RUN/report.html, or report.html for several.")
-    flags.string("data_dir", None, "Where the data set is now. Default: where it was.")
-    flags.boolean("images", True, "Show samples and classes, for which the data set is read.")
+    flags.string(
+        "output",
+        None,
+        "Output file. Default: RUN/report.html, or report.html for several runs.",
+    )
+    define_moved_data_flag(flags)
+    flags.boolean("images", True, "Show samples and classes, which reads the data set.")
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Writes the report of the runs that are named."""
+    """Writes the report of one run or several."""
     from tf_prac.analysis.report.page import write_report
     from tf_prac.analysis.report.story import read_story
 
@@ -42,23 +46,23 @@ def main(flags: Flags, positional: list[str]) -> int:
     stories = []
     for run, name in zip(runs, _names(runs), strict=True):
         config = run.config()
-        train, without = _training_samples(run, config, flags) if flags.images else (None, OFF)
-        story = read_story(run, name, command=_command(config), train=train, without_data=without)
-        stories.append(story)
+        train, reason = _training_samples(run, config, flags) if flags.images else (None, OFF)
+        command = _command(config)
+        stories.append(read_story(run, name, command=command, train=train, without_data=reason))
     write_report(output, stories)
     print(output)
     return 0
 
 
-OFF = "--noimages was asked for."
+OFF = "--noimages was set."
 
 
 def _training_samples(
     run: RunDirectory, config: dict[str, Any], flags: Flags
 ) -> tuple[Subset | None, str]:
-    """Returns the training samples of a run, or why they are not at hand."""
+    """Returns the training samples of a run, or None and the reason."""
     if "dataset" not in (config.get("labels") or {}):
-        return None, "the search was run from Python, on data of its own."
+        return None, "the search was run from Python, on user-provided data."
     load_tensorflow(config["keras"])
     from tf_prac.cli.open_run import reopen_data
     from tf_prac.data.search_data import prepare
@@ -67,23 +71,23 @@ def _training_samples(
         settings, data = reopen_data(run, flags.data_dir)
     except TfPracError as error:
         print(f"{run.path}: no images and no classes in the report. {error}")
-        return None, "the data set was not at hand when this page was written."
+        return None, "the data set was not available when this page was written."
     seed = config["search"]["seed"]
     return prepare(data.train, None, None, settings.config.recipe, seed).train, ""
 
 
 def _command(config: dict[str, Any]) -> str | None:
-    """The command that makes the run, without places on this machine."""
+    """The command that repeats the run, with placeholders for paths of this machine."""
     if "dataset" not in (config.get("labels") or {}) or "also_keep" in config["search"]:
         return None
-    places = {name: name.upper() for name in ("data_dir", "prac_from", "sizes_from")}
-    labels = {k: places.get(k, v) if v else v for k, v in config["labels"].items()}
+    placeholders = {name: name.upper() for name in ("data_dir", "prac_from", "sizes_from")}
+    labels = {k: placeholders.get(k, v) if v else v for k, v in config["labels"].items()}
     command = search_command("RUN", {**config, "labels": labels})
     return command.replace(" --nodeterministic", "")
 
 
 def _names(runs: list[RunDirectory]) -> list[str]:
-    """The parts of the runs' paths that set them apart."""
+    """The paths of the runs, relative to their common parent."""
     paths = [run.path.resolve() for run in runs]
     if len(paths) == 1:
         return [paths[0].name]

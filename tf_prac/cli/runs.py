@@ -1,4 +1,4 @@
-"""What the commands on several finished runs share: opening them, and saying what is missing."""
+"""What commands about several finished runs share: flags, opening the runs, and their commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import distinct_runs
+from tf_prac.cli.arguments import define_moved_data_flag, distinct_runs
+from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
@@ -20,56 +21,61 @@ if TYPE_CHECKING:
 MAY_DIFFER = ("search.", "versions.", "pruning.rewind", "pruning.rounds")
 
 
-def open_runs(
-    paths: Sequence[str], data_dir: str | None, rounds: Sequence[int]
-) -> Iterator[Replicates]:
-    """Checks all runs, then opens one after the other.
+def analysis_flags(usage: str, description: str, output_dir: str) -> Flags:
+    """Defines the flags of an analysis of networks that are trained from the W_k of runs."""
+    flags = Flags(
+        usage,
+        f"{description} RUNs may differ in seed (initialisations) and rewind point (k). Trained "
+        "networks are saved in each RUN; run the same command again to train only those that are "
+        "missing.",
+    )
+    flags.group("Run")
+    flags.string("output_dir", output_dir, "Directory of figures and tables.")
+    define_moved_data_flag(flags)
+    return flags
+
+
+def open_runs(flags: Flags, paths: Sequence[str], rounds: Sequence[int]) -> Iterator[Replicates]:
+    """Checks the output directory and all runs, then opens one run after the other.
 
     Args:
-        paths: their directories.
-        data_dir: where the data set is now; None: where it was.
-        rounds: tickets that each must have.
+        flags: the flags of `analysis_flags`.
+        paths: the directories of the runs.
+        rounds: numbers of tickets that every run must have.
 
     Raises:
-        ArgumentError: no run, one twice, or one without a ticket of `rounds`.
-        FileError: one that is not a run, or not finished; its command is named.
-        MismatchError: they differ in more than seed and rewind point.
+        ArgumentError: If there is no run, one is named twice, or one lacks a ticket.
+        FileError: If a directory is not a run, or the run is not finished (the command to finish
+            it is named), or the output directory cannot be written.
+        MismatchError: If the runs differ in more than seed and rewind point.
     """
-    runs = distinct_runs(list(paths))
+    _check_writable(pathlib.Path(flags.output_dir))
+    runs = distinct_runs(paths)
     configs = [run.config() for run in runs]
     for run, config in zip(runs, configs, strict=True):
         check_same(run.path, configs[0], config, MAY_DIFFER)
         _check_tickets(run, config, rounds)
     load_tensorflow(configs[0]["keras"])
-    return map(lambda run: _reopen(run, data_dir), runs)
-
-
-def check_output(directory: str) -> None:
-    """Raises `FileError` unless figures can be written to a directory, before any work."""
-    path = pathlib.Path(directory)
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise FileError(f"{there}: not a directory that can be written. Name another --output_dir.")
+    return map(lambda run: _reopen(run, flags.data_dir), runs)
 
 
 def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **changes: Any) -> str:
-    """Returns the command that makes a run; of one that a sweep began, that it was a sweep.
+    """Returns the command that repeats a run, or says that the run is part of a sweep.
 
     Args:
-        path: the run's directory.
+        path: the directory of the run.
         config: its configuration.
-        **changes: flags that are to have other values.
+        **changes: flags that have other values.
     """
     if "also_keep" in config["search"]:
-        return (
-            f"tf-prac sweep, with the flags that {pathlib.Path(path).parent.parent} was begun with"
-        )
+        sweep = pathlib.Path(path).parent.parent
+        return f"tf-prac sweep, with the flags that {sweep} was started with"
     flags = {k: v for k, v in (config.get("labels") or {}).items() if v is not None}
     flags |= {"keras": config["keras"], **config["search"]}
     for group, options in OPTION_GROUPS.items():
-        usual = {field.name: field.default for field in dataclasses.fields(options)}
+        defaults = {field.name: field.default for field in dataclasses.fields(options)}
         for name, value in config[group].items():
-            default = usual.get(name)
+            default = defaults.get(name)
             if value != (list(default) if isinstance(default, tuple) else default):
                 flags[name] = value
     flags |= {**changes, "output_dir": path}
@@ -84,10 +90,19 @@ def _flag(name: str, value: Any) -> str:
     return f"--{name}={'off' if value is None else value}"
 
 
+def _check_writable(directory: pathlib.Path) -> None:
+    """Raises `FileError` unless a directory can be created or written."""
+    existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise FileError(
+            f"{existing}: not a directory that can be written. Name another --output_dir."
+        )
+
+
 def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequence[int]) -> None:
     if not (run.path / SUMMARY).exists():
         raise FileError(
-            f"{run.path}: its tickets are not there, the search is not finished. "
+            f"{run.path}: it has no tickets yet, the search is not finished. "
             f"Run: {search_command(run.path, config)}"
         )
     last = config["pruning"]["rounds"]

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import RETRAIN_HELP, define_strategy_flags, read_retrain
+from tf_prac.cli.arguments import (
+    define_retrain_flag,
+    define_strategy_flags,
+    read_retrain,
+    refuse_positional,
+)
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
-    define_data_flags,
-    define_option_flags,
-    define_prac_flag,
+    define_deterministic_flag,
+    define_settings_flags,
     read_settings,
 )
 from tf_prac.config import CheckpointConfig
-from tf_prac.errors import ArgumentError
 
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "search [--flags]",
-        "Finds a winning lottery ticket: trains, prunes, finds the PrAC set, rewinds, and trains "
-        "again on that set alone; then retrains the ticket on the full data. The same command "
-        "again goes on where it ended. Without flags it runs on the digits of scikit-learn.",
+        "Finds a winning lottery ticket: each round trains, prunes, finds the PrAC set and "
+        "rewinds, and the next round trains on this set only. Then retrains the ticket on the "
+        "full data. Run the same command again to resume. Without flags it runs on the digits "
+        "data set of scikit-learn.",
     )
     flags.group("Run")
-    define_data_flags(flags)
-    flags.string("output_dir", None, "The run's directory. Default runs/DATASET_MODEL_KERAS.")
-    flags.integer("seed", 0, "Of initial weights, split, data order and augmentation.")
-    flags.boolean("deterministic", False, "Only operations independent of thread timing.")
-    flags.string("retrain", "last", RETRAIN_HELP)
+    flags.string("output_dir", None, "Output directory. Default: runs/DATASET_MODEL_KERAS.")
+    flags.integer("seed", 0, "Seed of initial weights, split, data order and augmentation.")
+    define_deterministic_flag(flags)
+    define_retrain_flag(flags, "last")
     flags.boolean("tensorboard", False, "Write events for TensorBoard to RUN/tensorboard.")
     define_strategy_flags(flags)
-    define_prac_flag(flags)
-    define_option_flags(flags)
+    flags.group("Data and network")
+    define_settings_flags(flags)
     flags.options("Checkpoints", CheckpointConfig)
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Runs a search as the flags say."""
-    if positional:
-        raise ArgumentError("arguments", " ".join(positional), "flags only")
+    """Runs a search."""
+    refuse_positional(positional)
     settings = read_settings(flags)
     directory = flags.output_dir or f"runs/{settings.name}"
 
@@ -64,10 +66,10 @@ def main(flags: Flags, positional: list[str]) -> int:
 
     result = search.run(data.train, test=data.test)
     if not search.distribution.is_chief:
-        print(f"worker {search.distribution.worker}: done; the chief has the run")
+        print(f"worker {search.distribution.worker}: finished; the chief wrote the run")
         return 0
     print(f"\n{summary_table(result.summary)}\n")
     print(f"run      {result.directory}")
     print(f"ticket   {result.directory}/tickets/round_{settings.config.pruning.rounds:02d}")
-    print(f"figures  {result.directory}/summary.json")
+    print(f"summary  {result.directory}/summary.json")
     return 0

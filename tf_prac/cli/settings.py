@@ -1,4 +1,4 @@
-"""What every command that trains takes: data, network and options, from a preset and flags."""
+"""`Settings`: the data, network and options of a search, from a preset and flags."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _DEFAULT = Preset(about="", dataset="digits", model="lenet300")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the flags of a command say.
+    """The data, network and options of a search.
 
     Attributes:
-        labels: names from which data and network can be made again.
+        labels: names from which data and network can be built again.
         keras: the flavour.
-        config: the options of a search.
+        config: the options of the search.
     """
 
     labels: dict[str, Any]
@@ -39,41 +39,51 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """A name for the directory of a run."""
+        """The default name of a run's directory."""
         return f"{self.labels['dataset']}_{self.labels['model']}_{self.keras}"
 
 
-def define_data_flags(flags: Flags) -> None:
-    """Defines the flags that name a preset, data and network, in the present group."""
-    flags.string("preset", None, f"Experiment of a paper: {', '.join(PRESETS)}. Flags override it.")
+def define_settings_flags(flags: Flags) -> None:
+    """Defines the flags of `Settings`: preset, data and network, then the options by group."""
     flags.string(
-        "dataset", None, "digits (default), tiny_imagenet, folder, or a TFDS name such as mnist."
+        "preset",
+        None,
+        f"Experiment of a paper, which sets the defaults of other flags: {', '.join(PRESETS)}.",
     )
-    flags.string("data_dir", None, "Where the data set is; nothing is downloaded.")
-    flags.integer("image_size", None, "Height and width to resize images to, where sizes differ.")
+    flags.string(
+        "dataset",
+        None,
+        "digits, tiny_imagenet, folder, or the name of a TensorFlow data set such as mnist. "
+        "Default digits.",
+    )
+    flags.string("data_dir", None, "Directory of the data set; nothing is downloaded.")
+    flags.integer(
+        "image_size",
+        None,
+        "Height and width that images are resized to; required if their sizes differ.",
+    )
     flags.integer("limit_train", None, "Use only the first n training samples.")
-    flags.string("model", None, f"One of {', '.join(MODELS)}. Default lenet300.")
-    flags.string("keras", "keras", f"Flavour, one of {', '.join(FLAVOURS)}.")
-
-
-def define_option_flags(flags: Flags) -> None:
-    """Defines the flags of the option dataclasses."""
+    flags.string("model", None, f"Network, one of {', '.join(MODELS)}. Default lenet300.")
+    flags.string("keras", "keras", f"Flavour of Keras, one of {', '.join(FLAVOURS)}.")
+    names = ", ".join(PRAC_VARIANTS)
+    flags.string("prac", None, f"Variant of the PrAC method: {names}. Default paper.")
     flags.options("Training", TrainingRecipe)
     flags.options("Pruning and rewinding", PruningConfig)
     flags.options("PrAC sets and early stop", PracConfig)
 
 
-def define_prac_flag(flags: Flags) -> None:
-    """Defines the flag that names a variant of the PrAC method, in the present group."""
-    names = ", ".join(PRAC_VARIANTS)
-    flags.string("prac", None, f"Variant of the PrAC method: {names}. Default paper.")
+def define_deterministic_flag(flags: Flags) -> None:
+    """Defines --deterministic, in the current group."""
+    flags.boolean(
+        "deterministic", False, "Use only operations whose result does not depend on timing."
+    )
 
 
 def read_settings(flags: Flags) -> Settings:
-    """Returns what the flags say: defaults, then the preset, then the variant, then flags.
+    """Returns the settings; flags override the variant, which overrides preset and defaults.
 
     Raises:
-        ArgumentError: a flag has a value that is not allowed.
+        ArgumentError: If the value of a flag is not allowed.
     """
     preset = _DEFAULT
     if flags.preset is not None:
@@ -90,7 +100,7 @@ def read_settings(flags: Flags) -> Settings:
     pruning = {**preset.pruning, **variant.pruning, **flags.given(PruningConfig)}
     recipe = {**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}
     if flags.epochs is not None and flags.steps is None:
-        recipe["steps"] = None  # epochs asked for, in place of the steps of a preset
+        recipe["steps"] = None  # --epochs replaces the steps of a preset
     return Settings(
         labels={
             "dataset": preset.dataset if flags.dataset is None else flags.dataset,

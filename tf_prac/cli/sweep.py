@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import RETRAIN_HELP, read_retrain, read_seeds
+from tf_prac.cli.arguments import (
+    define_retrain_flag,
+    read_retrain,
+    read_seeds,
+    refuse_positional,
+)
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
-    define_data_flags,
-    define_option_flags,
-    define_prac_flag,
+    define_deterministic_flag,
+    define_settings_flags,
     read_settings,
 )
 from tf_prac.errors import ArgumentError
@@ -18,27 +22,30 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "sweep --rewinds=0it,500it [--flags]",
-        "Searches once for each rewind point k, with the training of the dense network shared, "
-        "retrains tickets and their controls, and draws accuracy against remaining weights and "
-        "against k. Each search is an ordinary run. The same command again goes on where it ended.",
+        "Runs a search for each of several rewind points k, which share the training of the dense "
+        "network. Retrains tickets and their controls, and draws test accuracy against remaining "
+        "weights and against k. Each search is an ordinary run. Run the same command again to "
+        "resume.",
     )
     flags.group("Sweep")
-    flags.string("rewinds", None, "Rewind points: 0it,100it,500it. In place of --rewind.")
-    flags.string("controls", "", "Controls of each ticket: any of random_mask, reinit, both.")
-    flags.string("seeds", "0", "Of initial weights, split, data order, augmentation and controls.")
-    flags.string("output_dir", None, "Where to. Default sweeps/DATASET_MODEL_KERAS.")
-    flags.string("retrain", "all", RETRAIN_HELP)
-    flags.boolean("deterministic", False, "Only operations independent of thread timing.")
-    define_data_flags(flags)
-    define_prac_flag(flags)
-    define_option_flags(flags)
+    flags.string("rewinds", None, "Rewind points, such as 0it,100it,500it; replaces --rewind.")
+    flags.string(
+        "controls", "", "Controls to retrain for each ticket: any of random_mask, reinit, both."
+    )
+    flags.string(
+        "seeds", "0", "Seeds of initial weights, split, data order, augmentation and controls."
+    )
+    flags.string("output_dir", None, "Output directory. Default: sweeps/DATASET_MODEL_KERAS.")
+    define_retrain_flag(flags, "all")
+    define_deterministic_flag(flags)
+    flags.group("Data and network")
+    define_settings_flags(flags)
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Runs a sweep as the flags say."""
-    if positional:
-        raise ArgumentError("arguments", " ".join(positional), "flags only")
+    """Runs a sweep."""
+    refuse_positional(positional)
     if flags.rewinds is None:
         raise ArgumentError("rewinds", None, "rewind points such as 0it,100it,500it")
     settings = read_settings(flags)
@@ -62,12 +69,10 @@ def main(flags: Flags, positional: list[str]) -> int:
         labels=settings.labels,
     )
     results = sweep.run(data.train, test=data.test)
-    steps = results["steps"]
+    steps, directory = results["steps"], sweep.directory
     print(f"\n{sweep_text(results)}\n")
     print(f"trained  {steps['trained']:,} steps; {steps['shared']:,} more without shared rounds")
-    print(f"results  {sweep.directory}/results.csv, results.json, cost.csv, runs.csv")
-    if can_draw():
-        print(f"figures  {sweep.directory}/accuracy_remaining.png, accuracy_rewind.png")
-    else:
-        print(f"figures  {NO_PICTURES}")
+    print(f"results  {directory}/results.csv, results.json, cost.csv, runs.csv")
+    figures = f"{directory}/accuracy_remaining.png, accuracy_rewind.png"
+    print(f"figures  {figures if can_draw() else NO_PICTURES}")
     return 0

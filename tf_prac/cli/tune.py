@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from tf_prac.checks import check_int
-from tf_prac.cli.arguments import read_seeds
+from tf_prac.checks import check_choice, check_int, check_number
+from tf_prac.cli.arguments import read_seeds, refuse_positional
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow, quiet_start
-from tf_prac.cli.settings import (
-    define_data_flags,
-    define_option_flags,
-    define_prac_flag,
-    read_settings,
-)
-from tf_prac.config import check_choice, check_number
+from tf_prac.cli.settings import define_settings_flags, read_settings
 from tf_prac.errors import ArgumentError, TfPracError
 from tf_prac.tuning.space import METRICS, parse_space
 
@@ -27,37 +21,37 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "tune --space=prune_rate=0.1..0.5,rewind=0it|2% --sparsity=0.9 [--flags]",
-        "Searches again and again for a ticket of one sparsity, with options that KerasTuner "
-        "chooses, and says which were best on the validation samples. Each search is an ordinary "
-        "run. The same command again goes on where it ended.",
+        "Tunes the options of a search for a ticket of a given sparsity with KerasTuner, and "
+        "prints which were best on the validation samples. Each search is an ordinary run. Run "
+        "the same command again to resume.",
     )
     flags.group("Tuning")
     flags.string(
         "space",
         None,
-        "Options of the groups below to vary: OPTION=LOW..HIGH, OPTION=LOW..HIGH:log (even over "
-        "magnitudes) or OPTION=A|B|C, separated by commas.",
+        "Options to tune, of the groups below, separated by commas: OPTION=LOW..HIGH, "
+        "OPTION=LOW..HIGH:log (logarithmic) or OPTION=A|B|C.",
     )
-    flags.string("sparsity", "0.9", "That of every ticket, in (0, 1).")
-    flags.string("objective", "score", f"What is best, one of {', '.join(METRICS)}.")
+    flags.string("sparsity", "0.9", "Sparsity of every ticket, in (0, 1).")
+    flags.string("objective", "score", f"Metric to optimise, one of {', '.join(METRICS)}.")
     flags.string(
-        "steps_weight", "0.1", "score = val_accuracy + this * the fraction of steps saved."
+        "steps_weight",
+        "0.1",
+        "Weight of training steps: score = val_accuracy + steps_weight * fraction of steps saved.",
     )
-    flags.string("oracle", "bayesian", f"What proposes trials, one of {', '.join(ORACLES)}.")
+    flags.string("oracle", "bayesian", f"KerasTuner oracle, one of {', '.join(ORACLES)}.")
     flags.integer("max_trials", 10, "Number of trials.")
-    flags.string("seeds", "0", "A trial is the mean of searches with these seeds.")
-    flags.integer("tuner_seed", 0, "Of the oracle.")
-    flags.string("output_dir", None, "Where to. Default tuning/DATASET_MODEL_KERAS.")
-    define_data_flags(flags)
-    define_prac_flag(flags)
-    define_option_flags(flags)
+    flags.string("seeds", "0", "Seeds of the searches of a trial, whose metrics are averaged.")
+    flags.integer("tuner_seed", 0, "Seed of the oracle.")
+    flags.string("output_dir", None, "Output directory. Default: tuning/DATASET_MODEL_KERAS.")
+    flags.group("Data and network")
+    define_settings_flags(flags)
     return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Tunes as the flags say."""
-    if positional:
-        raise ArgumentError("arguments", " ".join(positional), "flags only")
+    """Tunes a search."""
+    refuse_positional(positional)
     if flags.space is None:
         raise ArgumentError("space", None, "options to vary, such as prune_rate=0.1..0.5")
     space = parse_space(flags.space)
@@ -106,8 +100,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     print()
     for row in tuner.rows():
         mark = "*" if row["trial"] == best.trial_id else " "
-        print(mark, "  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
-    print(f"\nbest     {tuner.run_path(best)}  (tf-prac info shows it)")
+        print(mark, "  ".join(f"{name} {_format(value)}" for name, value in row.items()))
+    print(f"\nbest     {tuner.run_path(best)}  (show it with tf-prac info)")
     print(f"trials   {tuner.project_dir}/{TRIALS}")
     return 0
 
@@ -120,5 +114,5 @@ def _number(name: str, flags: Flags) -> float:
         raise ArgumentError(name, text, "a number") from None
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

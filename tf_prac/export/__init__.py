@@ -1,4 +1,4 @@
-"""What users deploy: SavedModels that are small on disk, TFLite files, tickets, and their sizes."""
+"""Deployment: SavedModels that are small on disk, TFLite and other files, and size reports."""
 
 from tf_prac._lazy import attach
 

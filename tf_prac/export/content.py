@@ -1,4 +1,4 @@
-"""What an export holds: which weights are encoded, where each is, and what the metadata says."""
+"""The content of an export: how each weight is encoded and where it is stored; the metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tf_prac.export.encoding import (
     Stored,
     code_bytes,
     information_bound,
-    is_better_dense,
+    is_smaller_dense,
     pack,
     store,
 )
@@ -32,12 +32,12 @@ from tf_prac.keras_api import (
 _VERSIONS = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
 
-def description(source: Source, form: str, storage: str) -> dict[str, Any]:
-    """Returns what the metadata of every format says."""
+def description(source: Source, export_format: str, storage: str) -> dict[str, Any]:
+    """Returns the metadata that all formats have."""
     return {
-        "format": form,
+        "format": export_format,
         "content": source.kind,
-        **source.about,
+        **source.metadata,
         "model": stable_name(source.network),
         "keras": flavour_of(source.network).name,
         "sparsity": source.masks.sparsity,
@@ -51,10 +51,11 @@ class Content:
 
     Attributes:
         variables: the variable of every weight, by name.
-        plain: those of weights that the checkpoint holds as they are.
-        stored: the pruned weights, rounded to what is stored.
-        groups: the names of weights that are packed together, by name of the group.
-        packed: what is stored of each group.
+        plain: the variables that the checkpoint stores as they are, by name.
+        stored: the pruned weights, rounded to their storage type, by name.
+        groups: the names of the weights that are packed together, by name of the group.
+        packed: the packed values and codes of each group.
+        extra: variables and resources of the model that are not weights.
     """
 
     def __init__(self, source: Source, served: Serving, sparse: bool, storage: str):
@@ -73,12 +74,12 @@ class Content:
             else:
                 self.plain[weight.name] = variable
         self.packed = {group: self._pack(group) for group in self.groups}
-        known = {id(v) for v in self.variables.values()}
-        self.extra = [v for key, v in served.variables.items() if key not in known]
+        weight_ids = {id(v) for v in self.variables.values()}
+        self.extra = [v for key, v in served.variables.items() if key not in weight_ids]
         self.extra += served.resources
 
     def rounded(self) -> dict[str, np.ndarray] | None:
-        """Every weight as it is after loading; None if nothing was rounded."""
+        """Returns every weight as it is after loading; None if no weight is rounded."""
         if all(stored.storage == stored.dtype for stored in self.stored.values()):
             return None
         return {
@@ -87,13 +88,13 @@ class Content:
         }
 
     def description(self) -> dict[str, Any]:
-        """The part of the metadata about weights and signatures."""
+        """Returns the metadata of weights, groups, signature and architecture."""
         rows = {name: self._row(name, variable) for name, variable in self.variables.items()}
         for key, variable in enumerate(self.plain):
             rows[variable]["variable"] = f"dense/{key}/.ATTRIBUTES/VARIABLE_VALUE"
         for group, names in self.groups.items():
-            ends = np.cumsum([0, *(self.stored[name].values.size for name in names)]).tolist()
-            for name, start in zip(names, ends, strict=False):
+            starts = np.cumsum([0, *(self.stored[name].values.size for name in names)]).tolist()
+            for name, start in zip(names, starts, strict=False):
                 rows[name] |= {"group": group, "start": start}
         signature = {
             kind: {n: {"shape": s.shape.as_list(), "dtype": s.dtype.name} for n, s in specs.items()}
@@ -110,8 +111,8 @@ class Content:
         }
 
     def _group(self, name: str, stored: Stored) -> str:
-        """Weights of one type are packed together, but for those that are better left dense."""
-        dense = is_better_dense(stored.values.reshape(-1), self._keep(name))
+        """The group of a weight: its type, and whether the dense encoding is smaller."""
+        dense = is_smaller_dense(stored.values.reshape(-1), self._keep(name))
         return f"{'dense' if dense else 'kept'}_{stored.storage}_{stored.dtype}"
 
     def _pack(self, group: str) -> Packed:
@@ -137,10 +138,10 @@ class Content:
             return row | {"encoding": "dense", "bytes": nbytes, "bound": nbytes}
         stored = self.stored[name]
         packed = next(p for group, p in self.packed.items() if name in self.groups[group])
-        each = stored.values.itemsize
+        itemsize = stored.values.itemsize
         positions = code_bytes(self._keep(name), packed.bits) if packed.bits else 0
-        nbytes = each * (row["kept"] if packed.bits else size) + positions
-        bound = information_bound(size, row["kept"], each)
+        nbytes = itemsize * (row["kept"] if packed.bits else size) + positions
+        bound = information_bound(size, row["kept"], itemsize)
         if stored.scale is not None:
             nbytes, bound = nbytes + stored.scale.nbytes, bound + stored.scale.nbytes
             row["scale"] = list(stored.scale.shape)
@@ -153,9 +154,9 @@ class Content:
 
 
 def _channel_axis(weight: NamedWeight) -> int:
-    """The axis of a kernel that has a scale of its own for each element."""
-    kinds = class_names(weight.layer)
-    swapped = any(k.startswith("DepthwiseConv") or k.endswith("Transpose") for k in kinds)
+    """The axis of the output channels, which have one int8 scale each."""
+    names = class_names(weight.layer)
+    swapped = any(n.startswith("DepthwiseConv") or n.endswith("Transpose") for n in names)
     return -2 if swapped else -1
 
 

@@ -1,4 +1,4 @@
-"""Directories of exports: written whole or not at all, and never over something else."""
+"""Directories of exports: written atomically, and never over anything but an export."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from collections.abc import Iterator
 from tf_prac.errors import ArgumentError, FileError
 
 METADATA = "tf_prac.json"
-_MARKS = (METADATA, f"assets/{METADATA}", "saved_model.pb")
+_EXPORT_FILES = (METADATA, f"assets/{METADATA}", "saved_model.pb")
 
 
 @contextlib.contextmanager
 def new_directory(directory: str | os.PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
-    """Yields a directory beside `directory` that takes its place when the block ends well.
+    """Yields a temporary directory that becomes `directory` if the block ends without an error.
 
     Args:
-        directory: where the export shall be.
-        overwrite: whether an export that is there already is replaced.
+        directory: where the export is to be.
+        overwrite: whether an existing export is replaced. Default False.
 
     Raises:
-        ArgumentError: it exists and `overwrite` is False.
-        FileError: it exists and is no export, or cannot be written.
+        ArgumentError: If the directory exists and `overwrite` is False.
+        FileError: If the directory exists and is not an export, or cannot be written.
     """
     target = pathlib.Path(directory).absolute()
-    check_free(target, overwrite)
+    check_target(target, overwrite)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        _exchange(temporary, target, replaced)
+        _replace(target, temporary, replaced)
     except OSError as error:
         if isinstance(error, FileError):
             raise
@@ -43,7 +43,8 @@ def new_directory(directory: str | os.PathLike, overwrite: bool = False) -> Iter
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _exchange(new: pathlib.Path, target: pathlib.Path, old: pathlib.Path) -> None:
+def _replace(target: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
+    """Renames `new` to `target`; an existing target is renamed to `old` first, then deleted."""
     if not target.exists():
         new.rename(target)
         return
@@ -56,8 +57,16 @@ def _exchange(new: pathlib.Path, target: pathlib.Path, old: pathlib.Path) -> Non
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_free(directory: str | os.PathLike, overwrite: bool, argument: str = "directory") -> None:
-    """Raises unless an export may be written to `directory`; errors name the argument."""
+def check_target(
+    directory: str | os.PathLike, overwrite: bool, argument: str = "directory"
+) -> None:
+    """Raises an error unless an export may be written to `directory`, see `new_directory`.
+
+    Args:
+        directory: where the export is to be.
+        overwrite: whether an existing export is replaced.
+        argument: name of the argument in the error. Default "directory".
+    """
     target = pathlib.Path(directory)
     if not os.path.lexists(target):
         return
@@ -66,16 +75,16 @@ def check_free(directory: str | os.PathLike, overwrite: bool, argument: str = "d
             argument,
             str(target),
             "a directory that does not exist yet",
-            "To replace an export that is there, ask for overwrite.",
+            "Use overwrite to replace an existing export.",
         )
-    if not any((target / mark).exists() for mark in _MARKS):
+    if not any((target / name).exists() for name in _EXPORT_FILES):
         raise FileError(
             f"{target}: not an export, so it is not overwritten. Name another directory."
         )
 
 
 def directory_bytes(directory: str | os.PathLike) -> int:
-    """Returns the bytes of all files of a directory, or of a file."""
+    """Returns the total size of the files of a directory, or the size of a file, in bytes."""
     path = pathlib.Path(directory)
     files = [path] if path.is_file() else path.rglob("*")
     return sum(p.stat().st_size for p in files if p.is_file())

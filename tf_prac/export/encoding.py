@@ -1,11 +1,11 @@
 """How pruned weights are stored: their kept values, and the gaps between them. NumPy only.
 
-Weights that are stored alike are laid in a row and packed together. A gap is the number of pruned
-elements before a kept one, in the order of that row. It is written in codes of `bits` bits. The
-largest code stands for as many pruned elements as its value and no kept one; any other code is a
-gap, with a kept element after it. With one bit this is a bitmask. The width is the widest (the
-quickest to decode) of those that take hardly more than the least space. Codes never lie across
-octets, for the same reason.
+Weights of the same type are flattened, concatenated to one row and packed together. A gap is the
+number of pruned elements before a kept one. Gaps are written as codes of `bits` bits: the largest
+code means as many pruned elements as its value, and no kept one after them; any other code is a
+gap that is followed by a kept element. With one bit this is a bitmask. Of the widths that need
+hardly more than the least space, the widest is used, because it decodes fastest. For the same
+reason no code crosses a byte boundary.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tf_prac.errors import ArgumentError
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 WIDTHS = (1, 2, 4, 8, 16)
-SLACK = 1.02  # of the least space of values and codes, for quicker decoding
+SLACK = 1.02  # space allowed for faster decoding, relative to the least space
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A weight whose values are rounded to what is stored; its zeros are still there.
+    """A weight rounded to its storage type, zeros included.
 
     Attributes:
-        dtype: of the weight, a name such as "float32".
-        storage: what the values are stored as: `dtype` itself, or one of `STORAGES`.
-        values: of the weight's shape. bfloat16 is stored as the uint16 of its bits.
-        scale: for int8, what a value is multiplied by; float32, with the rank of the weight.
+        dtype: name of the weight's type, such as "float32".
+        storage: storage type: `dtype` itself, or one of `STORAGES`.
+        values: the stored values, in the weight's shape; bfloat16 as uint16 with the same bits.
+        scale: for int8, the factor of the values; float32, with the rank of the weight.
     """
 
     dtype: str
@@ -39,7 +39,7 @@ class Stored:
     scale: np.ndarray | None = None
 
     def restored(self) -> np.ndarray:
-        """Returns the weight, rounded as its storage rounds."""
+        """Returns the weight in its own type, with the rounding of its storage."""
         values = self.values
         if self.storage == "bfloat16" != self.dtype:
             values = (values.astype(np.uint32) << 16).view(np.float32)
@@ -49,13 +49,13 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A row of values without those that are pruned.
+    """A row of values without its pruned elements.
 
     Attributes:
-        size: of the row.
-        values: the kept values, [kept], or all of them if `bits` is 0.
-        bits: width of a code; 1 is a bitmask; 0 means that the row is stored dense.
-        codes: the codes, least significant bit first, uint8; filled up with largest codes.
+        size: number of elements of the row.
+        values: the kept values, [kept], or all values if `bits` is 0.
+        bits: width of a code in bits; 1 is a bitmask, 0 means that the row is stored dense.
+        codes: the codes, uint8, least significant bit first; padded with the largest code.
     """
 
     size: int
@@ -65,27 +65,27 @@ class Packed:
 
     @property
     def kind(self) -> str:
-        """Name of the encoding: "dense", "bitmask" or "gaps"."""
+        """The name of the encoding: "dense", "bitmask" or "gaps"."""
         return {0: "dense", 1: "bitmask"}.get(self.bits, "gaps")
 
     @property
     def nbytes(self) -> int:
-        """Bytes of values and codes."""
+        """The size of values and codes in bytes."""
         return self.values.nbytes + self.codes.nbytes
 
 
 def store(weight: np.ndarray, storage: str = "float32", channel_axis: int = -1) -> Stored:
-    """Rounds a weight to what is stored of it.
+    """Rounds a weight to its storage type.
 
     Args:
-        weight: any shape; floating point.
-        storage: what values are stored as: "float32" (exactly), "float16", "bfloat16", or "int8"
-            with one scale for each channel. Weights narrower than float32, and float64 where
-            "float32" is asked for, are stored exactly.
-        channel_axis: the axis that has scales of its own.
+        weight: floating-point array of any shape.
+        storage: "float32" (exact), "float16", "bfloat16", or "int8" with one scale per channel.
+            Weights narrower than float32, and float64 with "float32", are stored exactly.
+            Default "float32".
+        channel_axis: the axis of the channels, for "int8". Default -1.
 
     Raises:
-        ArgumentError: an unknown storage, or values that it cannot hold.
+        ArgumentError: If the storage is unknown, or cannot represent the values.
     """
     check_choice("storage", storage, STORAGES)
     weight = np.asarray(weight)
@@ -115,7 +115,7 @@ def store(weight: np.ndarray, storage: str = "float32", channel_axis: int = -1) 
 
 
 def pack(values: np.ndarray, keep: np.ndarray, dense: bool = False) -> Packed:
-    """Leaves the pruned elements of a row out.
+    """Packs a row without its pruned elements.
 
     Example:
 
@@ -124,32 +124,34 @@ def pack(values: np.ndarray, keep: np.ndarray, dense: bool = False) -> Packed:
         ([5.0, 7.0], 4, [18])
 
     Args:
-        values: [size], what `store` gives, in a row.
-        keep: boolean, [size].
-        dense: stores all elements instead; the mask is then lost, but for zeros.
+        values: [size], the values of `Stored` weights, flattened and concatenated.
+        keep: bool [size], the mask.
+        dense: store all elements. The mask is then not stored; zeros count as pruned.
+            Default False.
     """
     if dense:
         return Packed(values.size, values, 0, np.zeros(0, np.uint8))
     kept = values[keep]
     gaps = _gaps(keep)
-    octets = _octets(gaps)
-    least = kept.nbytes + min(octets.values())
-    bits = max(width for width in WIDTHS if kept.nbytes + octets[width] <= SLACK * least)
+    nbytes = _bytes_by_width(gaps)
+    least = kept.nbytes + min(nbytes.values())
+    bits = max(width for width in WIDTHS if kept.nbytes + nbytes[width] <= SLACK * least)
     escape = (1 << bits) - 1
     escapes, rest = np.divmod(gaps, escape)
-    codes = np.full(8 * octets[bits] // bits, escape, np.uint16)
+    codes = np.full(8 * nbytes[bits] // bits, escape, np.uint16)
     codes[np.cumsum(escapes + 1) - 1] = rest
-    each = (codes[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
-    return Packed(values.size, kept, bits, np.packbits(each.astype(bool), bitorder="little"))
+    code_bits = (codes[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
+    packed_codes = np.packbits(code_bits.astype(bool), bitorder="little")
+    return Packed(values.size, kept, bits, packed_codes)
 
 
 def unpack(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row and the mask that `pack` was given.
+    """Returns the row (pruned elements are 0) and its mask, the inverse of `pack`.
 
-    A row that is stored dense has no mask; then it is the elements that are not 0.
+    The mask of a row that is stored dense is its non-zero elements.
 
     Raises:
-        ValueError: codes and values that do not belong together.
+        ValueError: If codes and values do not match.
     """
     if packed.bits == 0:
         return packed.values, packed.values != 0
@@ -158,7 +160,7 @@ def unpack(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
     is_kept = codes != (1 << packed.bits) - 1
     positions = (np.cumsum(codes + is_kept) - 1)[is_kept]
     if positions.size != packed.values.size or positions.max(initial=-1) >= packed.size:
-        raise ValueError("codes do not fit the values")
+        raise ValueError("codes do not match the values")
     keep = np.zeros(packed.size, bool)
     keep[positions] = True
     row = np.zeros(packed.size, packed.values.dtype)
@@ -166,19 +168,19 @@ def unpack(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
     return row, keep
 
 
-def is_better_dense(values: np.ndarray, keep: np.ndarray) -> bool:
-    """Whether a weight takes less space with its zeros, and its mask can still be told."""
+def is_smaller_dense(values: np.ndarray, keep: np.ndarray) -> bool:
+    """Whether a weight takes less space stored dense, and its zeros still tell its mask."""
     kept = values[keep]
     if not keep.all() and not kept.all():
         return False
-    return values.nbytes <= kept.nbytes + min(_octets(_gaps(keep)).values())
+    return values.nbytes <= kept.nbytes + min(_bytes_by_width(_gaps(keep)).values())
 
 
 def information_bound(size: int, kept: int, value_bytes: int) -> float:
-    """Returns the bytes that `kept` values and the entropy of their positions take.
+    """Returns the bytes of `kept` values plus the entropy of their positions.
 
-    The positions are those of independent draws: size * H(kept / size) bits, with H the binary
-    entropy.
+    The entropy assumes that positions are independent: size * H(kept / size) bits, where H is the
+    binary entropy.
 
     Example:
 
@@ -191,15 +193,15 @@ def information_bound(size: int, kept: int, value_bytes: int) -> float:
 
 
 def code_bytes(keep: np.ndarray, bits: int) -> int:
-    """Returns the bytes of the codes of a weight by itself."""
-    return _octets(_gaps(keep))[bits]
+    """Returns the bytes of the codes of one weight, packed separately."""
+    return _bytes_by_width(_gaps(keep))[bits]
 
 
 def _gaps(keep: np.ndarray) -> np.ndarray:
     return np.diff(np.flatnonzero(keep), prepend=-1) - 1
 
 
-def _octets(gaps: np.ndarray) -> dict[int, int]:
-    """The octets that codes of each width take."""
+def _bytes_by_width(gaps: np.ndarray) -> dict[int, int]:
+    """The bytes of the codes, by width in bits."""
     counts = {bits: len(gaps) + int((gaps // ((1 << bits) - 1)).sum()) for bits in WIDTHS}
     return {bits: -(-count * bits // 8) for bits, count in counts.items()}

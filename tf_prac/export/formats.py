@@ -1,4 +1,4 @@
-"""What users deploy besides SavedModels: a `.keras` file, and plain arrays."""
+"""Exports other than SavedModels: a `.keras` file, and plain arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.content import description
-from tf_prac.export.directory import METADATA, check_free, directory_bytes, new_directory
+from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import compare, example_inputs
@@ -19,7 +19,7 @@ from tf_prac.export.writer import Export
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import read_npz, write_json, write_npz
-from tf_prac.storage.run_directory import MASKS, MODEL, WEIGHTS
+from tf_prac.storage.layout import MASKS, MODEL, WEIGHTS
 
 
 def keras_file(
@@ -33,14 +33,18 @@ def keras_file(
     check: bool = True,
     overwrite: bool = False,
 ) -> Export:
-    """Writes DIRECTORY/model.keras, which Keras itself loads. Keras stores zeros as they are.
+    """Writes DIRECTORY/model.keras, which Keras loads. Keras stores zeros like other values.
+
+    Example:
+
+        >>> keras_file(network, "exported")  # doctest: +SKIP
 
     Arguments, results and errors are those of `saved_model`.
     """
-    check_free(directory, overwrite)
+    check_target(directory, overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
     flavour = flavour_of(source.network).name
-    described = {**description(source, "keras", "float32"), **(metadata or {})}
+    document = {**description(source, "keras", "float32"), **(metadata or {})}
     with source.applied(), new_directory(directory, overwrite) as temporary:
         path = temporary / MODEL
         try:
@@ -50,13 +54,13 @@ def keras_file(
             raise ArgumentError(
                 "model", source.network.name, "a model of classes that Keras can save", reason
             ) from error
-        worst = None
+        max_error = None
         if check:
             served = serve(source.network)
             inputs = example_inputs(served.inputs, samples)
-            worst = compare(flavour, path, inputs, outputs_of(served, inputs))
-        write_json(temporary / METADATA, "export", described)
-    return Export(pathlib.Path(directory), described, directory_bytes(directory), worst)
+            max_error = compare(flavour, path, inputs, outputs_of(served, inputs))
+        write_json(temporary / METADATA, "export", document)
+    return Export(pathlib.Path(directory), document, directory_bytes(directory), max_error)
 
 
 def npz(
@@ -71,29 +75,31 @@ def npz(
 ) -> Export:
     """Writes DIRECTORY/weights.npz and masks.npz: compressed arrays by name, for research.
 
+    Example:
+
+        >>> npz("run/tickets/round_03", "arrays", model=network)  # doctest: +SKIP
+
     Arguments and errors are those of `saved_model`. The weights of a ticket are its masked W_k.
     """
-    check_free(directory, overwrite)
+    check_target(directory, overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
-    described = {**description(source, "npz", "float32"), **(metadata or {})}
+    document = {**description(source, "npz", "float32"), **(metadata or {})}
     weights = dict(source.weights) if source.weights is not None else snapshot(source.network)
     with new_directory(directory, overwrite) as temporary:
         write_npz(temporary / WEIGHTS, "weights", weights)
         source.masks.save(temporary / MASKS)
         if check:
             _check_arrays(temporary, source, weights)
-        write_json(temporary / METADATA, "export", described)
+        write_json(temporary / METADATA, "export", document)
     return Export(
-        pathlib.Path(directory), described, directory_bytes(directory), 0.0 if check else None
+        pathlib.Path(directory), document, directory_bytes(directory), 0.0 if check else None
     )
 
 
 def _check_arrays(
     directory: pathlib.Path, source: Source, weights: Mapping[str, np.ndarray]
 ) -> None:
-    found = {WEIGHTS: (read_npz(directory / WEIGHTS, "weights"), weights)}
-    found[MASKS] = (read_npz(directory / MASKS, "masks"), source.masks)
-    for name, (read, written) in found.items():
-        same = set(read) == set(written) and all(np.array_equal(read[n], written[n]) for n in read)
-        if not same:
-            raise FileError(f"{directory / name}: does not hold what was written to it.")
+    for name, kind, written in ((WEIGHTS, "weights", weights), (MASKS, "masks", source.masks)):
+        read = read_npz(directory / name, kind)
+        if set(read) != set(written) or any(not np.array_equal(read[n], written[n]) for n in read):
+            raise FileError(f"{directory / name}: does not contain what was written to it.")

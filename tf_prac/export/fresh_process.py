@@ -1,8 +1,8 @@
-"""Runs an export on samples where tf_prac cannot be imported; a script of its own.
+"""A script that runs an export on samples, in a process where tf_prac cannot be imported.
 
     python -P fresh_process.py KIND PATH SAMPLES.npz OUTPUTS.npz
 
-KIND is saved_model, keras, tf_keras or tflite. Nothing of tf_prac is used here, on purpose.
+KIND is saved_model, keras, tf_keras or tflite. It must not import tf_prac.
 """
 
 import importlib
@@ -12,16 +12,16 @@ import numpy as np
 
 
 class _NoTfPrac:
-    """Refuses to import tf_prac."""
+    """An import finder that refuses tf_prac."""
 
     def find_spec(self, name, path=None, target=None):
-        """Called for every import."""
+        """Raises an error for tf_prac; Python calls it for every import."""
         if name.split(".")[0] == "tf_prac":
             raise ImportError("an export must not need tf_prac")
 
 
 def run_saved_model(path, samples):
-    """Calls the signature serving_default."""
+    """Returns the outputs of the signature serving_default."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
@@ -30,7 +30,7 @@ def run_saved_model(path, samples):
 
 
 def run_keras(module, path, samples):
-    """Loads a .keras file and predicts."""
+    """Returns the outputs of a .keras file."""
     keras = importlib.import_module(module)
     model = keras.models.load_model(path, compile=False)
     values = list(samples.values())
@@ -41,8 +41,8 @@ def run_keras(module, path, samples):
 
 
 def run_tflite(path, samples):
-    """Invokes the interpreter on one sample after another."""
-    try:  # LiteRT, which takes the place of TensorFlow's own
+    """Returns the outputs of a TFLite file, which runs on one sample at a time."""
+    try:  # LiteRT, the successor of TensorFlow's own interpreter
         interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         import tensorflow as tf
@@ -55,7 +55,7 @@ def run_tflite(path, samples):
 
 
 def main(kind, path, samples_file, outputs_file):
-    """Runs the export and writes its outputs."""
+    """Runs an export and writes its outputs."""
     sys.meta_path.insert(0, _NoTfPrac())
     with np.load(samples_file, allow_pickle=False) as archive:
         samples = {name: archive[f"arr_{i}"] for i, name in enumerate(archive["names"].tolist())}

@@ -1,4 +1,4 @@
-"""What a model does with each kernel: multiplications, and conditions of sparse inference."""
+"""How a model uses its kernels: multiplications, and the conditions of sparse inference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import numpy as np
 from tf_prac.export.serving import Serving
 from tf_prac.keras_api import named_weights, tf_variable
 
-_PASS_ON = ("ReadVariableOp", "Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "Transpose")
+_LAYOUT_OPS = (
+    "ReadVariableOp",
+    "Identity",
+    "Cast",
+    "Reshape",
+    "ExpandDims",
+    "Squeeze",
+    "Transpose",
+)
 _PRODUCTS = (
     "BatchMatMulV2",
     "Conv2D",
@@ -28,13 +36,13 @@ class KernelUse:
     """One operation that multiplies by a kernel.
 
     Attributes:
-        name: of the weight.
-        operation: "Conv2D", "MatMul", ...
-        shape: of the kernel.
-        positions: outputs of one sample to which each element of the kernel contributes a
-            product; None if the sizes are not fixed.
-        strides: of a convolution, height and width.
-        padded_by_one: whether exactly one row and column is added on every side.
+        name: name of the weight.
+        operation: type of the operation, "Conv2D", "MatMul", ...
+        shape: shape of the kernel.
+        positions: number of products of each kernel element for one sample; None if it depends
+            on the input's size.
+        strides: (height, width) of a convolution's strides.
+        padded_by_one: whether the input is padded by exactly one row and column on every side.
     """
 
     name: str
@@ -46,29 +54,36 @@ class KernelUse:
 
 
 def kernel_uses(model: Any, served: Serving) -> list[KernelUse]:
-    """Returns every product with a kernel in the order of the graph. Loops are not looked into."""
-    names = {}
+    """Returns every multiplication by a kernel, in the order of the graph.
+
+    Operations inside loops are not included.
+
+    Args:
+        model: a built model of either flavour.
+        served: its traced graph.
+    """
+    weights = {}
     for weight in named_weights(model):
-        names[id(tf_variable(weight.variable))] = (weight.name, tuple(weight.variable.shape))
-    holders = {}
+        weights[id(tf_variable(weight.variable))] = (weight.name, tuple(weight.variable.shape))
+    captured = {}
     for outer, inner in served.graph.captures:
-        parent = getattr(outer, "_parent_trackable", lambda: None)()
-        if id(parent) in names:
-            holders[inner.name] = names[id(parent)]
+        variable = getattr(outer, "_parent_trackable", lambda: None)()
+        if id(variable) in weights:
+            captured[inner.name] = weights[id(variable)]
     uses = []
     for operation in served.graph.get_operations():
         if operation.type in _PRODUCTS:
-            found = [_kernel(tensor, holders) for tensor in operation.inputs]
-            uses += [_use(operation, *kernel) for kernel in found if kernel is not None]
+            kernels = [_kernel(tensor, captured) for tensor in operation.inputs]
+            uses += [_use(operation, *kernel) for kernel in kernels if kernel is not None]
     return uses
 
 
 def multiplications(uses: list[KernelUse], kept: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Returns, for each kernel, the multiplications of one sample: dense, and with its mask.
+    """Returns the multiplications of one sample by kernel: (dense, with its mask).
 
     Args:
-        uses: of a model.
-        kept: elements that a mask keeps, by name of the weight.
+        uses: the kernel uses of a model.
+        kept: number of elements that the mask keeps, by name of the weight.
     """
     counts: dict[str, tuple[int, int]] = {}
     for use in uses:
@@ -84,15 +99,21 @@ def multiplications(uses: list[KernelUse], kept: Mapping[str, int]) -> dict[str,
 def sparse_inference(
     uses: list[KernelUse], masks: Mapping[str, np.ndarray], storage: str, stored_sparse: bool
 ) -> dict[str, Any]:
-    """Says whether XNNPACK's sparse inference applies to a TFLite model, and why not.
+    """Returns whether XNNPACK's sparse inference applies to a TFLite model, and why not.
 
     The conditions are those of XNNPACK's delegate in TensorFlow Lite ("Sparse Inference"):
-    floating-point networks that begin with a 3x3 convolution of stride 2 over 3 channels, padded
-    by one; then only 1x1 convolutions, two thirds of whose weights are zero, and 3x3 or 5x5
-    depthwise ones; weights stored sparse.
+    a floating-point network that starts with a 3x3 convolution of stride 2 over 3 channels, padded
+    by one; after it, all convolutions are 1x1, with at least two thirds of zeros, or depthwise 3x3
+    or 5x5; weights are stored sparse.
+
+    Args:
+        uses: the kernel uses of the model.
+        masks: its masks, by name of the weight.
+        storage: storage type of the weights, such as "float32".
+        stored_sparse: whether the file stores weights sparse.
 
     Returns:
-        "qualifies", True or False, and "reasons", those against it.
+        "qualifies", True or False, and "reasons", a list of unmet conditions.
     """
     reasons = []
     convolutions = [u for u in uses if u.operation == "Conv2D"]
@@ -100,10 +121,10 @@ def sparse_inference(
     if first is None:
         reasons.append("no convolutions")
     else:
-        wanted = (3, 3, 3)
-        if first.shape[:3] != wanted or first.strides != (2, 2) or not first.padded_by_one:
+        shape = (3, 3, 3)
+        if first.shape[:3] != shape or first.strides != (2, 2) or not first.padded_by_one:
             reasons.append(
-                f"begins with {_text(first)}, not a 3x3 convolution of stride 2 over 3 channels "
+                f"starts with {_text(first)}, not a 3x3 convolution of stride 2 over 3 channels "
                 "padded by one on every side"
             )
     others = [u for u in convolutions[1:] if u.shape[:2] != (1, 1) or u.strides != (1, 1)]
@@ -126,14 +147,14 @@ def sparse_inference(
     return {"qualifies": not reasons, "reasons": reasons}
 
 
-def _kernel(tensor: Any, holders: Mapping[str, Any]) -> Any:
-    """The weight that a tensor is, through reads, casts and changes of shape."""
-    while tensor.name not in holders:
+def _kernel(tensor: Any, captured: Mapping[str, Any]) -> Any:
+    """The weight (name, shape) that a tensor reads, casts or reshapes; None if it is no weight."""
+    while tensor.name not in captured:
         operation = tensor.op
-        if operation.type not in _PASS_ON or not operation.inputs:
+        if operation.type not in _LAYOUT_OPS or not operation.inputs:
             return None
         tensor = operation.inputs[0]
-    return holders[tensor.name]
+    return captured[tensor.name]
 
 
 def _use(operation: Any, name: str, shape: tuple[int, ...]) -> KernelUse:
@@ -146,7 +167,7 @@ def _use(operation: Any, name: str, shape: tuple[int, ...]) -> KernelUse:
 
 
 def _positions(operation: Any, shape: tuple[int, ...]) -> int | None:
-    """Products per element of the kernel, for one sample."""
+    """The number of products of each kernel element, for one sample."""
     if operation.type == "Conv2DBackpropInput":
         sizes = operation.inputs[2].shape.as_list()[1:-1]
     elif operation.type == "DepthwiseConv2dNative":
@@ -162,7 +183,7 @@ def _positions(operation: Any, shape: tuple[int, ...]) -> int | None:
 
 
 def _einsum_positions(operation: Any, shape: tuple[int, ...]) -> int | None:
-    """Sizes of the indices that are not the kernel's, without the batch."""
+    """The product of the sizes of all indices that the kernel does not have, but the batch."""
     equation = operation.get_attr("equation").decode()
     left, _ = equation.split("->")
     sizes: dict[str, int] = {}

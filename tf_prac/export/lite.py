@@ -1,13 +1,12 @@
-"""`tflite`: a TFLite file with sparse weights, and whether its runtime can make use of them."""
+"""`tflite`: a TFLite file with sparse weights, and whether its runtime can use the sparsity."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import tensorflow as tf
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.content import Content, description
-from tf_prac.export.directory import METADATA, check_free, directory_bytes, new_directory
+from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
 from tf_prac.export.kernels import kernel_uses, sparse_inference
 from tf_prac.export.serving import Serving, outputs_of, serve
 from tf_prac.export.source import source_of
@@ -45,26 +44,31 @@ def tflite(
     check: bool = True,
     overwrite: bool = False,
 ) -> Export:
-    """Writes DIRECTORY/model.tflite, converted with sparsity on, and checks it by running it.
+    """Writes DIRECTORY/model.tflite, converted with sparse weights, and checks it by running it.
 
-    The metadata says under "sparse_weights" whether weights are stored sparse: the interpreter
-    refuses some models with sparse int8 weights, which are then converted without. Under
-    "sparse_inference" it says why XNNPACK's sparse inference applies to the model or does not.
+    The interpreter refuses some models with sparse int8 weights; these are converted with dense
+    weights. The metadata reports under "sparse_weights" whether weights are stored sparse, and
+    under "sparse_inference" whether XNNPACK's sparse inference applies, and why not.
 
-    Arguments, results and errors are those of `saved_model`, but:
+    Arguments, results and errors are those of `saved_model`, except:
+
+    Example:
+
+        >>> export = tflite(network, "lite", storage="float16")  # doctest: +SKIP
 
     Args:
         model_or_ticket, directory, model, masks, inputs: as for `saved_model`.
         preprocess, softmax, metadata, samples, check, overwrite: as for `saved_model`.
-        sparse: False stores every weight dense.
-        storage: "float32", "float16" weights, or "int8" weights (dynamic range).
+        sparse: whether to store weights sparse. Default True.
+        storage: type of the weights: "float32", "float16", or "int8" (dynamic range).
+            Default "float32".
 
     Raises:
-        ArgumentError: also an input with another free dimension than the first, and models that
-            TFLite cannot convert.
+        ArgumentError: As for `saved_model`; or if an input dimension other than the first is not
+            fixed, or TFLite cannot convert the model.
     """
     check_choice("storage", storage, LITE_STORAGES)
-    check_free(directory, overwrite)
+    check_target(directory, overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
     sparse = sparse and bool(source.masks)
     with source.applied():
@@ -75,34 +79,34 @@ def tflite(
         uses = kernel_uses(source.network, served)
         with new_directory(directory, overwrite) as temporary:
             path = temporary / FILE
-            error = None
+            max_error = None
             for stored_sparse in (True, False) if sparse else (False,):
                 path.write_bytes(convert(Content(source, served, False, storage), stored_sparse))
                 if not check:
                     break
                 try:
-                    error = compare("tflite", path, examples, expected, TOLERANCE[storage])
+                    max_error = compare("tflite", path, examples, expected, TOLERANCE[storage])
                     break
                 except MismatchError:
                     if not stored_sparse:
                         raise
-            described = {
+            document = {
                 **description(source, "tflite", storage),
                 "sparse_weights": stored_sparse,
                 "sparse_inference": sparse_inference(uses, source.masks, storage, stored_sparse),
                 **(metadata or {}),
             }
-            write_json(temporary / METADATA, "export", described)
-    return Export(pathlib.Path(directory), described, directory_bytes(directory), error)
+            write_json(temporary / METADATA, "export", document)
+    return Export(pathlib.Path(directory), document, directory_bytes(directory), max_error)
 
 
 def convert(content: Content, sparse: bool) -> bytes:
-    """Returns a TFLite model of what is served, by way of a dense SavedModel.
+    """Converts the served function to TFLite, through a dense SavedModel.
 
     Raises:
-        ArgumentError: TFLite has no operation for something in it.
+        ArgumentError: If TFLite cannot convert the model.
     """
-    with tempfile.TemporaryDirectory() as directory, _quietly():
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings(action="ignore"):
         write(content, {**content.description()}, pathlib.Path(directory))
         converter = tf.lite.TFLiteConverter.from_saved_model(
             directory, signature_keys=["serving_default"]
@@ -115,7 +119,7 @@ def convert(content: Content, sparse: bool) -> bytes:
         converter.optimizations = optimizations
         try:
             return converter.convert()
-        except Exception as error:  # ConverterError and others, of internal classes
+        except Exception as error:  # ConverterError and other internal classes
             lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
             reason = lines[0] if lines else str(error).strip().splitlines()[0]
             name = content.source.network.name
@@ -131,11 +135,3 @@ def _check_fixed(served: Serving) -> None:
                 "no free dimension but the first in TFLite",
                 "Give inputs=tf.TensorSpec with fixed sizes.",
             )
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """The converter's own deprecations are no business of the user's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

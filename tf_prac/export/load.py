@@ -1,4 +1,4 @@
-"""`load_sparse`: an export as a Keras model again, masks and all, for further training."""
+"""`load_sparse`: reads an export as a Keras model with its masks, for further training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_sparse(
     model: Any = None,
     custom_objects: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Reads an export of `saved_model` for further training; nothing in it is executed.
+    """Reads an export of `saved_model` for further training, without executing code in it.
 
     Example:
 
@@ -35,19 +35,20 @@ def load_sparse(
         >>> model.fit(x, y)  # pruned weights stay 0
 
     Args:
-        directory: what `saved_model` wrote.
-        model: a built model of the same architecture, to put the weights into. Default: the
-            model that the export describes, of the flavour it was made with. Subclassed models
-            cannot describe themselves.
-        custom_objects: classes of the user's own that the architecture names.
+        directory: an export of `saved_model`.
+        model: a built model of the same architecture that receives the weights. By default the
+            model is built from the architecture in the export, in its flavour of Keras; the
+            architecture of a subclassed model is not in the export.
+        custom_objects: user-defined classes of the architecture, by name.
 
     Returns:
-        A model of `tf_prac.prune`, which holds the masks; a plain one if nothing is pruned.
+        A model of `tf_prac.prune` with the masks; a plain model if no weight is pruned.
 
     Raises:
-        FileError: no export, or a damaged one.
-        ArgumentError: the architecture is not described, or needs classes that are not given.
-        MismatchError: `model` has another architecture.
+        FileError: If the directory is not an export, or is damaged.
+        ArgumentError: If the architecture is not in the export, or needs classes that are not in
+            `custom_objects`.
+        MismatchError: If `model` has another architecture.
     """
     path = pathlib.Path(directory)
     metadata = read_metadata(path)
@@ -61,7 +62,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     """Reads the tf_prac.json of an export.
 
     Raises:
-        FileError: there is none, or it is damaged.
+        FileError: If there is none, or it is damaged.
     """
     path = pathlib.Path(directory)
     for file in (path / "assets" / METADATA, path / METADATA):
@@ -73,10 +74,17 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
 def read_weights(
     directory: pathlib.Path, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], Masks]:
-    """Returns every weight of a SavedModel, decoded, and the masks of the pruned ones.
+    """Decodes every weight of a SavedModel, and the masks of the pruned weights.
+
+    Args:
+        directory: the export.
+        metadata: the content of its tf_prac.json.
+
+    Returns:
+        Weights and masks, by name.
 
     Raises:
-        FileError: the checkpoint is missing, damaged or not that of the metadata.
+        FileError: If the checkpoint is missing, damaged or does not match the metadata.
     """
     import tensorflow as tf
 
@@ -84,9 +92,9 @@ def read_weights(
     masks: dict[str, np.ndarray] = {}
     try:
         reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
-        read = _Groups(reader, metadata["groups"])
+        groups = _Groups(reader, metadata["groups"])
         for row in metadata["weights"]:
-            weights[row["name"]], keep = read.weight(row)
+            weights[row["name"]], keep = groups.weight(row)
             if row["pruned"]:
                 masks[row["name"]] = keep
     except (KeyError, IndexError, TypeError, ValueError, tf.errors.OpError) as error:
@@ -95,14 +103,14 @@ def read_weights(
 
 
 class _Groups:
-    """The packed weights of a checkpoint, each group read once."""
+    """The packed weights of a checkpoint; each group is read once."""
 
     def __init__(self, reader: Any, groups: Mapping[str, Any]):
         self._reader, self._groups = reader, groups
-        self._read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._unpacked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def weight(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """A weight, and which of its elements are kept."""
+        """Returns a weight and its mask."""
         if "variable" in row:
             value = self._reader.get_tensor(row["variable"])
             return value, value != 0
@@ -113,11 +121,12 @@ class _Groups:
         return Stored(row["dtype"], row["storage"], values, scale).restored(), keep
 
     def _group(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        if name not in self._read:
+        if name not in self._unpacked:
             bits, size = self._groups[name]["bits"], self._groups[name]["size"]
             codes = self._tensor(f"{name}/codes") if bits else np.zeros(0, np.uint8)
-            self._read[name] = unpack(Packed(size, self._tensor(f"{name}/values"), bits, codes))
-        return self._read[name]
+            values = self._tensor(f"{name}/values")
+            self._unpacked[name] = unpack(Packed(size, values, bits, codes))
+        return self._unpacked[name]
 
     def _tensor(self, name: str) -> np.ndarray:
         escaped = name.replace(".", "..").replace("/", ".S")
@@ -133,14 +142,14 @@ def _network(
             "model",
             None,
             "a built model of the same architecture",
-            f"{path} does not describe one, as its model class has no configuration.",
+            f"{path} does not describe the architecture: its model class has no configuration.",
         )
     try:
         return model_from_config(Flavour(metadata["keras"]), architecture, custom_objects)
     except ArgumentError:
         raise
-    except Exception as error:  # whatever Keras raises on a configuration
+    except Exception as error:  # Keras raises many kinds of errors
         raise FileError(
             f"{path}: its architecture cannot be built: {str(error).splitlines()[0]} "
-            "Give a built model: load_sparse(directory, model=...)."
+            "Pass a built model: load_sparse(directory, model=...)."
         ) from error

@@ -1,4 +1,4 @@
-"""The function that an export serves: named, typed inputs and outputs for any number of samples."""
+"""The function that an export serves: named, typed inputs and outputs, for any batch size."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tf_prac.errors import ArgumentError
 from tf_prac.export.architecture import output_names
 from tf_prac.keras_api import class_names, flavour_of, structures
 
-_MADE_UP = re.compile(r"(input|input_layer|keras_tensor)(_\d+)?")
+_GENERATED_NAME = re.compile(r"(input|input_layer|keras_tensor)(_\d+)?")
 _PYTHON_OPS = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """What is served, traced from a model.
+    """The inference function of a model.
 
     Attributes:
-        function: a `tf.function` of the inputs, in order, that gives a dictionary of tensors.
-        inputs: the specification of each input, by name; the first dimension is free.
-        outputs: the same for outputs.
+        function: a `tf.function` of the inputs, in order, that returns a dictionary of tensors.
+        inputs: the `tf.TensorSpec` of each input, by name; the first dimension is None.
+        outputs: the `tf.TensorSpec` of each output, by name.
         variables: the `tf.Variable`s that the function reads, by id.
-        resources: other objects it needs, such as lookup tables.
+        resources: other objects that it uses, such as lookup tables.
         graph: the traced graph.
     """
 
@@ -50,23 +50,22 @@ def serve(
 
     Args:
         model: a built model of either flavour.
-        inputs: `tf.TensorSpec`, or a dictionary of them by name, of what is served. Default: the
-            model's own inputs. Needed for subclassed models, and where `preprocess` takes other
-            shapes or types.
-        preprocess: a function or layer of the served input (a dictionary if there are several)
-            that gives the model's input. Default: none.
-        softmax: whether the outputs, logits, are turned into probabilities.
+        inputs: the `tf.TensorSpec` of the served input, or a dictionary of several by name. If
+            none is given, the model's inputs. Required for subclassed models, and if `preprocess`
+            takes other shapes or types.
+        preprocess: a function or layer that maps the served input (a dictionary if there are
+            several) to the model's input. Default None.
+        softmax: whether to apply a softmax to the outputs, logits. Default False.
 
     Raises:
-        ArgumentError: inputs that cannot be served, or a layer that cannot be exported; it is
-            named.
+        ArgumentError: If the inputs cannot be served, or a layer cannot be exported; it is named.
     """
     flavour_of(model)
     specs, pack = _input_specs(model, inputs)
 
     def call(*args: Any) -> dict[str, Any]:
         served = dict(zip(specs, args, strict=True))
-        values = pack(served) if preprocess is None else preprocess(_bare(served))
+        values = pack(served) if preprocess is None else preprocess(_single_or_dict(served))
         return _named_outputs(model, model(values, training=False), softmax)
 
     function = tf.function(call, input_signature=list(specs.values()), autograph=False)
@@ -74,18 +73,21 @@ def serve(
         concrete = function.get_concrete_function()
     except ArgumentError:
         raise
-    except Exception as error:  # whatever a layer's Python raises
+    except Exception as error:  # the Python code of a layer may raise anything
         raise ArgumentError(
-            "model", _failing_layer(model, error), "layers that can be traced", _brief(error)
+            "model",
+            _failing_layer(model, error),
+            "layers that can be traced",
+            _first_line(error),
         ) from error
-    _refuse_python(model, concrete.graph)
+    _refuse_python_ops(model, concrete.graph)
     variables, resources = _captured(model, concrete)
     outputs = {n: tf.TensorSpec(t.shape, t.dtype) for n, t in concrete.structured_outputs.items()}
     return Serving(function, specs, outputs, variables, resources, concrete.graph)
 
 
 def outputs_of(served: Serving, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns what the model gives for samples, arrays by name."""
+    """Returns the outputs for samples, as arrays by name."""
     tensors = [tf.constant(samples[name]) for name in served.inputs]
     return {name: value.numpy() for name, value in served.function(*tensors).items()}
 
@@ -93,27 +95,27 @@ def outputs_of(served: Serving, samples: Mapping[str, np.ndarray]) -> dict[str, 
 def _input_specs(model: Any, inputs: Any) -> tuple[dict[str, tf.TensorSpec], Callable]:
     if inputs is not None:
         named = inputs if isinstance(inputs, Mapping) else {inputs.name or "inputs": inputs}
-        specs = {n: _checked(n, s.shape, s.dtype) for n, s in named.items()}
-        return specs, _bare
+        specs = {n: _input_spec(n, s.shape, s.dtype) for n, s in named.items()}
+        return specs, _single_or_dict
     structure, _ = structures(model)
     if structure is None:
         raise ArgumentError(
             "inputs",
             None,
             "a tf.TensorSpec of the input, its first dimension None",
-            f"The model {model.name} does not know its own inputs.",
+            f"The model {model.name} does not define its inputs.",
         )
     if isinstance(structure, Mapping):
         names = {key: key for key in structure}
         tensors = dict(structure)
     else:
-        listed = list(structure) if isinstance(structure, (list, tuple)) else [structure]
-        names = dict(enumerate(_names([t.name for t in listed])))
-        tensors = dict(enumerate(listed))
+        as_list = list(structure) if isinstance(structure, (list, tuple)) else [structure]
+        names = dict(enumerate(_input_names([t.name for t in as_list])))
+        tensors = dict(enumerate(as_list))
     for tensor in tensors.values():
         if not hasattr(tensor, "shape"):
             raise ArgumentError("model", model.name, "inputs that are a tensor, list or dict")
-    specs = {names[k]: _checked(names[k], t.shape, t.dtype, t) for k, t in tensors.items()}
+    specs = {names[k]: _input_spec(names[k], t.shape, t.dtype, t) for k, t in tensors.items()}
 
     def pack(served: dict[str, Any]) -> Any:
         if isinstance(structure, Mapping):
@@ -124,15 +126,15 @@ def _input_specs(model: Any, inputs: Any) -> tuple[dict[str, tf.TensorSpec], Cal
     return specs, pack
 
 
-def _names(tensors: list[str]) -> list[str]:
-    """Names of inputs: the user's own, or "inputs"."""
+def _input_names(tensors: list[str]) -> list[str]:
+    """The names of the inputs; names generated by Keras become "inputs" or "inputs_0", ..."""
     if len(tensors) == 1:
-        return ["inputs" if _MADE_UP.fullmatch(tensors[0]) else tensors[0]]
-    return [f"inputs_{i}" if _MADE_UP.fullmatch(n) else n for i, n in enumerate(tensors)]
+        return ["inputs" if _GENERATED_NAME.fullmatch(tensors[0]) else tensors[0]]
+    return [f"inputs_{i}" if _GENERATED_NAME.fullmatch(n) else n for i, n in enumerate(tensors)]
 
 
-def _checked(name: str, shape: Any, dtype: Any, tensor: Any = None) -> tf.TensorSpec:
-    """The specification of an input, whose first dimension has to be free."""
+def _input_spec(name: str, shape: Any, dtype: Any, tensor: Any = None) -> tf.TensorSpec:
+    """The spec of an input, whose first dimension must be None."""
     if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
         raise ArgumentError("model", f"sparse or ragged input {name!r}", "dense inputs")
     shape = tf.TensorShape(shape)
@@ -141,13 +143,13 @@ def _checked(name: str, shape: Any, dtype: Any, tensor: Any = None) -> tf.Tensor
             "inputs",
             f"{name} of shape {shape}",
             "a known rank and a free first dimension, for any number of samples",
-            "Build the model without a batch size, or give inputs=tf.TensorSpec([None, ...]).",
+            "Build the model without a batch size, or pass inputs=tf.TensorSpec([None, ...]).",
         )
     return tf.TensorSpec(shape, tf.as_dtype(dtype), name)
 
 
-def _bare(served: dict[str, Any]) -> Any:
-    """The one input, or the dictionary of several."""
+def _single_or_dict(served: dict[str, Any]) -> Any:
+    """A single input without its name, or the dictionary of several."""
     return next(iter(served.values())) if len(served) == 1 else served
 
 
@@ -166,7 +168,7 @@ def _named_outputs(model: Any, outputs: Any, softmax: bool) -> dict[str, Any]:
 
 
 def _captured(model: Any, concrete: Any) -> tuple[dict[int, Any], list[Any]]:
-    """Splits what the function captures into variables and other objects."""
+    """Returns the variables that a function captures, by id, and the other objects."""
     variables: dict[int, Any] = {}
     resources: list[Any] = []
     for outer, inner in concrete.graph.captures:
@@ -180,16 +182,16 @@ def _captured(model: Any, concrete: Any) -> tuple[dict[int, Any], list[Any]]:
             raise ArgumentError(
                 "model",
                 _layer_of(model, users[0] if users else inner.name),
-                "layers that keep what they use as attributes",
-                f"It uses a {outer.dtype.name} that nothing of the model refers to.",
+                "layers that store what they use in attributes",
+                f"It uses a {outer.dtype.name} that is not an attribute of the model.",
             )
     return variables, resources
 
 
-def _refuse_python(model: Any, graph: Any) -> None:
-    graphs = [graph.as_graph_def()]
-    nodes = [n for g in graphs for n in g.node]
-    nodes += [n for g in graphs for f in g.library.function for n in f.node_def]
+def _refuse_python_ops(model: Any, graph: Any) -> None:
+    definition = graph.as_graph_def()
+    nodes = list(definition.node)
+    nodes += [node for function in definition.library.function for node in function.node_def]
     for node in nodes:
         if node.op in _PYTHON_OPS:
             raise ArgumentError(
@@ -201,12 +203,12 @@ def _refuse_python(model: Any, graph: Any) -> None:
 
 
 def _layers(model: Any) -> list[Any]:
-    """Every layer of a model, however deep, without the model itself."""
+    """The layers of a model, nested ones too, without the model itself."""
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 
 def _layer_of(model: Any, operation: str) -> str:
-    """The layer that made an operation, by the scopes in its name; else the operation."""
+    """The name of the layer that created an operation, from its scopes; else the operation."""
     names = {layer.name for layer in _layers(model)}
     for scope in reversed(operation.split("/")):
         for candidate in (scope, re.sub(r"_\d+$", "", scope)):
@@ -216,8 +218,8 @@ def _layer_of(model: Any, operation: str) -> str:
 
 
 def _failing_layer(model: Any, error: BaseException) -> str:
-    """The innermost layer that was being called when an error arose; else the model."""
-    found = model.name
+    """The name of the innermost layer in the traceback of an error; else that of the model."""
+    name = model.name
     layers = {id(layer) for layer in _layers(model)}
     while error.__cause__ is not None:
         error = error.__cause__
@@ -225,14 +227,14 @@ def _failing_layer(model: Any, error: BaseException) -> str:
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
         if id(owner) in layers:
-            found = f"{owner.name} ({class_names(owner)[0]})"  # type: ignore[union-attr]
+            name = f"{owner.name} ({class_names(owner)[0]})"  # type: ignore[union-attr]
         trace = trace.tb_next
-    return found
+    return name
 
 
-def _brief(error: BaseException) -> str:
-    """The first line that says something, without Keras's preamble and colors."""
+def _first_line(error: BaseException) -> str:
+    """The first line of an error's message, without Keras's preamble and colors."""
     plain = re.sub(r"\x1b\[\d+m", "", str(error))
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith("Exception encountered")]
-    return (telling or lines or [type(error).__name__])[0]
+    message = [line for line in lines if not line.startswith("Exception encountered")]
+    return (message or lines or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""`size_report`: what sparsity buys, weight by weight and format by format, measured."""
+"""`size_report`: measures what sparsity saves, by weight and by format."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _GZIP = 9
 
 @dataclasses.dataclass(frozen=True)
 class SizeReport:
-    """What `size_report` measured.
+    """The result of `size_report`.
 
     Attributes:
         model: name of the network.
-        weights: one row for each weight: name, shape, sparsity, and bytes dense, stored, of the
+        weights: a row for each weight: name, shape, sparsity; bytes dense, stored, of the
             information bound, and of the dense array compressed by gzip; multiplications dense
             and with the mask.
-        totals: the same columns, summed.
-        formats: one row for each format: name, bytes, gzip bytes, and a note.
-        timing: median milliseconds to load and to run a batch of the sparse export and of
-            Keras's own, and the median ratio; empty if not measured.
+        totals: the sums of the same columns.
+        formats: a row for each format: name, bytes, bytes compressed by gzip, and a note.
+        timing: median milliseconds of loading and of running a batch, for the sparse export and
+            for Keras's own, and the median ratio; empty if not measured.
     """
 
     model: str
@@ -61,7 +61,7 @@ class SizeReport:
         return "\n\n".join(filter(None, (self._weights(), self._formats(), self._timing())))
 
     def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
-        """Writes size.json, size.txt, and the sizes of the formats as CSV and figure."""
+        """Writes size.json, size.txt, and the sizes of the formats as CSV and as a figure."""
         base = pathlib.Path(directory)
         write_json(base / "size.json", "size", dataclasses.asdict(self))
         with atomic_write(base / "size.txt") as file:
@@ -70,7 +70,7 @@ class SizeReport:
         return [base / "size.json", base / "size.txt", *figure]
 
     def _weights(self) -> str:
-        head = (
+        header = (
             "weight",
             "shape",
             "sparsity",
@@ -91,7 +91,7 @@ class SizeReport:
             )
             for row in (*self.weights, self.totals)
         ]
-        return table(head, rows, left=2)
+        return table(header, rows, left=2)
 
     def _formats(self) -> str:
         rows = [
@@ -105,25 +105,25 @@ class SizeReport:
             return ""
         rows = [
             (
-                what,
+                action,
                 f"{t['sparse_ms']:.2f}",
                 f"{t['dense_ms']:.2f}",
                 f"{t['ratio']:.3f}",
                 f"{t['processor_ratio']:.3f}",
             )
-            for what, t in self.timing.items()
+            for action, t in self.timing.items()
         ]
         return table(("median ms", "sparse", "dense", "ratio", "of CPU time"), rows, left=1)
 
     def _draw(self, figure: Any) -> None:
         axes = figure.subplots()
         rows = self.formats[::-1]
-        places = range(len(rows))
+        positions = range(len(rows))
         for offset, key, color in ((0.2, "bytes", COLORS[0]), (-0.2, "gzip", COLORS[4])):
             values = [row[key] / 1e6 for row in rows]
-            heights = [place + offset for place in places]
+            heights = [position + offset for position in positions]
             axes.barh(heights, values, 0.38, color=color, label=key.replace("bytes", "file"))
-        axes.set_yticks(list(places), [row["format"] for row in rows])
+        axes.set_yticks(list(positions), [row["format"] for row in rows])
         axes.set(xlabel="megabytes", title=f"{self.model}, {self.totals['sparsity']:.1%} zeros")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
@@ -139,11 +139,11 @@ def size_report(
     batch_size: int = 32,
     repeats: int = 15,
 ) -> SizeReport:
-    """Writes a model in every format, into a temporary directory, and measures.
+    """Exports a model in every format, to a temporary directory, and measures size and latency.
 
-    A multiplication is one product of a kernel element with an input, for one sample. "With the
-    mask" counts those with kept elements: what a runtime that skips zeros would do. TensorFlow
-    does not skip them, which the latency shows.
+    A multiplication is a product of a kernel element and an input, for one sample. "With the mask"
+    counts the products of kept elements, those of a runtime that skips zeros. TensorFlow does not
+    skip zeros, as the latency shows.
 
     Example:
 
@@ -153,39 +153,42 @@ def size_report(
 
     Args:
         model_or_ticket, model, masks: as for `saved_model`.
-        storage: how the sparse SavedModel stores values.
-        formats: names of `FORMATS`. Default: all. A format that cannot hold the model has a note.
-        batch_size: samples in a batch whose latency is measured.
-        repeats: batches of which the medians are taken, sparse and dense in turn; 0 for no timing.
+        storage: storage type of the sparse SavedModel. Default "float32".
+        formats: names of `FORMATS`, by default all. If a format cannot represent the model, its
+            note says why.
+        batch_size: samples in a batch whose latency is measured. Default 32.
+        repeats: number of timed batches, sparse and dense in turn; 0: no timing. Default 15.
+
+    Raises:
+        ArgumentError: If a format is unknown, or as for `saved_model`.
     """
-    chosen = list(FORMATS) if formats is None else list(formats)
-    for name in chosen:
+    names = list(FORMATS) if formats is None else list(formats)
+    for name in names:
         if name not in FORMATS:
             raise ArgumentError("formats", name, "names of " + ", ".join(FORMATS))
     source = source_of(model_or_ticket, model=model, masks=masks)
     with source.applied(), tempfile.TemporaryDirectory() as directory, _no_warnings():
         base = pathlib.Path(directory)
-        written = saved_model(
+        sparse = saved_model(
             source.network, base / "sparse", masks=source.masks, storage=storage, check=False
         )
-        rows = weight_rows(source, written.metadata["weights"])
-        found = [_format_row(name, source, base / str(i)) for i, name in enumerate(chosen)]
-        first = {"format": SPARSE, **_sizes(written.directory), "note": f"{storage} values"}
+        weights = weight_rows(source, sparse.metadata["weights"])
+        rows = [{"format": SPARSE, **_sizes(sparse.directory), "note": f"{storage} values"}]
+        rows += [_format_row(name, source, base / str(i)) for i, name in enumerate(names)]
         timing = {}
         if repeats:
             dense = base / "timed"
             export_dense(source.network, dense)
-            timing = compare_speed(written.directory, dense, source, batch_size, repeats)
-    totals = _totals(rows)
-    return SizeReport(stable_name(source.network), rows, totals, [first, *found], timing)
+            timing = compare_speed(sparse.directory, dense, source, batch_size, repeats)
+    return SizeReport(stable_name(source.network), weights, _totals(weights), rows, timing)
 
 
 def weight_rows(source: Source, stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows of a report about weights.
+    """Returns the rows about weights of a report.
 
     Args:
-        source: what is exported.
-        stored: the rows about weights of an export's metadata.
+        source: the exported network and its masks.
+        stored: the rows about weights in the metadata of its export.
     """
     kept = {name: int(mask.sum()) for name, mask in source.masks.items()}
     counts = multiplications(kernel_uses(source.network, serve(source.network)), kept)
@@ -216,11 +219,18 @@ def weight_rows(source: Source, stored: Sequence[Mapping[str, Any]]) -> list[dic
 def compare_speed(
     sparse: pathlib.Path, dense: pathlib.Path, source: Source, batch_size: int, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Times loading and inference of two SavedModels of one model, in turn.
+    """Times loading and inference of two SavedModels of the same model, in turn.
+
+    Args:
+        sparse: the sparse SavedModel.
+        dense: the dense SavedModel.
+        source: the exported network.
+        batch_size: samples in a batch.
+        repeats: number of batches.
 
     Returns:
-        "load" and "batch of n", each with medians in milliseconds and the median ratio of the
-        turns, by the clock and by processor time, which other work on the machine sways less.
+        "load" and "batch of n", each with median milliseconds and the median ratio of sparse to
+        dense, in wall-clock time and in processor time, which depends less on other processes.
     """
     specs = serve(source.network).inputs
     inputs = example_inputs(specs, None, batch_size)
@@ -231,25 +241,28 @@ def compare_speed(
     loaded = {name: tf.saved_model.load(str(path)) for name, path in both.items()}
     for _ in range(max(3, repeats // 2)):
         for name, path in both.items():
-            loads[name].append(_seconds(functools.partial(tf.saved_model.load, str(path))))
+            loads[name].append(_time(functools.partial(tf.saved_model.load, str(path))))
     calls = {name: _caller(model, tensors) for name, model in loaded.items()}
     for call in calls.values():
         call()
         call()
     for _ in range(repeats):
         for name, call in calls.items():
-            runs[name].append(_seconds(call))
+            runs[name].append(_time(call))
     return {"load": _medians(loads), f"batch of {batch_size}": _medians(runs)}
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Lays out a text table whose first `left` columns are aligned to the left."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Formats a text table whose first `left` columns are left-aligned, the others right-aligned.
+
+    A last column without a header contains notes, and is left-aligned too.
+    """
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = []
-    for row in (head, *rows):
+    for row in (header, *rows):
         cells = [
             cell.ljust(width)
-            if i < left or i == len(row) - 1 and not head[-1]
+            if i < left or i == len(row) - 1 and not header[-1]
             else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
@@ -316,23 +329,25 @@ def _caller(model: Any, tensors: Sequence[tf.Tensor]) -> Callable[[], Any]:
 
 
 class _Time(NamedTuple):
+    """Seconds of wall-clock and of processor time."""
+
     clock: float
     processor: float
 
 
-def _seconds(action: Callable[[], Any]) -> _Time:
+def _time(action: Callable[[], Any]) -> _Time:
     clock, processor = time.perf_counter(), time.process_time()
     action()
     return _Time(time.perf_counter() - clock, time.process_time() - processor)
 
 
-def _medians(seconds: Mapping[str, Sequence[_Time]]) -> dict[str, float]:
-    turns = list(zip(seconds["sparse"], seconds["dense"], strict=True))
+def _medians(times: Mapping[str, Sequence[_Time]]) -> dict[str, float]:
+    pairs = list(zip(times["sparse"], times["dense"], strict=True))
     return {
-        "sparse_ms": 1e3 * statistics.median(s.clock for s, _ in turns),
-        "dense_ms": 1e3 * statistics.median(d.clock for _, d in turns),
-        "ratio": statistics.median(s.clock / d.clock for s, d in turns),
-        "processor_ratio": statistics.median(s.processor / d.processor for s, d in turns),
+        "sparse_ms": 1e3 * statistics.median(s.clock for s, _ in pairs),
+        "dense_ms": 1e3 * statistics.median(d.clock for _, d in pairs),
+        "ratio": statistics.median(s.clock / d.clock for s, d in pairs),
+        "processor_ratio": statistics.median(s.processor / d.processor for s, d in pairs),
     }
 
 

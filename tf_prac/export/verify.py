@@ -1,4 +1,4 @@
-"""Checks an export by running it in a new process, in which tf_prac cannot be imported."""
+"""Checks an export by running it in a new process where tf_prac cannot be imported."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import numpy as np
 
 from tf_prac.errors import ArgumentError, MismatchError
 
-TOLERANCE = 1e-5  # of the largest output, or of 1
-_FREE_SIZE = 32  # of a free dimension other than the first, in random inputs
+TOLERANCE = 1e-5  # relative to max(1, largest absolute output)
+_FREE_SIZE = 32  # size of unknown dimensions (but the first) in random inputs
 
 
 def example_inputs(specs: Mapping[str, Any], samples: Any = None, count: int = 8) -> dict:
-    """Returns inputs to compare on: the given samples, or random ones.
+    """Returns inputs for a comparison: the given samples, or random ones.
 
     Args:
         specs: `tf.TensorSpec` of each input, by name.
-        samples: an array for a model of one input, else arrays by name.
-        count: how many random ones.
+        samples: an array if the model has one input, else arrays by name. Default None: random.
+        count: number of random samples. Default 8.
 
     Raises:
-        ArgumentError: samples that are not of these shapes.
+        ArgumentError: If the samples do not match the specs.
     """
     if samples is not None:
         named = samples if isinstance(samples, Mapping) else dict.fromkeys(list(specs)[:1], samples)
@@ -47,53 +47,53 @@ def compare(
     expected: Mapping[str, np.ndarray],
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Returns the largest difference between expected outputs and those of a new process.
+    """Runs an export in a new process; returns its largest difference from expected outputs.
 
     Args:
         kind: "saved_model", "keras", "tf_keras" or "tflite".
         path: the export.
         samples: its inputs, by name.
-        expected: outputs, by name.
-        tolerance: how much may differ, as a fraction of the largest output or of 1.
+        expected: the expected outputs, by name.
+        tolerance: allowed difference, relative to max(1, largest absolute output). Default 1e-5.
 
     Raises:
-        MismatchError: it cannot be loaded there, or outputs differ by more.
+        MismatchError: If the new process cannot load the export, or outputs differ by more.
     """
-    found = run_in_new_process(kind, path, samples)
-    if set(found) == {str(number) for number in range(len(expected))}:  # a list of outputs
-        found = dict(zip(expected, found.values(), strict=True))
-    worst = 0.0
+    outputs = run_in_new_process(kind, path, samples)
+    if set(outputs) == {str(number) for number in range(len(expected))}:  # a list of outputs
+        outputs = dict(zip(expected, outputs.values(), strict=True))
+    max_error = 0.0
     for name, value in expected.items():
-        if name not in found or found[name].shape != np.shape(value):
-            raise MismatchError(f"{path.name}: the export does not give {name} as the model does.")
-        difference = np.abs(np.asarray(value, np.float64) - found[name])
+        if name not in outputs or outputs[name].shape != np.shape(value):
+            raise MismatchError(f"{path.name}: the export has no output {name} of the same shape.")
+        difference = np.abs(np.asarray(value, np.float64) - outputs[name])
         error = float(np.max(difference, initial=0))
-        worst = max(worst, error)
+        max_error = max(max_error, error)
         if not error <= tolerance * max(1.0, float(np.max(np.abs(value), initial=0))):
             raise MismatchError(
                 f"{path.name}: outputs {name} of the export differ from those of the model by "
-                f"up to {error:g}. Nothing was kept."
+                f"up to {error:g}. The export was not saved."
             )
-    return worst
+    return max_error
 
 
 def run_in_new_process(
     kind: str, path: pathlib.Path, samples: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Returns what an export gives for samples, in a process without tf_prac."""
+    """Returns the outputs of an export for samples, from a process without tf_prac."""
     script = pathlib.Path(__file__).with_name("fresh_process.py")
     with tempfile.TemporaryDirectory() as directory:
-        given, got = (os.path.join(directory, name) for name in ("samples.npz", "outputs.npz"))
-        np.savez(given, *samples.values(), names=list(samples))
-        command = [sys.executable, "-P", str(script), kind, str(path), given, got]
+        inputs, outputs = (os.path.join(directory, f"{n}.npz") for n in ("samples", "outputs"))
+        np.savez(inputs, *samples.values(), names=list(samples))
+        command = [sys.executable, "-P", str(script), kind, str(path), inputs, outputs]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=directory, env=environment, capture_output=True, text=True
         )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
+        if process.returncode:
+            lines = process.stderr.strip().splitlines() or ["no message"]
             raise MismatchError(f"{path.name}: the export cannot be loaded: {lines[-1]}")
-        with np.load(got, allow_pickle=False) as archive:
+        with np.load(outputs, allow_pickle=False) as archive:
             names = archive["names"].tolist()
             return {name: archive[f"arr_{i}"] for i, name in enumerate(names)}
 

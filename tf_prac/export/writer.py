@@ -1,8 +1,8 @@
-"""`saved_model`: a SavedModel whose pruned weights take the space of what is left of them.
+"""`saved_model`: a SavedModel that stores only the remaining elements of pruned weights.
 
 Pruned weights are written as values and gaps (`encoding.py`), in a few variables. An initializer,
-which every loader of SavedModels runs, decodes them once into the variables that the model reads;
-those are not in the checkpoint. What is served is the graph that Keras itself would export.
+which every loader of SavedModels runs, decodes them into the variables that the model reads;
+these variables are not in the checkpoint. The served graph is the one that Keras would export.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.content import Content, description
-from tf_prac.export.decoder import Decoder, left_out
-from tf_prac.export.directory import METADATA, check_free, directory_bytes, new_directory
+from tf_prac.export.decoder import Decoder, without_values
+from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
 from tf_prac.export.encoding import STORAGES
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import source_of
@@ -32,14 +32,14 @@ from tf_prac.storage.files import write_json
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What was written.
+    """A finished export.
 
     Attributes:
-        directory: where.
+        directory: its directory.
         metadata: the content of its tf_prac.json.
-        bytes: of all files.
-        max_error: largest difference between the outputs of the exported model, loaded in a new
-            process, and those of the Keras model; None if it was not checked.
+        bytes: total size of its files.
+        max_error: largest difference between the outputs of the export, loaded in a new process,
+            and of the Keras model; None if it was not checked.
     """
 
     directory: pathlib.Path
@@ -64,11 +64,11 @@ def saved_model(
     check: bool = True,
     overwrite: bool = False,
 ) -> Export:
-    """Writes a SavedModel that plain TensorFlow loads, small on disk as it stands.
+    """Writes a SavedModel that is small on disk and that plain TensorFlow loads.
 
-    It has no optimizer and no Keras in it, the signatures `serving_default` and `serve`, and a
-    file assets/tf_prac.json that says what it is. After writing it is loaded in a new process in
-    which tf_prac cannot be imported, and its outputs are compared with those of the Keras model.
+    It contains neither the optimizer nor Keras objects. Its signatures are `serving_default` and
+    `serve`; assets/tf_prac.json describes its content. The written export is loaded in a new
+    process where tf_prac cannot be imported, and compared with the outputs of the Keras model.
 
     Example:
 
@@ -76,32 +76,35 @@ def saved_model(
         >>> tf.saved_model.load("served/1").serve(images)["probabilities"]  # doctest: +SKIP
 
     Args:
-        model_or_ticket: a built Keras model whose pruned weights are 0, or a `PracModel`: what is
-            served. Or a `Ticket`, or the directory of one: mask and rewind weights, for research.
-        directory: where; it must not exist, unless `overwrite`.
-        model: for a ticket, a built model of its architecture; it is unchanged afterwards.
-        masks: which weights are pruned. Default: the masks of the `PracModel` or ticket; of a
-            plain model, the zeros of its prunable weights.
-        sparse: False writes every weight dense.
-        storage: how values of pruned weights are stored: "float32" (exactly), "float16",
-            "bfloat16", or "int8" with a scale for each output channel. The model computes in its
-            own type either way.
-        inputs: what is served, a `tf.TensorSpec` or several by name. Default: the model's inputs.
-        preprocess: a function of the served inputs that gives the model's input. Default: none.
-        softmax: whether to serve probabilities of a model that gives logits.
-        metadata: figures to add to tf_prac.json, such as data set and accuracy.
-        samples: inputs for the comparison, an array or several by name. Default: random ones.
-        check: whether to compare.
-        overwrite: whether to replace an export that is there.
+        model_or_ticket: the network to serve: a built Keras model whose pruned weights are 0, or a
+            `PracModel`. Or, for research, a `Ticket` or its directory: mask and rewind weights.
+        directory: the directory to write; it must not exist unless `overwrite` is True.
+        model: for a ticket, a built model of its architecture; it is not changed.
+        masks: masks of the pruned weights, by name. By default those of the `PracModel` or ticket;
+            for a plain model, the zeros of its prunable weights.
+        sparse: whether to pack pruned weights; False writes every weight dense. Default True.
+        storage: storage type of pruned weights: "float32" (exact), "float16", "bfloat16", or
+            "int8" with one scale per output channel. The model computes in its own type in any
+            case. Default "float32".
+        inputs: the served input, a `tf.TensorSpec` or several by name. By default the model's.
+        preprocess: a function that maps the served input to the model's input. Default None.
+        softmax: whether to serve probabilities, by a softmax of the model's logits. Default False.
+        metadata: values to add to tf_prac.json, such as data set and accuracy. Default None.
+        samples: inputs for the comparison, an array or several by name. By default random.
+        check: whether to compare. Default True.
+        overwrite: whether to replace an existing export. Default False.
+
+    Returns:
+        The `Export`.
 
     Raises:
-        ArgumentError: a directory that exists; inputs that cannot be served; a layer that cannot
-            be exported.
-        MismatchError: non-zero weights under the masks, or outputs that differ after writing.
-        FileError: the directory cannot be written.
+        ArgumentError: If the directory exists, the inputs cannot be served, or a layer cannot be
+            exported.
+        MismatchError: If a masked weight is not zero, or the outputs differ after writing.
+        FileError: If the directory cannot be written.
     """
     check_choice("storage", storage, STORAGES)
-    check_free(directory, overwrite)
+    check_target(directory, overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
     if sparse and masks is None and not source.masks:
         warnings.warn(
@@ -110,7 +113,7 @@ def saved_model(
     with source.applied():
         served = serve(source.network, inputs=inputs, preprocess=preprocess, softmax=softmax)
         content = Content(source, served, sparse, storage)
-        described = {
+        document = {
             **description(source, "sparse_saved_model" if sparse else "saved_model", storage),
             **content.description(),
             **(metadata or {}),
@@ -121,16 +124,16 @@ def saved_model(
             with source.applied(content.rounded()):
                 expected = outputs_of(served, samples)
         with new_directory(directory, overwrite) as temporary:
-            write(content, described, temporary)
-            error = None
+            write(content, document, temporary)
+            max_error = None
             if expected is not None:
-                error = compare("saved_model", temporary, samples, expected)
+                max_error = compare("saved_model", temporary, samples, expected)
     path = pathlib.Path(directory)
-    return Export(path, described, directory_bytes(path), error)
+    return Export(path, document, directory_bytes(path), max_error)
 
 
-def write(content: Content, described: dict[str, Any], directory: pathlib.Path) -> None:
-    """Writes a SavedModel into a directory that is there."""
+def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -> None:
+    """Writes a SavedModel with metadata `document` into an existing directory."""
     root = tf.Module(name="export")
     root.dense = list(content.plain.values())
     root.extra = content.extra
@@ -139,12 +142,12 @@ def write(content: Content, described: dict[str, Any], directory: pathlib.Path) 
         root.decoder = Decoder(content)
         decoded = [content.variables[name] for name in content.stored]
     root.serve = content.served.function
-    notes = directory / METADATA
-    write_json(notes, "export", described, indent=None)
-    root.metadata = tf.saved_model.Asset(str(notes))
+    asset = directory / METADATA
+    write_json(asset, "export", document, indent=None)
+    root.metadata = tf.saved_model.Asset(str(asset))
     signature = content.served.function
     try:
-        with left_out(decoded):
+        with without_values(decoded):
             tf.saved_model.save(
                 root,
                 str(directory),
@@ -155,16 +158,16 @@ def write(content: Content, described: dict[str, Any], directory: pathlib.Path) 
         raise FileError(f"{directory}: cannot be written: {error.message}.") from error
     except AssertionError as error:
         raise ArgumentError(
-            "model", content.source.network.name, "a model that tracks what it uses", str(error)
+            "model", content.source.network.name, "a model that tracks all it uses", str(error)
         ) from error
-    notes.unlink()
-    _leave_saving_out(directory)
+    asset.unlink()
+    _remove_save_graph(directory)
 
 
-def _leave_saving_out(directory: pathlib.Path) -> None:
-    """Removes the graph that writes a checkpoint: a third of what every loader builds, never run.
+def _remove_save_graph(directory: pathlib.Path) -> None:
+    """Removes the graph that saves a checkpoint: a third of what a loader builds, and never run.
 
-    The fingerprint, which TensorFlow does not need, would be that of another graph.
+    The fingerprint no longer matches the graph and is deleted; TensorFlow does not need it.
     """
     path = directory / "saved_model.pb"
     saved = SavedModel.FromString(path.read_bytes())

@@ -1,7 +1,7 @@
-"""The networks of the papers, for both Kerases; `MODELS` holds them by name.
+"""The networks of the papers, for both Kerases; `MODELS` lists them by name.
 
-A new network is one builder function and one line in `MODELS`. Inputs arrive normalised, outputs
-are logits, and layers have the same names in both flavours, so that masks are portable.
+A new network is one builder function and one line in `MODELS`. Inputs are normalised images,
+outputs are logits, and layers have the same names in both flavours, so masks are portable.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ MODELS: dict[str, Builder] = {
 def build_model(
     name: str, *, keras: str | ModuleType, input_shape: tuple[int, ...], num_classes: int
 ) -> Model:
-    """Builds a network of the papers with fresh random weights.
+    """Builds a network of the papers with random initial weights.
 
-    The weights follow the seed of the flavour, `keras.utils.set_random_seed`.
+    The weights depend on the seed of the flavour, `keras.utils.set_random_seed`.
 
     Args:
         name: a key of `MODELS`.
@@ -56,12 +56,12 @@ def build_model(
         num_classes: number of logits, at least 2.
 
     Returns:
-        A built, uncompiled functional model: from normalised images of `input_shape`, float32
-        [batch, ...], to logits, float32 [batch, num_classes].
+        A built, uncompiled functional model: from normalised images, float32 [batch,
+        *input_shape], to logits, float32 [batch, num_classes].
 
     Raises:
-        ArgumentError: an unknown name or flavour, sizes that are not positive integers, or inputs
-            that the network cannot take.
+        ArgumentError: If the name or flavour is unknown, a size is not a positive integer, or the
+            network cannot take such inputs.
 
     Example:
 

@@ -1,10 +1,10 @@
 """Inception-v3, without the auxiliary classifier.
 
-Batch normalisation has no gamma. Weights start as Glorot uniform. With 1000 classes: 23.8M
-parameters; the 27.1M of the papers count the auxiliary classifier.
+Batch normalisation has no gamma. Initialisation: Glorot uniform. With 1000 classes: 23.8M
+parameters; the 27.1M in the papers include the auxiliary classifier.
 
 Sources: Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision", Table 1
-and Figures 5 to 7; the layers are those of `keras.applications.InceptionV3`. Used by Frankle et al.
+and Figures 5 to 7, with the layers of `keras.applications.InceptionV3`; used by Frankle et al.
 2019, "Stabilizing the Lottery Ticket Hypothesis", Section 5.
 """
 
@@ -17,7 +17,7 @@ from tf_prac.models.layers import Model, Tensor, classifier, image_input, relu
 
 
 def inception_v3(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """Inception-v3. Takes images of at least 75 x 75 pixels; ImageNet's have 299 x 299."""
+    """Inception-v3. Takes images of at least 75 x 75 pixels; 299 x 299 for ImageNet."""
     inputs = x = image_input(keras, "inception_v3", input_shape, smallest=75)
     x = _stem(keras, x)
     for index, pool_width in enumerate((32, 64, 64)):
@@ -43,7 +43,7 @@ def _stem(keras: ModuleType, x: Tensor) -> Tensor:
 
 
 def _block_a(keras: ModuleType, x: Tensor, name: str, pool_width: int) -> Tensor:
-    """Figure 5: 5 x 5 as two 3 x 3."""
+    """Figure 5, with a 5 x 5 branch as in `keras.applications`."""
     branches = [
         _chain(keras, x, f"{name}_1x1", (64, 1)),
         _chain(keras, x, f"{name}_5x5", (48, 1), (64, 5)),
@@ -65,7 +65,7 @@ def _reduction_a(keras: ModuleType, x: Tensor, name: str) -> Tensor:
 
 
 def _block_b(keras: ModuleType, x: Tensor, name: str, width: int) -> Tensor:
-    """Figure 6: 7 x 7 as 1 x 7 and 7 x 1."""
+    """Figure 6: a 7 x 7 convolution as 1 x 7 followed by 7 x 1."""
     row, column = (1, 7), (7, 1)
     deep = [(width, 1), (width, column), (width, row), (width, column), (192, row)]
     branches = [
@@ -90,7 +90,7 @@ def _reduction_b(keras: ModuleType, x: Tensor, name: str) -> Tensor:
 
 
 def _block_c(keras: ModuleType, x: Tensor, name: str) -> Tensor:
-    """Figure 7: 3 x 3 as 1 x 3 beside 3 x 1."""
+    """Figure 7: a 3 x 3 convolution as 1 x 3 and 3 x 1 in parallel."""
     wide = _chain(keras, x, f"{name}_3x3", (384, 1))
     deep = _chain(keras, x, f"{name}_deep", (448, 1), (384, 3))
     branches = [
@@ -104,7 +104,7 @@ def _block_c(keras: ModuleType, x: Tensor, name: str) -> Tensor:
 
 def _fork(keras: ModuleType, x: Tensor, name: str) -> list[Tensor]:
     sizes = {"row": (1, 3), "column": (3, 1)}
-    return [_conv(keras, x, 384, size, f"{name}_{way}") for way, size in sizes.items()]
+    return [_conv(keras, x, 384, size, f"{name}_{axis}") for axis, size in sizes.items()]
 
 
 def _pooled(keras: ModuleType, x: Tensor, name: str, width: int) -> Tensor:
@@ -128,7 +128,7 @@ def _conv(
     strides: int = 1,
     padding: str = "same",
 ) -> Tensor:
-    """A convolution without bias, batch normalisation without gamma, and a rectifier."""
+    """A convolution without bias, batch normalisation without gamma, and a ReLU."""
     conv = keras.layers.Conv2D(
         filters, size, strides=strides, padding=padding, use_bias=False, name=f"{name}_conv"
     )

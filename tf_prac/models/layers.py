@@ -1,8 +1,8 @@
-"""The few pieces that the networks share, written once for both Kerases.
+"""The building blocks of the networks, for both Kerases.
 
 Every function takes the flavour module as its first argument, `keras`, and uses only what the two
-flavours have in common. Weights are interchangeable with the PyTorch networks of the papers:
-padding is symmetric, and batch normalisation has PyTorch's constants.
+flavours have in common. Weights are interchangeable with the papers' PyTorch networks: padding is
+symmetric, and batch normalisation uses PyTorch's constants.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Tensor: TypeAlias = Any
 
 
 def image_input(keras: ModuleType, model: str, shape: tuple[int, ...], smallest: int) -> Tensor:
-    """The input of an image network, after checking that the network can take such images.
+    """Returns the input of an image network, after checking that the network can take it.
 
     Args:
         keras: the flavour module.
-        model: name of the network, for the message.
+        model: name of the network, for the error message.
         shape: (height, width, channels).
-        smallest: least height and width, in pixels, at which every layer that halves the image
-            still has something to halve.
+        smallest: minimum height and width in pixels, so that no pooling or strided layer has an
+            empty output.
 
     Raises:
-        ArgumentError: `shape` is not that of an image, or the image is too small.
+        ArgumentError: If `shape` is not an image shape, or the image is too small.
     """
     received = f"{model} on inputs of shape {shape}"
     if len(shape) != 3:
@@ -43,9 +43,9 @@ def image_input(keras: ModuleType, model: str, shape: tuple[int, ...], smallest:
 
 
 def he_normal(keras: ModuleType, fan: str = "fan_in") -> Any:
-    """PyTorch's `kaiming_normal_` for ReLU: normal with variance 2 / fan, and no truncation.
+    """PyTorch's `kaiming_normal_` for ReLU: normal with variance 2 / fan, not truncated.
 
-    A new object each time: a Keras 3 initialiser that is used twice gives the same values twice.
+    Always a new object, because a Keras 3 initialiser returns the same values each time.
 
     Args:
         keras: the flavour module.
@@ -65,20 +65,20 @@ def convolution(
     fan: str = "fan_in",
     use_bias: bool = False,
 ) -> Tensor:
-    """A convolution padded by (size - 1) / 2 on every side, as PyTorch's `padding=size // 2`.
+    """A convolution padded by (size - 1) / 2 on every side, like PyTorch's `padding=size // 2`.
 
-    Keras' own "same" pads only the bottom and right of an even image when the stride is 2, which
-    shifts the grid by a pixel against the papers' networks.
+    With stride 2, Keras's "same" pads an even image only at the bottom and right, which shifts the
+    grid by one pixel compared with the papers' networks.
 
     Args:
         keras: the flavour module.
         x: images, (batch, height, width, channels).
         filters: number of output channels.
         size: odd kernel size, in pixels.
-        name: name of the layer; padding, where it is a layer of its own, is `<name>_pad`.
+        name: name of the layer; a separate padding layer is `<name>_pad`.
         stride: 1 or 2.
         fan: mode of the He initialisation, see `he_normal`.
-        use_bias: whether to add a bias, initially zero.
+        use_bias: whether to add a bias, initialised to zero.
     """
     padding = "same"
     if stride > 1 and size > 1:
@@ -96,17 +96,17 @@ def convolution(
 
 
 def batch_norm(keras: ModuleType, x: Tensor, name: str) -> Tensor:
-    """Batch normalisation with PyTorch's defaults (Keras' momentum is one minus PyTorch's)."""
+    """Batch normalisation with PyTorch's defaults (Keras's momentum is 1 - PyTorch's)."""
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def output_dtype(keras: ModuleType) -> str:
-    """The dtype of logits: that of weights, as mixed precision is too coarse for a softmax."""
+    """The dtype of logits: the weights' dtype, as bfloat16 is too coarse for a softmax."""
     return keras.mixed_precision.global_policy().variable_dtype
 
 
 def relu(keras: ModuleType, x: Tensor, name: str) -> Tensor:
-    """A rectifier as a layer of its own."""
+    """A separate ReLU layer."""
     return keras.layers.ReLU(name=name)(x)
 
 
@@ -118,15 +118,15 @@ def classifier(
     num_classes: int,
     kernel_initializer: Any,
 ) -> Model:
-    """Ends a convolutional network: mean over the image, then one dense layer without softmax.
+    """Completes a convolutional network: global average pooling and one dense layer of logits.
 
     Args:
         keras: the flavour module.
         model: name of the network.
-        inputs: its input.
+        inputs: the network's input.
         features: its last feature maps, (batch, height, width, channels).
         num_classes: number of logits.
-        kernel_initializer: of the dense layer; its bias starts at zero.
+        kernel_initializer: initialiser of the dense kernel; the bias is zero.
 
     Returns:
         The built model.

@@ -1,13 +1,14 @@
-"""Residual networks: ResNet-8, -20 and -56 for small images, ResNet-18 and -50 as for ImageNet.
+"""Residual networks: ResNet-8, -20 and -56 for small images, ResNet-18 and -50 for ImageNet.
 
-No convolution has a bias: batch normalisation follows each. The numbers of parameters are those
-published: 0.27M (ResNet-20) and 0.85M with 10 classes, 11.69M and 25.56M with 1000.
+Convolutions have no bias, because batch normalisation follows each. Parameters are as published:
+0.27M (ResNet-20) and 0.85M (ResNet-56) with 10 classes, 11.69M (ResNet-18) and 25.56M (ResNet-50)
+with 1000.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", Section 4.2 (CIFAR, the
 option-A shortcuts) and Table 1 (ImageNet); Zhang et al. 2021, "Efficient Lottery Ticket Finding:
 Less Data is More", Section 4, and its official code for the initialisation: He normal, by fan-in
-for the small networks (logits included) and by fan-out for the large ones, whose logits start as
-PyTorch's `Linear`, uniform in +-1 / sqrt(fan_in). Biases start at zero.
+for the small networks (logits included) and by fan-out for the large ones, whose logits are
+initialised like PyTorch's `Linear`, uniform in +-1 / sqrt(fan_in). Biases are zero.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tf_prac.models.layers import (
 
 
 def resnet8(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """CIFAR ResNet-8: three stages of one block, for quick trials. Images as for ResNet-20."""
+    """CIFAR ResNet-8: three stages of one block, for quick tests. Images as for ResNet-20."""
     return _cifar_resnet(keras, "resnet8", 1, input_shape, num_classes)
 
 
@@ -50,8 +51,7 @@ def resnet18(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) 
 
 
 def resnet50(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """ImageNet ResNet-50, "v1.5": a bottleneck strides at its 3 x 3 convolution, as torchvision.
-
+    """ImageNet ResNet-50 "v1.5", as in torchvision: the 3 x 3 convolution has the stride.
     Takes images of at least 17 x 17 pixels; papers use 64 and 224.
     """
     return _imagenet_resnet(keras, "resnet50", _bottleneck, (3, 4, 6, 3), input_shape, num_classes)
@@ -79,7 +79,7 @@ def _imagenet_resnet(
     inputs = image_input(keras, name, input_shape, smallest=17)
     x = _conv_bn(keras, inputs, 64, 7, "stem", fan="fan_out", stride=2)
     x = relu(keras, x, "stem_relu")
-    # Zeros may pad the maximum, as no input is negative after the rectifier.
+    # Padding with zeros does not change the maximum: no value is negative after the ReLU.
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
     x = _stages(keras, x, block, (64, 128, 256, 512), depths)
@@ -94,7 +94,7 @@ def _stages(
     widths: tuple[int, ...],
     depths: tuple[int, ...],
 ) -> Tensor:
-    """Stages of equal blocks; every stage but the first begins by halving the image."""
+    """Stages of equal blocks; the first block of every stage but the first halves the image."""
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         for index in range(1, depth + 1):
             stride = 2 if stage > 1 and index == 1 else 1
@@ -130,11 +130,11 @@ def _bottleneck(keras: ModuleType, x: Tensor, width: int, stride: int, name: str
 
 
 def _subsample_and_pad(keras: ModuleType, x: Tensor, width: int, stride: int, name: str) -> Tensor:
-    """Shortcut of option A, without parameters: every second pixel, and zeros as new channels."""
+    """The option-A shortcut, without parameters: every second pixel, new channels are zero."""
     if stride == 1:
         return x
     x = keras.layers.AveragePooling2D(1, strides=stride, name=f"{name}_subsample")(x)
-    # "channels_first" makes the padding of the "width" act on the last axis, our channels.
+    # With "channels_first", padding of the "width" applies to the last axis, here the channels.
     pad = (width - x.shape[-1]) // 2
     return keras.layers.ZeroPadding2D(
         ((0, 0), (pad, pad)), data_format="channels_first", name=f"{name}_widen"
@@ -142,7 +142,7 @@ def _subsample_and_pad(keras: ModuleType, x: Tensor, width: int, stride: int, na
 
 
 def _projection(keras: ModuleType, x: Tensor, width: int, stride: int, name: str) -> Tensor:
-    """Shortcut of option B: a 1 x 1 convolution wherever the shape changes."""
+    """The option-B shortcut: a 1 x 1 convolution if the shape changes, else the identity."""
     if stride == 1 and x.shape[-1] == width:
         return x
     return _conv_bn(keras, x, width, 1, f"{name}_shortcut", fan="fan_out", stride=stride)

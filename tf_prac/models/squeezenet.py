@@ -1,6 +1,6 @@
-"""SqueezeNet 1.0: few parameters, no dense layer; the last convolution gives the classes.
+"""SqueezeNet 1.0: few parameters and no dense layer; the last convolution outputs the logits.
 
-Weights start as Glorot uniform, biases as zero. With 1000 classes: 1,248,424 parameters.
+Initialisation: Glorot uniform, biases zero. With 1000 classes: 1,248,424 parameters.
 
 Sources: Iandola et al. 2016, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters",
 Table 1; used by Frankle et al. 2019, "Stabilizing the Lottery Ticket Hypothesis", Section 5.
@@ -17,15 +17,15 @@ _POOL_AFTER = (4, 8)
 
 
 def squeezenet(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """SqueezeNet 1.0. Takes images of at least 29 x 29 pixels; ImageNet's have 224 x 224."""
+    """SqueezeNet 1.0. Takes images of at least 29 x 29 pixels; 224 x 224 for ImageNet."""
     inputs = image_input(keras, "squeezenet", input_shape, smallest=29)
     x = _conv_relu(keras, inputs, 96, 7, "conv1", stride=2)
     x = keras.layers.MaxPooling2D(3, 2, name="pool1")(x)
     for number, (squeeze, expand) in enumerate(_FIRES, start=2):
         name = f"fire{number}"
         x = _conv_relu(keras, x, squeeze, 1, f"{name}_squeeze")
-        wide = [_conv_relu(keras, x, expand, size, f"{name}_expand{size}") for size in (1, 3)]
-        x = keras.layers.Concatenate(name=f"{name}_concat")(wide)
+        expanded = [_conv_relu(keras, x, expand, size, f"{name}_expand{size}") for size in (1, 3)]
+        x = keras.layers.Concatenate(name=f"{name}_concat")(expanded)
         if number in _POOL_AFTER:
             x = keras.layers.MaxPooling2D(3, 2, name=f"pool{number}")(x)
     x = keras.layers.Dropout(0.5, name="dropout")(x)

@@ -1,11 +1,11 @@
-"""VGG-16 and VGG-19 with batch normalisation, in the form used for CIFAR and Tiny-ImageNet.
+"""VGG-16 and VGG-19 with batch normalisation, in the variant for CIFAR and Tiny-ImageNet.
 
-The convolutions keep their biases, there are four max-poolings, and the mean over the image goes
-into a single dense layer. Parameters on CIFAR-10: 14.7M and 20.0M.
+Convolutions have biases, there are four max-poolings, and global average pooling is followed by a
+single dense layer. Parameters on CIFAR-10: 14.7M and 20.0M.
 
 Sources: Zhang et al. 2021, "Efficient Lottery Ticket Finding: Less Data is More", Section 4, and
 its official code; Frankle et al. 2019, "Stabilizing the Lottery Ticket Hypothesis", Section 3. The
-initialisation is that of the official code: He normal by fan-out, and N(0, 0.01) for the logits.
+initialisation follows the official code: He normal by fan-out, and N(0, 0.01) for the logits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 
 def vgg16(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """VGG-16-BN: 13 convolutions and the logits. Takes images of at least 16 x 16 pixels."""
+    """VGG-16-BN: 13 convolutions and a dense layer. Takes images of at least 16 x 16 pixels."""
     return _vgg(keras, "vgg16", (2, 2, 3, 3, 3), input_shape, num_classes)
 
 
 def vgg19(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """VGG-19-BN: 16 convolutions and the logits. Takes images of at least 16 x 16 pixels."""
+    """VGG-19-BN: 16 convolutions and a dense layer. Takes images of at least 16 x 16 pixels."""
     return _vgg(keras, "vgg19", (2, 2, 4, 4, 4), input_shape, num_classes)
 
 

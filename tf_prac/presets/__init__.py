@@ -1,4 +1,4 @@
-"""Presets by name: one module for each paper, one line here for each module."""
+"""Presets by name: one module per paper."""
 
 from __future__ import annotations
 

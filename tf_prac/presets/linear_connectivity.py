@@ -1,7 +1,7 @@
 """The CIFAR-10 experiments of "Linear Mode Connectivity and the Lottery Ticket Hypothesis".
 
-Source: Table 1 (63K iterations, batch 128, the learning rate divided by 10 at 32K and 48K) and
-Section 4 (rewind points from which the subnetworks are stable, and their densities).
+Source: Table 1 (63K iterations, batches of 128, the learning rate divided by 10 at 32K and 48K)
+and Section 4 (rewind points from which the subnetworks are stable, and their densities).
 """
 
 from __future__ import annotations

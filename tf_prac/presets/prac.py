@@ -1,8 +1,8 @@
 """The experiments of "Efficient Lottery Ticket Finding: Less Data is More" (PrAC).
 
 Source: Table 1, Section 4 and Appendix A1: SGD with momentum 0.9 and weight decay 1e-4, 182 epochs,
-the learning rate divided by 10 at epochs 91 and 136, crops and flips, a tenth of the training set
-held out, 20% pruned a round, rewinding to the third epoch.
+the learning rate divided by 10 at epochs 91 and 136, crops and flips, 10% of the training set held
+out, 20% pruned per round, rewinding to the third epoch.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def _preset(
 
 
 def _cifar() -> dict[str, Preset]:
-    """All networks at rate 0.1; ResNets also at 0.01, ResNet-20 with warmup, both from W_0."""
-    found = {}
+    """All networks at learning rate 0.1; from W_0, ResNets at 0.01 and ResNet-20 with warmup."""
+    presets = {}
     for dataset, data_name in _DATASETS.items():
         for model, name in _NETWORKS.items():
             title = f"{name} on {data_name}"
-            found[f"{dataset}_{model}"] = _preset(
+            presets[f"{dataset}_{model}"] = _preset(
                 f"{title}, learning rate 0.1", dataset, model, {}, {}
             )
             if model != "vgg16":
                 low = {"learning_rate": 0.01}
-                found[f"{dataset}_{model}_low"] = _preset(
+                presets[f"{dataset}_{model}_low"] = _preset(
                     f"{title}, learning rate 0.01, rewound to W_0",
                     dataset,
                     model,
@@ -59,14 +59,14 @@ def _cifar() -> dict[str, Preset]:
                     {"rewind": "0it"},
                 )
         warmup = {"learning_rate": 0.03, "warmup": 15 / 182}
-        found[f"{dataset}_resnet20_warmup"] = _preset(
+        presets[f"{dataset}_resnet20_warmup"] = _preset(
             f"ResNet-20 on {data_name}, learning rate 0.03 after 15 epochs of warmup, W_0",
             dataset,
             "resnet20",
             warmup,
             {"rewind": "0it"},
         )
-    return found
+    return presets
 
 
 PRAC_PAPER = {

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """What `--preset` sets; every flag that is given overrides it.
+    """The data set, network and options that `--preset` sets; other flags override them.
 
     Example:
 
@@ -17,14 +17,14 @@ class Preset:
         'paper'
 
     Attributes:
-        about: one line: which experiment, of which paper and table.
+        about: one line: the experiment, its paper and table.
         dataset: name of the data set.
-        image_size: height and width that images are resized to; None: as they are.
-        model: a name of `tf_prac.models.MODELS`.
-        prac: a name of `tf_prac.config.PRAC_VARIANTS`.
+        model: a key of `tf_prac.models.MODELS`.
+        image_size: height and width that images are resized to; None: not resized.
+        prac: a key of `tf_prac.config.PRAC_VARIANTS`.
         recipe: fields of `TrainingRecipe` that differ from their defaults.
-        pruning: fields of `PruningConfig` that do.
-        options: fields of `PracConfig` that differ from those of the variant `prac`.
+        pruning: fields of `PruningConfig` that differ from their defaults.
+        options: fields of `PracConfig` that differ from the variant `prac`.
     """
 
     about: str

@@ -1,17 +1,17 @@
 """The experiments of "Stabilizing the Lottery Ticket Hypothesis".
 
 Source: Figure 2 for networks, iterations, batches, optimizers and schedules; Sections 3 and 5 for
-the sparsities and rewind points; pruning of LeNet layer by layer, its output layer at half the
-rate, from "The Lottery Ticket Hypothesis", Appendix G. Plain iterative magnitude pruning: every
-round trains on the full data for its whole budget. What the paper calls Resnet-18 on CIFAR-10 has
-274K parameters: it is ResNet-20.
+sparsities and rewind points; "The Lottery Ticket Hypothesis", Appendix G, for layer-wise pruning of
+LeNet, with its output layer at half the rate. All use plain iterative magnitude pruning: every
+round trains on the full data for the full budget. The paper's "Resnet-18" on CIFAR-10 has 274K
+parameters, so it is ResNet-20.
 
-Two pairs of cells of Figure 2 are exchanged in the text of the paper and put right here: the
-milestones of the two CIFAR-10 networks (those of one lie beyond the end of the other), and
-optimizer and schedule of Inception-v3 and SqueezeNet (the other way round they are those of the
-published TPU code of each network: 0.165 for a batch of 256 makes 0.66 for 1024). Weight decay,
-augmentation and RMSprop's epsilon are not in the paper: 1e-4 and crops with flips are those of the
-authors' later code, the others those of the TPU code.
+Figure 2 swaps two pairs of cells, which is corrected here: the milestones of the two CIFAR-10
+networks (as printed, one network's milestones are after the end of its training), and optimizer
+and schedule of Inception-v3 and SqueezeNet (swapped back, they match the published TPU code of both
+networks; its learning rate 0.165 for a batch of 256 is 0.66 for 1024). Weight decay, augmentation
+and RMSprop's epsilon are not in the paper: 1e-4 and crops with flips are from the authors' later
+code, the other values from the TPU code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Reading and writing files so that nothing is half-written, trusted blindly or executed.
+"""Atomic writes, and reads that verify what they read and never execute it.
 
-Every file is written under a temporary name, flushed to disk and renamed. Arrays are plain `.npz`
-without pickle; every file names its kind and the number of its schema, and a newer schema is
-refused. A seal, a SHA-256 over names and contents, shows what was changed since. Sizes that a file
-declares are checked before memory is taken for them, and links lead nowhere outside.
+Every file is written under a temporary name, flushed to disk and renamed. Arrays are stored as
+`.npz` without pickle. Every file contains its kind, a schema number (newer schemas are refused)
+and a checksum: a SHA-256 over names and contents that detects later changes. Sizes that a file
+declares are checked before memory is allocated, and symbolic links out of a directory are refused.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ SCHEMA = 1
 MAX_BYTES = 64 * 2**30
 MAX_RATIO = 1032  # deflate codes at most 258 bytes in two bits
 MAX_JSON_BYTES = 64 * 2**20
-SEAL = "sha256"
-_KIND, _SCHEMA, _SEAL = "__kind__", "__schema__", "__sha256__"
-_NOT_WAITING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
+CHECKSUM = "sha256"
+_KIND, _SCHEMA, _CHECKSUM = "__kind__", "__schema__", "__sha256__"
+_NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Yields a binary file that becomes `path` only when the block ends without an error.
+    """Yields a binary file that replaces `path` only if the block ends without an error.
 
     Raises:
-        FileError: the file cannot be written (read-only directory, full disk).
+        FileError: If the file cannot be written (read-only directory, full disk).
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -60,15 +60,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def inside(directory: str | os.PathLike, *names: str) -> pathlib.Path:
-    """Returns the path of a file or directory below a directory.
+    """Returns the path of a file or subdirectory of a directory.
 
     Raises:
-        FileError: a symbolic link leads out of the directory.
+        FileError: If the path is outside the directory, or a symbolic link that points outside.
     """
     path = pathlib.Path(directory, *names)
     if not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise FileError(
-            f"{path}: a link that leads out of {directory}. Put the thing itself there."
+            f"{path}: a link that points outside {directory}. Replace it with what it points to."
         )
     return path
 
@@ -76,48 +76,54 @@ def inside(directory: str | os.PathLike, *names: str) -> pathlib.Path:
 def write_json(
     path: str | os.PathLike, kind: str, content: Mapping[str, Any], indent: int | None = 2
 ) -> None:
-    """Writes `content` as JSON with its kind, schema and seal; NaN is refused. No indent: one line.
+    """Writes `content` as JSON with its kind, schema number and checksum; NaN is refused.
+
+    Args:
+        path: the file.
+        kind: what the file contains, such as "round"; `read_json` checks it.
+        content: JSON values by name.
+        indent: spaces for each level; None writes one line. Default 2.
 
     Raises:
-        ArgumentError: the content has a field of the name of the seal.
+        ArgumentError: If `content` has a field with the name of the checksum, "sha256".
     """
-    if SEAL in content:
-        raise ArgumentError("content", SEAL, "other names of fields")
+    if CHECKSUM in content:
+        raise ArgumentError("content", CHECKSUM, "other names of fields")
     header = {"kind": kind, "schema": SCHEMA}
     document = {**header, **content, **header}
-    document[SEAL] = _sealed_json(document)
+    document[CHECKSUM] = _json_checksum(document)
     text = json.dumps(document, indent=indent, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
-    """Reads what `write_json` wrote: the content, without kind, schema and seal.
+    """Reads a file of `write_json`; returns the content without kind, schema and checksum.
 
     Raises:
-        FileError: missing, not JSON, too large, of another kind or of a newer schema, or changed
-            since it was written.
+        FileError: If the file is missing, not JSON, too large, of another kind or of a newer
+            schema, or was changed after it was written.
     """
-    with _opened(path) as file:
+    with _open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
             raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
         text = file.read()
     try:
         document = json.loads(text)
-        seal = document.pop(SEAL, None) if isinstance(document, dict) else None
-        fits = seal == _sealed_json(document)
+        checksum = document.pop(CHECKSUM, None) if isinstance(document, dict) else None
+        unchanged = checksum == _json_checksum(document)
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path}: damaged, not a JSON document ({error}).") from error
     if not isinstance(document, dict):
         raise DamagedFileError(f"{path}: not a {kind} of tf_prac.")
     _check_header(path, kind, document.pop("kind", None), document.pop("schema", None))
-    if not fits:
+    if not unchanged:
         raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
     return document
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows that may lack some columns; the columns are in order of first appearance."""
+    """Writes rows as CSV. Columns are in order of first appearance; a row may lack some."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -128,47 +134,48 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
 
 
 def write_npz(path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays as one compressed `.npz`, with the kind, schema and seal of the file.
+    """Writes named arrays as one compressed `.npz` with its kind, schema number and checksum.
 
     Raises:
-        ArgumentError: an array has the name of the kind, the schema or the seal.
-        ValueError: an array holds Python objects, which only pickle could write.
-        FileError: the file cannot be written.
+        ArgumentError: If an array has the name of the kind, the schema or the checksum.
+        ValueError: If an array contains Python objects, which need pickle.
+        FileError: If the file cannot be written.
     """
     header = {_KIND: np.array(kind), _SCHEMA: np.array(SCHEMA)}
-    reserved = {*header, _SEAL}
-    if taken := reserved & arrays.keys():
-        raise ArgumentError("arrays", min(taken), f"names other than {', '.join(sorted(reserved))}")
+    reserved = {*header, _CHECKSUM}
+    if clashes := reserved & arrays.keys():
+        allowed = f"names other than {', '.join(sorted(reserved))}"
+        raise ArgumentError("arrays", min(clashes), allowed)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in {**arrays, **header}.items():
             _write_member(archive, name, np.asanyarray(array))
-        _write_member(archive, _SEAL, np.array(_sealed_members(archive.infolist())))
+        _write_member(archive, _CHECKSUM, np.array(_archive_checksum(archive.infolist())))
 
 
 def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
-    """Reads what `write_npz` wrote, without pickle and within `MAX_BYTES`.
+    """Reads the arrays of a file of `write_npz`, without pickle and up to `MAX_BYTES`.
 
     Raises:
-        FileError: missing, damaged, of another kind, of a newer schema, too large, or changed
-            since it was written.
+        FileError: If the file is missing, damaged, of another kind, of a newer schema or too
+            large, or was changed after it was written.
     """
     try:
-        with _opened(path) as file, zipfile.ZipFile(file) as archive:
+        with _open_regular(path) as file, zipfile.ZipFile(file) as archive:
             members = _members(path, archive)
             header = {
                 name: _read_member(path, archive, members.pop(name))
-                for name in (_KIND, _SCHEMA, _SEAL)
+                for name in (_KIND, _SCHEMA, _CHECKSUM)
                 if name in members
             }
             values = {name: None if a.ndim else a.item() for name, a in header.items()}
             _check_header(path, kind, values.get(_KIND), values.get(_SCHEMA))
-            sealed = [i for i in archive.infolist() if i.filename != f"{_SEAL}.npy"]
-            if values.get(_SEAL) != _sealed_members(sealed):
+            covered = [i for i in archive.infolist() if i.filename != f"{_CHECKSUM}.npy"]
+            if values.get(_CHECKSUM) != _archive_checksum(covered):
                 raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
             return {name: _read_member(path, archive, info) for name, info in members.items()}
     except FileError:
         raise
-    except Exception as error:  # zipfile and numpy raise nearly anything on damaged bytes
+    except Exception as error:  # zipfile and NumPy raise many kinds of errors on damaged bytes
         raise DamagedFileError(
             f"{path}: damaged, not a readable .npz archive ({error})."
         ) from error
@@ -176,7 +183,7 @@ def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
 
 def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file's bytes, in hexadecimal."""
-    with _opened(path) as file:
+    with _open_regular(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
@@ -184,11 +191,11 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Opens a regular file to read; a pipe or a device, which may never end, is refused."""
+def _open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading; a pipe or device, which may be endless, is refused."""
     try:
         with open(
-            path, "rb", opener=lambda name, flags: os.open(name, flags | _NOT_WAITING)
+            path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCKING)
         ) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise FileError(f"{path}: cannot be read: not a regular file.")
@@ -201,20 +208,20 @@ def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
 
-def _sealed_json(document: Any) -> str:
+def _json_checksum(document: Any) -> str:
     text = json.dumps(document, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sealed_members(members: Sequence[zipfile.ZipInfo]) -> str:
-    """Binds names to sizes and CRC-32s, which zipfile holds against the contents."""
+def _archive_checksum(members: Sequence[zipfile.ZipInfo]) -> str:
+    """The SHA-256 of names, sizes and CRC-32s; zipfile checks the contents against the latter."""
     lines = [f"{i.CRC:08x} {i.file_size} {i.filename}\n" for i in members]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _check_header(path: str | os.PathLike, kind: str, found: object, schema: object) -> None:
-    if found != kind:
-        raise DamagedFileError(f"{path}: not a {kind} of tf_prac (it says {found!r}).")
+def _check_header(path: str | os.PathLike, expected: str, kind: object, schema: object) -> None:
+    if kind != expected:
+        raise DamagedFileError(f"{path}: not a {expected} of tf_prac (its kind is {kind!r}).")
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
         raise DamagedFileError(f"{path}: damaged, its schema number is {schema!r}.")
     if schema > SCHEMA:
@@ -224,12 +231,12 @@ def _check_header(path: str | os.PathLike, kind: str, found: object, schema: obj
 
 
 def _members(path: str | os.PathLike, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Finds the arrays of an archive, and checks what it declares about them."""
-    found = archive.infolist()
-    members = {info.filename.removesuffix(".npy"): info for info in found}
-    if len(members) != len(found):
-        raise DamagedFileError(f"{path}: damaged, an array is there twice.")
-    declared = sum(info.file_size for info in found)
+    """Returns the members of an archive by array name, after checking their declared sizes."""
+    infos = archive.infolist()
+    members = {info.filename.removesuffix(".npy"): info for info in infos}
+    if len(members) != len(infos):
+        raise DamagedFileError(f"{path}: damaged, it contains an array twice.")
+    declared = sum(info.file_size for info in infos)
     allowed = min(MAX_BYTES, MAX_RATIO * os.path.getsize(path))
     if declared > allowed:
         raise DamagedFileError(
@@ -267,7 +274,7 @@ def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfil
 
 
 def sync(path: str | os.PathLike) -> None:
-    """Waits until a file, or the names in a directory, are on the disk itself."""
+    """Flushes a file, or the entries of a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A lock that keeps a second process out of a directory, and never outlives the first."""
+"""A lock on a directory that is released when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
-    """Holds a lock on a file, which is made if needed, during the block.
+    """Locks a file during the block, and creates it if it does not exist.
 
-    The operating system lets go of it when the process ends, however it ends: the file of a dead
-    process blocks nobody. Where the file system has no locks, nothing is locked.
+    The operating system releases the lock when the process ends, so the file of a killed process
+    blocks no one. On a file system without locks, the block runs unlocked.
 
     Args:
-        path: the file; it holds the number of the process, and stays.
-        busy: what to say when another process holds the lock.
+        path: the lock file. It contains the process id, and is not deleted.
+        busy: start of the error message if another process holds the lock.
 
     Raises:
-        FileError: another process holds the lock, which is named; or the file cannot be written.
+        FileError: If another process holds the lock (its id is named), or the file cannot be
+            written.
     """
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="ascii", opener=_itself)  # noqa: SIM115
+        file = open(path, "a+", encoding="ascii", opener=_open_no_link)  # noqa: SIM115
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
     with file:
         try:
-            _take(file)
+            _acquire(file)
         except BlockingIOError as error:
             file.seek(0)
             owner = file.read(20).strip() or "unknown"
@@ -44,12 +45,12 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
         yield
 
 
-def _itself(path: str, flags: int) -> int:
-    """Opens a file, but not the one that a link leads to."""
+def _open_no_link(path: str, flags: int) -> int:
+    """Opens a file, and refuses to follow a symbolic link."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def _take(file: TextIO) -> None:
+def _acquire(file: TextIO) -> None:
     try:
         import fcntl
     except ImportError:  # not on Windows
@@ -60,7 +61,7 @@ def _take(file: TextIO) -> None:
         if error.errno in _NO_LOCKS:
             return
         raise
-    with contextlib.suppress(OSError):  # the number only helps; the disk may be full
+    with contextlib.suppress(OSError):  # the process id is optional; the disk may be full
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

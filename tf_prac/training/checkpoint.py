@@ -20,7 +20,8 @@ import tensorflow as tf
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.storage.files import sync
-from tf_prac.storage.run_directory import CHECKPOINT, read_sealed, seal
+from tf_prac.storage.layout import CHECKPOINT
+from tf_prac.storage.manifest import read_manifest, write_manifest
 from tf_prac.training.signals import DeferredSignals
 
 KEPT = 2
@@ -119,7 +120,7 @@ class Checkpoints:
             for file in temporary.iterdir():
                 sync(file)
             figures = {"step": state.step, "tensors": list(state.tensors), **state.figures}
-            seal(temporary, CHECKPOINT, "checkpoint", figures)
+            write_manifest(temporary, CHECKPOINT, "checkpoint", figures)
             _discard(place)
             os.replace(temporary, place)
             sync(self.path)
@@ -197,7 +198,7 @@ def _write_tensors(prefix: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> N
 
 
 def _read(place: pathlib.Path) -> SavedState:
-    figures = read_sealed(place, CHECKPOINT, "checkpoint")
+    figures = read_manifest(place, CHECKPOINT, "checkpoint")
     if figures is None:
         raise DamagedFileError(f"{place}: damaged, it has no {CHECKPOINT}.")
     try:

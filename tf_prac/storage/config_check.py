@@ -1,0 +1,46 @@
+"""`check_same`: whether two configurations of a run are the same, and where they differ."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tf_prac.errors import MismatchError
+
+
+def check_same(
+    path: pathlib.Path,
+    requested: Mapping[str, Any],
+    existing: Mapping[str, Any],
+    may_differ: tuple[str, ...] = (),
+) -> None:
+    """Raises `MismatchError`, naming the first difference, unless two configurations are the same.
+
+    Args:
+        path: the run that has the configuration `existing`.
+        requested: the configuration to compare with it.
+        existing: the configuration of the run.
+        may_differ: prefixes of dotted names, "group.option", that may differ; "labels." always
+            may.
+    """
+    new, old = _flatten(json.loads(json.dumps(requested))), _flatten(existing)
+    for name in [*new, *old]:
+        if name.startswith(("labels.", *may_differ)):
+            continue
+        if new.get(name) != old.get(name):
+            raise MismatchError(
+                f"{name.rpartition('.')[2]}: {new.get(name)!r} requested, but the run in {path} "
+                f"has {old.get(name)!r}. Request the same, or name another directory."
+            )
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,77 @@
+"""The files of a run: their names, and where each is stored.
+
+    config.json               every option that decides the result
+    rewind.npz                W_k, the weights that every round starts from
+    pretraining/              rewind.npz pretrained.json, if W_k is trained on other samples
+    round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
+                              round.json (metrics, and the SHA-256 of the other files)
+    round_00/tentative/       with keep_epoch_masks: epoch_001.npz, the mask after that epoch
+    tickets/round_03/         masks.npz weights.npz ticket.json; after retraining trained.npz,
+                              history.csv, retrained.json and, where Keras can save it, model.keras
+    tickets/round_03/controls/reinit_0/    the same files, of a control
+    copies/                   replicates: networks trained from W_k in other orders, one .npz each
+    summary.json              the metrics of the whole run
+    report.html               the report of `tf-prac report`
+    tensorboard/              events of `tf-prac search --tensorboard`
+
+During a training, checkpoints/step_000001234/ next to its other files contains its state:
+checkpoint.json and tensors.*. A running search holds a lock on `.lock`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from tf_prac.errors import FileError
+from tf_prac.storage.files import inside
+
+CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
+MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
+TENTATIVE = "tentative"
+PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
+TICKET, WEIGHTS = "ticket.json", "weights.npz"
+TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS, CHECKPOINT, LOCK = "checkpoints", "checkpoint.json", ".lock"
+PRETRAINED = "pretrained.json"
+
+
+class RunLayout:
+    """The paths of one run.
+
+    Args:
+        path: the directory; created when the first file is written.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+
+    def round_path(self, number: int) -> pathlib.Path:
+        """The directory of a round."""
+        return self._directory(f"round_{number:02d}")
+
+    def ticket_path(self, number: int, control: str = "") -> pathlib.Path:
+        """The directory of the ticket that round `number` starts from, or of one of its controls.
+
+        Args:
+            number: number of prunings, 0 for the dense network.
+            control: name of the control, such as "reinit_0". Default "", the ticket.
+        """
+        below = ("controls", control) if control else ()
+        return self._directory("tickets", f"round_{number:02d}", *below)
+
+    @property
+    def pretraining_path(self) -> pathlib.Path:
+        """The directory of the training to W_k, if it uses other samples."""
+        return self._directory("pretraining")
+
+    def copy_path(self, number: int, network: str, copy: int) -> pathlib.Path:
+        """The file of a replicate, a network that `Replicates` trains from W_k."""
+        return self.path / "copies" / f"round_{number:02d}_{network}_{copy:02d}.npz"
+
+    def _directory(self, *names: str) -> pathlib.Path:
+        path = inside(self.path, *names)
+        if path.exists() and not path.is_dir():
+            raise FileError(f"{path}: not a directory. Remove it, or name another run.")
+        return path
