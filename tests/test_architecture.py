@@ -15,7 +15,7 @@ LAYERS = (
     {"_lazy", "errors", "version"},
     {"checks"},
     {"config", "storage"},
-    {"keras_api", "plotting", "presets"},
+    {"keras_api", "plotting", "presets", "tables"},
     {"data", "models", "pruning"},
     {"training"},
     {"search"},

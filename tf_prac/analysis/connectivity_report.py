@@ -18,8 +18,8 @@ from tf_prac.analysis.stability_report import (
     remaining,
 )
 from tf_prac.plotting import draw_lines, line_figure, save_figure
-from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv
+from tf_prac.tables import text_table
 
 Row = Mapping[str, Any]
 LINES = {"order": "two data orders", "rounds": "from the round before"}
@@ -43,7 +43,7 @@ def connectivity_table(rows: ConnectivityRows) -> str:
                 str(row["samples"]),
             )
         )
-    return f"barriers: mean (min to max), errors in points\n{aligned(table)}"
+    return f"barriers: mean (min to max), errors in points\n{text_table(table)}"
 
 
 def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> list[pathlib.Path]:

@@ -10,8 +10,8 @@ from typing import Any
 from tf_prac.analysis.aggregate import spread
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.plotting import COLORS, Line, draw_lines, line_figure, save_figure
-from tf_prac.search.progress import aligned
 from tf_prac.storage.files import write_csv
+from tf_prac.tables import text_table
 
 Row = Mapping[str, Any]
 PANELS = {"distance": "L2 distance", "angle": "angle (degrees)"}
@@ -37,7 +37,7 @@ def stability_table(rows: StabilityRows) -> str:
                 str(row["samples"]),
             )
         )
-    return aligned(table)
+    return text_table(table)
 
 
 def write_stability(directory: str | os.PathLike, rows: StabilityRows) -> list[pathlib.Path]:
