@@ -12,8 +12,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tf_prac.analysis.aggregate import write_csvs
 from tf_prac.plotting import Line, line_figure
-from tf_prac.storage.files import write_csv, write_json
+from tf_prac.storage.files import write_json
 from tf_prac.tables import text_table
 
 REFERENCE = "imp"
@@ -146,8 +147,7 @@ def write_results(
         "runs": runs,
     }
     write_json(path / "results.json", kind, results)
-    for name, rows in (("results", "table"), ("cost", "cost"), ("runs", "runs")):
-        write_csv(path / f"{name}.csv", results[rows])
+    write_csvs(path, {"results": results["table"], "cost": results["cost"], "runs": runs})
     draw_results(path, results["table"])
     return results
 
