@@ -35,7 +35,7 @@ HEAVY = {
 }
 WITHOUT_TENSORFLOW = (
     "analysis.report.page",
-    "analysis.report.story",
+    "analysis.report.run_data",
     "checks",
     "config",
     "data.datasets",

@@ -19,7 +19,7 @@ from tf_prac.analysis.report.charts import Axis, Series, bar_chart, line_chart, 
 from tf_prac.analysis.report.html import tag
 from tf_prac.analysis.report.numbers import count, duration, percent, points, short
 from tf_prac.analysis.report.page import page
-from tf_prac.analysis.report.story import read_story
+from tf_prac.analysis.report.run_data import read_run_data
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.search_data import Subset
@@ -105,11 +105,11 @@ def test_the_report_of_a_run_says_what_its_summary_says(run, capsys):
         "Accuracy against sparsity",
         "Steps of each round",
         "Critical samples",
-        "How the mask settles",
+        "Mask distance",
         "Sparsity of each layer",
         "Forgetting",
-        "Classes in the set",
-        "Most easily forgotten",
+        "Class balance of the PrAC set",
+        "Most forgotten",
         "Cost",
         "Configuration",
     ):
@@ -141,7 +141,7 @@ def test_without_its_data_a_report_says_so(run, tmp_path, capsys, monkeypatch):
         assert main(["report", str(run), f"--output={output}", *arguments]) == 0
         page = needs_nothing(output.read_text())
         assert "No images and no classes" in page.text and not page.named("img")
-        assert "Classes in the set" not in page.text and "Forgetting" in page.text
+        assert "Class balance of the PrAC set" not in page.text and "Forgetting" in page.text
     assert "not here" in capsys.readouterr().out
 
 
@@ -156,7 +156,7 @@ def test_several_runs_stand_side_by_side(run, tmp_path, capsys):
     output = tmp_path / "both.html"
     assert main(["report", str(run), str(other), f"--output={output}"]) == 0
     page = needs_nothing(output.read_text())
-    assert "Side by side" in page.text and "Options that differ" in page.text
+    assert "Comparison" in page.text and "Options that differ" in page.text
     assert "prac.use_cet" in page.text and "recipe.epochs" not in page.text
     targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     assert {f"#{name}" for name in targets} == {each["href"] for each in page.named("a")}
@@ -168,7 +168,7 @@ def test_several_runs_stand_side_by_side(run, tmp_path, capsys):
 def test_names_of_all_kinds_are_only_text(run):
     evil = "<script>alert(1)</script>"
     layer = "a\"><img src=x onerror='1'>"
-    found = read_story(RunDirectory(run), evil, command=evil, without_data=evil)
+    found = read_run_data(RunDirectory(run), evil, command=evil, without_data=evil)
     config = {
         **found.config,
         "dataset": {**found.config["dataset"], "name": evil},
@@ -176,11 +176,11 @@ def test_names_of_all_kinds_are_only_text(run):
     }
     masks = {n: Masks({layer: np.ones(3, bool)}) for n in found.masks}
     controls = [{**found.tickets[0], "control": f"{evil}_0"}]
-    story = dataclasses.replace(found, config=config, masks=masks, controls=controls)
-    for stories in ([story], [story, dataclasses.replace(story, name=f"{evil} two")]):
-        told = needs_nothing(page(stories))
-        assert evil in told.text and layer in told.text
-        assert not told.named("img")
+    run_data = dataclasses.replace(found, config=config, masks=masks, controls=controls)
+    for runs in ([run_data], [run_data, dataclasses.replace(run_data, name=f"{evil} two")]):
+        shown = needs_nothing(page(runs))
+        assert evil in shown.text and layer in shown.text
+        assert not shown.named("img")
 
 
 def test_bad_input_of_reports_is_one_line(run, tmp_path, capsys):
