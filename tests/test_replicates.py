@@ -81,7 +81,7 @@ def replicates(opened, flavour):
 
 
 def recorded_batches(monkeypatch):
-    """What every training from now on reads: a list of lists of (inputs, ids)."""
+    """Records the batches of every training from now on: lists of (inputs, ids)."""
     seen = []
     batches = Trainer._batches
 
@@ -100,7 +100,7 @@ def same(first, second):
 
 
 @both
-def test_an_order_is_replayed_to_the_bit_and_another_differs(replicates, monkeypatch):
+def test_a_data_order_is_replayed_to_the_bit_and_another_differs(replicates, monkeypatch):
     """The same u: same batches and augmentation, for every network and a second time."""
     seen = recorded_batches(monkeypatch)
     for number, network, u in ((0, "ticket", 0), (2, "ticket", 0), (2, "ticket", 1)):
@@ -353,7 +353,7 @@ def test_bad_input(replicates, runs, monkeypatch):
     hidden.rename(ticket)
 
 
-def test_the_python_of_the_page_runs(runs, capsys):
+def test_the_code_of_the_page_runs(runs, capsys):
     page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     (x_train, y_train), (x_test, y_test) = TRAIN, TEST

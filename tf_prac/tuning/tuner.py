@@ -239,9 +239,7 @@ class PracTuner(BaseTuner):
         return RunDirectory(self.run_path(trial)).ticket_path(rounds)
 
     def _model(self, hp: Any) -> Any:
-        with contextlib.suppress(
-            ArgumentError
-        ):  # raised again by the trial; the model may define more values
+        with contextlib.suppress(ArgumentError):  # which the trial raises, too
             self.options(hp)
         return self._build(hp)
 

@@ -175,10 +175,8 @@ def distances(run: RunData) -> Html | None:
         references=[(eps, f"stops below {eps:g}")] if eps else [],
     )
     window = run.config["prac"]["early_stop_window"]
-    text = (
-        "Hamming distance between the tentative masks of successive epochs, as a fraction of the "
-    )
-    text += "remaining weights. "
+    text = "Hamming distance between the tentative masks of successive epochs, as a fraction of "
+    text += "the remaining weights. "
     if eps:
         text += f"A dot marks an early stop, after {window} epochs below the dotted line."
     else:
@@ -205,10 +203,8 @@ def layers(run: RunData) -> Html | None:
         title = f"{count(kept)} of {count(mask.size)} kept"
         label = [tag("b", name), tag("span", percent(sparsity, 1))]
         bars.append(tag("li", label, tag("div", fill, class_="bar"), tag("small", title)))
-    text = (
-        f"After round {max(run.masks)}, {count(masks.remaining)} of {count(masks.size)} prunable "
-    )
-    text += "weights are kept."
+    text = f"After round {max(run.masks)}, {count(masks.remaining)} of {count(masks.size)} "
+    text += "prunable weights are kept."
     return panel("Sparsity of each layer", text, tag("ul", bars, class_="layers"))
 
 
@@ -227,10 +223,8 @@ def forgetting(run: RunData) -> Html | None:
             shares = [100 * r["share"] for r in bins]
             lines.append(Series(f"round {n}", [r["events"] for r in bins], shares, color))
     never = {r["round"]: r["samples"] for r in rows if r["events"] == NEVER}
-    text = (
-        "A forgetting event is a change from correct to incorrect between two presentations of a "
-    )
-    text += "sample. Never learned: "
+    text = "A forgetting event is a change from correct to incorrect between two presentations "
+    text += "of a sample. Never learned: "
     text += "; ".join(f"{count(never[n])} in round {n}" for n in shown) + "."
     if not lines:
         return None
