@@ -1,21 +1,23 @@
-"""CEP over the training set, against two plain `predict` passes over it.
+"""CEP over the training set against two plain `predict` passes over it.
 
     python benchmarks/critical.py --dataset=cifar10 --data_dir=DATA --model=resnet20
 
-CEP compares the predictions of the dense and of a sparse network. Those of the dense one are made
-once, in round 0, and kept; so a round should cost about half of two passes.
+CEP compares the predictions of the dense and of a sparse network. The dense predictions are made
+once, in round 0, and stored, so later rounds should cost about half of two passes.
 """
 
 from __future__ import annotations
 
 import tempfile
 
+import common_flags
 import numpy as np
-from absl import app, flags
+from absl import app
+from common_flags import FLAGS
 from networks import network_for
 from turns import rows, table, take_turns, write
 
-from tf_prac import Masks, load_dataset, prunable_weights, random_mask, snapshot
+from tf_prac import Masks, prunable_weights, random_mask, snapshot
 from tf_prac.config import PracConfig, TrainingRecipe
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.search_data import Subset
@@ -23,23 +25,16 @@ from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 
-_DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where it is.")
-_LIMIT_TRAIN = flags.DEFINE_integer("limit_train", None, "Use the first n samples.")
-_MODEL = flags.DEFINE_string("model", "lenet300", "Name of the network.")
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns after one to warm up.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+common_flags.define(*common_flags.DATA, *common_flags.NETWORK, "repeats", "output")
 
 PREDICT_BATCH = 256
 
 
 def main(_) -> None:
-    """Times both, and prints the table."""
-    limit = _LIMIT_TRAIN.value
-    samples = load_dataset(_DATASET.value, data_dir=_DATA_DIR.value, limit_train=limit).train
+    """Times both and prints the table."""
+    samples = common_flags.load_data().train
     train = Subset(samples, np.arange(len(samples)))
-    network = network_for(samples, _MODEL.value, _KERAS.value)
+    network = network_for(samples)
     batches = evaluation_batches(*train, batch_size=PREDICT_BATCH)
     inputs = np.concatenate([x["inputs"].numpy() for x, _ in batches])
     weights = snapshot(network)
@@ -51,16 +46,16 @@ def main(_) -> None:
         config = PracConfig(use_cet=False)
         critical = CriticalSamples(config, trainer, RunDirectory(directory), train, 0)
         critical.next_set(0, trained, dense, sparse, train.ids)
-        ways = {
+        alternatives = {
             "two predicts": lambda: [
                 network.predict(inputs, batch_size=PREDICT_BATCH, verbose=0).argmax(-1)
                 for _ in range(2)
             ],
             "CEP": lambda: critical.next_set(1, trained, dense, sparse, train.ids),
         }
-        found = rows(take_turns(ways, _REPEATS.value), "two predicts", len(samples))
-    print(table(found, "two predicts"))
-    write(_OUTPUT.value, found)
+        results = rows(take_turns(alternatives, FLAGS.repeats), "two predicts", len(samples))
+    print(table(results, "two predicts"))
+    write(FLAGS.output, results)
 
 
 if __name__ == "__main__":

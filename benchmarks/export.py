@@ -1,16 +1,15 @@
-"""Sizes, equality, load time and latency of exports: networks x sparsities x flavours.
+"""Size, equality, load time and latency of exports: networks x sparsities x flavours.
 
     python benchmarks/export.py --output=docs/results
 
-`--networks`, `--sparsities` and `--flavours` choose a part of the grid; `--parts` puts several
-together.
+`--networks`, `--sparsities` and `--flavours` select a part of the grid. `--parts` merges the
+results of several runs.
 
-Each network is pruned by global magnitude, its batch normalisation given statistics that are not
-trivial, and exported by tf_prac and by Keras itself. A new process, in which tf_prac cannot be
-imported, then loads every export in three ways (`tf.saved_model.load`, the session loader of
-TensorFlow 1, `saved_model_cli run`) and compares the outputs with the Keras model's. Load and
-inference times are medians of turns, sparse and dense one after the other. Prints a table, and
-writes export.json, export.csv and a figure.
+Each network has non-trivial BatchNorm statistics, is pruned by global magnitude, and is exported by
+tf_prac and by Keras. A new process that cannot import tf_prac then loads every export with
+`tf.saved_model.load`, the session loader of TensorFlow 1 and `saved_model_cli run`, and compares
+the outputs with those of the Keras model. Load and inference times are medians over turns of the
+sparse and the dense export. Prints a table, and writes export.json, export.csv and a figure.
 """
 
 import gzip
@@ -32,13 +31,16 @@ from tf_prac.export.source import source_of
 from tf_prac.export.writer import saved_model
 from tf_prac.keras_api import Flavour
 from tf_prac.plotting import Line, line_figure
+from tf_prac.tables import markdown_table
 
-_NETWORKS = flags.DEFINE_list("networks", ["lenet300", "resnet20", "mobilenetv2", "vgg16"], "")
-_SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], "")
-_FLAVOURS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "")
-_REPEATS = flags.DEFINE_integer("repeats", 15, "Turns of the timing.")
+_NETWORKS = flags.DEFINE_list(
+    "networks", ["lenet300", "resnet20", "mobilenetv2", "vgg16"], "Networks."
+)
+_SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], "Sparsities.")
+_FLAVOURS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "Flavours.")
+_REPEATS = flags.DEFINE_integer("repeats", 15, "Measured turns.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "Samples in a timed batch.")
-_PARTS = flags.DEFINE_list("parts", [], "export.json of earlier runs to put together instead.")
+_PARTS = flags.DEFINE_list("parts", [], "export.json of earlier runs to merge instead.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of export.json, .csv, .png and .svg.")
 
 SHAPE = {"lenet300": (28, 28, 1)}
@@ -72,35 +74,36 @@ sys.meta_path.insert(0, NoTfPrac())
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.tools import saved_model_cli
-found = {}
-for place in sys.argv[1:]:
-    with np.load(place + ".npz") as archive:
+differences = {}
+for path in sys.argv[1:]:
+    with np.load(path + ".npz") as archive:
         x, y = archive["x"], archive["y"]
-    loaded = tf.saved_model.load(place)
+    loaded = tf.saved_model.load(path)
     serve = loaded.signatures["serving_default"]
     (key,) = serve.structured_input_signature[1]
     results = {"load": list(serve(**{key: tf.constant(x)}).values())[0]}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        meta = tf.compat.v1.saved_model.load(session, ["serve"], place)
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], path)
         signature = meta.signature_def["serving_default"]
         (output,) = signature.outputs.values()
         results["session"] = session.run(output.name, {signature.inputs[key].name: x})
-    np.save(place + ".x.npy", x)
+    np.save(path + ".x.npy", x)
     with contextlib.redirect_stdout(io.StringIO()):
-        arguments = ["run", "--dir", place, "--tag_set", "serve"]
-        arguments += ["--signature_def", "serving_default", "--inputs", f"{key}={place}.x.npy"]
-        arguments += ["--outdir", place + "_cli", "--overwrite"]
+        arguments = ["run", "--dir", path, "--tag_set", "serve"]
+        arguments += ["--signature_def", "serving_default", "--inputs", f"{key}={path}.x.npy"]
+        arguments += ["--outdir", path + "_cli", "--overwrite"]
         sys.argv = ["saved_model_cli", *arguments]
         with contextlib.suppress(SystemExit):
             saved_model_cli.main()
-    file = next(name for name in os.listdir(place + "_cli") if name.endswith(".npy"))
-    results["cli"] = np.load(os.path.join(place + "_cli", file))
-    found[place] = {name: float(np.abs(np.asarray(r) - y).max()) for name, r in results.items()}
-print("RESULT" + json.dumps(found))
+    file = next(name for name in os.listdir(path + "_cli") if name.endswith(".npy"))
+    results["cli"] = np.load(os.path.join(path + "_cli", file))
+    differences[path] = {n: float(np.abs(np.asarray(r) - y).max()) for n, r in results.items()}
+print("RESULT" + json.dumps(differences))
 """
 
 
 def network(name, flavour):
+    """Returns a network with random BatchNorm statistics, and its weights."""
     keras = Flavour(flavour).module
     keras.utils.set_random_seed(0)
     if name == "mobilenetv2":
@@ -119,45 +122,49 @@ def network(name, flavour):
 
 
 def size(path):
-    path = pathlib.Path(path)
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(p.stat().st_size for p in files)
+    """Returns the bytes of a file or directory."""
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def zipped(path):
+    """Returns the bytes of a file or directory compressed by gzip, file by file."""
+    return sum(len(gzip.compress(file.read_bytes(), 6)) for file in files_of(path))
+
+
+def files_of(path):
+    """Returns the path of a file, or all files of a directory."""
     path = pathlib.Path(path)
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(len(gzip.compress(p.read_bytes(), 6)) for p in files)
+    return [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
 
 
 def measure(name, flavour, base):
-    """Exports one network at every sparsity; yields a row for each."""
+    """Exports one network at every sparsity; yields the directory and a row for each."""
     model, weights = network(name, flavour)
     lite = None
     for sparsity in map(float, _SPARSITIES.value):
         rewind(model, weights)
         masks = global_magnitude(prunable_weights(model), rate=sparsity)
         rewind(model, weights, masks)
-        place = base / f"{name}_{flavour}_{sparsity:g}"
-        sparse = saved_model(model, place, masks=masks, check=False)
-        dense = base / f"{place.name}_dense"
+        path = base / f"{name}_{flavour}_{sparsity:g}"
+        sparse = saved_model(model, path, masks=masks, check=False)
+        dense = base / f"{path.name}_dense"
         export_dense(model, dense)
         x = np.random.default_rng(1).normal(size=(8, *model.input_shape[1:])).astype(np.float32)
-        np.savez(f"{place}.npz", x=x, y=np.asarray(model(x, training=False)))
+        np.savez(f"{path}.npz", x=x, y=np.asarray(model(x, training=False)))
         bound = sum(row["bound"] for row in sparse.metadata["weights"])
         row = {
             "network": name,
             "flavour": flavour,
             "sparsity": sparsity,
             "ours": sparse.bytes,
-            "variables": size(place / VARIABLES),
+            "variables": size(path / VARIABLES),
             "bound": bound,
-            "over_bound": size(place / VARIABLES) / bound,
+            "over_bound": size(path / VARIABLES) / bound,
             "keras_export": size(dense),
             "keras_export_gzip": zipped(dense),
         }
         timing = compare_speed(
-            place, dense, source_of(model, masks=masks), _BATCH.value, _REPEATS.value
+            path, dense, source_of(model, masks=masks), _BATCH.value, _REPEATS.value
         )
         for what, times in (
             ("load", timing["load"]),
@@ -165,23 +172,23 @@ def measure(name, flavour, base):
         ):
             row |= {what: times["ratio"], f"{what}_cpu": times["processor_ratio"]}
         row["timing"] = timing
-        if flavour == "tf_keras":  # TFMOT takes no model of Keras 3
-            stripped = base / f"{place.name}.h5"
+        if flavour == "tf_keras":  # TFMOT does not support Keras 3
+            stripped = base / f"{path.name}.h5"
             strip(prune(model, masks=masks)).save(stripped)
             row["strip_gzip"] = zipped(stripped)
         options = {"masks": masks, "check": False}
         if lite is None:
-            tflite(model, base / f"{place.name}_dense_lite", sparse=False, **options)
-            lite = size(base / f"{place.name}_dense_lite" / FILE)
-        tflite(model, base / f"{place.name}_lite", **options)
-        row |= {"lite": lite, "lite_sparse": size(base / f"{place.name}_lite" / FILE)}
-        yield place, row
+            tflite(model, base / f"{path.name}_dense_lite", sparse=False, **options)
+            lite = size(base / f"{path.name}_dense_lite" / FILE)
+        tflite(model, base / f"{path.name}_lite", **options)
+        row |= {"lite": lite, "lite_sparse": size(base / f"{path.name}_lite" / FILE)}
+        yield path, row
 
 
-def check(places):
-    """Compares every export with its Keras model in a process without tf_prac."""
+def check(paths):
+    """Compares every export with its Keras model, in a process without tf_prac."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-P", "-c", CHECKER, *map(str, places)]
+    command = [sys.executable, "-P", "-c", CHECKER, *map(str, paths)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
@@ -189,6 +196,7 @@ def check(places):
 
 
 def cell(key, row):
+    """Returns the text of a cell of the printed table."""
     value = row.get(key)
     if value is None:
         return "Keras 2 only" if key == "strip_gzip" else ""
@@ -200,14 +208,13 @@ def cell(key, row):
 
 
 def main(_):
+    """Measures the grid, or merges earlier results, and prints and writes the table."""
     if _PARTS.value:
         rows = [row for part in _PARTS.value for row in json.loads(pathlib.Path(part).read_text())]
     else:
         rows = grid()
-    print("| " + " | ".join(title for _, title in COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS))
-    for row in rows:
-        print("| " + " | ".join(cell(key, row) for key, _ in COLUMNS) + " |")
+    cells = [[cell(key, row) for key, _ in COLUMNS] for row in rows]
+    print(markdown_table([title for _, title in COLUMNS], cells))
     if _OUTPUT.value:
         write(pathlib.Path(_OUTPUT.value), rows)
 
@@ -219,16 +226,17 @@ def grid():
         base = pathlib.Path(directory)
         for name in _NETWORKS.value:
             for flavour in _FLAVOURS.value:
-                for place, row in measure(name, flavour, base):
-                    rows[str(place)] = row
+                for path, row in measure(name, flavour, base):
+                    rows[str(path)] = row
                     print(json.dumps(row), file=sys.stderr, flush=True)
-        for place, differences in check(rows).items():
-            rows[place]["differences"] = differences
-            rows[place]["difference"] = max(differences.values())
+        for path, differences in check(rows).items():
+            rows[path]["differences"] = differences
+            rows[path]["difference"] = max(differences.values())
     return list(rows.values())
 
 
 def write(directory, rows):
+    """Writes the rows and the figure."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "export.json").write_text(json.dumps(rows, indent=1) + "\n")
     lines = []

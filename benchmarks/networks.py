@@ -1,4 +1,4 @@
-"""What the benchmarks train: the library's networks, compiled the same way everywhere."""
+"""The networks and the training loop that the benchmarks measure, compiled in one way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from common_flags import FLAGS
 
 from tf_prac import Masks, PracModel, build_model, prunable_weights, random_mask
 from tf_prac.data.pipeline import training_batches
@@ -14,20 +15,25 @@ from tf_prac.keras_api import flavour_of
 from tf_prac.training.loop import StepLoop
 
 
-def network_for(samples: Samples, model: str, keras: str) -> Any:
-    """Returns a network of the library for some samples."""
-    shape, classes = samples.input_shape, samples.num_classes
-    return build_model(model, keras=keras, input_shape=shape, num_classes=classes)
-
-
-def compiled(model: Any, keras: Any, steps_per_execution: int = 1) -> Any:
-    """Compiles a model, with SGD and momentum, and returns it.
+def network_for(samples: Samples, model: str = "", keras: str = "") -> Any:
+    """Builds a network of the library for some samples.
 
     Args:
-        model: of either flavour.
-        keras: the module of its flavour.
-        steps_per_execution: of its `fit`. Default 1.
+        samples: provide the input shape and the number of classes.
+        model: name of the network. By default that of the flag.
+        keras: flavour. By default that of the flag.
     """
+    return build_model(
+        model or FLAGS.model,
+        keras=keras or FLAGS.keras,
+        input_shape=samples.input_shape,
+        num_classes=samples.num_classes,
+    )
+
+
+def compiled(model: Any, steps_per_execution: int = 1) -> Any:
+    """Compiles a model of either flavour with SGD and momentum, and returns it."""
+    keras = flavour_of(model).module
     model.compile(
         optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -39,10 +45,9 @@ def compiled(model: Any, keras: Any, steps_per_execution: int = 1) -> Any:
 
 
 def tracked(network: Any, num_samples: int, sparsity: float = 0.8, **options: int) -> PracModel:
-    """Returns a compiled `PracModel` that holds a random mask and records forgetting."""
+    """Returns a compiled `PracModel` with a random mask that records forgetting events."""
     masks = random_mask(Masks.ones_like(prunable_weights(network)), sparsity, seed=0)
-    model = PracModel(network, masks=masks, num_samples=num_samples)
-    return compiled(model, flavour_of(network).module, **options)
+    return compiled(PracModel(network, masks=masks, num_samples=num_samples), **options)
 
 
 def search_epoch(
@@ -54,13 +59,13 @@ def search_epoch(
     augment: str = "none",
     jit_compile: bool = False,
 ) -> Callable[[], Any]:
-    """Returns what trains one epoch more as a search does, an 80% mask held.
+    """Returns a function that trains one more epoch with the loop of a search and an 80% mask.
 
     Args:
         network: of `network_for`.
         samples: the training set.
         batch_size: samples per step.
-        ids: the samples to train on. Default all.
+        ids: the samples to train on. By default all.
         augment: augmentation. Default "none".
         jit_compile: whether XLA compiles the step. Default False.
     """

@@ -1,11 +1,11 @@
-"""A plain PyTorch loop that holds masks, which `pytorch.py` runs in an environment with PyTorch.
+"""A plain PyTorch loop with masks, which `pytorch.py` runs in an environment with PyTorch.
 
     python pytorch_loop.py DATA.npz [loader]
 
-Holds `x` float32 [n, features] and `y` int64 [n] as tensors and draws batches by index, which is
-the fastest way PyTorch has, or with "loader" by a shuffling `DataLoader`, as is usual. After each
-update, weights are multiplied with their masks. For each line it reads, it trains LeNet-300-100 for
-an epoch, and writes a line.
+DATA.npz has `x`, float32 [n, features], and `y`, int64 [n]. Batches are gathered from tensors by
+index, which is the fastest method in PyTorch, or with "loader" from a shuffling `DataLoader`, which
+is the usual one. Weights are multiplied by their masks after each update. For each line on standard
+input, the script trains LeNet-300-100 for one epoch and prints a line.
 """
 
 import sys
@@ -18,7 +18,7 @@ BATCH_SIZE, SPARSITY = 128, 0.8
 
 
 def batches(x, y, loader: bool):
-    """An epoch's batches, shuffled."""
+    """Returns the shuffled batches of an epoch."""
     if loader:
         data = torch.utils.data.TensorDataset(x, y)
         return torch.utils.data.DataLoader(data, batch_size=BATCH_SIZE, shuffle=True)
@@ -26,7 +26,7 @@ def batches(x, y, loader: bool):
 
 
 def main(path: str, loader: str = "") -> None:
-    """Trains an epoch for each line of standard input."""
+    """Trains one epoch for each line on standard input."""
     data = np.load(path)
     x, y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"])
     relu = nn.ReLU()

@@ -1,4 +1,4 @@
-"""How long `tf-prac --help` takes, against importing TensorFlow, as whole processes.
+"""The time of `tf-prac --help` against importing TensorFlow, as whole processes.
 
 python benchmarks/start.py
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from absl import app, flags
+import common_flags
+from absl import app
+from common_flags import FLAGS
 from turns import rows, table, take_turns, write
 
-_REPEATS = flags.DEFINE_integer("repeats", 7, "Turns after one to warm up.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+common_flags.define("output", repeats=7)
 
 COMMANDS = {
     "import tensorflow": ["-c", "import tensorflow"],
@@ -23,16 +24,16 @@ COMMANDS = {
 
 
 def main(_) -> None:
-    """Times the processes, and prints the table."""
+    """Times the processes and prints the table."""
 
     def process(arguments):
         command = [sys.executable, *arguments]
         return lambda: subprocess.run(command, check=True, capture_output=True)
 
-    ways = {name: process(arguments) for name, arguments in COMMANDS.items()}
-    found = rows(take_turns(ways, _REPEATS.value), "import tensorflow")
-    print(table(found, "import tensorflow"))
-    write(_OUTPUT.value, found)
+    alternatives = {name: process(arguments) for name, arguments in COMMANDS.items()}
+    results = rows(take_turns(alternatives, FLAGS.repeats), "import tensorflow")
+    print(table(results, "import tensorflow"))
+    write(FLAGS.output, results)
 
 
 if __name__ == "__main__":

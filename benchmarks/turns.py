@@ -1,7 +1,7 @@
-"""What the benchmarks share: several ways to do the same, in turn, over and over.
+"""Timing of alternatives that take turns.
 
-Ratios are those of one turn, so that what slows the machine down meanwhile slows both sides; the
-median over the turns is reported, with the lowest and highest.
+Each turn runs all alternatives once, and ratios are computed within a turn, so other load on the
+machine affects both sides. Reported are the median, minimum and maximum over the turns.
 """
 
 from __future__ import annotations
@@ -13,54 +13,53 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tf_prac.tables import text_table
+
 
 def take_turns(
-    ways: Mapping[str, Callable[[], Any]], repeats: int, warmups: int = 1
+    alternatives: Mapping[str, Callable[[], Any]], repeats: int, warmups: int = 1
 ) -> dict[str, list[float]]:
-    """Returns the seconds of each way in each of `repeats` turns, after some to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    """Returns the seconds of each alternative in each of `repeats` turns, after the warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in alternatives}
     for turn in range(warmups + repeats):
-        for name, way in ways.items():
+        for name, run in alternatives.items():
             started = time.perf_counter()
-            way()
+            run()
             if turn >= warmups:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
 def rows(seconds: Mapping[str, list[float]], base: str, samples: int = 0) -> dict[str, dict]:
-    """Returns median seconds, ratios to `base`, and samples per second of each way."""
-    found = {}
+    """Returns median seconds, ratios to `base`, and samples per second of each alternative."""
+    results = {}
     for name, times in seconds.items():
-        ratios = [ours / theirs for ours, theirs in zip(times, seconds[base], strict=True)]
-        middle = statistics.median(times)
-        found[name] = {
-            "seconds": middle,
+        ratios = [time / of_base for time, of_base in zip(times, seconds[base], strict=True)]
+        median = statistics.median(times)
+        results[name] = {
+            "seconds": median,
             "ratio": statistics.median(ratios),
             "lowest": min(ratios),
             "highest": max(ratios),
             "turns": len(ratios),
-            **({"samples_per_second": samples / middle} if samples else {}),
+            **({"samples_per_second": samples / median} if samples else {}),
         }
-    return found
+    return results
 
 
-def table(found: Mapping[str, Mapping[str, float]], base: str) -> str:
+def table(results: Mapping[str, Mapping[str, float]], base: str) -> str:
     """Returns the rows as text."""
-    width = max(len(name) for name in found) + 2
-    title = f"to {base}"
-    lines = [f"{'':<{width}}{'seconds':>10}{title:>{max(len(title), 8) + 2}}  spread"]
-    for name, row in found.items():
+    cells = [("", "seconds", f"to {base}", "spread", "samples/s")]
+    for name, row in results.items():
         spread = f"{row['lowest']:.3f} to {row['highest']:.3f}"
-        line = f"{name:<{width}}{row['seconds']:>10.4f}"
-        line += f"{row['ratio']:>{max(len(title), 8) + 2}.3f}  {spread}"
-        if "samples_per_second" in row:
-            line += f"  {row['samples_per_second']:,.0f} samples/s"
-        lines.append(line)
-    return "\n".join(lines)
+        rate = f"{row['samples_per_second']:,.0f}" if "samples_per_second" in row else ""
+        cells.append((name, f"{row['seconds']:.4f}", f"{row['ratio']:.3f}", spread, rate))
+    if not any(row[-1] for row in cells[1:]):
+        cells = [row[:-1] for row in cells]
+    return text_table(cells, left=[0])
 
 
 def write(path: str | None, content: Mapping[str, Any]) -> None:
-    """Writes JSON, if a path is given."""
+    """Writes JSON if a path is given."""
     if path:
         pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")

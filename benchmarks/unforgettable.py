@@ -1,13 +1,13 @@
-"""BatchShard of MNIST's training samples that is never forgotten, beside the published 91.7%.
+"""The fraction of MNIST's training samples that is never forgotten, against the published 91.7%.
 
     python benchmarks/unforgettable.py --data_dir=DATA --network=convolutional
     python benchmarks/unforgettable.py --data_dir=DATA --network=lenet300
 
 Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
 Section 4: all 60,000 samples, two convolutions of 5 x 5 (10 and 20 channels), a dense layer of 50,
-SGD with learning rate 0.01, momentum 0.5, no dropout and batches of 64, for 200 epochs. The
-published share is of samples that none of five trainings forgets, each from another seed (the
-authors' code and its README); so several --seeds are counted together too.
+SGD with learning rate 0.01, momentum 0.5, no dropout and batches of 64, for 200 epochs. According
+to the authors' code and its README, the published fraction is of the samples that none of five
+trainings with different seeds forgets. The fraction over all --seeds is therefore reported too.
 """
 
 import json
@@ -21,14 +21,14 @@ from tf_prac.data.pipeline import training_batches
 
 NETWORKS = ("convolutional", "convolutional_dropout", "lenet300")
 
-_DATA = flags.DEFINE_string("data_dir", None, "Where MNIST is, as TensorFlow Datasets has it.")
-_NETWORK = flags.DEFINE_enum("network", "convolutional", NETWORKS, "Which network.")
+_DATA = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets with MNIST.")
+_NETWORK = flags.DEFINE_enum("network", "convolutional", NETWORKS, "Name of the network.")
 _EPOCHS = flags.DEFINE_integer("epochs", 25, "Passes over the data.")
-_SEEDS = flags.DEFINE_list("seeds", "0,1,2,3,4", "Of initial weights and data order.")
+_SEEDS = flags.DEFINE_list("seeds", "0,1,2,3,4", "Seeds of initial weights and data order.")
 
 
 def make_network(samples):
-    """Builds the network that the flags name."""
+    """Builds the network of the flag."""
     if _NETWORK.value == "lenet300":
         return build_model(
             "lenet300", keras="keras", input_shape=samples.input_shape, num_classes=10
@@ -54,7 +54,7 @@ def make_network(samples):
 
 
 def main(_) -> None:
-    """Trains with each seed, and prints one JSON line for each epoch and one for all seeds."""
+    """Trains with each seed; prints a JSON line for each epoch and for all seeds so far."""
     samples = load_dataset("mnist", data_dir=_DATA.value).train
     unforgettable = np.ones(len(samples), bool)
     for number, seed in enumerate(map(int, _SEEDS.value)):
@@ -64,7 +64,7 @@ def main(_) -> None:
 
 
 def train(samples, seed):
-    """Trains with one seed, and returns the statistics."""
+    """Trains with one seed and returns the forgetting statistics."""
     keras.utils.set_random_seed(seed)
     model = PracModel(make_network(samples), num_samples=len(samples))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -75,13 +75,13 @@ def train(samples, seed):
     )
 
     class Print(keras.callbacks.Callback):
-        """Prints what `ForgettingLogger` has put into the logs."""
+        """Prints the logs of `ForgettingLogger`."""
 
         def on_epoch_end(self, epoch, logs=None):
             """Prints one line."""
             names = ("accuracy", "unforgettable", "never_learned", "forgetting_events")
-            figures = {name: round(float(logs[name]), 5) for name in names}
-            row = {"network": _NETWORK.value, "seed": seed, "epoch": epoch + 1, **figures}
+            metrics = {name: round(float(logs[name]), 5) for name in names}
+            row = {"network": _NETWORK.value, "seed": seed, "epoch": epoch + 1, **metrics}
             print(json.dumps(row), flush=True)
 
     model.fit(

@@ -2,8 +2,8 @@
 
     python examples/cifar10_prac.py --data_dir=DATA --epochs=30 --rounds=4
 
-DATA holds CIFAR-10 as TensorFlow Datasets prepares it. The defaults are the paper's own 182 epochs
-and 15 rounds, which want a GPU. Ctrl-C loses nothing: the same command goes on.
+DATA is the directory of TensorFlow Datasets with CIFAR-10. The defaults are the paper's 182 epochs
+and 15 rounds, which need a GPU. An interrupted run resumes with the same command.
 """
 
 from absl import app, flags
@@ -19,17 +19,17 @@ from tf_prac import (
 )
 
 _PRESET = PRESETS["cifar10_resnet20"]
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps CIFAR-10.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _MODEL = flags.DEFINE_string("model", _PRESET.model, "Name of the network.")
-_EPOCHS = flags.DEFINE_integer("epochs", _PRESET.recipe["epochs"], "Epochs of a dense training.")
+_EPOCHS = flags.DEFINE_integer("epochs", _PRESET.recipe["epochs"], "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", _PRESET.pruning["rounds"], "Train-and-prune rounds.")
 _LIMIT = flags.DEFINE_integer("limit_train", None, "Use only the first n training samples.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/cifar10_prac", "Directory of the run.")
 
 
 def main(_) -> None:
-    """Runs the search and prints its rounds and what it saved."""
+    """Runs the search; prints its rounds, accuracies and saved steps."""
     data = load_dataset("cifar10", data_dir=_DATA_DIR.value, limit_train=_LIMIT.value)
 
     def make_model():

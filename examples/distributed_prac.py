@@ -1,11 +1,11 @@
-"""Finds a winning ticket on several devices: those of one machine, of several, or a TPU.
+"""Finds a winning ticket on several devices: of one machine, of several machines, or a TPU.
 
     python examples/distributed_prac.py --data_dir=DATA --strategy=mirrored
     TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker",
     "index": 0}}' python examples/distributed_prac.py --data_dir=DATA --strategy=multi_worker
 
-The second line runs on each machine, with an index of its own. `--strategy=mirrored --devices=2`
-without a GPU uses two parts of the CPU, to try things out; `--dataset=digits` needs no data.
+The second command runs on each machine, with the index of that machine. Without a GPU,
+`--strategy=mirrored --devices=2` uses two logical CPU devices. `--dataset=digits` needs no data.
 """
 
 from absl import app, flags
@@ -14,18 +14,18 @@ from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, build_model, lo
 from tf_prac.training.distribution import make_distribution
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps it.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _STRATEGY = flags.DEFINE_string("strategy", "mirrored", "one, mirrored, multi_worker or tpu.")
-_DEVICES = flags.DEFINE_integer("devices", None, "How many devices of this machine.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Samples per step, of all devices together.")
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of a dense training.")
+_DEVICES = flags.DEFINE_integer("devices", None, "Number of devices of this machine.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Samples per step, over all devices.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 8, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/distributed", "Directory of the run.")
 
 
 def main(_) -> None:
-    """Runs the search; every worker gets the same result, and the chief writes it."""
+    """Runs the search; all workers get the same result, which the chief writes."""
     distribution = make_distribution(_STRATEGY.value, _DEVICES.value)  # before anything else
     data = load_dataset(_DATASET.value, data_dir=_DATA_DIR.value)
 
@@ -45,8 +45,8 @@ def main(_) -> None:
         strategy=distribution,
     )
     result = search.run(data.train, test=data.test)
-    ticket, where = result.summary["tickets"][-1], result.summary["distribution"]
-    print(f"{where['replicas']} replicas, {where['replica_batch_size']} samples a step in each")
+    ticket, devices = result.summary["tickets"][-1], result.summary["distribution"]
+    print(f"{devices['replicas']} replicas with {devices['replica_batch_size']} samples per step")
     print(f"ticket  {ticket['test_accuracy']:.2%} at {ticket['sparsity']:.1%} sparsity")
 
 

@@ -14,14 +14,14 @@ from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, prune
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of a dense training.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 4, "Rounds of training and pruning.")
-_CHECK = flags.DEFINE_bool("check", True, "Compare outputs in a process without tf_prac.")
+_CHECK = flags.DEFINE_bool("check", True, "Compare the outputs in a process without tf_prac.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/served", "Directory of run and export.")
 
 
 def main(_) -> None:
-    """Searches on handwritten digits, fine-tunes the ticket in a `fit`, exports and predicts."""
+    """Searches on handwritten digits, trains the ticket with `fit`, exports it and predicts."""
     keras = Flavour(_KERAS.value).module
     output = pathlib.Path(_OUTPUT_DIR.value)
     x, y = load_digits(return_X_y=True)

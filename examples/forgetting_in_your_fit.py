@@ -1,8 +1,8 @@
-"""Logs the forgetting of samples in a `fit` of your own, and trains on the forgotten ones.
+"""Logs forgetting events in your own `fit`, then trains on the forgotten samples.
 
     python examples/forgetting_in_your_fit.py
 
-Only two things differ from plain Keras: the data carries sample ids, and the model is wrapped.
+Two things differ from plain Keras: the data set has sample ids, and the model is wrapped.
 """
 
 import tensorflow as tf

@@ -2,7 +2,7 @@
 
     python examples/mnist_prac.py --data_dir=DATA
 
-DATA holds MNIST as TensorFlow Datasets prepares it. `--dataset=digits` needs no data.
+DATA is the directory of TensorFlow Datasets with MNIST. `--dataset=digits` needs no data.
 """
 
 from absl import app, flags
@@ -17,15 +17,15 @@ from tf_prac import (
 )
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps it.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of a dense training.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 8, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/mnist_prac", "Directory of the run.")
 
 
 def main(_) -> None:
-    """Runs the search and prints what it saved."""
+    """Runs the search; prints accuracies and saved steps."""
     data = load_dataset(_DATASET.value, data_dir=_DATA_DIR.value)
 
     def make_model():

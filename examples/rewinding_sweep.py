@@ -1,9 +1,9 @@
-"""Asks how early a network may be rewound to: a search for each k, beside random tickets.
+"""Searches for tickets with several rewind points k, and compares them with random tickets.
 
     python examples/rewinding_sweep.py
 
-Figure 4 of "Stabilizing the Lottery Ticket Hypothesis" in small, on handwritten digits that come
-with scikit-learn. The dense network is trained once, for all k.
+A small version of Figure 4 of "Stabilizing the Lottery Ticket Hypothesis", on the handwritten
+digits of scikit-learn. The dense network is trained once for all k.
 """
 
 from absl import app, flags
@@ -20,7 +20,7 @@ from tf_prac.analysis.sweep import sweep_text
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _REWINDS = flags.DEFINE_list("rewinds", ["0it", "5it", "20it", "60it"], "Rewind points k.")
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of a dense training.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 6, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "sweeps/rewinding", "Directory of the sweep.")
 
@@ -51,7 +51,7 @@ def main(_) -> None:
     results = sweep.run(data.train, test=data.test)
     print(sweep_text(results))
     steps = results["steps"]
-    print(f"{steps['trained']:,} steps, {steps['shared']:,} more had round 0 not been shared")
+    print(f"{steps['trained']:,} steps trained, {steps['shared']:,} saved by sharing round 0")
     print(f"table and figures: {sweep.directory}")
 
 

@@ -2,8 +2,8 @@
 
     python examples/transfer_prac_set.py
 
-Section 4.2 and Figure 4 of the PrAC paper in small, on handwritten digits that come with
-scikit-learn. The second search needs no forgetting statistics, and no predictions, of its own.
+A small version of Section 4.2 and Figure 4 of the PrAC paper, on the handwritten digits of
+scikit-learn. The second search computes no forgetting statistics and no predictions itself.
 """
 
 from absl import app, flags
@@ -18,9 +18,9 @@ from tf_prac import (
 )
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
-_SOURCE = flags.DEFINE_string("source", "lenet300", "Network that finds the sets.")
-_TARGET = flags.DEFINE_string("target", "conv2", "Network that is pruned on them.")
-_EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs of a dense training.")
+_SOURCE = flags.DEFINE_string("source", "lenet300", "Network that the sets are found with.")
+_TARGET = flags.DEFINE_string("target", "conv2", "Network that is pruned with them.")
+_EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/transfer", "Directory of both runs.")
 
@@ -44,9 +44,9 @@ def main(_) -> None:
             verbose=False,
         ).run(data.train, test=data.test)
 
-    found = search(_SOURCE.value, PracConfig())
-    moved = search(_TARGET.value, PracConfig(prac_from=str(found.directory)))
-    for model, result in ((_SOURCE.value, found), (_TARGET.value, moved)):
+    source = search(_SOURCE.value, PracConfig())
+    target = search(_TARGET.value, PracConfig(prac_from=str(source.directory)))
+    for model, result in ((_SOURCE.value, source), (_TARGET.value, target)):
         dense, ticket = result.summary["dense"], result.summary["tickets"][-1]
         sizes = ", ".join(str(each["prac_size"]) for each in result.summary["rounds"])
         print(f"{model}: sets of {sizes} of {result.summary['dataset']['train_samples']} samples")

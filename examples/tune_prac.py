@@ -1,9 +1,9 @@
-"""Tunes a network's width together with pruning rate, rewind point and learning rate.
+"""Tunes the width of a network together with prune rate, rewind point and learning rate.
 
     python examples/tune_prac.py
 
-KerasTuner proposes, and each of its trials is a whole search for a ticket of the same sparsity. The
-same command goes on where it was stopped.
+Each trial of KerasTuner is a search for a ticket of the same sparsity. The same command resumes
+where it stopped.
 """
 
 import keras_tuner
@@ -13,9 +13,9 @@ from tf_prac import PracTuner, Range, TrainingRecipe, load_dataset
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
-_SPARSITY = flags.DEFINE_float("sparsity", 0.9, "Sparsity of every ticket.")
+_SPARSITY = flags.DEFINE_float("sparsity", 0.9, "Sparsity of the tickets.")
 _TRIALS = flags.DEFINE_integer("trials", 8, "Number of trials.")
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of a dense training.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "tuning/digits", "Directory of the trials.")
 
 
@@ -55,13 +55,13 @@ def main(_) -> None:
     )
     tuner.search(data.train, test=data.test)
     for row in tuner.rows():
-        drawn = ", ".join(
+        text = ", ".join(
             f"{name} {row[name]:.3g}" if isinstance(row[name], float) else f"{name} {row[name]}"
             for name in ("units", "prune_rate", "learning_rate", "rewind", "early_stop_eps")
         )
         if row["status"] == "COMPLETED":
-            drawn += f": {row['val_accuracy']:.1%}, {row['steps_saved']:.1%} of steps saved"
-        print(f"trial {row['trial']}: {drawn}")
+            text += f": {row['val_accuracy']:.1%}, {row['steps_saved']:.1%} of steps saved"
+        print(f"trial {row['trial']}: {text}")
     print(f"best: {tuner.run_path(tuner.best_trial())}")
 
 

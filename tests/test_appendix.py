@@ -1,4 +1,4 @@
-"""The appendix of the PrAC paper: numbers against slow references, and the command that draws."""
+"""The appendix of the PrAC paper: numbers against slow references, and `tf-prac figures`."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_images_are_drawn_from_both_sides_of_the_training_set():
 
 @pytest.fixture(scope="module", params=FLAVOURS)
 def run(request, tmp_path_factory):
-    """A finished run that kept its tentative masks."""
+    """A finished run with tentative masks."""
     directory = tmp_path_factory.mktemp("figures") / request.param
     arguments = [*QUICK.split(), f"--keras={request.param}", f"--output_dir={directory}"]
     assert main(["search", *arguments, "--keep_epoch_masks"]) == 0

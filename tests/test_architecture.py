@@ -15,7 +15,7 @@ LAYERS = (
     {"_lazy", "errors", "version"},
     {"checks"},
     {"config", "storage"},
-    {"keras_api", "plotting", "presets"},
+    {"keras_api", "plotting", "presets", "tables"},
     {"data", "models", "pruning"},
     {"training"},
     {"search"},
@@ -35,7 +35,7 @@ HEAVY = {
 }
 WITHOUT_TENSORFLOW = (
     "analysis.report.page",
-    "analysis.report.story",
+    "analysis.report.run_data",
     "checks",
     "config",
     "data.datasets",

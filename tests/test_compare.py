@@ -1,4 +1,4 @@
-"""Arms side by side: the same start, one table, nothing trained twice."""
+"""Comparisons: the same start for all arms, one table, nothing trained twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUICK = ["--epochs=2", "--rounds=2", "--limit_train=300", "--batch_size=64", "--
 
 
 def summary_of(seed, accuracies, steps, test=True):
-    """A summary as a search writes it, with tickets 1, 2, ... of the given accuracies."""
+    """Returns a summary like that of a search, with tickets of the given accuracies."""
     tickets = [
         {
             "round": number,
@@ -141,7 +141,7 @@ def test_an_arm_comes_after_the_one_it_needs():
 
 
 @pytest.mark.parametrize("names", [["prac", "imp+early stop"], [""], []])
-def test_an_arm_that_does_not_exist_lists_those_that_do(names):
+def test_an_unknown_arm_is_refused_with_a_list_of_all(names):
     with pytest.raises(ArgumentError, match="arms: received .*; allowed: some of prac, ") as error:
         chosen_arms(names)
     assert all(name in str(error.value) for name in ARMS)
@@ -187,7 +187,7 @@ def test_arms_start_alike_and_are_ordinary_runs(compared):
             np.testing.assert_array_equal(array, first["imp"][name])
 
 
-def test_arms_train_on_what_they_say(compared):
+def test_arms_train_on_the_samples_of_their_definition(compared):
     _, directory, results = compared
     rounds = {
         arm: json.loads((directory / arm / "seed_0/summary.json").read_text())["rounds"]
@@ -201,13 +201,13 @@ def test_arms_train_on_what_they_say(compared):
     assert cost["imp"]["steps_saved"] == 0 < cost["prac"]["steps_saved"]
 
 
-def test_again_trains_nothing_and_gives_the_same(compared, monkeypatch):
+def test_the_same_call_trains_nothing_and_returns_the_same_results(compared, monkeypatch):
     flavour, directory, results = compared
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
     monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
     assert make_comparison(flavour, directory).run(TRAIN, test=TEST) == results
     fewer = make_comparison(flavour, directory, ["imp"]).run(TRAIN, test=TEST)
-    assert fewer == results, "the table keeps what earlier calls found"
+    assert fewer == results, "the table includes the runs of earlier calls"
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
 
 

@@ -1,4 +1,4 @@
-"""Every example and benchmark runs, on a small setting."""
+"""Every example and a benchmark run with small settings."""
 
 import contextlib
 import importlib.util
@@ -38,7 +38,7 @@ def test_every_example_is_tested_and_short():
 @pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
 def test_example(name, keras, tmp_path, monkeypatch, capsys, request):
     if keras == "keras" and name in SLOW_TO_COMPILE:
-        pytest.skip("the other flavour shows that it runs")
+        pytest.skip("only tested with the other flavour, which compiles faster")
     arguments = [f"--keras={keras}", *SETTINGS[name]]
     if name.startswith("cifar10"):
         arguments.append(f"--data_dir={request.getfixturevalue('tfds_dir')}")
@@ -66,7 +66,7 @@ def test_the_notebook_opens_with_its_outputs_and_runs(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def main_of(path):
-    """The `main` of a script, whose flags are gone afterwards."""
+    """Yields the `main` of a script, and removes its flags afterwards."""
     before = set(flags.FLAGS)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -79,7 +79,7 @@ def main_of(path):
         flags.FLAGS.unparse_flags()
 
 
-def test_the_benchmark_runs_and_writes_its_figures(tmp_path):
+def test_a_benchmark_runs_and_writes_its_results(tmp_path):
     script = BENCHMARKS / "training_step.py"
     command = [sys.executable, str(script), "--limit_train=300", "--repeats=1", "--output=o.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Trained copies, stability and connectivity of small runs, over both flavours."""
+"""Replicates, stability and connectivity of small runs, over both flavours."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(runs):
-    """The copies of each flavour's run."""
+    """The replicates of each flavour's run."""
     return {flavour: Replicates(runs[flavour], TRAIN, test=TEST) for flavour in FLAVOURS}
 
 
 @pytest.fixture
-def copies(opened, flavour):
-    """The copies of one flavour's run."""
+def replicates(opened, flavour):
+    """The replicates of one flavour's run."""
     return opened[flavour]
 
 
 def recorded_batches(monkeypatch):
-    """What every training from now on reads: a list of lists of (inputs, ids)."""
+    """Records the batches of every training from now on: lists of (inputs, ids)."""
     seen = []
     batches = Trainer._batches
 
@@ -100,13 +100,13 @@ def same(first, second):
 
 
 @both
-def test_an_order_is_replayed_to_the_bit_and_another_differs(copies, monkeypatch):
+def test_a_data_order_is_replayed_to_the_bit_and_another_differs(replicates, monkeypatch):
     """The same u: same batches and augmentation, for every network and a second time."""
     seen = recorded_batches(monkeypatch)
     for number, network, u in ((0, "ticket", 0), (2, "ticket", 0), (2, "ticket", 1)):
-        path = copies.run.copy_path(number, network, u)
+        path = replicates.run.copy_path(number, network, u)
         path.unlink(missing_ok=True)
-        copies.trained(number, network, u)
+        replicates.trained(number, network, u)
     dense, ticket, other = seen
     assert len(dense) == 2 * 9 - 5  # T - k steps
     assert same(dense, ticket)
@@ -121,7 +121,7 @@ def test_an_order_is_replayed_to_the_bit_and_another_differs(copies, monkeypatch
 
 
 @both
-def test_copies_start_from_the_masked_rewind_weights_and_keep_the_mask(copies, monkeypatch):
+def test_replicates_start_from_the_masked_rewind_weights_and_keep_the_mask(replicates, monkeypatch):
     starts = []
     train = Trainer.train
 
@@ -130,10 +130,10 @@ def test_copies_start_from_the_masked_rewind_weights_and_keep_the_mask(copies, m
         return train(self, weights, masks, ids, budget, order, **options)
 
     monkeypatch.setattr(Trainer, "train", recording)
-    copies.run.copy_path(2, "random_mask", 7).unlink(missing_ok=True)
-    found = copies.trained(2, "random_mask", 7)
+    replicates.run.copy_path(2, "random_mask", 7).unlink(missing_ok=True)
+    found = replicates.trained(2, "random_mask", 7)
     ((weights, masks, budget, order),) = starts
-    ticket = copies.ticket(2)
+    ticket = replicates.ticket(2)
     for name, value in ticket.weights.items():
         np.testing.assert_array_equal(weights[name], value)
     assert order == (3, COPY_ORDER, 7)
@@ -145,10 +145,10 @@ def test_copies_start_from_the_masked_rewind_weights_and_keep_the_mask(copies, m
 
 
 @both
-def test_a_copy_is_trained_once_and_read_afterwards(copies, runs, flavour, monkeypatch):
-    path = copies.run.copy_path(1, "ticket", 0)
+def test_a_replicate_is_trained_once_and_read_afterwards(replicates, runs, flavour, monkeypatch):
+    path = replicates.run.copy_path(1, "ticket", 0)
     path.unlink(missing_ok=True)
-    first = copies.trained(1, "ticket", 0)
+    first = replicates.trained(1, "ticket", 0)
     content = path.read_bytes()
     new = Replicates(runs[flavour], TRAIN, test=TEST)  # as another process would
     with monkeypatch.context() as patch:
@@ -165,9 +165,9 @@ def test_a_copy_is_trained_once_and_read_afterwards(copies, runs, flavour, monke
 
 
 @both
-def test_stability_against_a_direct_computation(copies):
+def test_stability_against_a_direct_computation(replicates):
     config = StabilityConfig(rounds=(0, 2), copies=3, pruning_copies=2)
-    rows = measure_stability(copies, config)
+    rows = measure_stability(replicates, config)
     kinds = [(r["round"], r["network"], r["measure"]) for r in rows.pairs]
     assert kinds == [
         *[(0, "ticket", "order")] * 3,
@@ -177,11 +177,11 @@ def test_stability_against_a_direct_computation(copies):
         *[(2, "random_mask", "pruning")] * 2,
     ]
     for row in rows.pairs:
-        masks = copies.ticket(row["round"], row["network"]).masks
-        first = copies.trained(row["round"], row["network"], row["first"])
-        second = copies.trained(row["round"], row["network"], row["second"])
+        masks = replicates.ticket(row["round"], row["network"]).masks
+        first = replicates.trained(row["round"], row["network"], row["first"])
+        second = replicates.trained(row["round"], row["network"], row["second"])
         if row["measure"] == "pruning":
-            first = copies.trained(0, "ticket", row["second"])
+            first = replicates.trained(0, "ticket", row["second"])
         a, b = (
             np.concatenate([(w.weights[n] * masks[n]).ravel().astype(float) for n in masks])
             for w in (first, second)
@@ -213,21 +213,21 @@ def direct_error_and_loss(network, x, y):
 
 @both
 @pytest.mark.parametrize("batch_norm", ["recomputed", "interpolated"])
-def test_barriers_against_a_direct_evaluation(copies, batch_norm):
+def test_barriers_against_a_direct_evaluation(replicates, batch_norm):
     config = ConnectivityConfig(rounds=(2,), points=4, batch_norm=batch_norm, samples=150)
-    rows = measure_connectivity(copies, config)
+    rows = measure_connectivity(replicates, config)
     assert [row["alpha"] for row in rows.points] == [0, 1 / 3, 2 / 3, 1]
-    first, second = (copies.trained(2, "ticket", u).weights for u in (0, 1))
-    network = copies.search.make_network()
+    first, second = (replicates.trained(2, "ticket", u).weights for u in (0, 1))
+    network = replicates.search.make_network()
     variables = {name: v for name, v in zip(snapshot(network), network.weights, strict=True)}
     found = []
     for point in rows.points:
         weights = interpolate(first, second, point["alpha"])
         if batch_norm == "recomputed":
-            weights |= direct_statistics(network, variables, weights, copies)
+            weights |= direct_statistics(network, variables, weights, replicates)
         for name, variable in variables.items():
             variable.assign(weights[name])
-        ids = copies.data.train.ids[:150]
+        ids = replicates.data.train.ids[:150]
         train = direct_error_and_loss(network, TRAIN[0][ids], TRAIN[1][ids])
         test = direct_error_and_loss(network, TEST[0][:150], TEST[1][:150])
         found.append([*train, *test])
@@ -238,15 +238,15 @@ def test_barriers_against_a_direct_evaluation(copies, batch_norm):
         assert row[f"{column}_barrier"] == pytest.approx(expected, abs=4e-5)
 
 
-def direct_statistics(network, variables, weights, copies):
+def direct_statistics(network, variables, weights, replicates):
     """Moving statistics of the only BatchNorm, which follows the convolution, by NumPy."""
     kernel, bias = (next(w for n, w in weights.items() if n.endswith(e)) for e in
                     ("conv2d/kernel", "conv2d/bias"))  # fmt: skip
     names = [n for n in weights if "moving" in n]
     sums = {n: 0.0 for n in names}
     batches = training_batches(
-        copies.data.train.samples,
-        copies.data.train.ids,
+        replicates.data.train.samples,
+        replicates.data.train.ids,
         batch_size=40,
         seed=(3, 3),
         steps=100,
@@ -274,7 +274,7 @@ def test_frozen_statistics_stay(flavour):
 
 
 @both
-def test_lines_between_successive_rounds_and_the_whole_grid(copies):
+def test_lines_between_successive_rounds_and_the_whole_grid(replicates):
     config = ConnectivityConfig(
         rounds=(0, 1, 2),
         points=3,
@@ -283,7 +283,7 @@ def test_lines_between_successive_rounds_and_the_whole_grid(copies):
         samples=50,
         batch_norm="interpolated",
     )
-    rows = measure_connectivity(copies, config)
+    rows = measure_connectivity(replicates, config)
     orders = [(r["round"], r["network"]) for r in rows.barriers if r["line"] == "order"]
     assert orders == [(0, "ticket"), *itertools.product((1, 2), ("ticket", "random_mask"))]
     lines = [r for r in rows.barriers if r["line"] == "rounds"]
@@ -296,64 +296,64 @@ def test_lines_between_successive_rounds_and_the_whole_grid(copies):
     ends = [r for r in rows.points if r["line"] == "rounds" and r["round"] == 2][:3]
     own = [r for r in rows.points if r["line"] == "order" and r["network"] == "ticket"]
     dense_side = next(r for r in own if r["round"] == 1 and r["alpha"] == 1)
-    assert ends[2]["test_error"] == dense_side["test_error"]  # copy 0 of round 1
+    assert ends[2]["test_error"] == dense_side["test_error"]  # replicate 0 of round 1
     ticket_side = next(r for r in own if r["round"] == 2 and r["alpha"] == 0)
-    assert ends[0]["test_error"] == ticket_side["test_error"]  # copy 1 of round 2
+    assert ends[0]["test_error"] == ticket_side["test_error"]  # replicate 1 of round 2
     assert all(r["test_error_barrier"] >= 0 for r in rows.summary())
     assert len(rows.curves()) == 7 * 3
 
 
 @both
-def test_controls_are_compared_with_the_full_network_of_their_own_weights(copies, monkeypatch):
+def test_controls_are_compared_with_the_full_network_of_their_own_weights(replicates, monkeypatch):
     starts = {}
     trained = Replicates.trained
 
-    def recording(self, number, network, copy):
+    def recording(self, number, network, replicate):
         starts.setdefault((number, network), self.ticket(number, network).weights)
-        return trained(self, number, network, copy)
+        return trained(self, number, network, replicate)
 
     monkeypatch.setattr(Replicates, "trained", recording)
     config = StabilityConfig(rounds=(2,), copies=2, controls=("reinit", "both"))
-    rows = measure_stability(copies, config)
+    rows = measure_stability(replicates, config)
     assert {row["k"] for row in rows.pairs} == {5}
     assert set(starts) == {(2, "ticket"), (0, "ticket"), (2, "reinit"), (2, "both"), (0, "reinit")}
     for name, weight in starts[0, "reinit"].items():
         for network in ("reinit", "both"):
             np.testing.assert_array_equal(weight, starts[2, network][name])
-    assert copies.trained(2, "both", 0).steps == 18  # from step 0, not from W_k
+    assert replicates.trained(2, "both", 0).steps == 18  # from step 0, not from W_k
 
 
 @pytest.mark.parametrize("flavour", ["keras"])
-def test_bad_input(copies, runs, monkeypatch):
-    assert isinstance(copies.ticket(0).masks, Masks)
+def test_bad_input(replicates, runs, monkeypatch):
+    assert isinstance(replicates.ticket(0).masks, Masks)
     with pytest.raises(ArgumentError, match="rounds: received 5; allowed: tickets of the run, 0"):
-        measure_stability(copies, StabilityConfig(rounds=(2, 5)))
+        measure_stability(replicates, StabilityConfig(rounds=(2, 5)))
     with pytest.raises(ArgumentError, match="network: received 'reinitialised'"):
-        copies.ticket(1, "reinitialised")
+        replicates.ticket(1, "reinitialised")
     for config in (StabilityConfig, ConnectivityConfig):
         with pytest.raises(ArgumentError, match="copies: received 1; allowed: an integer >= 2"):
             config(copies=1)
-    copies.trained(1, "ticket", 0)
-    path = copies.run.copy_path(1, "ticket", 0)
+    replicates.trained(1, "ticket", 0)
+    path = replicates.run.copy_path(1, "ticket", 0)
     good = path.read_bytes()
     path.write_bytes(good[:-40])
     with pytest.raises(FileError, match="damaged"):
-        copies.trained(1, "ticket", 0)
-    copies.trained(2, "ticket", 0)
-    path.write_bytes(copies.run.copy_path(2, "ticket", 0).read_bytes())
+        replicates.trained(1, "ticket", 0)
+    replicates.trained(2, "ticket", 0)
+    path.write_bytes(replicates.run.copy_path(2, "ticket", 0).read_bytes())
     with pytest.raises(FileError, match="trained from another ticket or data. Remove it"):
-        copies.trained(1, "ticket", 0)
+        replicates.trained(1, "ticket", 0)
     path.write_bytes(good)
     with pytest.raises(FileError, match="trained from another ticket or data. Remove it"):
-        Replicates(copies.search, TRAIN, test=(X[600:800], Y[600:800])).trained(1, "ticket", 0)
-    ticket = copies.run.ticket_path(1) / "ticket.json"
+        Replicates(replicates.search, TRAIN, test=(X[600:800], Y[600:800])).trained(1, "ticket", 0)
+    ticket = replicates.run.ticket_path(1) / "ticket.json"
     hidden = ticket.rename(ticket.with_name("hidden"))
     with pytest.raises(FileError, match="no ticket yet. Run the search .* tf-prac search"):
-        measure_stability(copies, StabilityConfig(rounds=(1, 2)))
+        measure_stability(replicates, StabilityConfig(rounds=(1, 2)))
     hidden.rename(ticket)
 
 
-def test_the_python_of_the_page_runs(runs, capsys):
+def test_the_code_of_the_page_runs(runs, capsys):
     page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     (x_train, y_train), (x_test, y_test) = TRAIN, TEST
@@ -364,7 +364,7 @@ def test_the_python_of_the_page_runs(runs, capsys):
     assert len(capsys.readouterr().out.split()) == 2
 
 
-def test_measures_refuse_copies_of_other_networks(runs):
+def test_measures_refuse_replicates_of_other_networks(runs):
     first = Replicates(runs["keras"], TRAIN, test=TEST).trained(2, "ticket", 0).weights
     masks = Replicates(runs["keras"], TRAIN).ticket(2).masks
     other = {name: w[..., :1] for name, w in first.items()}

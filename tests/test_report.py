@@ -1,4 +1,4 @@
-"""`tf-prac report`: one page that needs nothing else, escapes everything, and tells no lies."""
+"""`tf-prac report`: a self-contained page with all text escaped and correct numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_prac.analysis.report.charts import Axis, Series, bar_chart, line_chart, 
 from tf_prac.analysis.report.html import tag
 from tf_prac.analysis.report.numbers import count, duration, percent, points, short
 from tf_prac.analysis.report.page import page
-from tf_prac.analysis.report.story import read_story
+from tf_prac.analysis.report.run_data import read_run_data
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.search_data import Subset
@@ -33,7 +33,7 @@ QUICK = "--epochs=4 --rounds=2 --limit_train=400 --batch_size=64 --rewind=1it --
 
 
 class Page(html.parser.HTMLParser):
-    """Elements, attributes and text of a page; refuses elements that are not closed in order."""
+    """Elements, attributes and text of a page; refuses elements that are not properly nested."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -61,8 +61,8 @@ class Page(html.parser.HTMLParser):
         return [attributes for found, attributes in self.elements if found == name]
 
 
-def needs_nothing(text: str) -> Page:
-    """A page without scripts, and without an address but its own places and images inside it."""
+def self_contained(text: str) -> Page:
+    """Returns the page, which must have no scripts and no external addresses."""
     page = Page(text)
     assert not page.named("script")
     for _, attributes in page.elements:
@@ -82,14 +82,14 @@ def run(request, tmp_path_factory):
     return directory
 
 
-def test_the_report_of_a_run_says_what_its_summary_says(run, capsys):
+def test_the_report_shows_the_numbers_of_the_summary(run, capsys):
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
     text = (run / "report.html").read_text()
-    page = needs_nothing(text)
+    page = self_contained(text)
     summary = json.loads((run / "summary.json").read_text())
     ticket, cost = summary["tickets"][-1], summary["cost"]
-    for figure in (
+    for value in (
         percent(ticket["sparsity"]),
         percent(ticket["test_accuracy"]),
         percent(summary["dense"]["test_accuracy"]),
@@ -100,16 +100,16 @@ def test_the_report_of_a_run_says_what_its_summary_says(run, capsys):
         "lenet300 on digits",
         f"--keras={run.name}",
     ):
-        assert figure in page.text, figure
+        assert value in page.text, value
     for title in (
         "Accuracy against sparsity",
         "Steps of each round",
         "Critical samples",
-        "How the mask settles",
+        "Mask distance",
         "Sparsity of each layer",
         "Forgetting",
-        "Classes in the set",
-        "Most easily forgotten",
+        "Class balance of the PrAC set",
+        "Most forgotten",
         "Cost",
         "Configuration",
     ):
@@ -119,13 +119,13 @@ def test_the_report_of_a_run_says_what_its_summary_says(run, capsys):
     assert main(["search", *QUICK.split(), f"--keras={run.name}", f"--output_dir={run}"]) == 0
 
 
-def test_an_unfinished_run_shows_what_there_is(run, tmp_path, capsys):
+def test_an_unfinished_run_shows_its_finished_rounds(run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     (copy / "summary.json").unlink()
     shutil.rmtree(copy / "round_01")
     assert main(["report", str(copy), "--noimages"]) == 0
-    page = needs_nothing((copy / "report.html").read_text())
+    page = self_contained((copy / "report.html").read_text())
     assert "not finished: 1 of 2 rounds" in page.text and "1 of 2" in page.text
     assert "saved with retraining" not in page.text
     shutil.rmtree(copy / "round_00")
@@ -133,15 +133,15 @@ def test_an_unfinished_run_shows_what_there_is(run, tmp_path, capsys):
     assert "No round of this search is finished yet." in (copy / "report.html").read_text()
 
 
-def test_without_its_data_a_report_says_so(run, tmp_path, capsys, monkeypatch):
+def test_a_report_without_the_data_set_says_so(run, tmp_path, capsys, monkeypatch):
     output = tmp_path / "page.html"
     for arguments in (["--noimages"], []):
         if not arguments:  # as on a machine without the data set
             monkeypatch.setattr("tf_prac.cli.open_run.load_data", _raise)
         assert main(["report", str(run), f"--output={output}", *arguments]) == 0
-        page = needs_nothing(output.read_text())
+        page = self_contained(output.read_text())
         assert "No images and no classes" in page.text and not page.named("img")
-        assert "Classes in the set" not in page.text and "Forgetting" in page.text
+        assert "Class balance of the PrAC set" not in page.text and "Forgetting" in page.text
     assert "not here" in capsys.readouterr().out
 
 
@@ -149,14 +149,14 @@ def _raise(settings):
     raise FileError("the data set is not here.")
 
 
-def test_several_runs_stand_side_by_side(run, tmp_path, capsys):
+def test_several_runs_are_compared(run, tmp_path, capsys):
     other = tmp_path / "imp"
     arguments = [*QUICK.split(), f"--keras={run.name}", f"--output_dir={other}", "--prac=none"]
     assert main(["search", *arguments]) == 0
     output = tmp_path / "both.html"
     assert main(["report", str(run), str(other), f"--output={output}"]) == 0
-    page = needs_nothing(output.read_text())
-    assert "Side by side" in page.text and "Options that differ" in page.text
+    page = self_contained(output.read_text())
+    assert "Comparison" in page.text and "Options that differ" in page.text
     assert "prac.use_cet" in page.text and "recipe.epochs" not in page.text
     targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     assert {f"#{name}" for name in targets} == {each["href"] for each in page.named("a")}
@@ -165,10 +165,10 @@ def test_several_runs_stand_side_by_side(run, tmp_path, capsys):
     assert "all different" in capsys.readouterr().err
 
 
-def test_names_of_all_kinds_are_only_text(run):
+def test_all_names_are_escaped(run):
     evil = "<script>alert(1)</script>"
     layer = "a\"><img src=x onerror='1'>"
-    found = read_story(RunDirectory(run), evil, command=evil, without_data=evil)
+    found = read_run_data(RunDirectory(run), evil, command=evil, without_data=evil)
     config = {
         **found.config,
         "dataset": {**found.config["dataset"], "name": evil},
@@ -176,11 +176,11 @@ def test_names_of_all_kinds_are_only_text(run):
     }
     masks = {n: Masks({layer: np.ones(3, bool)}) for n in found.masks}
     controls = [{**found.tickets[0], "control": f"{evil}_0"}]
-    story = dataclasses.replace(found, config=config, masks=masks, controls=controls)
-    for stories in ([story], [story, dataclasses.replace(story, name=f"{evil} two")]):
-        told = needs_nothing(page(stories))
-        assert evil in told.text and layer in told.text
-        assert not told.named("img")
+    run_data = dataclasses.replace(found, config=config, masks=masks, controls=controls)
+    for runs in ([run_data], [run_data, dataclasses.replace(run_data, name=f"{evil} two")]):
+        shown = self_contained(page(runs))
+        assert evil in shown.text and layer in shown.text
+        assert not shown.named("img")
 
 
 def test_bad_input_of_reports_is_one_line(run, tmp_path, capsys):
@@ -202,7 +202,7 @@ def test_bad_input_of_reports_is_one_line(run, tmp_path, capsys):
 
 
 @given(st.text(), st.text())
-def test_text_and_attributes_come_back_as_they_were(text, value):
+def test_text_and_attributes_are_unchanged_after_parsing(text, value):
     found = Page(tag("p", f"x{text}", title=value))
     written = f"x{text}".replace("\r", "\n")
     assert found.elements[0][1]["title"].replace("\r", "\n") == value.replace("\r", "\n")
@@ -213,7 +213,7 @@ numbers = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=20), st.booleans())
-def test_everything_of_a_chart_lies_inside_it(pairs, falling):
+def test_everything_is_inside_the_chart(pairs, falling):
     x, y = zip(*pairs, strict=True)
     chart = line_chart(
         [Series("one", x, y), Series("two", x, y[::-1])],
@@ -250,12 +250,12 @@ def test_bars_reach_from_zero_to_their_value():
 
 
 def labelled(text):
-    """The places of the labels of a chart's lines, by name."""
+    """Returns the positions of the labels of the lines of a chart, by name."""
     found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label [^>]*>([^<]*)<', text)
     return {name: (float(x), float(y)) for x, y, name in found}
 
 
-def test_the_label_of_a_line_gives_way_to_a_line_that_goes_on():
+def test_the_label_of_a_line_moves_if_another_line_crosses_it():
     short, long = Series("short", [0, 5], [9.0, 0.2]), Series("long", [0, 4, 10], [5.0, 0.3, 0.1])
     axes = Axis("x"), Axis("y", low=0)
     crossed = labelled(line_chart([short, long], *axes, about="both end low"))
@@ -310,7 +310,7 @@ def test_which_images_are_hard():
     assert (ids.tolist(), events.tolist()) == ([4, 0], [2, 1])
 
 
-def test_numbers_are_written_plainly():
+def test_formatting_of_numbers():
     assert (percent(0.8926), percent(None), percent(1, 0)) == ("89.26%", "–", "100%")
     assert (points(0.0012), points(-0.02), points(-0.00001)) == ("+0.12", "−2.00", "±0.00")
     assert (count(9895), short(12500), short(0.25)) == ("9,895", "12.5k", "0.25")

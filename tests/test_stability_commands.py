@@ -1,4 +1,4 @@
-"""`tf-prac stability` and `tf-prac connectivity`: runs in, figures out, and what is refused."""
+"""`tf-prac stability` and `tf-prac connectivity`: results, and input that is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from tf_prac import plotting as figure
+from tf_prac import plotting
 from tf_prac.cli.main import main
 from tf_prac.cli.runs import search_command
 from tf_prac.storage.files import write_json
@@ -71,9 +71,9 @@ def test_stability_over_initialisations_and_orders(runs, tmp_path, capsys, monke
     for name in ("stability", "accuracy"):
         assert all((tmp_path / f"{name}.{suffix}").exists() for suffix in ("csv", "png", "svg"))
 
-    # The same again trains nothing and writes the same; one more copy trains only what is missing.
+    # The same again trains nothing and writes the same; only a missing replicate is trained.
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    monkeypatch.setattr(figure, "can_draw", lambda: False)
+    monkeypatch.setattr(plotting, "can_draw", lambda: False)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
         assert run("stability", [runs["a"], runs["b"]], tmp_path, *flags) == 0
@@ -128,7 +128,7 @@ def test_the_command_of_a_run_makes_that_run(runs, tmp_path, capsys):
         assert (tmp_path / "again" / path).read_bytes() == (runs["k4"] / path).read_bytes()
 
 
-def test_a_run_of_a_sweep_is_named_as_such(runs):
+def test_the_command_of_a_run_of_a_sweep(runs):
     config = json.loads((runs["a"] / "config.json").read_text())
     config["search"]["also_keep"] = ["4it"]
     assert search_command("out/rewind_0it/seed_0", config).startswith("tf-prac sweep, with")

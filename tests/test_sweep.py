@@ -1,4 +1,4 @@
-"""Sweeps over the rewind point: ordinary runs that share the training of the dense network."""
+"""Sweeps over the rewind point: ordinary runs that share the dense round."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make_search(flavour, directory, **changes):
 
 
 def counted(monkeypatch):
-    """The steps of every training from now on."""
+    """Records the steps of every training from now on."""
     steps, train = [], Trainer.train
 
     def count(self, *args, **kwargs):
@@ -72,7 +72,7 @@ def counted(monkeypatch):
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
-    """A finished sweep for each flavour: flavour, directory, results, steps of each training."""
+    """Finished sweeps by flavour: flavour, directory, results and steps of each training."""
     found = {}
     for flavour in FLAVOURS:
         directory = tmp_path_factory.mktemp("sweep") / flavour
@@ -88,7 +88,7 @@ def swept(request, sweeps):
     return sweeps[request.param]
 
 
-def test_a_shared_dense_round_gives_what_a_search_alone_gives(swept, tmp_path):
+def test_a_shared_dense_round_has_the_results_of_a_separate_search(swept, tmp_path):
     flavour, directory, _, _ = swept
     alone = make_search(flavour, tmp_path / "run", rewind="1ep").run(**DATA)
     path = directory / "rewind_1ep/seed_0"
@@ -117,7 +117,7 @@ def test_each_rewind_point_has_its_own_weights(swept):
             assert not np.array_equal(value, weights[2][name])
 
 
-def test_the_steps_that_are_counted_are_those_that_were_trained(swept):
+def test_counted_steps_are_the_trained_steps(swept):
     _, _, results, steps = swept
     assert results["steps"]["trained"] == sum(steps)
     assert results["steps"]["shared"] == 2 * 39
@@ -168,7 +168,7 @@ def test_the_same_call_trains_nothing_and_more_rewind_points_train_their_own(swe
     assert more["steps"]["shared"] == 2 * 39
 
 
-def test_an_interrupted_sweep_goes_on(sweeps, tmp_path):
+def test_an_interrupted_sweep_resumes(sweeps, tmp_path):
     flavour, directory, results, _ = sweeps["keras"]
     shutil.copytree(directory, tmp_path / "sweep")
     shutil.rmtree(tmp_path / "sweep/rewind_1ep")
@@ -196,7 +196,7 @@ def test_an_interrupted_sweep_goes_on(sweeps, tmp_path):
         (("0it",), {"retrain": "some"}, "retrain: received 'some'"),
     ],
 )
-def test_what_cannot_be_swept_is_refused_and_nothing_written(tmp_path, rewinds, changes, message):
+def test_bad_sweeps_are_refused_and_write_nothing(tmp_path, rewinds, changes, message):
     with pytest.raises(ArgumentError, match=message):
         make_sweep("keras", tmp_path / "sweep", rewinds, **changes).run(**DATA)
     assert not (tmp_path / "sweep").exists()
@@ -214,7 +214,7 @@ def test_a_directory_of_other_things_or_another_sweep_is_refused(sweeps, tmp_pat
     assert (directory / "results.json").read_bytes() == before
 
 
-def test_a_dense_round_is_taken_over_only_if_it_is_the_same(sweeps, tmp_path):
+def test_a_dense_round_is_reused_only_if_it_is_the_same(sweeps, tmp_path):
     flavour, directory, _, _ = sweeps["keras"]
     source = directory / "rewind_0it/seed_0"
     cases = [
@@ -236,7 +236,7 @@ def test_a_dense_round_is_taken_over_only_if_it_is_the_same(sweeps, tmp_path):
         make_search(flavour, tmp_path / "u", dense_from=copy).run(**DATA)
 
 
-def test_an_early_stop_waits_for_every_rewind_point_that_is_kept(tmp_path, monkeypatch):
+def test_an_early_stop_waits_for_every_saved_rewind_point(tmp_path, monkeypatch):
     from tf_prac.pruning import mask_distance
 
     monkeypatch.setattr(mask_distance.MaskDistanceStop, "update", lambda self, distance: True)

@@ -1,4 +1,4 @@
-"""`PracTuner` and `tf-prac tune`: metrics, resumption, failures and what may vary."""
+"""`PracTuner` and `tf-prac tune`: metrics, resumption, failures and search spaces."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def make_tuner(flavour, directory, *, space=SPACE, objective="score", **options)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_tuning_that_was_killed_goes_on_inside_its_trial(flavour, tmp_path, monkeypatch):
+def test_a_killed_tuning_resumes_within_its_trial(flavour, tmp_path, monkeypatch):
     finish = _Session.finish
 
     def killed(self, *arguments):
@@ -106,10 +106,10 @@ def test_a_tuning_that_was_killed_goes_on_inside_its_trial(flavour, tmp_path, mo
     np.testing.assert_array_equal(kept, kept & mask)
 
     monkeypatch.setattr(_Session, "finish", killed)
-    make_tuner(flavour, tmp_path).search(data())  # has nothing left to do
+    make_tuner(flavour, tmp_path).search(data())  # has nothing more to do
 
 
-def test_a_trial_that_cannot_be_fails_alone(tmp_path):
+def test_an_impossible_trial_fails_and_the_tuning_continues(tmp_path):
     tuner = make_tuner("keras", tmp_path, space={"rewind": ["1000it", "0it"]})
     for rewind in ("1000it", "0it"):
         trial = tuner.oracle.create_trial("tuner0")
@@ -123,7 +123,7 @@ def test_a_trial_that_cannot_be_fails_alone(tmp_path):
     assert "before the end of training" in tuner.oracle.trials["0"].message
 
 
-def test_bad_data_end_the_tuning_as_they_end_a_search(tmp_path):
+def test_bad_data_ends_the_tuning(tmp_path):
     x, y = data()
     x[7] = np.nan
     with pytest.raises(DataError):
@@ -162,7 +162,7 @@ def test_bad_options_of_a_tuner_are_refused(tmp_path):
         tuner.search(data())
 
 
-def test_a_space_is_read_as_it_is_written():
+def test_a_space_is_parsed():
     text = "prune_rate=0.1..0.5, learning_rate=0.01..0.3:log,rewind=0it|2%,early_stop_eps=off|0.07"
     assert parse_space(text + ",lr_rewind=true|false,epochs=2..9,optimizer=sgd") == {
         "prune_rate": Range(0.1, 0.5),
@@ -193,12 +193,12 @@ def test_a_space_is_read_as_it_is_written():
         ("unit=1|2", "options of a search: .*prune_rate"),
     ],
 )
-def test_a_space_that_cannot_be_is_refused(text, message):
+def test_a_bad_space_is_refused(text, message):
     with pytest.raises(ArgumentError, match=message):
         parse_space(text)
 
 
-def test_a_space_in_python_is_lists_and_bounds():
+def test_a_space_in_python_has_lists_and_ranges():
     assert check_space({"prune_rate": [0.1]}) == {"prune_rate": (0.1,)}
     for wrong in ("0.1", [], 0.1):
         with pytest.raises(ArgumentError, match="Range\\(low, high\\) or a list"):
@@ -207,7 +207,7 @@ def test_a_space_in_python_is_lists_and_bounds():
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("sparsity", [0.05, 0.5, 0.75, 0.9, 0.99])
-def test_rounds_reach_the_sparsity_exactly_and_soonest(rate, sparsity):
+def test_rounds_reach_the_sparsity_exactly_in_the_fewest_rounds(rate, sparsity):
     found = rounds_to(sparsity, rate)
     assert found[-1] == sparsity and list(found) == sorted(set(found))
     density = 1.0
@@ -217,7 +217,7 @@ def test_rounds_reach_the_sparsity_exactly_and_soonest(rate, sparsity):
     assert (1 - rate) ** (len(found) - 1) > 1 - sparsity
 
 
-def test_values_go_where_their_option_is():
+def test_values_replace_the_options_of_their_group():
     config = SearchConfig.of(RECIPE).replace(epochs=3, rewind="0it", cet_rate=0.2)
     assert (config.recipe.epochs, config.recipe.batch_size) == (3, 10)
     assert (config.pruning.rewind, config.prac.cet_rate) == ("0it", 0.2)
@@ -238,30 +238,30 @@ def test_values_go_where_their_option_is():
 )
 def test_bad_input_of_the_command_is_one_line(arguments, message, capsys):
     assert main(["tune", *arguments]) == 2
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output and output.count("\n") == 1
 
 
-def test_without_kerastuner_there_is_one_line(monkeypatch, capsys, tmp_path):
+def test_without_kerastuner_the_error_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.delitem(sys.modules, "tf_prac.tuning.tuner")
     monkeypatch.setitem(sys.modules, "keras_tuner", None)
     monkeypatch.chdir(tmp_path)
     assert main(["tune", "--space=prune_rate=0.2|0.3"]) == 2
-    said = capsys.readouterr().err
-    assert "pip install keras-tuner" in said and said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "pip install keras-tuner" in output and output.count("\n") == 1
 
 
 def test_the_command_tunes(tmp_path, capsys):
     arguments = ["--space=prune_rate=0.5|0.6", "--sparsity=0.5", "--epochs=1", "--limit_train=200"]
     arguments += ["--max_trials=2", "--oracle=grid", f"--output_dir={tmp_path}"]
     assert main(["tune", *arguments]) == 0
-    said = capsys.readouterr().out
-    assert "* trial" in said and "prune_rate 0.6" in said
+    output = capsys.readouterr().out
+    assert "* trial" in output and "prune_rate 0.6" in output
     assert (tmp_path / "trials" / "trials.csv").exists()
     assert main(["info", str(tmp_path / "trials" / "trial_0" / "seed_0")]) == 0
 
 
-def test_the_page_about_tuning_runs_as_it_stands(tmp_path, monkeypatch):
+def test_the_code_of_the_page_about_tuning_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)

@@ -1,4 +1,4 @@
-"""Distances, angles and barriers: hand-computed values, and what holds for all."""
+"""Distances, angles and barriers: hand-computed values and general properties."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ vectors = hnp.arrays(np.float32, 6, elements=floats)
 
 
 def network(values):
-    """Two tensors of one vector of six numbers, and a bias that never counts."""
+    """Returns two tensors with six numbers, and a bias, which is ignored."""
     values = np.asarray(values, np.float32)
     bias = np.array([values.sum()], np.float32)
     return {"a": values[:4].reshape(2, 2), "bias": bias, "b": values[4:]}
@@ -32,7 +32,7 @@ def test_distance_of_3_and_4_is_5():
     assert distance(far, far, ALL) == 0
 
 
-def test_pruned_weights_and_biases_do_not_count():
+def test_pruned_weights_and_biases_are_ignored():
     masks = Masks({"a": np.array([[1, 0], [1, 1]]), "b": np.array([1, 0])})
     first, second = network([1, 50, 2, 2, 1, 60]), network([0, -50, 0, 0, 0, -9])
     assert distance(first, second, masks) == pytest.approx(math.sqrt(1 + 4 + 4 + 1))

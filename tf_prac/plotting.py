@@ -1,7 +1,7 @@
-"""Figures with their numbers beside them: a CSV always, a picture where matplotlib is installed.
+"""Figures and their numbers: always a CSV, and PNG and SVG if matplotlib is installed.
 
-No other module imports matplotlib, and this one only when a figure is drawn; it comes with the
-extra `figures`. Nothing here changes matplotlib's global state.
+Only this module imports matplotlib, and only when a figure is drawn. It is installed by the extra
+`figures`. Matplotlib's global state does not change.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 from tf_prac.storage.files import atomic_write, write_csv
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#000000")
-"""Okabe and Ito's colors, which readers with any color vision can tell apart."""
+"""Okabe and Ito's palette, which is distinguishable with any color vision."""
 
 MARKERS = "os^Dv<>P"
-NO_PICTURES = "no pictures, matplotlib is missing: pip install 'tf-prac[figures]'"
+NO_PICTURES = "not drawn, matplotlib is missing: pip install 'tf-prac[figures]'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Line:
     Attributes:
         label: its name in the legend.
         x, y: its points.
-        low, high: the spread at each point, drawn as a band; or None.
+        low, high: the ends of the spread at each point, drawn as a band; or None.
     """
 
     label: str
@@ -51,16 +51,16 @@ def save_figure(
     *,
     size: tuple[float, float] = (6.4, 4.0),
 ) -> list[pathlib.Path]:
-    """Writes the numbers of a figure, and the figure itself where matplotlib is installed.
+    """Writes the numbers of a figure as CSV, and the figure if matplotlib is installed.
 
     Args:
         stem: path without a suffix; .csv, .png and .svg are added.
-        rows: the numbers, a mapping of columns for each row.
-        draw: draws on the `matplotlib.figure.Figure` that it is given.
+        rows: the numbers, each row a mapping of columns.
+        draw: function that draws on a `matplotlib.figure.Figure`.
         size: width and height in inches.
 
     Returns:
-        The files written, the CSV first.
+        The written files, the CSV first.
     """
     base = pathlib.Path(stem)
     written = [base.with_name(f"{base.name}.csv")]
@@ -91,7 +91,7 @@ def line_figure(
     title: str = "",
     prepare: Callable[[Any], None] | None = None,
 ) -> list[pathlib.Path]:
-    """Writes a figure of lines with markers and bands, and its CSV: line, x, y, low, high.
+    """Writes a figure of lines with markers and bands, and a CSV of line, x, y, low and high.
 
     Example:
 
@@ -101,10 +101,10 @@ def line_figure(
 
     Args:
         stem: path without a suffix.
-        lines: what is drawn, in order of the legend.
-        x_label, y_label: what the axes show, with units.
-        title: above the axes.
-        prepare: called with the axes after drawing, to set scales, limits or reference lines.
+        lines: the lines, in order of the legend.
+        x_label, y_label: labels of the axes, with units.
+        title: title of the figure. Default "": none.
+        prepare: function of the axes that sets scales, limits or reference lines after drawing.
     """
 
     def draw(figure: Any) -> None:
@@ -118,7 +118,7 @@ def line_figure(
 
 
 def draw_lines(axes: Any, lines: Sequence[Line]) -> None:
-    """Draws lines on axes in the house style, with a legend if there are several."""
+    """Draws lines in the style of all figures, with a legend if there are several."""
     for number, line in enumerate(lines):
         color = COLORS[number % len(COLORS)]
         marker = MARKERS[number % len(MARKERS)]
@@ -129,6 +129,42 @@ def draw_lines(axes: Any, lines: Sequence[Line]) -> None:
     axes.grid(alpha=0.25)
     if len(lines) > 1:
         axes.legend(frameon=False)
+
+
+def show_densities(axes: Any, densities: Sequence[float]) -> None:
+    """Labels a logarithmic x axis with densities in percent, the densest at the left."""
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    ticks = sorted(set(densities), reverse=True)
+    ticks = ticks[:: -(-len(ticks) // 8)]
+    axes.set_xticks(ticks, [f"{density:.1%}" for density in ticks])
+    axes.minorticks_off()
+
+
+def show_percent(axes: Any) -> None:
+    """Labels the fractions on the y axis in percent."""
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+
+
+def one_legend(figure: Any) -> None:
+    """Replaces the legends of panels that show the same lines by one below them."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        if axes.get_legend() is not None:
+            axes.get_legend().remove()
+    columns = 2 if max(map(len, handles)) > 24 else 4
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False
+    )
+
+
+def show_rewind_points(axes: Any, ks: Sequence[int]) -> None:
+    """Labels a logarithmic x axis, which includes 0, with rewind points."""
+    positive = [k for k in ks if k > 0]
+    axes.set_xscale("symlog", linthresh=min(positive, default=1))
+    axes.set_xticks(sorted(set(ks)), [str(k) for k in sorted(set(ks))])
+    axes.minorticks_off()
 
 
 def line_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Comparisons, sweeps, stability and connectivity, reports and figures."""
+"""Comparisons, sweeps, stability and connectivity analyses, reports and figures."""
 
 from tf_prac._lazy import attach
 

@@ -1,11 +1,16 @@
-"""Rows of figures, brought together: over initialisations and orders, with the whole spread."""
+"""Tables as rows of columns: mean, minimum and maximum over groups, lines of figures, CSV files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from tf_prac.plotting import Line
+from tf_prac.storage.files import write_csv
 
 Row = Mapping[str, Any]
 
@@ -20,15 +25,15 @@ def aggregate(rows: Sequence[Row], by: Sequence[str], values: Sequence[str]) -> 
         [{'k': 0, 'samples': 2, 'error': 0.5, 'error_min': 0.25, 'error_max': 0.75}]
 
     Args:
-        rows: mappings that have the columns `by`; a value that is None in one is left out of
-            all, as without test data.
+        rows: mappings with the columns `by` and `values`. A column of `values` that is None in
+            any row of a group, as without test data, is omitted from the result.
         by: columns to group by; groups are in order of first appearance.
-        values: columns to bring together.
+        values: columns to aggregate.
     """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
-    found = []
+    aggregated = []
     for key, members in groups.items():
         result: dict[str, Any] = {**dict(zip(by, key, strict=True)), "samples": len(members)}
         for name in values:
@@ -36,18 +41,41 @@ def aggregate(rows: Sequence[Row], by: Sequence[str], values: Sequence[str]) -> 
             if None not in numbers:
                 result[name] = float(np.mean(numbers))
                 result[f"{name}_min"], result[f"{name}_max"] = min(numbers), max(numbers)
-        found.append(result)
-    return found
+        aggregated.append(result)
+    return aggregated
 
 
 def by_k(rows: Sequence[Row]) -> list[Row]:
-    """Returns rows in order of their rewind point, whatever the order of the runs was."""
+    """Returns rows sorted by rewind point."""
     return sorted(rows, key=lambda row: row["k"])
 
 
 def spread(row: Row, name: str, scale: float = 1, digits: int = 1) -> str:
-    """Returns "mean (min to max)" of an aggregated value, or "-" if there is none."""
+    """Returns "mean (min to max)" of an aggregated value, or "-" if it is missing."""
     if name not in row:
         return "-"
     mean, low, high = (row[key] * scale for key in (name, f"{name}_min", f"{name}_max"))
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def lines_of(rows: Sequence[Row], x: str, y: str, label: Callable[[Row], str]) -> list[Line]:
+    """Returns a line for each label of aggregated rows, with points in order of `x`."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if y in row:
+            groups.setdefault(label(row).replace("_", " "), []).append(row)
+    return [
+        Line(name, *([row[key] for row in sorted(group, key=lambda row: row[x])] for key in keys))
+        for name, group in groups.items()
+        for keys in [(x, y, f"{y}_min", f"{y}_max")]
+    ]
+
+
+def write_csvs(
+    directory: str | os.PathLike, tables: Mapping[str, Sequence[Row]]
+) -> list[pathlib.Path]:
+    """Writes DIRECTORY/NAME.csv for each table; returns the paths."""
+    paths = [pathlib.Path(directory, f"{name}.csv") for name in tables]
+    for path, rows in zip(paths, tables.values(), strict=True):
+        write_csv(path, rows)
+    return paths

@@ -1,7 +1,7 @@
-"""The figures and tables of the PrAC paper's appendix, from what a run has written down.
+"""The figures and tables of the PrAC paper's appendix, for any run and data set.
 
-Each function gives rows, and draws them beside their CSV; all of it works on plain arrays, so that
-it serves any run and any data set. Source: "Efficient Lottery Ticket Finding: Less Data is More",
+Functions `..._rows` return the numbers; functions `draw_...` write them as a CSV with a figure. All
+work on plain arrays. Source: "Efficient Lottery Ticket Finding: Less Data is More",
 Figures 2, 9, A13, A15 and A16, and Table A3.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
-from tf_prac.plotting import Line, draw_lines, line_figure, save_figure
+from tf_prac.plotting import COLORS, Line, draw_lines, line_figure, save_figure
 from tf_prac.pruning.masks import Masks
 
 Row = dict[str, Any]
@@ -26,20 +26,20 @@ NEVER = "never learned"
 
 
 def set_size_rows(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Returns the columns of Table A3: the set that each pruning leads to.
+    """Returns the columns of Table A3: the PrAC set after each round.
 
     Args:
-        rounds: the figures of the rounds of a run.
+        rounds: the metrics of the rounds of a run.
     """
     full = rounds[0]["train_samples"]
     return [
         {
-            "round": figures["round"],
-            "sparsity": figures["next_sparsity"],
-            **{name: figures[name] for name in ("cep", "cet", "prac_size", "overlap")},
-            "share": figures["prac_size"] / full,
+            "round": metrics["round"],
+            "sparsity": metrics["next_sparsity"],
+            **{name: metrics[name] for name in ("cep", "cet", "prac_size", "overlap")},
+            "share": metrics["prac_size"] / full,
         }
-        for figures in rounds
+        for metrics in rounds
     ]
 
 
@@ -58,22 +58,22 @@ def draw_set_sizes(stem: Path, rounds: Sequence[Mapping[str, Any]]) -> list[path
 
 
 def forgetting_rows(rounds: Mapping[int, ForgettingStats]) -> list[Row]:
-    """Returns how many presented samples had how many forgetting events, round by round.
+    """Returns the histogram of forgetting events over the presented samples, for each round.
 
-    Samples that were never learned have a row of their own; of those, nothing can be forgotten.
+    Samples that were never learned cannot be forgotten; they are counted in a row of their own.
 
     Args:
-        rounds: the statistics of each round's training.
+        rounds: the forgetting statistics of each round.
     """
     rows: list[Row] = []
     for number, stats in rounds.items():
         seen = np.count_nonzero(stats.seen)
         counts = np.bincount(stats.events[stats.seen & ~stats.never_learned])
-        found: dict[int | str, int] = dict(enumerate(counts.tolist()))
-        found[NEVER] = int(np.count_nonzero(stats.never_learned))
+        histogram: dict[int | str, int] = dict(enumerate(counts.tolist()))
+        histogram[NEVER] = int(np.count_nonzero(stats.never_learned))
         rows += [
             {"round": number, "events": events, "samples": count, "share": count / seen}
-            for events, count in found.items()
+            for events, count in histogram.items()
         ]
     return rows
 
@@ -84,9 +84,9 @@ def draw_forgetting(stem: Path, rounds: Mapping[int, ForgettingStats]) -> list[p
     shown = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
     lines = []
     for number in shown:
-        mine = [r for r in rows if r["round"] == number and r["events"] != NEVER and r["samples"]]
+        bins = [r for r in rows if r["round"] == number and r["events"] != NEVER and r["samples"]]
         label = f"round {number} ({np.count_nonzero(rounds[number].seen):,} samples)"
-        lines.append(Line(label, [r["events"] for r in mine], [100 * r["share"] for r in mine]))
+        lines.append(Line(label, [r["events"] for r in bins], [100 * r["share"] for r in bins]))
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -100,12 +100,12 @@ def draw_forgetting(stem: Path, rounds: Mapping[int, ForgettingStats]) -> list[p
 
 
 def class_rows(sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarray) -> list[Row]:
-    """Returns how much of each class is in the set after each round.
+    """Returns the fraction of each class that is in the PrAC set after each round.
 
     Args:
-        sets: the set after each round.
+        sets: the PrAC set after each round.
         labels: the class of every sample of the data set, int [num_samples].
-        train: ids of the training samples, of which the sets are parts.
+        train: ids of the training samples; the sets are subsets of these.
     """
     classes, sizes = np.unique(labels[train], return_counts=True)
     return [
@@ -125,23 +125,23 @@ def class_rows(sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarra
 def draw_classes(
     stem: Path, sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarray
 ) -> list[pathlib.Path]:
-    """Draws the class balance of the first and the last set (Figure A15)."""
+    """Draws the class balance of the first and the last PrAC set (Figure A15)."""
     rows, shown = class_rows(sets, labels, train), sorted({min(sets), max(sets)})
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         width = 0.8 / len(shown)
-        for place, number in enumerate(shown):
-            mine = [row for row in rows if row["round"] == number]
-            x = np.arange(len(mine)) + width * (place - (len(shown) - 1) / 2)
+        for index, number in enumerate(shown):
+            bars = [row for row in rows if row["round"] == number]
+            x = np.arange(len(bars)) + width * (index - (len(shown) - 1) / 2)
             label = f"after round {number}: {len(sets[number]):,} of {len(train):,}"
-            color = ("#0072b2", "#d55e00")[place]
-            axes.bar(x, [100 * row["share"] for row in mine], width, label=label, color=color)
+            color = COLORS[index]
+            axes.bar(x, [100 * row["share"] for row in bars], width, label=label, color=color)
             average = 100 * len(sets[number]) / len(train)
             axes.axhline(average, color=color, linestyle=":", linewidth=1)
-        if len(mine) <= 20:
-            axes.set_xticks(np.arange(len(mine)), [row["class"] for row in mine])
-        axes.set(xlabel="class", ylabel="of the class in the set (%)")
+        if len(bars) <= 20:
+            axes.set_xticks(np.arange(len(bars)), [row["class"] for row in bars])
+        axes.set(xlabel="class", ylabel="samples of the class in the set (%)")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
 
@@ -149,9 +149,9 @@ def draw_classes(
 
 
 def mask_distances(tentative: np.ndarray) -> np.ndarray:
-    """Returns the distance of each epoch's tentative mask to each other's, float [epochs, epochs].
+    """Returns the distances between the tentative masks of all epochs, float [epochs, epochs].
 
-    Hamming distance divided by the remaining weights, as the early stop has it.
+    As in the early stop, this is the Hamming distance divided by the number of remaining weights.
 
     Args:
         tentative: bool [epochs, remaining weights].
@@ -162,7 +162,7 @@ def mask_distances(tentative: np.ndarray) -> np.ndarray:
 
 
 def draw_mask_distances(stem: Path, tentative: np.ndarray, title: str) -> list[pathlib.Path]:
-    """Draws the matrix of mask distances of the epochs of one round (Figure 2)."""
+    """Draws the matrix of mask distances between the epochs of one round (Figure 2)."""
     distances = mask_distances(tentative)
     count = len(distances)
     rows = [
@@ -183,33 +183,34 @@ def draw_mask_distances(stem: Path, tentative: np.ndarray, title: str) -> list[p
 
 
 def iou_rows(runs: Mapping[str, Sequence[Masks]]) -> list[Row]:
-    """Returns |both| / |either| of the masks of each pair of runs, ticket by ticket.
+    """Returns the intersection over union (IoU) of the masks of each pair of runs, by ticket.
 
     Args:
-        runs: by name, the masks of the tickets 1, 2, ...; runs of fewer tickets end earlier.
+        runs: the masks of tickets 1, 2, ... by name of the run. Two runs are compared up to the
+            last ticket that both have.
 
     Raises:
-        MismatchError: two runs are of different networks.
+        MismatchError: two runs have different networks.
     """
     return [
-        {"run": a, "other_run": b, "round": n, "sparsity": mine.sparsity, "iou": mine.iou(other)}
+        {"run": a, "other_run": b, "round": n, "sparsity": first.sparsity, "iou": first.iou(second)}
         for a, b in itertools.combinations(runs, 2)
-        for n, (mine, other) in enumerate(zip(runs[a], runs[b], strict=False), 1)
+        for n, (first, second) in enumerate(zip(runs[a], runs[b], strict=False), 1)
     ]
 
 
 def draw_iou(stem: Path, runs: Mapping[str, Sequence[Masks]]) -> list[pathlib.Path]:
     """Draws the overlap of the masks of each pair of runs (Figure A13).
 
-    The dotted line is what two random masks of the same density have on average: with density d,
-    d * d of the weights are in both and 2 d - d * d in either.
+    The dotted line is the expected overlap of two random masks: with density d, a fraction d * d
+    of the weights is kept by both and 2 d - d * d by at least one.
     """
     rows = iou_rows(runs)
     lines = []
     for a, b in itertools.combinations(runs, 2):
-        mine = [row for row in rows if (row["run"], row["other_run"]) == (a, b)]
-        x = [100 * (1 - row["sparsity"]) for row in mine]
-        lines.append(Line(f"{a} and {b}", x, [row["iou"] for row in mine]))
+        pair = [row for row in rows if (row["run"], row["other_run"]) == (a, b)]
+        x = [100 * (1 - row["sparsity"]) for row in pair]
+        lines.append(Line(f"{a} and {b}", x, [row["iou"] for row in pair]))
 
     def prepare(axes: Any) -> None:
         density = np.geomspace(min(min(line.x) for line in lines), 100, 50) / 100

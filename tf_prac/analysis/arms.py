@@ -1,7 +1,7 @@
-"""The arms of a comparison: PrAC beside what a reader of the paper holds against it.
+"""The arms of a comparison: PrAC and its baselines, ablations and controls.
 
-An arm says by which options it differs from the search that the user asked for; all arms of a
-seed have the same initial weights, split and data order.
+An arm defines which options differ from those of the comparison. All arms with the same seed have
+the same initial weights, split and data order.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Arm:
         False
 
     Attributes:
-        about: one line: what it is, and where the paper has it.
+        about: one line: what it is, and its figure in the paper.
         changes: options of the search that differ.
-        sizes_from: the arm whose set sizes and steps it copies, or None.
-        controls: the arm whose tickets it controls, or None; it has no search of its own.
-        control: which control, a kind of `tf_prac.search.ticket.Control`.
+        sizes_from: the arm whose set sizes and steps it uses, or None.
+        controls: the arm whose tickets it is a control of, or None. Such an arm has no search.
+        control: kind of that control, as in `tf_prac.search.ticket.Control`.
         transfers: whether it uses the sets of the run `prac_from`; other arms do not.
     """
 
@@ -46,7 +46,7 @@ class Arm:
 
     @property
     def needs(self) -> str | None:
-        """The arm whose run must be there first, or None."""
+        """The arm whose run must be finished first, or None."""
         return self.sizes_from or self.controls
 
     def options(
@@ -61,7 +61,7 @@ class Arm:
             runs: the directory of each arm's run with the same seed.
 
         Raises:
-            ArgumentError: an arm that uses the sets of another run, and none is named.
+            ArgumentError: the arm uses the sets of another run, and `prac_from` is None.
         """
         prac_from = config.prac.prac_from if self.transfers else None
         changes = {"prac_from": prac_from, **self.changes}
@@ -74,7 +74,7 @@ class Arm:
 
 def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
     return Arm(
-        about=f"{about}, of the sizes and steps of {sizes_from}",
+        about=f"{about}, sizes and steps as in {sizes_from}",
         changes={"selector": selector},
         sizes_from=sizes_from,
     )
@@ -88,16 +88,16 @@ def _untrained(criterion: str) -> Arm:
 
 
 ARMS: dict[str, Arm] = {
-    "prac": Arm(about="PrAC sets and early stop, as the options say"),
+    "prac": Arm(about="PrAC sets and early stop, as configured"),
     "prac-early_stop": Arm(about="PrAC sets without early stop", changes=_NO_STOP),
     "imp": Arm(about="full data, no early stop", changes=_IMP),
     "imp+early_stop": Arm(about="full data with the early stop of PrAC", changes=_FULL_DATA),
     "imp+same_steps": Arm(
-        about="full data, each round as many steps as that of prac", changes=_IMP, sizes_from="prac"
+        about="full data, as many steps in each round as prac", changes=_IMP, sizes_from="prac"
     ),
     "random_subset": _selected("random", "a random subset (Figures 5 and A14)"),
     "entropy": _selected("entropy", "the least certain predictions (Figure A10)"),
-    "forgetting": _selected("forgetting", "the most forgotten of round 0 (SVP, Figure A10)"),
+    "forgetting": _selected("forgetting", "the most forgotten in round 0 (SVP, Figure A10)"),
     "margin": _selected("margin", "the smallest margins"),
     "el2n": _selected("el2n", "the largest errors"),
     "grand": _selected("grand", "the largest gradients"),
@@ -107,26 +107,26 @@ ARMS: dict[str, Arm] = {
     "cet": Arm(about="CET alone (Figure A12)", changes={"use_cep": False}),
     "cep": Arm(about="CEP alone", changes={"use_cet": False}),
     "random_ticket": Arm(
-        about="tickets of prac with as many weights of each layer, at random places",
+        about="tickets of prac with random masks of the same layer-wise density",
         controls="prac",
         control="random_mask",
     ),
     "reinit": Arm(
-        about="tickets of prac with other initial weights", controls="prac", control="reinit"
+        about="tickets of prac with new initial weights", controls="prac", control="reinit"
     ),
     "magnitude_init": _untrained("magnitude_init"),
     "snip": _untrained("snip"),
     "grasp": _untrained("grasp"),
     "synflow": _untrained("synflow"),
 }
-"""Every arm by name; one line here adds another."""
+"""Every arm by name."""
 
 
 def chosen_arms(names: Iterable[str]) -> dict[str, Arm]:
-    """Returns the named arms, each after the one whose run it needs, which comes unasked.
+    """Returns the named arms, each after the arm that it needs, which is added if not named.
 
     Raises:
-        ArgumentError: an arm that does not exist, or none at all.
+        ArgumentError: an unknown arm, or none.
     """
     chosen: dict[str, Arm] = {}
     for name in names:

@@ -1,10 +1,10 @@
-"""Linear mode connectivity: error and loss along the line between two trained networks.
+"""Linear mode connectivity: error and loss on the line between two trained networks.
 
-Two networks trained from one W_k in different orders of the data are linearly connected if the
-error does not rise on the line between them; the rise is the error barrier.
+Two networks trained from the same W_k in different data orders are linearly connected if the error
+does not increase on the line between them. The increase is the error barrier.
 
 Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis", Section 2 (instability
-analysis) and Section 3; the lines between successive rounds: "Unmasking the Lottery Ticket
+analysis) and Section 3. Lines between successive rounds: "Unmasking the Lottery Ticket
 Hypothesis", Section 3.
 """
 
@@ -32,31 +32,31 @@ BARRIERS = tuple(f"{name}_barrier" for name in VALUES)
 
 
 class ConnectivityRows(NamedTuple):
-    """Figures of one run, or of several put together.
+    """Results of one run, or of several merged.
 
     Attributes:
         points: one row for each point of each line: "alpha", then error and loss on the training
             and the test samples.
         barriers: one row for each line: "line" is "order" or "rounds", "first" and "second" are
-            the copies at its ends, then the barrier of each error and loss.
+            the replicates at its ends, then the barrier of each error and loss.
     """
 
     points: list[dict[str, Any]]
     barriers: list[dict[str, Any]]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Mean, min and max of the barriers over initialisations and orders."""
+        """Returns mean, min and max of the barriers over initialisations and data orders."""
         return aggregate(by_k(self.barriers), [*SUBNETWORK, "line"], BARRIERS)
 
     def curves(self) -> list[dict[str, Any]]:
-        """Mean, min and max along the lines, over initialisations and orders."""
+        """Returns mean, min and max along the lines over initialisations and data orders."""
         return aggregate(by_k(self.points), [*SUBNETWORK, "line", "alpha"], VALUES)
 
 
 def measure_connectivity(
-    copies: Replicates, config: ConnectivityConfig | None = None
+    replicates: Replicates, config: ConnectivityConfig | None = None
 ) -> ConnectivityRows:
-    """Measures lines between copies of a run; trains the copies that are missing.
+    """Measures the lines between replicates of a run; trains the missing replicates.
 
     Example:
 
@@ -64,41 +64,41 @@ def measure_connectivity(
         >>> rows.summary()[0]["test_error_barrier"]
 
     Args:
-        copies: of the run.
-        config: what is measured. Default `ConnectivityConfig()`.
+        replicates: of the run.
+        config: what to measure. Default `ConnectivityConfig()`.
 
     Raises:
         ArgumentError: the search has no such ticket.
         FileError: a ticket is missing, or a file is damaged.
     """
     config = config or ConnectivityConfig()
-    rounds = config.rounds or tuple(sorted({0, copies.rounds}))
-    found = ConnectivityRows([], [])
-    chosen = subnetworks(copies, rounds, config.controls)
-    evaluate = LineEvaluation(copies, config)
+    rounds = config.rounds or tuple(sorted({0, replicates.rounds}))
+    rows = ConnectivityRows([], [])
+    chosen = subnetworks(replicates, rounds, config.controls)
+    evaluate = LineEvaluation(replicates, config)
 
     def measure(head: Mapping[str, Any], ends: Sequence[tuple[int, str, int]]) -> None:
-        first, second = (copies.trained(*end).weights for end in ends)
+        first, second = (replicates.trained(*end).weights for end in ends)
         points = evaluate(first, second)
-        found.points.extend({**head, **point} for point in points)
-        found.barriers.append({**head, **barriers(points)})
+        rows.points.extend({**head, **point} for point in points)
+        rows.barriers.append({**head, **barriers(points)})
 
     for number, network in chosen:
         for u, v in itertools.combinations(range(config.copies), 2):
-            head = subnetwork_columns(copies, number, network)
+            head = subnetwork_columns(replicates, number, network)
             head |= {"line": "order", "first": u, "second": v}
             measure(head, [(number, network, u), (number, network, v)])
     for before, after in itertools.pairwise(rounds) if config.successive else ():
         for u in range(config.copies):
             v = (u + 1) % config.copies
-            head = subnetwork_columns(copies, after, "ticket")
+            head = subnetwork_columns(replicates, after, "ticket")
             head |= {"line": "rounds", "first": u, "second": v}
             measure(head, [(before, "ticket", u), (after, "ticket", v)])
-    return found
+    return rows
 
 
 def merged(rows: Sequence[ConnectivityRows]) -> ConnectivityRows:
-    """Puts the figures of several runs together."""
+    """Merges the results of several runs."""
     return ConnectivityRows(
         [row for each in rows for row in each.points],
         [row for each in rows for row in each.barriers],
@@ -106,7 +106,7 @@ def merged(rows: Sequence[ConnectivityRows]) -> ConnectivityRows:
 
 
 def barriers(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Returns the barrier of each error and loss along one line, None where it has none."""
+    """Returns the barrier of each error and loss on one line; None without samples."""
     return {
         f"{name}_barrier": None
         if points[0][name] is None
@@ -116,25 +116,26 @@ def barriers(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 class LineEvaluation:
-    """Evaluates networks along lines, with the trainer's one compiled evaluation.
+    """Evaluates networks on lines, with the compiled evaluation of one trainer.
 
     Args:
-        copies: gives network and samples.
-        config: says at how many points, on how many samples, and with which statistics.
+        replicates: provide the network and the samples.
+        config: sets the points, the number of samples and the BatchNorm statistics.
     """
 
-    def __init__(self, copies: Replicates, config: ConnectivityConfig):
-        self._config, self._trainer = config, copies.trainer
-        train, test = (_first(s, config.samples) for s in (copies.data.train, copies.data.test))
+    def __init__(self, replicates: Replicates, config: ConnectivityConfig):
+        self._config, self._trainer = config, replicates.trainer
+        data = replicates.data
+        train, test = (_first(subset, config.samples) for subset in (data.train, data.test))
         assert train is not None
         self._train = self._trainer.evaluation(train)
         self._test = None if test is None else self._trainer.evaluation(test)
-        recipe, everything = copies.search.config.recipe, copies.data.train
+        recipe = replicates.search.config.recipe
         batches = training_batches(
-            everything.samples,
-            everything.ids,
+            data.train.samples,
+            data.train.ids,
             batch_size=recipe.batch_size,
-            seed=(copies.seed, STATISTICS_ORDER),
+            seed=(replicates.seed, STATISTICS_ORDER),
             steps=STATISTICS_BATCHES,
             augment=recipe.augment,
         )

@@ -1,4 +1,4 @@
-"""Tables and figures of `tf-prac connectivity`."""
+"""The tables and figures of `tf-prac connectivity`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.analysis.aggregate import spread
+from tf_prac.analysis.aggregate import lines_of, spread, write_csvs
 from tf_prac.analysis.connectivity import ConnectivityRows
-from tf_prac.analysis.stability_report import (
-    iterations,
-    lines_of,
-    network_name,
+from tf_prac.analysis.stability import network_name
+from tf_prac.plotting import (
+    draw_lines,
+    line_figure,
     one_legend,
-    percent,
-    remaining,
+    save_figure,
+    show_densities,
+    show_percent,
+    show_rewind_points,
 )
-from tf_prac.plotting import draw_lines, line_figure, save_figure
-from tf_prac.search.progress import aligned
-from tf_prac.storage.files import write_csv
+from tf_prac.tables import text_table
 
 Row = Mapping[str, Any]
-LINES = {"order": "two data orders", "rounds": "from the round before"}
+LINES = {"order": "two data orders", "rounds": "from the previous round"}
 ERROR = {"train": "train_error", "test": "test_error"}
 
 
@@ -43,20 +43,18 @@ def connectivity_table(rows: ConnectivityRows) -> str:
                 str(row["samples"]),
             )
         )
-    return f"barriers: mean (min to max), errors in points\n{aligned(table)}"
+    return f"barriers: mean (min to max), errors in points\n{text_table(table)}"
 
 
 def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> list[pathlib.Path]:
     """Writes points.csv, barriers.csv, summary.csv, and the figures with their CSV.
 
     Returns:
-        The files, in the order in which they were written.
+        The written files.
     """
     path, summary = pathlib.Path(directory), rows.summary()
     tables = {"points": rows.points, "barriers": rows.barriers, "summary": summary}
-    for name, table in tables.items():
-        write_csv(path / f"{name}.csv", table)
-    written = [path / f"{name}.csv" for name in tables]
+    written = write_csvs(path, tables)
     error = "test_error" if any("test_error_barrier" in row for row in summary) else "train_error"
     written += _curves(path / "interpolation", rows.curves())
     written += _barriers(path / "barrier", summary, f"{error}_barrier")
@@ -75,7 +73,7 @@ def _label(row: Row, with_k: bool, with_density: bool) -> str:
 
 
 def _curves(stem: pathlib.Path, curves: Sequence[Row]) -> list[pathlib.Path]:
-    """Draws the error along the line: a panel for training and one for test samples."""
+    """Draws the error on the line: one panel for training and one for test samples."""
     panels = {name: column for name, column in ERROR.items() if any(column in r for r in curves)}
 
     def draw(figure: Any) -> None:
@@ -86,14 +84,14 @@ def _curves(stem: pathlib.Path, curves: Sequence[Row]) -> list[pathlib.Path]:
             values = [row[column] for row in curves]
             if min(values) < max(values) / 2:
                 axes.set_ylim(0, None)
-            percent(axes)
+            show_percent(axes)
         one_legend(figure)
 
     return save_figure(stem, curves, draw, size=(4.8 * len(panels), 4.4))
 
 
 def _barriers(stem: pathlib.Path, summary: Sequence[Row], column: str) -> list[pathlib.Path]:
-    """Draws the barrier against k or, for one k, against the remaining weights."""
+    """Draws the barrier against k or, for a single k, against the remaining weights."""
     y_label = column.replace("_", " ")
     if len(ks := {row["k"] for row in summary}) > 1:
         x, x_label = "k", "rewind point k (iterations)"
@@ -102,11 +100,11 @@ def _barriers(stem: pathlib.Path, summary: Sequence[Row], column: str) -> list[p
 
     def prepare(axes: Any) -> None:
         if x == "k":
-            iterations(axes, sorted(ks))
+            show_rewind_points(axes, sorted(ks))
         else:
-            remaining(axes, [row["density"] for row in summary])
+            show_densities(axes, [row["density"] for row in summary])
         axes.set_ylim(0, None)
-        percent(axes)
+        show_percent(axes)
 
     def label(row: Row) -> str:
         return _label(row, False, True) if x == "k" else f"{row['network']}, {LINES[row['line']]}"
@@ -116,7 +114,7 @@ def _barriers(stem: pathlib.Path, summary: Sequence[Row], column: str) -> list[p
 
 
 def _grid(stem: pathlib.Path, rows: Sequence[Row], column: str) -> list[pathlib.Path]:
-    """Draws the barrier for every k and sparsity, as Figure 8 of the paper does."""
+    """Draws the barrier for every k and sparsity, as in Figure 8 of the paper."""
     ks = sorted({row["k"] for row in rows})
     densities = sorted({row["density"] for row in rows}, reverse=True)
     values = {(row["density"], row["k"]): row[column] for row in rows}
@@ -127,13 +125,13 @@ def _grid(stem: pathlib.Path, rows: Sequence[Row], column: str) -> list[pathlib.
         cells = [[values.get((d, k), float("nan")) for k in ks] for d in densities]
         image = axes.imshow(cells, cmap="Blues", vmin=0, aspect="auto")
         for (d, k), value in values.items():
-            place = (ks.index(k), densities.index(d))
+            position = (ks.index(k), densities.index(d))
             color = "white" if 2 * value > max(values.values()) else "black"
-            axes.text(*place, f"{value:.1%}", ha="center", va="center", color=color)
+            axes.text(*position, f"{value:.1%}", ha="center", va="center", color=color)
         axes.set_xticks(range(len(ks)), [str(k) for k in ks])
         axes.set_yticks(range(len(densities)), [f"{d:.1%}" for d in densities])
         axes.set(xlabel="rewind point k (iterations)", ylabel="weights remaining")
         bar = figure.colorbar(image, label=column.replace("_", " "))
-        percent(bar.ax)
+        show_percent(bar.ax)
 
     return save_figure(stem, table, draw)

@@ -18,12 +18,12 @@ CLASSES, COLUMNS = 10, 6
 
 
 def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str, Any]]:
-    """Draws at random up to 6 samples of each of the first 10 classes, inside and outside the set.
+    """Samples up to 6 images of each of the first 10 classes, inside and outside the set.
 
     Args:
-        prac_set: the set.
+        prac_set: the PrAC set.
         train: the training samples.
-        seed: of the draw. Default 0.
+        seed: of the random choice. Default 0.
 
     Returns:
         Rows with the columns class, inside (True or False) and sample_id.
@@ -32,20 +32,20 @@ def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str
     inside = np.isin(train.ids, prac_set.ids)
     rows = []
     for each in np.unique(train.labels)[:CLASSES]:
-        for place in (True, False):
-            ids = train.ids[(train.labels == each) & (inside == place)]
+        for in_set in (True, False):
+            ids = train.ids[(train.labels == each) & (inside == in_set)]
             chosen = np.sort(generator.choice(ids, min(COLUMNS, len(ids)), replace=False))
-            rows += [{"class": int(each), "inside": place, "sample_id": int(i)} for i in chosen]
+            rows += [{"class": int(each), "inside": in_set, "sample_id": int(i)} for i in chosen]
     return rows
 
 
 def draw_images(
     stem: str | os.PathLike, prac_set: PracSet, train: Subset, title: str
 ) -> list[pathlib.Path]:
-    """Draws what `image_rows` draws: to the left inside the set, to the right outside.
+    """Draws the samples of `image_rows`: on the left those in the set, on the right the others.
 
     Returns:
-        The files written; none when the samples are not images.
+        The written files; none if the samples are not images.
     """
     if not is_image(train.samples.input_shape):
         return []
@@ -57,26 +57,26 @@ def draw_images(
 
     def draw(figure: Any) -> None:
         figure.suptitle(title)
-        for half, place in zip(figure.subfigures(1, 2), (True, False), strict=True):
-            half.suptitle("in the set" if place else "outside")
+        for half, in_set in zip(figure.subfigures(1, 2), (True, False), strict=True):
+            half.suptitle("in the set" if in_set else "outside")
             grid = half.subplots(len(classes), COLUMNS, squeeze=False)
             for line, each in zip(grid, classes, strict=True):
-                mine = [r for r in rows if (r["class"], r["inside"]) == (each, place)]
+                samples = [r for r in rows if (r["class"], r["inside"]) == (each, in_set)]
                 for axes in line:
                     axes.axis("off")
-                for axes, row in zip(line, mine, strict=False):
+                for axes, row in zip(line, samples, strict=False):
                     axes.imshow(shown(images[row["sample_id"]]), cmap="gray")
 
     return save_figure(stem, rows, draw, size=(7.0, 0.55 * len(classes) + 0.8))
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether inputs of this shape are gray or color images."""
+    """Whether inputs of this shape are grayscale or color images."""
     return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3))
 
 
 def shown(image: np.ndarray) -> np.ndarray:
-    """Returns an image as matplotlib shows it: uint8, or floats scaled to [0, 1]."""
+    """Returns an image for display: uint8, or floats scaled to [0, 1]."""
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     if image.dtype == np.uint8:
         return image

@@ -1,4 +1,4 @@
-"""The options of the stability and connectivity analyses."""
+"""Options of the stability and connectivity analyses."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ BATCH_NORM = ("recomputed", "interpolated")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StabilityConfig:
-    """How stable subnetworks are to pruning and to data order.
+    """Options of the stability analysis: stability to pruning and to data order.
 
     Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 and Appendix B.
 
     Args:
         rounds: tickets to measure, by number of prunings. Default (): the last.
-        copies: orders of the data in which each subnetwork is trained; all pairs of copies are
-            compared for stability to data order. Default 4.
-        pruning_copies: how many of those orders the full network is trained in too, for
+        copies: replicates of each subnetwork, each trained in another data order; stability to
+            data order compares all pairs. Default 4.
+        pruning_copies: in how many of these data orders the full network is trained too, for
             stability to pruning. Default 1, as in the paper.
-        controls: subnetworks to measure beside the tickets: "random_mask" (as many weights of
-            each layer, at random places), "reinit" (the same mask, other initial weights) or
-            "both". Default ("random_mask",).
+        controls: controls to measure along with the tickets: "random_mask" (a random mask with
+            the same layer-wise density), "reinit" (the same mask, new initial weights) or "both".
+            Default ("random_mask",).
 
     Raises:
         ArgumentError: a value is outside its range.
@@ -49,25 +49,25 @@ class StabilityConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConnectivityConfig:
-    """Error along the line between two networks trained from one W_k.
+    """Options of the connectivity analysis: error on the line between two trained networks.
 
     Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis", Sections 2 and 3.
 
     Args:
         rounds: tickets to measure, by number of prunings; 0 is the dense network. Default ():
             the dense network and the last ticket.
-        copies: orders of the data in which each subnetwork is trained; the lines are those
-            between all pairs. Default 2.
-        controls: subnetworks to measure beside the tickets: "random_mask" (as many weights of
-            each layer, at random places), "reinit" (the same mask, other initial weights) or
-            "both". Default ().
-        successive: also measure the lines between tickets that are neighbours in `rounds`, each
-            trained in another order, as the rounds of a search are. Default False.
-        points: evenly spaced points of a line, both ends included. Default 30.
-        batch_norm: statistics at the points: "recomputed" from training data, or
+        copies: replicates of each subnetwork, each trained in another data order; a line is
+            measured between all pairs. Default 2.
+        controls: controls to measure along with the tickets: "random_mask" (a random mask with
+            the same layer-wise density), "reinit" (the same mask, new initial weights) or "both".
+            Default ().
+        successive: whether to also measure the lines between tickets that are neighbours in
+            `rounds`, trained in different data orders like the rounds of a search. Default False.
+        points: number of evenly spaced points on a line, both ends included. Default 30.
+        batch_norm: BatchNorm statistics at the points: "recomputed" from training data, or
             "interpolated" like weights. Default "recomputed".
-        samples: evaluate on the first so many of the training and of the test samples; None
-            ("off" on the command line): on all. Default None.
+        samples: number of training and of test samples to evaluate on, the first ones; None
+            ("off" on the command line) for all. Default None.
 
     Raises:
         ArgumentError: a value is outside its range.
@@ -93,7 +93,7 @@ class ConnectivityConfig:
 
 
 def check_rounds(rounds: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns numbers of rounds in order, each once; raises `ArgumentError` for other things."""
+    """Returns the distinct round numbers, sorted; raises `ArgumentError` for other values."""
     if not isinstance(rounds, (tuple, list)):
         raise ArgumentError("rounds", rounds, "integers >= 0")
     for number in rounds:

@@ -1,4 +1,4 @@
-"""`Replicates`: networks trained from the W_k of one run, each kept in a file of its own."""
+"""`Replicates`: networks trained from the W_k of one run in different data orders."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tf_prac.training.trainer import Trainer
 
 _WEIGHTS = "weights/"
 NETWORKS = ("ticket", *CONTROLS)
-"""What copies are trained of: the ticket itself, and its controls."""
+"""The networks that can be trained: the ticket itself and its controls."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedCopy:
-    """A network trained from W_k in one order of the data.
+class TrainedReplicate:
+    """A network trained from W_k in one data order.
 
     Attributes:
-        weights: every weight after the last step, by name.
+        weights: all weights after the last step, by name.
         classes: predicted class of each test sample, int32, or None without test data.
         accuracy: on the test data, or None.
-        steps: SGD steps it took.
-        seconds: wall time.
+        steps: number of SGD steps.
+        seconds: wall time of training.
     """
 
     weights: dict[str, np.ndarray]
@@ -46,23 +46,25 @@ class TrainedCopy:
 
 
 class Replicates:
-    """Trains copies of the subnetworks of one run, and keeps them in the run.
+    """Trains replicates of the subnetworks of one run, and stores them in the run.
 
-    Copy `u` of every subnetwork sees the same batches, augmentation included; another `u` sees
-    others. All start from the W_k of the run and train for the steps that remain. A copy is
-    trained once: it is written to RUN/copies, and read from there afterwards.
+    Replicate `u` of every subnetwork sees the same batches, augmentation included; replicates with
+    different `u` see different data orders. All start from the W_k of the run and train for the
+    remaining steps. A replicate is trained once: it is written to RUN/copies, and read afterwards.
 
     Example:
 
-        >>> copies = Replicates(search, (x_train, y_train), test=(x_test, y_test))  # doctest: +SKIP
-        >>> copies.trained(3, "ticket", copy=0).accuracy
+        >>> replicates = Replicates(  # doctest: +SKIP
+        ...     search, (x_train, y_train), test=(x_test, y_test)
+        ... )
+        >>> replicates.trained(3, "ticket", replicate=0).accuracy
 
     Args:
         search: the search of the run, which must be finished.
-        train, validation, test: what `TicketSearch.run` was given.
+        train, validation, test: as in the call of `TicketSearch.run`.
 
     Attributes:
-        run: where tickets and copies are.
+        run: the directory of tickets and replicates.
         data: the samples.
         seed: of the run.
     """
@@ -74,7 +76,7 @@ class Replicates:
 
     @functools.cached_property
     def trainer(self) -> Trainer:
-        """Trains and evaluates; made, and compiled, when first needed."""
+        """The trainer of all replicates; built and compiled on first use."""
         network = self.search.make_network()
         recipe, samples = self.search.config.recipe, self.data.train.samples
         return Trainer(network, recipe, samples, pruning=self.search.config.pruning)
@@ -85,15 +87,15 @@ class Replicates:
         return self.search.config.pruning.rounds
 
     def ticket(self, number: int, network: str = "ticket") -> Ticket:
-        """Returns a ticket of the run, or a control made of it.
+        """Returns a ticket of the run, or a control of it.
 
         Args:
-            number: of prunings; 0 is the dense network.
-            network: one of `NETWORKS`; the seed of a control is that of the run.
+            number: number of prunings; 0 is the dense network.
+            network: one of `NETWORKS`; a control has the seed of the run.
 
         Raises:
             ArgumentError: the search has no such ticket.
-            FileError: it is not finished.
+            FileError: the search is not finished.
         """
         check_choice("network", network, NETWORKS)
         if not 0 <= number <= self.rounds:
@@ -102,38 +104,39 @@ class Replicates:
         if not (path / TICKET).exists():
             raise FileError(
                 f"{path}: no ticket yet. Run the search of this directory to its end first: "
-                f"tf-prac search --output_dir={self.run.path}, with the flags it was begun with."
+                f"tf-prac search --output_dir={self.run.path}, with the flags it was started with."
             )
         ticket = Ticket.load(path)
         if network == "ticket":
             return ticket
         return ticket.make_control(Control(number, network, self.seed), self.search.model_fn)
 
-    def trained(self, number: int, network: str, copy: int) -> TrainedCopy:
-        """Returns a trained copy: that of its file, or trained now.
+    def trained(self, number: int, network: str, replicate: int) -> TrainedReplicate:
+        """Returns a trained replicate: read from its file if that exists, else trained now.
 
         Args:
-            number: of prunings.
+            number: number of prunings.
             network: one of `NETWORKS`.
-            copy: which order of the data, >= 0.
+            replicate: number of the data order, >= 0.
 
         Raises:
-            FileError: the file is damaged, or of another run.
+            FileError: the file is damaged, or belongs to another run.
             NonFiniteLossError: training diverged.
         """
         ticket = self.ticket(number, network)
-        path = self.run.copy_path(number, network, copy)
+        path = self.run.copy_path(number, network, replicate)
         origin = self._origin(ticket)
         if not path.exists():
-            self._train(path, ticket, f"round {number} {network} copy {copy}", copy, origin)
+            title = f"round {number} {network} replicate {replicate}"
+            self._train(path, ticket, title, replicate, origin)
         return self._read(path, origin)
 
     def _train(
-        self, path: pathlib.Path, ticket: Ticket, title: str, copy: int, origin: str
+        self, path: pathlib.Path, ticket: Ticket, title: str, replicate: int, origin: str
     ) -> None:
         ids = self.data.train.ids
         budget = ticket.retrain_budget(self.search.config.recipe, len(ids))
-        order = (self.seed, COPY_ORDER, copy)
+        order = (self.seed, COPY_ORDER, replicate)
         with self.search.progress.training(title, budget.steps) as advance:
             trained = self.trainer.train(
                 ticket.weights, ticket.masks, ids, budget, order, advance=advance
@@ -141,14 +144,14 @@ class Replicates:
         arrays = {_WEIGHTS + name: weight for name, weight in trained.weights.items()}
         if self.data.test is not None:
             arrays["classes"] = self.trainer.predictor.classes(self.data.test)
-        figures = {"origin": origin, "steps": trained.steps, "seconds": trained.seconds}
-        write_npz(path, "copy", {**arrays, **{k: np.array(v) for k, v in figures.items()}})
+        metadata = {"origin": origin, "steps": trained.steps, "seconds": trained.seconds}
+        write_npz(path, "copy", {**arrays, **{k: np.array(v) for k, v in metadata.items()}})
         self.search.progress.line(f"{title}: {trained.steps:,} steps, {trained.seconds:.1f} s")
 
-    def _read(self, path: pathlib.Path, origin: str) -> TrainedCopy:
+    def _read(self, path: pathlib.Path, origin: str) -> TrainedReplicate:
         arrays = read_npz(path, "copy")
         if not {"origin", "steps", "seconds"} <= arrays.keys():
-            raise FileError(f"{path}: damaged, it lacks figures. Remove it to train it again.")
+            raise FileError(f"{path}: damaged, values are missing. Remove it to train it again.")
         if str(arrays["origin"]) != origin:
             raise FileError(
                 f"{path}: trained from another ticket or data. Remove it to train it again."
@@ -157,7 +160,7 @@ class Replicates:
         accuracy = None
         if test is not None and classes is not None:
             accuracy = float(np.mean(classes == test.labels))
-        return TrainedCopy(
+        return TrainedReplicate(
             weights={k.removeprefix(_WEIGHTS): v for k, v in arrays.items() if _WEIGHTS in k},
             classes=classes,
             accuracy=accuracy,
@@ -166,7 +169,7 @@ class Replicates:
         )
 
     def _origin(self, ticket: Ticket) -> str:
-        """Returns a SHA-256 of what a copy is made from: ticket, and identity of the data."""
+        """Returns a SHA-256 of the ticket and of the identity of the data."""
         data = [subset and subset.samples.identity.to_json() for subset in self.data]
         head = [ticket.masks.digest(), ticket.rewind_step, data]
         sha = hashlib.sha256(json.dumps(head).encode())

@@ -1,7 +1,7 @@
 """The table and figures of a comparison, from the summaries of its runs. Plain Python.
 
-Steps are counted as the runs did. A ticket of round n has cost the steps of the rounds 0 to n - 1
-(the search, which is what the papers count) and those of its own retraining (end to end).
+The cost of the ticket of round n is the steps of rounds 0 to n - 1 (the search, which is what the
+papers count) and, end to end, also the steps of its own retraining. The runs counted these steps.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tf_prac.analysis.aggregate import write_csvs
 from tf_prac.plotting import Line, line_figure
-from tf_prac.search.progress import aligned
-from tf_prac.storage.files import write_csv, write_json
+from tf_prac.storage.files import write_json
+from tf_prac.tables import text_table
 
 REFERENCE = "imp"
 ACCURACIES = ("test_accuracy", "test_accuracy_last", "val_accuracy")
@@ -29,13 +30,15 @@ COSTS = (
 )
 
 Row = dict[str, Any]
+Summaries = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""The contents of summary.json, by arm and seed."""
 
 
 def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
     """Returns one row for the dense network and each retrained ticket of a run.
 
     Args:
-        arm, seed: which run it is.
+        arm, seed: of the run.
         summary: the content of its summary.json.
     """
     dense = {**summary["dense"], "round": 0, "sparsity": 0.0}
@@ -62,14 +65,14 @@ def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
 def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
     """Returns one row for each arm and round: means over the seeds, and their spread.
 
-    The spread of test accuracy is the sample standard deviation (none for one seed), the smallest
-    and the largest. Where the reference arm is there too, `difference` is the mean of what the
-    arm has more than the reference at the same seed and round, and `difference_std` its spread:
-    initial weights and data order are the same, so this is the sharper comparison.
+    The spread of test accuracy is the sample standard deviation (None for one seed), the minimum
+    and the maximum. If the reference arm has the same round, `difference` is the mean over the
+    seeds of test accuracy minus that of the reference, and `difference_std` its standard deviation.
+    A pair has the same initial weights and data order, so its difference has a smaller variance.
 
     Args:
         rows: rows of `run_rows`.
-        reference: the arm that others are held against. Default "imp".
+        reference: the arm that others are compared with. Default "imp".
     """
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
@@ -89,7 +92,7 @@ def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
 
 
 def cost_table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
-    """Returns one row for each arm: mean cost of its searches over the seeds.
+    """Returns one row for each arm: the mean cost of its searches over the seeds.
 
     Args:
         summaries: the contents of summary.json, by arm.
@@ -97,44 +100,54 @@ def cost_table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row
     return [
         {
             "arm": arm,
-            "seeds": len(found),
-            **{name: statistics.fmean(s["cost"][name] for s in found) for name in COSTS},
+            "seeds": len(runs),
+            **{name: statistics.fmean(run["cost"][name] for run in runs) for name in COSTS},
             "search_seconds": statistics.fmean(
-                sum(figures["seconds"] for figures in s["rounds"]) for s in found
+                sum(metrics["seconds"] for metrics in run["rounds"]) for run in runs
             ),
         }
-        for arm, found in summaries.items()
+        for arm, runs in summaries.items()
     ]
 
 
 def write_results(
-    directory: str | os.PathLike, summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    directory: str | os.PathLike,
+    summaries: Summaries,
+    runs: Sequence[Row] | None = None,
+    *,
+    kind: str = "comparison_results",
+    reference: str = REFERENCE,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Writes results.json, results.csv, runs.csv, cost.csv and the two figures.
+    """Writes results.json, results.csv, runs.csv, cost.csv and the figures of test accuracy.
 
     Args:
-        directory: where to.
+        directory: where to write.
         summaries: the contents of summary.json, by arm and seed.
+        runs: the rows of all runs. By default `run_rows` of each summary.
+        kind: of results.json.
+        reference: the arm that others are compared with. Default "imp".
+        **more: further content of results.json.
 
     Returns:
-        The content of results.json: "table", "cost" and "runs".
+        The content of results.json: "table", "cost", `more` and "runs".
     """
     path = pathlib.Path(directory)
-    runs = [
-        row
-        for arm, found in summaries.items()
-        for seed, summary in found.items()
-        for row in run_rows(arm, seed, summary)
-    ]
+    if runs is None:
+        runs = [
+            row
+            for arm, of_seed in summaries.items()
+            for seed, summary in of_seed.items()
+            for row in run_rows(arm, seed, summary)
+        ]
     results = {
-        "table": table(runs),
-        "cost": cost_table({arm: list(found.values()) for arm, found in summaries.items()}),
+        "table": table(runs, reference),
+        "cost": cost_table({arm: list(of_seed.values()) for arm, of_seed in summaries.items()}),
+        **more,
         "runs": runs,
     }
-    write_json(path / "results.json", "comparison_results", results)
-    write_csv(path / "results.csv", results["table"])
-    write_csv(path / "cost.csv", results["cost"])
-    write_csv(path / "runs.csv", runs)
+    write_json(path / "results.json", kind, results)
+    write_csvs(path, {"results": results["table"], "cost": results["cost"], "runs": runs})
     draw_results(path, results["table"])
     return results
 
@@ -158,17 +171,16 @@ def results_text(results: Mapping[str, Any]) -> str:
             ("seeds", "seeds", "{}"),
         )
     ]
-    return aligned([("sparsity", *arms), *accuracies, *costs])
+    return text_table([("sparsity", *arms), *accuracies, *costs])
 
 
 def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[pathlib.Path]:
-    """Draws test accuracy against remaining weights, and against steps spent.
+    """Draws test accuracy against remaining weights, and against training steps.
 
-    Bands are one standard deviation to each side; what was trained without test samples is
-    not drawn.
+    Bands are one standard deviation to each side. Runs without test samples are not drawn.
 
     Args:
-        directory: where to.
+        directory: where to write.
         rows: rows of `table`.
     """
     path = pathlib.Path(directory)
@@ -181,13 +193,13 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
         row["test_accuracy"] for row in rows if not row["round"] and row["test_accuracy"]
     )
 
-    def logarithmic(axes: Any) -> None:
+    def log_axis_and_dense_line(axes: Any) -> None:
         axes.set_xscale("log")
         axes.axhline(100 * dense, color="black", linewidth=0.8, linestyle=":")
         axes.annotate("dense", (0.995, 100 * dense), xycoords=("axes fraction", "data"), ha="right")
 
-    def sparser_to_the_right(axes: Any) -> None:
-        logarithmic(axes)
+    def sparser_on_the_right(axes: Any) -> None:
+        log_axis_and_dense_line(axes)
         axes.invert_xaxis()
         ticks = sorted({round(100 * (1 - row["sparsity"]), 1) for row in tickets})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -199,14 +211,14 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
             path / "accuracy_remaining",
             remaining,
             x_label="remaining weights (%)",
-            prepare=sparser_to_the_right,
+            prepare=sparser_on_the_right,
             **labels,
         ),
         *line_figure(
             path / "accuracy_steps",
             steps,
             x_label="steps of search and retraining",
-            prepare=logarithmic,
+            prepare=log_axis_and_dense_line,
             **labels,
         ),
     ]
@@ -215,12 +227,12 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
 def _lines(rows: Sequence[Row], x_of: Any) -> list[Line]:
     lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        mine = [row for row in rows if row["arm"] == arm]
-        means = [100 * row["test_accuracy"] for row in mine]
-        spreads = [100 * (row["test_accuracy_std"] or 0) for row in mine]
+        of_arm = [row for row in rows if row["arm"] == arm]
+        means = [100 * row["test_accuracy"] for row in of_arm]
+        spreads = [100 * (row["test_accuracy_std"] or 0) for row in of_arm]
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        lines.append(Line(arm, [x_of(row) for row in mine], means, low, high))
+        lines.append(Line(arm, [x_of(row) for row in of_arm], means, low, high))
     return lines
 
 
@@ -249,10 +261,10 @@ def _spread(name: str, values: Sequence[float | None]) -> Row:
 
 
 def _differences(rows: Sequence[Row], reference: Sequence[Row]) -> Row:
-    there = {row["seed"]: row["test_accuracy"] for row in reference}
-    pairs = [(row["test_accuracy"], there.get(row["seed"])) for row in rows]
-    found = [mine - other for mine, other in pairs if mine is not None and other is not None]
+    of_seed = {row["seed"]: row["test_accuracy"] for row in reference}
+    pairs = [(row["test_accuracy"], of_seed.get(row["seed"])) for row in rows]
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
     return {
-        "difference": statistics.fmean(found) if found else None,
-        "difference_std": statistics.stdev(found) if len(found) > 1 else None,
+        "difference": statistics.fmean(differences) if differences else None,
+        "difference_std": statistics.stdev(differences) if len(differences) > 1 else None,
     }

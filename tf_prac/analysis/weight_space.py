@@ -1,4 +1,4 @@
-"""Distances and lines between networks of one architecture. Numpy only.
+"""Distances and interpolation between networks of the same architecture. NumPy only.
 
 Sources: "Stabilizing the Lottery Ticket Hypothesis", Section 3 and Appendix B (distance, angle);
 "Linear Mode Connectivity and the Lottery Ticket Hypothesis", Section 2 (error barrier).
@@ -18,7 +18,7 @@ Weights = Mapping[str, np.ndarray]
 
 
 def distance(first: Weights, second: Weights, masks: Masks) -> float:
-    """Returns the L2 distance of the weights that masks keep, ||m * W - m * W'||.
+    """Returns the L2 distance between the kept weights of two networks, ||m * W - m * W'||.
 
     Example:
 
@@ -27,8 +27,8 @@ def distance(first: Weights, second: Weights, masks: Masks) -> float:
         5.0
 
     Args:
-        first, second: weights by name, any float dtype; those without a mask do not count.
-        masks: which weights are compared.
+        first, second: weights by name, any float dtype; weights without a mask are ignored.
+        masks: define which weights are compared.
 
     Raises:
         MismatchError: names or shapes differ.
@@ -38,7 +38,7 @@ def distance(first: Weights, second: Weights, masks: Masks) -> float:
 
 
 def angle(first: Weights, second: Weights, masks: Masks) -> float:
-    """Returns the angle between the weights that masks keep, taken as vectors, in degrees.
+    """Returns the angle between the kept weights of two networks as vectors, in degrees.
 
     Example:
 
@@ -51,29 +51,29 @@ def angle(first: Weights, second: Weights, masks: Masks) -> float:
         masks: as for `distance`.
 
     Returns:
-        From 0 (same direction) to 180. Divided by 90 it is the angular distance, 2 / pi times
-        the angle.
+        A value from 0 (same direction) to 180. The angular distance, 2 / pi times the angle in
+        radians, is this value divided by 90.
 
     Raises:
         MismatchError: names or shapes differ.
-        ArgumentError: all kept weights of a network are zero, so that it has no direction.
+        ArgumentError: all kept weights of a network are zero, so it has no direction.
     """
     a, b = (_direction(vector) for vector in _kept(first, second, masks))
-    # Exact for small angles too, where the arc cosine of a product near 1 is not.
+    # Accurate for small angles too, unlike the arc cosine of a dot product near 1.
     half = np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
     return float(np.degrees(2 * half))
 
 
 def interpolate(first: Weights, second: Weights, alpha: float) -> dict[str, np.ndarray]:
-    """Returns alpha * W + (1 - alpha) * W' of every weight, BatchNorm statistics included.
+    """Returns alpha * W + (1 - alpha) * W' for every weight, BatchNorm statistics included.
 
     Args:
-        first: W, reached at `alpha` = 1, exactly.
-        second: W', reached at `alpha` = 0, exactly.
+        first: W, the exact result for `alpha` = 1.
+        second: W', the exact result for `alpha` = 0.
         alpha: in [0, 1].
 
     Returns:
-        Arrays of the dtypes of `first`.
+        Arrays with the dtypes of `first`.
 
     Raises:
         MismatchError: names or shapes differ.
@@ -88,7 +88,7 @@ def interpolate(first: Weights, second: Weights, alpha: float) -> dict[str, np.n
 
 
 def barrier(along: Sequence[float]) -> float:
-    """Returns how far the highest point of a line lies above the mean of its ends.
+    """Returns the error barrier of a line: its highest point minus the mean of its ends.
 
     Example:
 
@@ -96,7 +96,7 @@ def barrier(along: Sequence[float]) -> float:
         0.5
 
     Args:
-        along: error or loss at evenly spaced points of the line, both ends included.
+        along: error or loss at evenly spaced points on the line, both ends included.
 
     Raises:
         ArgumentError: fewer than two points.

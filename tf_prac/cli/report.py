@@ -39,17 +39,17 @@ def define_flags() -> Flags:
 def main(flags: Flags, positional: list[str]) -> int:
     """Writes the report of one run or several."""
     from tf_prac.analysis.report.page import write_report
-    from tf_prac.analysis.report.story import read_story
+    from tf_prac.analysis.report.run_data import read_run_data
 
     runs = distinct_runs(positional)
     output = pathlib.Path(flags.output or (runs[0].path / REPORT if len(runs) == 1 else REPORT))
-    stories = []
+    data = []
     for run, name in zip(runs, _names(runs), strict=True):
         config = run.config()
-        train, reason = _training_samples(run, config, flags) if flags.images else (None, OFF)
+        train, without = _training_samples(run, config, flags) if flags.images else (None, OFF)
         command = _command(config)
-        stories.append(read_story(run, name, command=command, train=train, without_data=reason))
-    write_report(output, stories)
+        data.append(read_run_data(run, name, command=command, train=train, without_data=without))
+    write_report(output, data)
     print(output)
     return 0
 

@@ -30,6 +30,7 @@ from tf_prac.export.writer import saved_model
 from tf_prac.keras_api import named_weights, stable_name
 from tf_prac.plotting import COLORS, save_figure
 from tf_prac.storage.files import atomic_write, write_json
+from tf_prac.tables import text_table
 
 SPARSE, DENSE = "sparse SavedModel", "Keras model.export"
 _GZIP = 9
@@ -91,14 +92,14 @@ class SizeReport:
             )
             for row in (*self.weights, self.totals)
         ]
-        return table(header, rows, left=2)
+        return text_table([header, *rows], left=(0, 1))
 
     def _formats(self) -> str:
         rows = [
             (row["format"], f"{row['bytes']:,}", f"{row['gzip']:,}", row["note"])
             for row in self.formats
         ]
-        return table(("format", "bytes", "gzip", ""), rows, left=1)
+        return text_table([("format", "bytes", "gzip", ""), *rows], left=(0, 3))
 
     def _timing(self) -> str:
         if not self.timing:
@@ -113,7 +114,8 @@ class SizeReport:
             )
             for action, t in self.timing.items()
         ]
-        return table(("median ms", "sparse", "dense", "ratio", "of CPU time"), rows, left=1)
+        head = ("median ms", "sparse", "dense", "ratio", "of CPU time")
+        return text_table([head, *rows], left=(0,))
 
     def _draw(self, figure: Any) -> None:
         axes = figure.subplots()
@@ -250,24 +252,6 @@ def compare_speed(
         for name, call in calls.items():
             runs[name].append(_time(call))
     return {"load": _medians(loads), f"batch of {batch_size}": _medians(runs)}
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Formats a text table whose first `left` columns are left-aligned, the others right-aligned.
-
-    A last column without a header contains notes, and is left-aligned too.
-    """
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = []
-    for row in (header, *rows):
-        cells = [
-            cell.ljust(width)
-            if i < left or i == len(row) - 1 and not header[-1]
-            else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def _keras_export(source: Source, directory: pathlib.Path) -> pathlib.Path:

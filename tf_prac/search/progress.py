@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from tf_prac.tables import text_table
 
 
 class Progress:
@@ -106,7 +108,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     cost = summary["cost"]
     return "\n".join(
         [
-            aligned(rows),
+            text_table(rows),
             "",
             f"search  {cost['search_steps']:,} steps; full-data IMP with as many rounds would take "
             f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved",
@@ -114,15 +116,6 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             f"{cost['end_to_end_steps_saved']:.1%} saved; "
             f"{cost['forward_samples']:,} samples forward only",
         ]
-    )
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells as lines whose columns are aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
     )
 
 

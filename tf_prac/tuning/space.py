@@ -1,4 +1,4 @@
-"""What a tuner may vary: options of a search, each with its values or bounds."""
+"""The search space of a tuner: options of a search with their values or ranges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METRICS = {"val_accuracy": "max", "steps_saved": "max", "search_steps": "min", "
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Any number between two bounds, both included; whole ones for an option that counts.
+    """A range of numbers, both ends included; of integers if the option is an integer.
 
     Example:
 
@@ -36,10 +36,10 @@ class Range:
     Args:
         low: the lower bound.
         high: the upper bound, above `low`.
-        log: whether to draw the logarithm evenly, for bounds above 0. Default False.
+        log: whether to sample on a logarithmic scale; `low` must be above 0. Default False.
 
     Raises:
-        ArgumentError: bounds that are none.
+        ArgumentError: a bound is not allowed.
     """
 
     low: float
@@ -59,14 +59,14 @@ Space = Mapping[str, "Range | Sequence[Any]"]
 
 
 def check_space(space: Space) -> dict[str, Range | tuple[Any, ...]]:
-    """Returns a space with its choices as tuples.
+    """Checks a search space, and returns it with lists of values as tuples.
 
     Raises:
-        ArgumentError: an option that there is not, or that cannot be varied, or that has no
-            values; a value that the option does not allow.
+        ArgumentError: an option that does not exist, cannot be tuned, or has no values; or a value
+            that the option does not allow.
     """
     types = _types()
-    found: dict[str, Range | tuple[Any, ...]] = {}
+    checked: dict[str, Range | tuple[Any, ...]] = {}
     for name, values in space.items():
         if name not in types or name in FIXED:
             allowed = ", ".join(sorted(set(types) - set(FIXED)))
@@ -74,24 +74,24 @@ def check_space(space: Space) -> dict[str, Range | tuple[Any, ...]]:
         if isinstance(values, Range):
             if types[name] not in (int, float, float | None, float | str):
                 raise ArgumentError("space", f"{name}={values}", f"a list of values for {name}")
-            found[name] = values
+            checked[name] = values
         elif isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ArgumentError("space", f"{name}={values!r}", "Range(low, high) or a list")
         else:
-            found[name] = tuple(values)
-        ends = (values.low, values.high) if isinstance(values, Range) else found[name]
+            checked[name] = tuple(values)
+        ends = (values.low, values.high) if isinstance(values, Range) else checked[name]
         for value in typing.cast(Sequence[Any], ends):
             SearchConfig().replace(**{name: int(value) if types[name] is int else value})
-    return found
+    return checked
 
 
-def is_whole(name: str) -> bool:
-    """Whether an option counts something."""
+def is_integer(name: str) -> bool:
+    """Whether an option is an integer."""
     return _types()[name] is int
 
 
 def parse_space(text: str) -> dict[str, Range | tuple[Any, ...]]:
-    """Reads "prune_rate=0.1..0.5,learning_rate=0.01..0.3:log,rewind=0it|2%".
+    """Parses "prune_rate=0.1..0.5,learning_rate=0.01..0.3:log,rewind=0it|2%".
 
     Example:
 
@@ -99,28 +99,28 @@ def parse_space(text: str) -> dict[str, Range | tuple[Any, ...]]:
         {'prune_rate': (0.2, 0.5), 'epochs': Range(low=2, high=10, log=False)}
 
     Raises:
-        ArgumentError: text that cannot be read, or what `check_space` refuses.
+        ArgumentError: the text cannot be parsed, or the space is refused by `check_space`.
     """
-    found: dict[str, Any] = {}
+    space: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, values = part.partition("=")
-        if not equals or not values or name in found:
+        if not equals or not values or name in space:
             raise ArgumentError("space", part, "OPTION=LOW..HIGH, OPTION=LOW..HIGH:log, OPTION=A|B")
         low, dots, high = values.removesuffix(":log").partition("..")
         if dots:
             ends = _value(low), _value(high)
             if not all(isinstance(end, (int, float)) for end in ends):
                 raise ArgumentError("space", part, "numbers on both sides of ..")
-            found[name] = Range(*ends, log=values.endswith(":log"))
+            space[name] = Range(*ends, log=values.endswith(":log"))
         else:
-            found[name] = tuple(_value(value) for value in values.split("|"))
-    if not found:
+            space[name] = tuple(_value(value) for value in values.split("|"))
+    if not space:
         raise ArgumentError("space", text, "at least one option to vary")
-    return check_space(found)
+    return check_space(space)
 
 
 def rounds_to(sparsity: float, prune_rate: float) -> tuple[float, ...]:
-    """Returns the sparsity after each round at a rate, until exactly `sparsity` is reached.
+    """Returns the sparsity after each round at a prune rate; the last one is exactly `sparsity`.
 
     Example:
 
@@ -128,8 +128,9 @@ def rounds_to(sparsity: float, prune_rate: float) -> tuple[float, ...]:
         (0.5, 0.6)
 
     Args:
-        sparsity: the last, in (0, 1).
-        prune_rate: fraction of the remaining weights that a round prunes; the last one less.
+        sparsity: sparsity after the last round, in (0, 1).
+        prune_rate: fraction of the remaining weights that a round prunes; the last round may
+            prune less.
     """
     check_number("sparsity", sparsity, above=0, below=1)
     check_number("prune_rate", prune_rate, above=0, below=1)

@@ -1,7 +1,7 @@
-"""`PracTuner`: KerasTuner over whole searches, for models of either flavour.
+"""`PracTuner`: KerasTuner with one search per trial, for models of either flavour.
 
-The only module that imports KerasTuner. Its own `Tuner` takes models of Keras 3 alone and works by
-callbacks of `fit`; this is a `BaseTuner` whose trial is a search for a ticket.
+The only module that imports KerasTuner. KerasTuner's `Tuner` supports Keras 3 only and relies on
+callbacks of `fit`, so `PracTuner` is a `BaseTuner` whose trial is a search for a ticket.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tf_prac.tuning.space import (
     Range,
     Space,
     check_space,
-    is_whole,
+    is_integer,
     rounds_to,
 )
 
@@ -41,11 +41,11 @@ TRIALS = "trials.csv"
 
 
 class PracTuner(BaseTuner):
-    """Tunes the options of a search, and a model's own, with any oracle of KerasTuner.
+    """Tunes options of a search and hyperparameters of the model, with any KerasTuner oracle.
 
-    A trial searches for a ticket of exactly the given sparsity: `prune_rate` decides in how many
-    rounds. It gives the oracle these metrics, of which its objective names one or several:
-    "val_accuracy" (of the retrained ticket; test data stays untouched), "steps_saved" (against the
+    A trial searches for a ticket of exactly the given sparsity; `prune_rate` sets the number of
+    rounds. It reports these metrics to the oracle, whose objective is one or several of them:
+    "val_accuracy" (of the retrained ticket; test data is not used), "steps_saved" (relative to the
     same rounds on full data, at most 1), "search_steps" (to be minimized), and "score":
     val_accuracy + steps_weight * steps_saved.
 
@@ -67,28 +67,29 @@ class PracTuner(BaseTuner):
         >>> tuner.search((x_train, y_train))
         >>> tuner.best_ticket().sparsity, tuner.get_best_hyperparameters()[0].values
 
-    The same call on the same directory goes on where it ended, inside a round too. A trial whose
-    training diverges, or whose options do not go together, fails alone; what is wrong with data
-    or files ends the search.
+    The same call with the same directory resumes where it stopped, also within a round. A trial
+    whose training diverges, or whose options are inconsistent, is marked as failed, and the search
+    continues. An error in data or files ends the search.
 
     Args:
-        oracle: proposes the next trial. One of Hyperband sets `epochs`, and needs no `space`.
-        build: function of `keras_tuner.HyperParameters` to a new, built model of either flavour.
-        space: options of `TrainingRecipe`, `PruningConfig` and `PracConfig` to vary, each with a
+        oracle: proposes the next trial. A Hyperband oracle sets `epochs`, and needs no `space`.
+        build: function that takes `keras_tuner.HyperParameters` and returns a new, built model of
+            either flavour.
+        space: options of `TrainingRecipe`, `PruningConfig` and `PracConfig` to tune, each with a
             list of values or a `Range`.
-        sparsity: that of the ticket of each trial, in (0, 1).
-        recipe, pruning, prac: the options that do not vary, as for `TicketSearch`.
-        steps_weight: accuracy that all steps saved are worth in "score". Default 0.1: a point of
-            accuracy is worth ten points of steps.
-        seeds: a trial's metrics are the mean over searches with these seeds. Default (0,).
-        directory: where trials are kept. Default ".".
-        project_name: a directory in it. Default "tuning".
-        overwrite: whether to begin anew there. Default False.
+        sparsity: sparsity of the ticket of each trial, in (0, 1).
+        recipe, pruning, prac: the options that are fixed, as in `TicketSearch`.
+        steps_weight: weight of `steps_saved` in "score". Default 0.1: one percentage point of
+            accuracy weighs as much as ten of saved steps.
+        seeds: the metrics of a trial are the mean over searches with these seeds. Default (0,).
+        directory: parent directory of the project. Default ".".
+        project_name: name of the project's directory, which stores the trials. Default "tuning".
+        overwrite: whether to delete an existing project and start again. Default False.
         verbose: whether searches show progress. Default False.
 
     Raises:
-        ArgumentError: an option that cannot be varied, a value it does not allow, an objective
-            that is none of the metrics.
+        ArgumentError: an option cannot be tuned or does not allow a value, or the objective is not
+            one of the metrics.
     """
 
     def __init__(
@@ -122,61 +123,61 @@ class PracTuner(BaseTuner):
         super().__init__(oracle, self._model, os.fspath(directory), project_name, overwrite)
 
     def options(self, hp: Any) -> SearchConfig:
-        """Returns the options of a search with the values that a trial has drawn.
+        """Returns the options of a search with the hyperparameter values of a trial.
 
-        Override it to vary what no single option says.
+        Override it to tune combinations of options.
 
         Raises:
-            ArgumentError: values that do not go together.
+            ArgumentError: the values are inconsistent.
         """
         values = {name: _draw(hp, name, values) for name, values in self.space.items()}
-        if "tuner/epochs" in hp.values:  # the budget of a bracket of Hyperband
+        if "tuner/epochs" in hp.values:  # budget of a Hyperband bracket
             values |= {"epochs": int(hp.values["tuner/epochs"]), "steps": None}
         config = self._config.replace(**values)
         sparsities = rounds_to(self.sparsity, config.pruning.prune_rate)
         return config.replace(rounds=len(sparsities), sparsities=sparsities)
 
     def search(self, train: Any, validation: Any = None, test: Any = None) -> None:
-        """Runs trials until the oracle has had enough.
+        """Runs trials until the oracle stops.
 
         Args:
-            train: as for `TicketSearch.run`.
-            validation: the same; default: held out from `train`.
-            test: the same, to report test accuracy beside; nothing is chosen by it. Default None.
+            train: as in `TicketSearch.run`.
+            validation: as in `TicketSearch.run`. By default held out from `train`.
+            test: as in `TicketSearch.run`; only reported, never used to choose. Default None.
 
         Raises:
-            TfPracError: what a search raises of data and files.
-            RuntimeError: KerasTuner gave up because trial after trial failed.
+            TfPracError: an error in data or files.
+            RuntimeError: KerasTuner stopped because too many consecutive trials failed.
         """
         if validation is None and not self._config.recipe.validation_split:
-            remedy = "Give some, or a validation_split."
-            raise ArgumentError("validation", None, "samples to judge trials by", remedy)
+            remedy = "Pass validation samples, or set validation_split."
+            raise ArgumentError("validation", None, "samples to evaluate trials on", remedy)
         try:
             super().search(train, validation, test)
         except keras_tuner.errors.FatalError as error:
             raise (error.__cause__ or error) from None
 
     def run_trial(self, trial: Any, train: Any, validation: Any = None, test: Any = None) -> dict:
-        """Searches once for each seed; returns the mean of each metric."""
-        found = []
+        """Runs a search for each seed; returns the mean of each metric."""
+        metrics = []
         for seed in self.seeds:
-            with _told_to_the_oracle():
+            with _oracle_errors():
                 result = self._search(trial, seed).run(train, validation, test)
-            found.append(self._metrics(result))
-        return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+            metrics.append(self._metrics(result))
+        return {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]}
 
     def on_trial_begin(self, trial: Any) -> None:
-        """Writes the tuner's state, so that a trial that is killed is taken up again."""
+        """Saves the state of the tuner, so that an interrupted trial is resumed."""
         super().on_trial_begin(trial)
         self.save()
 
     def on_trial_end(self, trial: Any) -> None:
-        """Reports to the oracle, and writes `trials.csv`."""
+        """Reports to the oracle and writes `trials.csv`."""
         super().on_trial_end(trial)
         write_csv(pathlib.Path(self.project_dir) / TRIALS, self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns what each trial has drawn and found, in order."""
+        """Returns the values and metrics of each finished trial, in order."""
         trials = (self.oracle.trials[name] for name in self.oracle.end_order)
         return [
             {
@@ -193,7 +194,7 @@ class PracTuner(BaseTuner):
         ]
 
     def drawn(self, trial: Any) -> dict[str, Any]:
-        """Returns the values of a trial, by name."""
+        """Returns the hyperparameter values of a trial, by name."""
         values = dict(trial.hyperparameters.values)
         for name, choices in self.space.items():
             if not isinstance(choices, Range) and not _is_plain(choices):
@@ -206,18 +207,18 @@ class PracTuner(BaseTuner):
         return pathlib.Path(self.get_trial_dir(trial.trial_id)) / f"seed_{seed}"
 
     def best_trial(self) -> Any:
-        """Returns the trial that is best by the objective; `ArgumentError` if none succeeded."""
+        """Returns the best trial by the objective; raises `ArgumentError` if none succeeded."""
         trials = self.oracle.get_best_trials(1)
         if not trials:
             raise ArgumentError("trials", len(self.oracle.trials), "a trial that succeeded")
         return trials[0]
 
     def best_ticket(self) -> Ticket:
-        """Returns the ticket of the best trial, at its first seed."""
+        """Returns the ticket of the best trial, with its first seed."""
         return Ticket.load(self._ticket_path(self.best_trial()))
 
     def load_model(self, trial: Any) -> Any:
-        """Returns the retrained ticket of a trial; `get_best_models` calls it."""
+        """Returns the model of a trial with its retrained ticket; called by `get_best_models`."""
         path = self._ticket_path(trial)
         model = self._model(trial.hyperparameters)
         rewind(model, read_npz(path / TRAINED, "weights"), Ticket.load(path).masks)
@@ -238,7 +239,7 @@ class PracTuner(BaseTuner):
         return RunDirectory(self.run_path(trial)).ticket_path(rounds)
 
     def _model(self, hp: Any) -> Any:
-        with contextlib.suppress(ArgumentError):  # said by the trial; here values are still drawn
+        with contextlib.suppress(ArgumentError):  # which the trial raises, too
             self.options(hp)
         return self._build(hp)
 
@@ -258,19 +259,19 @@ def _draw(hp: Any, name: str, values: Range | tuple[Any, ...]) -> Any:
         if _is_plain(values):
             return hp.Choice(name, list(values))
         return values[hp.Choice(name, list(range(len(values))))]
-    kind = hp.Int if is_whole(name) else hp.Float
-    ends = (int(values.low), int(values.high)) if is_whole(name) else (values.low, values.high)
+    kind = hp.Int if is_integer(name) else hp.Float
+    ends = (int(values.low), int(values.high)) if is_integer(name) else (values.low, values.high)
     return kind(name, *ends, sampling="log" if values.log else "linear")
 
 
 def _is_plain(values: tuple[Any, ...]) -> bool:
-    """Whether KerasTuner takes these choices: all of one type, and not None; or their places."""
+    """Whether KerasTuner accepts these choices themselves, not their indices: plain, one type."""
     return len({type(v) for v in values}) == 1 and isinstance(values[0], (int, float, str))
 
 
 @contextlib.contextmanager
-def _told_to_the_oracle() -> Iterator[None]:
-    """Sorts what a search raises into trials that fail alone, and what ends the tuning."""
+def _oracle_errors() -> Iterator[None]:
+    """Raises errors of a search as KerasTuner's: a failed trial, or the end of the tuning."""
     try:
         yield
     except (NonFiniteLossError, ArgumentError) as error:
@@ -286,5 +287,5 @@ def _check_objective(oracle: Any) -> None:
             raise ArgumentError(
                 "oracle",
                 getattr(each, "name", each),
-                f"one whose objective is of {', '.join(METRICS)}",
+                f"one whose objective is one of {', '.join(METRICS)}",
             )

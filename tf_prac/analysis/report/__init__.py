@@ -1,8 +1,8 @@
-"""The story of one or several runs as one HTML page that needs nothing else.
+"""A report of one or several runs as one self-contained HTML page.
 
-page.py      the page: `write_report`           style.py    its one style sheet
-story.py     what a run has written down        html.py     elements; all text is escaped
-sections.py  what is drawn                      charts.py   SVG for light and dark
-tables.py    what is listed                     pictures.py images of samples
-comparison.py  several runs side by side        numbers.py  how figures are written
+page.py        the page: `write_report`            style.py     the style sheet
+run_data.py    the data of a run: `read_run_data`  html.py      elements; all text is escaped
+sections.py    the panels with charts              charts.py    SVG charts, light and dark
+tables.py      the tables                          pictures.py  images of samples
+comparison.py  several runs compared               numbers.py   formatting of numbers
 """

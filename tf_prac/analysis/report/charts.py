@@ -1,7 +1,7 @@
-"""Charts as SVG, in the colors of the page: light, dark or printed. Plain Python.
+"""SVG charts in the colors of the page: light, dark or printed. Plain Python.
 
-A chart is `WIDTH` units wide and scales with the page. Lines are labelled at their ends, so that
-no legend has to be matched by color, and every mark has its numbers as a tooltip.
+A chart is `WIDTH` units wide and scales with the page. Lines are labelled at their ends instead of
+in a legend, and every mark shows its numbers in a tooltip.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Series:
     """A line of a chart, or the bars of one color.
 
     Attributes:
-        label: what stands at its end; "" for nothing.
+        label: text at the end of the line; "" for none.
         x, y: its points.
         color: number of a color of the page.
         style: "", "thin" or "dashed".
-        opacity: 1 for a full color.
+        opacity: 1 is opaque.
         marks: texts at some of its points, by index.
         dots: whether each point has a dot.
     """
@@ -49,15 +49,15 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """What an axis shows.
+    """An axis of a chart.
 
     Attributes:
-        label: with the unit.
-        low, high: its ends; None for those of the data.
-        log: whether steps are factors.
-        falling: whether large values come first.
-        whole: whether there are only whole numbers.
-        write: how a value is written.
+        label: label with the unit.
+        low, high: limits; None to use those of the data.
+        log: whether the axis is logarithmic.
+        falling: whether values decrease along the axis.
+        whole: whether ticks are integers only.
+        write: function that formats a value.
     """
 
     label: str
@@ -70,7 +70,7 @@ class Axis:
 
 
 class _Scale:
-    """Maps the values of an axis to places of the page."""
+    """Maps the values of an axis to coordinates of the chart."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class _Scale:
         values: Sequence[float],
         start: float,
         end: float,
-        most: int,
+        max_ticks: int,
         to_ticks: bool = True,
     ):
         low = min(values) if axis.low is None else axis.low
@@ -86,7 +86,7 @@ class _Scale:
         if low == high:
             low, high = (low / 2, high * 2) if axis.log else (low - 0.5, high + 0.5)
         self.axis = axis
-        self.ticks = _log_ticks(low, high, most) if axis.log else ticks(low, high, most)
+        self.ticks = _log_ticks(low, high, max_ticks) if axis.log else ticks(low, high, max_ticks)
         if axis.whole:
             self.ticks = [tick for tick in self.ticks if tick == round(tick)]
         if to_ticks and not axis.log:
@@ -97,8 +97,8 @@ class _Scale:
 
     def __call__(self, value: float) -> float:
         value = math.log(value) if self.axis.log else value
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
+        fraction = (value - self.low) / (self.high - self.low)
+        return self.start + fraction * (self.end - self.start)
 
 
 def line_chart(
@@ -109,13 +109,13 @@ def line_chart(
     about: str,
     references: Sequence[tuple[float, str]] = (),
 ) -> Html:
-    """Returns a chart of lines.
+    """Returns a line chart.
 
     Args:
-        series: the lines; later ones are drawn above.
+        series: the lines; later ones are drawn on top.
         x, y: the axes.
-        about: what it shows, for those who do not see it.
-        references: heights of dotted lines, and their labels.
+        about: description of the chart for screen readers.
+        references: values and labels of dotted horizontal lines.
     """
     labels = max((len(each.label) for each in series), default=0)
     right = WIDTH - max(14.0, min(labels * LETTER + 12, 130))
@@ -149,29 +149,29 @@ def bar_chart(
     about: str,
     references: Sequence[tuple[float, str]] = (),
 ) -> Html:
-    """Returns a chart of bars: one group for each name, one bar in it for each series.
+    """Returns a bar chart: one group for each name, with one bar for each series.
 
     Args:
-        names: of the groups, below them.
-        series: heights `y` at the groups `x`, which are indices of `names`, in different colors;
-            labels make a legend.
-        x, y: the axes; only the label of x is used.
-        about: what it shows, for those who do not see it.
-        references: heights of dotted lines, and their labels.
+        names: labels of the groups.
+        series: heights `y` at `x`, which are indices of `names`; the series have different colors
+            and a legend.
+        x, y: the axes; of x, only the label is used.
+        about: description of the chart for screen readers.
+        references: values and labels of dotted horizontal lines.
     """
     right = WIDTH - 10
     ys = [value for each in series for value in each.y] + [height for height, _ in references]
     up = _Scale(dataclasses.replace(y, low=0), ys, HEIGHT - BOTTOM, TOP, 5)
     step = (right - LEFT) / max(len(names), 1)
-    taken = [place for each in series for place in each.x]
-    colors = sorted({each.color for each in series}) if len(set(taken)) < len(taken) else []
+    positions = [index for each in series for index in each.x]
+    colors = sorted({each.color for each in series}) if len(set(positions)) < len(positions) else []
     width = min(0.74 * step, 46.0) / max(len(colors), 1)
     bars, tops = [], []
     for each in series:
         shift = (colors.index(each.color) - (len(colors) - 1) / 2) * width if colors else 0.0
-        for place, height in zip(each.x, each.y, strict=True):
-            middle = LEFT + step * (place + 0.5) + shift
-            title = f"{names[int(place)]}: {y.write(height)} {each.label}".rstrip()
+        for index, height in zip(each.x, each.y, strict=True):
+            middle = LEFT + step * (index + 0.5) + shift
+            title = f"{names[int(index)]}: {y.write(height)} {each.label}".rstrip()
             tops.append((middle, up(height)))
             bars.append(_bar(middle, width, up(height), up(0), each.color, title))
     below = _names(names, [LEFT + step * (n + 0.5) for n in range(len(names))], step)
@@ -187,31 +187,31 @@ def bar_chart(
     )
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Returns at most about `most` round numbers that cover the range from low to high.
+def ticks(low: float, high: float, max_ticks: int) -> list[float]:
+    """Returns about `max_ticks` round numbers that cover the range from low to high.
 
     Example:
 
         >>> ticks(0.3, 9.2, 5)
         [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     """
-    rough = (high - low) / most
+    rough = (high - low) / max_ticks
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between low and high: 1, 2 and 5 of each decade, or decades alone."""
+def _log_ticks(low: float, high: float, max_ticks: int) -> list[float]:
+    """Returns round numbers between low and high: several in each decade, or only the decades."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found: list[float] = []
+    chosen: list[float] = []
     for digits in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        all_of_them = [digit * 10.0**decade for decade in decades for digit in digits]
-        found = [tick for tick in all_of_them if low * 0.999 <= tick <= high * 1.001]
-        if len(found) <= most + 1:
+        candidates = [digit * 10.0**decade for decade in decades for digit in digits]
+        chosen = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
+        if len(chosen) <= max_ticks + 1:
             break
-    return found or [low, high]
+    return chosen or [low, high]
 
 
 def _svg(about: str, *parts: object) -> Html:
@@ -239,13 +239,13 @@ def _shown(scale: _Scale) -> list[float]:
 
 
 def _line(series: Series, across: _Scale, up: _Scale) -> Html:
-    places = [(across(x), up(y)) for x, y in zip(series.x, series.y, strict=True)]
+    points = [(across(x), up(y)) for x, y in zip(series.x, series.y, strict=True)]
     parts: list[Html] = []
-    if len(places) > 1:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    if len(points) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(tag("polyline", points=path, class_=f"s{series.color} {series.style}".strip()))
     write_x, write_y = across.axis.write, up.axis.write
-    for number, (x, y) in enumerate(places):
+    for number, (x, y) in enumerate(points):
         big = number in series.marks
         if not (series.dots or big):
             continue
@@ -274,28 +274,28 @@ def _bar(middle: float, width: float, top: float, base: float, color: int, title
 def _reference(
     height: float, label: str, up: _Scale, right: float, points: Sequence[Point]
 ) -> list[Html]:
-    """A dotted line, labelled where the fewest points are in the way."""
+    """Returns a dotted line, with its label where it covers the fewest points."""
     y, width = up(height), len(label) * LETTER
-    places = [
+    positions = [
         (x, base, anchor)
         for base in (y - 5, y + 13)
         for x, anchor in ((right - 2, "end"), (LEFT + 4, "start"))
     ]
 
-    def crowd(place: tuple[float, float, str]) -> int:
-        x, base, anchor = place
+    def covered(position: tuple[float, float, str]) -> int:
+        x, base, anchor = position
         start = x - width if anchor == "end" else x
         return sum(
             start - 6 <= px <= start + width + 6 and base - 15 <= py < base + 4 for px, py in points
         )
 
     line = tag("line", x1=LEFT, x2=right, y1=y, y2=y, class_="reference")
-    x, base, anchor = min(places, key=crowd)
+    x, base, anchor = min(positions, key=covered)
     return [line, _text(x, base, label, "mark", anchor)]
 
 
 def _along(path: Sequence[Point]) -> list[Point]:
-    """The points of a line, and some between each two."""
+    """Returns the points of a line and interpolated points between them."""
     between = [
         (x + (to_x - x) * n / 10, y + (to_y - y) * n / 10)
         for (x, y), (to_x, to_y) in itertools.pairwise(path)
@@ -305,14 +305,14 @@ def _along(path: Sequence[Point]) -> list[Point]:
 
 
 def _label_start(end: Point, width: float, right: float, points: Sequence[Point]) -> float:
-    """Where the label of a line begins: at its end, or right of all lines if one is in the way."""
+    """Returns where the label of a line starts: at its end or, if crossed, right of all lines."""
     x, y = end[0] + 7, end[1]
     crossed = any(x <= px <= x + width and abs(py - y) < LINE for px, py in points)
     return right + 7 if crossed else x
 
 
 def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
-    """Labels at the ends of lines, pushed apart where they would overlap, and kept inside."""
+    """Returns labels at the ends of lines, moved apart if they overlap, inside the chart."""
     placed: list[tuple[float, float, Series]] = []
     for x, y, series in sorted(ends, key=lambda end: end[1]):
         y = max(y, placed[-1][1] + LINE) if placed else y
@@ -325,13 +325,13 @@ def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
     return [_text(x, y, s.label, f"label t{s.color}", "start") for x, y, s in placed]
 
 
-def _names(names: Sequence[str], places: Sequence[float], step: float) -> list[Html]:
-    """What stands below groups of bars: words slanted, some left out where it is full."""
+def _names(names: Sequence[str], centers: Sequence[float], step: float) -> list[Html]:
+    """Returns the labels of groups of bars: words are slanted, and some omitted to save space."""
     words, low = any(name[:1].isalpha() for name in names), HEIGHT - BOTTOM + 15
     wide = LINE if words else max((len(name) for name in names), default=0) * LETTER + 2
     every = max(1, math.ceil(wide / step))
     below = []
-    for x, name in list(zip(places, names, strict=True))[::every]:
+    for x, name in list(zip(centers, names, strict=True))[::every]:
         if words:
             name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
             turn = f"rotate(-30 {x + 5:.1f} {low - 3:g})"
@@ -342,7 +342,7 @@ def _names(names: Sequence[str], places: Sequence[float], step: float) -> list[H
 
 
 def _legend(series: Sequence[Series], right: float) -> list[Html]:
-    """Names with squares of their color, right-aligned above the chart."""
+    """Returns names with squares of their colors, right-aligned above the chart."""
     parts: list[Html] = []
     x = right
     for each in reversed(series):

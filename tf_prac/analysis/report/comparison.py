@@ -1,48 +1,49 @@
-"""Several runs side by side."""
+"""Several runs compared."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.report.charts import COLORS, Axis, Series, line_chart
 from tf_prac.analysis.report.html import Html, table, tag
 from tf_prac.analysis.report.numbers import count, percent
+from tf_prac.analysis.report.run_data import RunData
 from tf_prac.analysis.report.sections import REMAINING, panel
-from tf_prac.analysis.report.story import Story
-from tf_prac.analysis.report.tables import PLACES
+from tf_prac.analysis.report.tables import PATH_OPTIONS
 
 SKIPPED = ("search.retrain", "dataset.order_hash", "versions", "validation", "test", "other_runs")
 
 
-def comparison(stories: Sequence[Story]) -> Html:
-    """Returns the table, the charts and the differences of several runs."""
-    charts = [_accuracies(stories), _steps(stories), _sets(stories)]
+def comparison(runs: Sequence[RunData]) -> Html:
+    """Returns the table, the charts and the differing options of several runs."""
+    charts = [_accuracies(runs), _steps(runs), _sets(runs)]
     return tag(
         "section",
-        tag("h2", "Side by side"),
-        _table(stories),
+        tag("h2", "Comparison"),
+        _table(runs),
         tag("div", charts, class_="panels"),
-        _differences(stories),
+        _differences(runs),
     )
 
 
-def _table(stories: Sequence[Story]) -> Html:
-    head = ["run", "model", "data", "ticket: sparsity", "test accuracy", "dense", "search steps"]
-    head += ["saved", "saved with retraining"]
+def _table(runs: Sequence[RunData]) -> Html:
+    head = ["run", "model", "data", "ticket sparsity", "ticket accuracy", "dense accuracy"]
+    head += ["search steps", "steps saved", "saved with retraining"]
     rows = []
-    for story in stories:
-        ticket, dense, cost = story.ticket or {}, story.dense or {}, story.cost or {}
-        unfinished = f" ({len(story.rounds)} of {story.config['pruning']['rounds']} rounds)"
+    for run in runs:
+        ticket, dense, cost = run.ticket or {}, run.dense or {}, run.cost or {}
+        unfinished = f" ({len(run.rounds)} of {run.config['pruning']['rounds']} rounds)"
         rows.append(
             [
-                story.name + ("" if story.finished else unfinished),
-                story.model,
-                story.dataset,
-                percent(ticket.get("sparsity", story.sparsity)),
+                run.name + ("" if run.finished else unfinished),
+                run.model,
+                run.dataset,
+                percent(ticket.get("sparsity", run.sparsity)),
                 percent(ticket.get("test_accuracy")),
                 percent(dense.get("test_accuracy")),
-                count(sum(r["steps"] for r in story.rounds)),
+                count(sum(r["steps"] for r in run.rounds)),
                 percent(cost.get("steps_saved"), 1),
                 percent(cost.get("end_to_end_steps_saved"), 1),
             ]
@@ -50,18 +51,17 @@ def _table(stories: Sequence[Story]) -> Html:
     return tag("div", table(head, rows, text_columns=3), class_="wide")
 
 
-def _accuracies(stories: Sequence[Story]) -> Html | None:
+def _accuracies(runs: Sequence[RunData]) -> Html | None:
     lines = []
-    for n, story in enumerate(stories):
-        found = [t for t in story.tickets if t["test_accuracy"] is not None]
-        if found:
-            x = [100 * (1 - t["sparsity"]) for t in found]
-            lines.append(
-                Series(story.name, x, [100 * t["test_accuracy"] for t in found], n % COLORS)
-            )
+    for n, run in enumerate(runs):
+        tickets = [t for t in run.tickets if t["test_accuracy"] is not None]
+        if tickets:
+            x = [100 * (1 - t["sparsity"]) for t in tickets]
+            y = [100 * t["test_accuracy"] for t in tickets]
+            lines.append(Series(run.name, x, y, n % COLORS))
     if not lines:
         return None
-    dense = [s.dense["test_accuracy"] for s in stories if s.dense and s.dense["test_accuracy"]]
+    dense = [s.dense["test_accuracy"] for s in runs if s.dense and s.dense["test_accuracy"]]
     mean = 100 * sum(dense) / len(dense) if dense else None
     chart = line_chart(
         lines,
@@ -70,50 +70,51 @@ def _accuracies(stories: Sequence[Story]) -> Html | None:
         about="Test accuracy of the runs' tickets",
         references=[(mean, f"dense, mean of {len(dense)}")] if mean else [],
     )
-    return panel("Accuracy against sparsity", "Tickets retrained on the full data.", chart)
+    return panel(
+        "Accuracy against sparsity",
+        "Test accuracy of the tickets, retrained on the full data.",
+        chart,
+    )
 
 
-def _steps(stories: Sequence[Story]) -> Html:
+def _steps(runs: Sequence[RunData]) -> Html:
     lines = []
-    for n, story in enumerate(stories):
-        total, sums = 0, []
-        for r in story.rounds:
-            total += r["steps"]
-            sums.append(total)
-        lines.append(Series(story.name, range(1, len(sums) + 1), sums, n % COLORS))
+    for n, run in enumerate(runs):
+        sums = list(itertools.accumulate(r["steps"] for r in run.rounds))
+        lines.append(Series(run.name, range(1, len(sums) + 1), sums, n % COLORS))
     chart = line_chart(
         [line for line in lines if line.y],
         Axis("rounds", whole=True),
-        Axis("SGD steps so far", low=0),
-        about="Steps of the runs, added up over the rounds",
+        Axis("cumulative SGD steps", low=0),
+        about="Cumulative steps of the runs over the rounds",
     )
-    return panel("What the search cost", "SGD steps, added up over the rounds.", chart)
+    return panel("Search cost", "Cumulative SGD steps over the rounds.", chart)
 
 
-def _sets(stories: Sequence[Story]) -> Html | None:
+def _sets(runs: Sequence[RunData]) -> Html | None:
     lines = [
         Series(
-            story.name,
-            [r["round"] for r in story.rounds],
-            [100 * r["train_samples"] / story.rounds[0]["train_samples"] for r in story.rounds],
+            run.name,
+            [r["round"] for r in run.rounds],
+            [100 * r["train_samples"] / run.rounds[0]["train_samples"] for r in run.rounds],
             n % COLORS,
         )
-        for n, story in enumerate(stories)
-        if story.rounds
+        for n, run in enumerate(runs)
+        if run.rounds
     ]
     if not any(min(line.y) < 100 for line in lines):
         return None
     chart = line_chart(
         lines,
         Axis("round", whole=True),
-        Axis("of the training set (%)", low=0),
-        about="Samples that each round trains on",
+        Axis("samples (% of the training set)", low=0),
+        about="Training samples of each round",
     )
-    return panel("Samples of each round", "What each round trains on.", chart)
+    return panel("Samples of each round", "Fraction of the training set in each round.", chart)
 
 
-def _differences(stories: Sequence[Story]) -> Html | None:
-    flat = [_flat(story.config) for story in stories]
+def _differences(runs: Sequence[RunData]) -> Html | None:
+    flat = [_flat(run.config) for run in runs]
     names = [n for n in dict.fromkeys(n for each in flat for n in each) if not _skipped(n)]
     rows = [
         [name, *(str(each.get(name, "–")) for each in flat)]
@@ -122,20 +123,20 @@ def _differences(stories: Sequence[Story]) -> Html | None:
     ]
     if not rows:
         return tag("p", "The runs have the same options.", class_="note")
-    head = ["option", *(story.name for story in stories)]
-    shown = table(head, rows, text_columns=len(head))
-    return tag("section", tag("h3", "Options that differ"), shown, class_="wide")
+    head = ["option", *(run.name for run in runs)]
+    options = table(head, rows, text_columns=len(head))
+    return tag("section", tag("h3", "Options that differ"), options, class_="wide")
 
 
 def _skipped(name: str) -> bool:
-    return name.startswith(SKIPPED) or name.split(".")[-1] in PLACES
+    return name.startswith(SKIPPED) or name.split(".")[-1] in PATH_OPTIONS
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            flat[prefix + key] = value
+    return flat

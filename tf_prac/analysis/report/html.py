@@ -10,7 +10,7 @@ EMPTY = ("br", "circle", "img", "line", "meta", "path", "polyline", "rect")
 
 
 class Html(str):
-    """Text that is HTML already; `tag` escapes every other text."""
+    """Text that is already HTML; `tag` escapes any other text."""
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
@@ -22,11 +22,11 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
         '<p class="note">1 &lt; 2<b>!</b></p>'
 
     Args:
-        name: of the element.
-        *children: text, which is escaped; `Html`, which is not; None, for nothing; or lists of
-            these.
-        **attributes: values are escaped; None leaves one out. A trailing underscore is cut off,
-            and others become hyphens.
+        name: name of the element.
+        *children: text, which is escaped; `Html`, which is not; None, which is ignored; or lists
+            of these.
+        **attributes: attributes, whose values are escaped; one that is None is omitted. In names, a
+            trailing underscore is removed and others become hyphens.
     """
     pairs = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(_text(value))}"'
@@ -39,30 +39,30 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 
 def join(children: Iterable[Any]) -> Html:
-    """Returns children as `tag` has them, one after the other."""
+    """Concatenates children, which are treated as in `tag`."""
     return Html("".join(map(_child, children)))
 
 
 def table(
     head: Sequence[str], rows: Iterable[Sequence[Any]], *, text_columns: int = 1, **attributes: Any
 ) -> Html:
-    """Returns a table that scrolls sideways where it is wider than the page.
+    """Returns a table, which scrolls horizontally if it is wider than the page.
 
     Args:
         head: titles of the columns.
         rows: their cells.
-        text_columns: how many columns, the first ones, are text rather than numbers. Default 1.
-        **attributes: of the table.
+        text_columns: number of leading columns that hold text, not numbers. Default 1.
+        **attributes: attributes of the table.
     """
 
     def cells(kind: str, row: Sequence[Any]) -> list[Html]:
         return [tag(kind, c, class_=None if n < text_columns else "n") for n, c in enumerate(row)]
 
     body = [tag("tr", cells("td", row)) for row in rows]
-    whole = tag(
+    element = tag(
         "table", tag("thead", tag("tr", cells("th", head))), tag("tbody", body), **attributes
     )
-    return tag("div", whole, class_="scroll", tabindex="0")
+    return tag("div", element, class_="scroll", tabindex="0")
 
 
 def _child(child: Any) -> str:

@@ -1,4 +1,4 @@
-"""How figures are written on a page."""
+"""Formatting of the numbers on a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count(number: float | None) -> str:
 
 
 def short(number: float) -> str:
-    """Returns a number for an axis, in four signs or so: 12500 is "12.5k"."""
+    """Returns a short number for an axis: 12500 is "12.5k"."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if abs(number) >= 10 * size:
             return f"{number / size:g}{unit}"
@@ -30,7 +30,7 @@ def short(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time in its two largest units: 3725 s is "1 h 2 min"."""
+    """Returns a duration in hours and minutes: 3725 s is "1 h 2 min"."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

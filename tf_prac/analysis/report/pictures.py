@@ -1,4 +1,4 @@
-"""Images of samples inside a page: which ones, and as PNG data URIs."""
+"""Images of samples for a page: which ones to show, and their PNG data URIs."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from tf_prac.data.prac_set import PracSet
 if TYPE_CHECKING:
     from tf_prac.data.search_data import Subset
 
-MOST, LARGEST = 20, 64
+MAX_IMAGES, MAX_PIXELS = 20, 64
 
 
 def hardest(rounds: Sequence[ForgettingStats]) -> np.ndarray:
-    """Returns ids of samples that were never classified correctly, in no round; most seen first."""
+    """Returns ids of samples that no round classified correctly, the most presented first."""
     never = rounds[0].never_learned.copy()
     seen = np.zeros(never.shape, np.int64)
     for stats in rounds:
         never &= stats.never_learned | ~stats.seen
         seen += stats.presentations
     ids = np.flatnonzero(never)
-    return ids[np.argsort(-seen[ids], kind="stable")][:MOST]
+    return ids[np.argsort(-seen[ids], kind="stable")][:MAX_IMAGES]
 
 
 def most_forgotten(rounds: Sequence[ForgettingStats]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids of the samples with the most forgetting events in all rounds, and the events."""
+    """Returns ids of the samples with the most forgetting events over all rounds, and counts."""
     events = np.stack([stats.events for stats in rounds]).sum(0, dtype=np.int64)
     order = np.argsort(-events, kind="stable")
-    ids = order[events[order] > 0][:MOST]
+    ids = order[events[order] > 0][:MAX_IMAGES]
     return ids, events[ids]
 
 
 def forgotten_by_pruning(prac_set: PracSet) -> np.ndarray:
-    """Returns up to `MOST` ids of CEP, spread evenly over it."""
+    """Returns up to `MAX_IMAGES` ids of CEP, evenly spaced."""
     cep = prac_set.cep
-    return cep[np.linspace(0, len(cep) - 1, min(MOST, len(cep))).astype(int)]
+    return cep[np.linspace(0, len(cep) - 1, min(MAX_IMAGES, len(cep))).astype(int)]
 
 
 def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
     """Returns the images of samples, each with its class and a note.
 
     Args:
-        train: the samples; images of one or three channels.
-        ids: which ones.
-        notes: what more is said of each. Default nothing.
+        train: the samples; images with one or three channels.
+        ids: ids of the samples to show.
+        notes: a note for each. Default (): none.
     """
     batch = train.samples.inputs(ids)
     figures = []
@@ -66,7 +66,7 @@ def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
 
 
 def class_name(train: Subset, label: int) -> str:
-    """Returns what a class is called, or its number."""
+    """Returns the name of a class, or its number if it has none."""
     names = train.samples.classes
     return f"class {label}" if names is None or names[label].isdigit() else names[label]
 
@@ -77,8 +77,8 @@ def has_images(train: Subset) -> bool:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """Returns an image, thinned out to at most 64 pixels a side, as a PNG inside a URI."""
-    step = -(-max(image.shape[:2]) // LARGEST)
+    """Returns an image, subsampled to at most 64 pixels a side, as a PNG data URI."""
+    step = -(-max(image.shape[:2]) // MAX_PIXELS)
     pixels = shown(image[::step, ::step])
     if pixels.dtype != np.uint8:
         pixels = np.round(255 * pixels).astype(np.uint8)
@@ -90,7 +90,7 @@ def png(pixels: np.ndarray) -> bytes:
     height, width = pixels.shape[:2]
     rows = np.concatenate(
         [np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1
-    )  # each row begins with its filter: none
+    )  # each row starts with its filter: none
     color = 2 if pixels.ndim == 3 else 0
     header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))

@@ -1,4 +1,4 @@
-"""`Story`: what a run has written down, finished or not. Numpy only."""
+"""`RunData`: everything that a report shows of one run, finished or not. NumPy only."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from tf_prac.storage.run_directory import FORGETTING, MASKS, PRAC_SET, SUMMARY, 
 if TYPE_CHECKING:
     from tf_prac.data.search_data import Subset
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Story:
-    """One run, as a report tells it.
+class RunData:
+    """The configuration and results of one run.
 
     Attributes:
-        name: sets it apart from the others of the report.
-        config: what decided its result.
-        rounds: the figures of each finished round.
-        dense: accuracies of the dense network; None before it was trained for its whole budget.
-        tickets: the figures of the retrained tickets.
-        controls: those of the retrained controls.
-        cost: counted cost; None while the search is not finished.
-        masks: those that came out of each finished round.
-        sets: the PrAC set that came out of each.
-        forgetting: the statistics of each.
-        command: the command line that makes the run, or None for one made from Python.
-        train: its training samples, or None where the data set is not at hand.
-        without_data: why it is not.
+        name: distinguishes the run from the others in the report.
+        config: the run configuration.
+        rounds: the metrics of each finished round.
+        dense: accuracies of the dense network; None until it is trained for its full budget.
+        tickets: the metrics of the retrained tickets.
+        controls: the metrics of the retrained controls.
+        cost: the counted cost; None if the search is not finished.
+        masks: the masks after each finished round.
+        sets: the PrAC set after each finished round.
+        forgetting: the forgetting statistics of each finished round.
+        command: the command line that reproduces the run, or None for a run from Python.
+        train: the training samples, or None if the data set is not available.
+        without_data: why it is not available.
     """
 
     name: str
     config: dict[str, Any]
     rounds: list[dict[str, Any]]
-    dense: Figures | None
+    dense: Metrics | None
     tickets: list[dict[str, Any]]
     controls: list[dict[str, Any]]
-    cost: Figures | None
+    cost: Metrics | None
     masks: dict[int, Masks]
     sets: dict[int, PracSet]
     forgetting: dict[int, ForgettingStats]
@@ -58,9 +58,9 @@ class Story:
 
     @property
     def model(self) -> str:
-        """The network by the name it was asked for, or its weights in short."""
-        named = (self.config.get("labels") or {}).get("model")
-        return named or f"a network of {len(self.config['model'])} weights"
+        """The name of the network, or its number of weights if it has no name."""
+        name = (self.config.get("labels") or {}).get("model")
+        return name or f"a network of {len(self.config['model'])} weights"
 
     @property
     def dataset(self) -> str:
@@ -69,40 +69,40 @@ class Story:
         return f"{identity['name']} {identity['version']}".strip()
 
     @property
-    def ticket(self) -> Figures | None:
+    def ticket(self) -> Metrics | None:
         """The sparsest retrained ticket."""
         return self.tickets[-1] if self.tickets else None
 
     @property
     def sparsity(self) -> float:
-        """That of the sparsest masks there are."""
+        """The sparsity of the last masks."""
         return self.rounds[-1]["next_sparsity"] if self.rounds else 0.0
 
     @property
     def selects_data(self) -> bool:
         """Whether any round found critical samples."""
-        return any(figures["cet"] or figures["cep"] for figures in self.rounds)
+        return any(metrics["cet"] or metrics["cep"] for metrics in self.rounds)
 
 
-def read_story(
+def read_run_data(
     run: RunDirectory,
     name: str,
     *,
     command: str | None = None,
     train: Subset | None = None,
     without_data: str = "",
-) -> Story:
-    """Reads what there is of a run, every file checked.
+) -> RunData:
+    """Reads the files of a run, finished or not, and checks each of them.
 
     Args:
-        run: its directory.
-        name: what the report calls it.
-        command: the command line that makes it.
-        train: its training samples, where they are at hand.
-        without_data: why they are not.
+        run: the directory of the run.
+        name: the name of the run in the report.
+        command: the command line that reproduces it.
+        train: its training samples, if available.
+        without_data: why they are not available.
 
     Raises:
-        FileError: not a run, or a file of it is damaged; it is named.
+        FileError: the directory is not a run, or one of its files is damaged.
     """
     config = run.config()
     number = config["pruning"]["rounds"]
@@ -113,14 +113,14 @@ def read_story(
         dense, cost = summary["dense"], summary["cost"]
     else:
         rounds = []
-        while len(rounds) < number and (figures := run.finished_round(len(rounds))):
-            rounds.append(figures)
+        while len(rounds) < number and (metrics := run.finished_round(len(rounds))):
+            rounds.append(metrics)
         complete = len(rounds) == number
-        found = [run.finished_ticket(n) for n in range(1, number + 1)] if complete else []
-        tickets, controls, cost = [each for each in found if each], [], None
+        retrained = [run.finished_ticket(n) for n in range(1, number + 1)] if complete else []
+        tickets, controls, cost = [each for each in retrained if each], [], None
         dense = rounds[0] if rounds and rounds[0]["stop"] == "budget" else None
     paths = [run.round_path(n) for n in range(len(rounds))]
-    return Story(
+    return RunData(
         name=name,
         config=config,
         rounds=rounds,
@@ -135,3 +135,7 @@ def read_story(
         train=train,
         without_data=without_data,
     )
+
+
+read_story = read_run_data
+"""The earlier name of `read_run_data`."""

@@ -1,4 +1,4 @@
-"""Figures: numbers always, pictures where matplotlib is there, the same bytes each time."""
+"""Figures: a CSV always, images if matplotlib is installed, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tf_prac import plotting as figure
+from tf_prac import plotting
 from tf_prac.plotting import Line, line_figure, save_figure
 
 LINES = [
@@ -21,7 +21,7 @@ def draw_both(stem):
     return line_figure(stem, LINES, x_label="remaining", y_label="accuracy")
 
 
-def test_the_numbers_stand_beside_the_picture(tmp_path):
+def test_the_numbers_are_written_with_the_figure(tmp_path):
     written = draw_both(tmp_path / "accuracy")
     assert [path.name for path in written] == ["accuracy.csv", "accuracy.png", "accuracy.svg"]
     with open(written[0], newline="") as file:
@@ -42,12 +42,12 @@ def test_the_same_figure_is_the_same_file(tmp_path):
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
-def test_without_matplotlib_the_numbers_remain(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure, "can_draw", lambda: False)
+def test_without_matplotlib_only_the_numbers_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(plotting, "can_draw", lambda: False)
     assert [path.name for path in draw_both(tmp_path / "accuracy")] == ["accuracy.csv"]
 
 
-def test_a_failing_drawing_leaves_no_picture(tmp_path):
+def test_a_failed_drawing_leaves_no_image(tmp_path):
     def draw(_):
         raise RuntimeError("no ink")
 

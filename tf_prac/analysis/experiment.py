@@ -1,0 +1,161 @@
+"""`Experiment`: the base of a comparison and of a sweep, a grid of arms and seeds.
+
+Every pair of an arm and a seed is an ordinary run in a directory of its own, so that an experiment
+that was interrupted continues where it stopped. DIRECTORY/KIND.json stores the options that all
+runs share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, ClassVar
+
+from tf_prac.checks import check_seed
+from tf_prac.config import SearchConfig
+from tf_prac.errors import ArgumentError, FileError
+from tf_prac.search.ticket import Control
+from tf_prac.search.ticket_search import TicketSearch
+from tf_prac.storage.files import read_json, write_json
+from tf_prac.storage.run_directory import check_same
+
+
+class Experiment:
+    """Runs of several arms with several seeds in one directory, resumable.
+
+    A subclass lists its arms and defines how their options differ.
+
+    Args:
+        model_fn: returns a new, built model whose initial weights depend on the seed alone.
+        config: the options that the arms start from.
+        seeds: one run of each arm for each.
+        directory: where runs and results are stored.
+        retrain, deterministic, labels, verbose: as in `TicketSearch`.
+
+    Attributes:
+        kind: names the experiment in messages and in the file of its options.
+
+    Raises:
+        ArgumentError: a seed is not allowed, or there is none.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        model_fn: Callable[[], Any],
+        config: SearchConfig,
+        *,
+        seeds: Iterable[int],
+        directory: str | os.PathLike,
+        retrain: str | Collection[int],
+        deterministic: bool,
+        labels: Mapping[str, Any] | None,
+        verbose: bool,
+    ):
+        self.seeds = tuple(dict.fromkeys(seeds))
+        if not self.seeds:
+            raise ArgumentError("seeds", "", "at least one")
+        for seed in self.seeds:
+            check_seed("seeds", seed)
+        self.directory = pathlib.Path(directory)
+        self.config = config
+        self._model_fn = model_fn
+        self._search_options: dict[str, Any] = {
+            "retrain": retrain,
+            "deterministic": deterministic,
+            "labels": labels,
+            "verbose": verbose,
+        }
+
+    def run_path(self, arm: str, seed: int) -> pathlib.Path:
+        """Returns the directory of a run."""
+        return self.directory / arm / f"seed_{seed}"
+
+    def _arms(self) -> Collection[str]:
+        """Names the arms that have searches, each after those that it depends on."""
+        raise NotImplementedError
+
+    def _title(self, arm: str) -> str:
+        """Returns what progress calls an arm."""
+        return arm
+
+    def _arm_config(self, arm: str, seed: int) -> SearchConfig:
+        """Returns the options of a run."""
+        raise NotImplementedError
+
+    def _dense_round(self, arm: str, seed: int) -> dict[str, Any]:
+        """Returns the arguments of `TicketSearch` that share the dense round between runs."""
+        return {}
+
+    def _control_kinds(self, arm: str) -> Collection[str]:
+        """Returns the kinds of controls that are retrained with the tickets of an arm."""
+        raise NotImplementedError
+
+    def _may_hold(self, name: str) -> bool:
+        """Whether the directory of an unfinished first run may have this entry."""
+        raise NotImplementedError
+
+    def _search(self, arm: str, seed: int) -> TicketSearch:
+        return TicketSearch(
+            self._model_fn,
+            self._arm_config(arm, seed),
+            directory=self.run_path(arm, seed),
+            seed=seed,
+            **self._search_options,
+            **self._dense_round(arm, seed),
+        )
+
+    def _run_all(
+        self, train: Any, validation: Any, test: Any
+    ) -> dict[str, dict[int, dict[str, Any]]]:
+        """Runs what is not finished, seed by seed; returns the summaries by arm and seed."""
+        self._check_directory()
+        grid = [(arm, seed) for seed in self.seeds for arm in self._arms()]
+        summaries: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in self._arms()}
+        for number, (arm, seed) in enumerate(grid, 1):
+            search = self._search(arm, seed)
+            search.progress.line(f"\n{self._title(arm)}, seed {seed} ({number} of {len(grid)})")
+            controls = self._controls(arm, search)
+            result = search.run(train, validation, test, controls=controls)
+            summaries[arm][seed] = result.summary
+            if number == 1:  # a first run that is refused leaves no file behind
+                write_json(self._document, self.kind, self._shared_options())
+        return summaries
+
+    def _controls(self, arm: str, search: TicketSearch) -> list[Control]:
+        """Returns the controls of all retrained tickets of a run."""
+        rounds, retrain = search.config.pruning.rounds, search.retrain
+        named = {"all": range(1, rounds + 1), "last": [rounds], "none": []}
+        numbers = named[retrain] if isinstance(retrain, str) else [n for n in retrain if n]
+        kinds = self._control_kinds(arm)
+        return [Control(number, kind, search.seed) for kind in kinds for number in numbers]
+
+    @property
+    def _document(self) -> pathlib.Path:
+        return self.directory / f"{self.kind}.json"
+
+    def _shared_options(self) -> dict[str, Any]:
+        """Returns the options that all runs share."""
+        names = ("retrain", "deterministic")
+        return {
+            **self.config.to_json(),
+            "prac": dataclasses.asdict(self.config.prac),
+            "search": {name: self._search_options[name] for name in names},
+            "labels": dict(self._search_options["labels"] or {}),
+        }
+
+    def _check_directory(self) -> None:
+        """Refuses a directory with other files, or with an experiment of other options."""
+        if self._document.exists():
+            stored = read_json(self._document, self.kind)
+            check_same(self.directory, self._shared_options(), stored)
+        elif self.directory.exists() and (
+            not self.directory.is_dir()
+            or not all(self._may_hold(path.name) for path in self.directory.iterdir())
+        ):
+            raise FileError(
+                f"{self.directory}: not empty and not a {self.kind}. Name another directory."
+            )
