@@ -12,14 +12,14 @@ import dataclasses
 import decimal
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tf_prac.checks import check_bool as check_bool
 from tf_prac.checks import check_choice as check_choice
 from tf_prac.checks import check_int as check_int
 from tf_prac.checks import check_number as check_number
-from tf_prac.checks import check_pattern
+from tf_prac.checks import check_pattern, function_name
 from tf_prac.errors import ArgumentError
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
@@ -30,6 +30,10 @@ POLICIES = ("all", "xnnpack")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
+SELECTORS: dict[str, Any] = dict.fromkeys(
+    ("random", "entropy", "margin", "el2n", "loss", "grand", "forgetting")
+)
+"""The selectors next to "prac", by name; `tf_prac.search.selectors` sets their functions."""
 
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
@@ -49,6 +53,18 @@ def _rate_rule(text: object) -> tuple[str, float]:
     if not (isinstance(text, str) and pattern and equals and 0 <= value < 1):
         raise ArgumentError("layer_rates", text, "PATTERN=RATE with a rate in [0, 1)")
     return pattern.strip(), value
+
+
+def _check_selector(selector: object) -> None:
+    """Raises `ArgumentError` unless a selector is registered, or a named function."""
+    if callable(selector):
+        function_name("selector", selector)
+        return
+    registered = ("prac", *SELECTORS)
+    if selector not in registered:
+        is_function = isinstance(selector, str) and "." in selector
+        remedy = "It names a function: search from Python and pass the function." * is_function
+        raise ArgumentError("selector", selector, "one of " + ", ".join(registered), remedy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -379,7 +395,8 @@ class PracConfig:
         selector: what chooses the samples of the next round: "prac" (critical samples) or, at a
             size of `subset_size` or `sizes_from`, another key of
             `tf_prac.search.selectors.SELECTORS`: "random", "entropy", "margin", "el2n", "grand",
-            "loss", "forgetting". Default "prac".
+            "loss", "forgetting". From Python also a function like those in `SELECTORS`.
+            Default "prac".
         subset_size: fraction of the training set that a selector other than "prac" chooses.
             Default None.
         sizes_from: directory of a finished run; a selector other than "prac" chooses sets as
@@ -435,7 +452,7 @@ class PracConfig:
         ArgumentError: a value is outside its range, or two do not go together.
     """
 
-    selector: str = "prac"
+    selector: str | Callable[..., Any] = "prac"
     subset_size: float | None = None
     sizes_from: str | None = None
     class_balanced: bool = False
@@ -460,6 +477,7 @@ class PracConfig:
     pretrain_from: str | None = None
 
     def __post_init__(self):
+        _check_selector(self.selector)
         check_bool("class_balanced", self.class_balanced)
         check_bool("use_cet", self.use_cet)
         check_bool("use_cep", self.use_cep)
@@ -499,7 +517,7 @@ class PracConfig:
             raise ArgumentError(
                 "subset_size",
                 self.subset_size,
-                f"a fraction in (0, 1] with selector={self.selector}, or sizes_from in its place",
+                f"a fraction in (0, 1] with selector={self.selector_name}, or sizes_from instead",
             )
         if not other and self.subset_size is not None:
             raise ArgumentError(
@@ -522,6 +540,13 @@ class PracConfig:
             raise ArgumentError("pretrain_from", self.pretrain_from, allowed)
 
     @property
+    def selector_name(self) -> str:
+        """The selector's name; of a function, MODULE.NAME, as config.json has it."""
+        if isinstance(self.selector, str):
+            return self.selector
+        return function_name("selector", self.selector)
+
+    @property
     def other_runs(self) -> dict[str, str]:
         """The directories of other runs that are used, by option."""
         paths = {name: getattr(self, name) for name in OTHER_RUNS}
@@ -529,7 +554,7 @@ class PracConfig:
 
     def here(self) -> dict[str, Any]:
         """The options but the directories of other runs, which may be moved."""
-        options = dataclasses.asdict(self)
+        options = {**dataclasses.asdict(self), "selector": self.selector_name}
         return {name: value for name, value in options.items() if name not in OTHER_RUNS}
 
     @property

@@ -163,7 +163,7 @@ class Comparison:
         self._check_directory()
         searches = self._searches()
         for number, (name, seed, search) in enumerate(searches, 1):
-            search.progress.line(f"\n{name}, seed {seed} ({number} of {len(searches)})")
+            search.callbacks.on_message(f"\n{name}, seed {seed} ({number} of {len(searches)})")
             search.run(train, validation, test, controls=self._controls(name, search))
             if number == 1:  # what cannot be run at all leaves nothing behind
                 write_json(self.directory / COMPARISON, "comparison", self._options)

@@ -132,7 +132,7 @@ class RewindSweep:
         for seed in self.seeds:
             for rewind in self.rewinds:
                 search = self._make_search(rewind, seed)
-                search.progress.line(f"\nrewind to {rewind}, seed {seed}")
+                search.callbacks.on_message(f"\nrewind to {rewind}, seed {seed}")
                 result = search.run(train, validation, test, controls=self._controls(search, seed))
                 summaries[rewind][seed] = result.summary
                 write_json(self.directory / SWEEP, "sweep", self._shared_options)

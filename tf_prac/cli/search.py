@@ -20,14 +20,14 @@ def define_flags() -> Flags:
     flags = Flags(
         "search [--flags]",
         "Finds a winning lottery ticket: trains, prunes, finds the PrAC set, rewinds, and trains "
-        "again on that set alone; then retrains the ticket on the full data. The same command "
-        "again goes on where it ended. Without flags it runs on the digits of scikit-learn.",
+        "again on that set; then retrains the ticket on the full data. The same command resumes "
+        "an unfinished search. Without flags it runs on the digits of scikit-learn.",
     )
     flags.group("Run")
     define_data_flags(flags)
     flags.string("output_dir", None, "The run's directory. Default runs/DATASET_MODEL_KERAS.")
-    flags.integer("seed", 0, "Of initial weights, split, data order and augmentation.")
-    flags.boolean("deterministic", False, "Only operations independent of thread timing.")
+    flags.integer("seed", 0, "Seed of initial weights, split, data order and augmentation.")
+    flags.boolean("deterministic", False, "Use only operations independent of thread timing.")
     flags.string("retrain", "last", RETRAIN_HELP)
     flags.boolean("tensorboard", False, "Write events for TensorBoard to RUN/tensorboard.")
     define_strategy_flags(flags)
@@ -38,15 +38,16 @@ def define_flags() -> Flags:
 
 
 def main(flags: Flags, positional: list[str]) -> int:
-    """Runs a search as the flags say."""
+    """Runs a search with the options of the flags."""
     if positional:
         raise ArgumentError("arguments", " ".join(positional), "flags only")
     settings = read_settings(flags)
     directory = flags.output_dir or f"runs/{settings.name}"
 
     distribution = load_tensorflow(settings.keras, flags.strategy, flags.devices)
-    from tf_prac.analysis.tensorboard import TensorBoardProgress
+    from tf_prac.analysis.tensorboard import TensorBoardCallback
     from tf_prac.cli.open_run import load_data, make_search
+    from tf_prac.search.progress import summary_table
 
     data = load_data(settings)
     search = make_search(
@@ -57,17 +58,17 @@ def main(flags: Flags, positional: list[str]) -> int:
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
-        verbose=TensorBoardProgress(directory, data.train) if flags.tensorboard else True,
         strategy=distribution,
     )
-    from tf_prac.search.progress import summary_table
-
-    result = search.run(data.train, test=data.test)
+    callbacks = [TensorBoardCallback(directory, data.train)] if flags.tensorboard else []
+    result = search.run(data.train, test=data.test, callbacks=callbacks)
     if not search.distribution.is_chief:
-        print(f"worker {search.distribution.worker}: done; the chief has the run")
+        print(
+            f"worker {search.distribution.worker}: done; the run is in the directory of the chief"
+        )
         return 0
     print(f"\n{summary_table(result.summary)}\n")
     print(f"run      {result.directory}")
     print(f"ticket   {result.directory}/tickets/round_{settings.config.pruning.rounds:02d}")
-    print(f"figures  {result.directory}/summary.json")
+    print(f"summary  {result.directory}/summary.json")
     return 0
