@@ -21,7 +21,9 @@ from tf_prac import (
     PruningConfig,
     TicketSearch,
     TrainingRecipe,
+    build_model,
     config,
+    load_dataset,
     prunable_weights,
     snapshot,
 )
@@ -179,7 +181,8 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
 
 def loudest(context, outcome):
     """The samples with the largest mean input."""
-    return Scores(context.train.samples.inputs(context.train.ids).mean(axis=1))
+    inputs = context.train.samples.inputs(context.train.ids)
+    return Scores(inputs.reshape(len(inputs), -1).mean(axis=1))
 
 
 def seldom_seen(context, outcome):
@@ -237,7 +240,7 @@ def test_nothing_is_imported_from_the_name_of_a_function(tmp_path, monkeypatch, 
     names = {"dataset": "digits", "data_dir": None, "limit_train": 200, "model": "lenet300"}
     data, run = load_dataset("digits", limit_train=200).train, tmp_path / "run"
     TicketSearch(
-        lambda: build_model("lenet300", input_shape=data.input_shape, num_classes=10),
+        lambda: build_model("lenet300", keras="keras", input_shape=(8, 8, 1), num_classes=10),
         TrainingRecipe(epochs=1),
         PruningConfig(rounds=1),
         PracConfig(selector=planted, subset_size=0.5),
