@@ -18,10 +18,12 @@ from networks import network_for
 from turns import rows, table, take_turns, write
 
 from tf_prac import Masks, prunable_weights, random_mask, snapshot
-from tf_prac.config import PracConfig, TrainingRecipe
+from tf_prac.config import PracConfig, SearchConfig, TrainingRecipe
 from tf_prac.data.pipeline import evaluation_batches
-from tf_prac.data.search_data import Subset
+from tf_prac.data.search_data import SearchData, Subset
+from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
+from tf_prac.search.selection import RoundOutcome
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 
@@ -43,15 +45,22 @@ def main(_) -> None:
     trained = untrained(weights, len(samples), 0)
     with tempfile.TemporaryDirectory() as directory:
         trainer = Trainer(network, TrainingRecipe(), samples)
-        config = PracConfig(use_cet=False)
-        critical = CriticalSamples(config, trainer, RunDirectory(directory), train, 0)
-        critical.next_set(0, trained, dense, sparse, train.ids)
+        context = SearchContext(
+            config=SearchConfig(prac=PracConfig(use_cet=False)),
+            seed=0,
+            data=SearchData(train, None, None),
+            trainer=trainer,
+            run=RunDirectory(directory),
+        )
+        critical = CriticalSamples(context)
+        first, second = (RoundOutcome(n, trained, dense, sparse, train.ids) for n in (0, 1))
+        critical.select(first)
         alternatives = {
             "two predicts": lambda: [
                 network.predict(inputs, batch_size=PREDICT_BATCH, verbose=0).argmax(-1)
                 for _ in range(2)
             ],
-            "CEP": lambda: critical.next_set(1, trained, dense, sparse, train.ids),
+            "CEP": lambda: critical.select(second),
         }
         results = rows(take_turns(alternatives, FLAGS.repeats), "two predicts", len(samples))
     print(table(results, "two predicts"))

@@ -15,6 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from hypothesis import strategies as st
 
+from tf_prac.search.ticket import W_K_OF_RUN
+from tf_prac.storage.files import read_json, sha256, write_json
+
 VALUES = [None, True, -1, 0, 1.5, "", "../..", [], {}, [[0]], 10**400, "\ud800"]
 NOT_JSON = [b"NaN", b"-Infinity", b"1e999", b"9" * 5000, b"[" * 5000 + b"]" * 5000, b'"\xff"']
 
@@ -71,8 +74,9 @@ def damages(draw, run: pathlib.Path, donors: list[pathlib.Path], touched: pathli
         touched: the file that planted pickles would make.
     """
     files = files_of(run)
-    kind = draw(st.sampled_from([_bytes, _bytes, _foreign, _kind_of_file, _json, _json, _arrays]))
-    suffix = {_json: ".json", _arrays: ".npz"}.get(kind, "")
+    kinds = [_bytes, _bytes, _foreign, _kind_of_file, _json, _json, _arrays, _reference]
+    kind = draw(st.sampled_from(kinds))
+    suffix = {_json: ".json", _arrays: ".npz", _reference: "ticket.json"}.get(kind, "")
     name = draw(st.sampled_from([f for f in files if f.endswith(suffix)]))
     return kind(draw, name, run, donors, touched)
 
@@ -183,6 +187,42 @@ def _json(draw, name, run, donors, touched):
 
     place = ".".join(map(str, [*inner, key]))
     return Damage(f"{what} {str(value)[:9]} {text[:9]!r} of {place}", [name], do)
+
+
+def _reference(draw, name, run, donors, touched):
+    """A ticket.json with a valid seal that refers to other weights than the W_k of its run."""
+    content = read_json(run / name, "ticket")
+    digest = content["files"].pop(W_K_OF_RUN)
+    what = draw(st.sampled_from(["digest", "path", "path", "path", "both", "extra", "none"]))
+    files = {
+        "digest": {W_K_OF_RUN: sha256(donors[0] / "rewind.npz")},
+        "path": {draw(st.sampled_from(other_references(run))): digest},
+        "both": {W_K_OF_RUN: digest, "weights.npz": digest},
+        "extra": {W_K_OF_RUN: digest, str(touched): digest},
+        "none": {},
+    }[what]
+    content["files"] |= files
+
+    def do(path):
+        write_json(path / name, "ticket", content)
+
+    return Damage(f"reference {what} {' '.join(files)}", [name], do)
+
+
+def other_references(run: pathlib.Path) -> list[str]:
+    """References to a file with the right content that a ticket must not follow."""
+    return [
+        str(run / "rewind.npz"),
+        f"../../../{run.name}/rewind.npz",
+        "../../tickets/../rewind.npz",
+        "..//../rewind.npz",
+        "./../../rewind.npz",
+        "../../rewind.npz/",
+        "../rewind.npz",
+        "rewind.npz",
+        f"../../../../../../../..{run}/rewind.npz",
+        f"file://{run}/rewind.npz",
+    ]
 
 
 def _places(document, above=()):

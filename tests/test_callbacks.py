@@ -248,7 +248,8 @@ def test_w_k_of_a_fit_that_does_not_know_its_steps(flavour):
 
 
 @both
-def test_the_page_about_callbacks_runs_as_it_stands(flavour):
+def test_the_page_about_callbacks_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf-8")
     keras = importlib.import_module(flavour)
     x = np.pad(X, ((0, 0), (0, 2))).reshape(-1, 2, 4)

@@ -21,6 +21,7 @@ from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError, DamagedFileError, MismatchError
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.weights import snapshot
+from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.pretraining import pretraining_ids
 from tf_prac.search.ticket import PRETRAIN_ORDER, SEARCH_ORDER
 from tf_prac.storage.files import read_npz
@@ -120,30 +121,25 @@ class _Stop(Exception):
 
 @both
 @pytest.mark.parametrize("after", ["steps to W_k", "round 0"])
-def test_a_search_that_is_stopped_goes_on_from_the_same_w_k(
-    finished, tmp_path, flavour, after, monkeypatch
-):
-    stopped = make_search(tmp_path / "run", RANDOM, flavour)
-    begin = type(stopped.progress).training
-
-    def training(self, title, steps):
-        if title == {"steps to W_k": "round 0", "round 0": "round 1"}[after]:
-            raise _Stop
-        return begin(self, title, steps)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(stopped.progress), "training", training)
-        with pytest.raises(_Stop):
-            stopped.run(TRAIN)
+def test_a_search_that_is_stopped_goes_on_from_the_same_w_k(finished, tmp_path, flavour, after):
     trained = []
 
-    def count(self, title, steps):
-        trained.append(title)
-        return begin(self, title, steps)
+    class Watch(SearchCallback):
+        def __init__(self, stop_before=None):
+            self.stop_before = stop_before
 
-    monkeypatch.setattr(type(stopped.progress), "training", count)
-    search(tmp_path / "run", RANDOM, flavour)
-    assert "steps to W_k" not in trained
+        def on_training_begin(self, title, steps):
+            if title == self.stop_before:
+                raise _Stop
+            trained.append(title)
+
+    following = {"steps to W_k": "round 0", "round 0": "round 1"}[after]
+    with pytest.raises(_Stop):
+        make_search(tmp_path / "run", RANDOM, flavour).run(TRAIN, callbacks=[Watch(following)])
+    assert trained[-1] == after
+    trained.clear()
+    make_search(tmp_path / "run", RANDOM, flavour).run(TRAIN, callbacks=[Watch()])
+    assert trained[0] == following and "steps to W_k" not in trained
     assert files(tmp_path / "run") == files(finished[flavour].directory)
 
 

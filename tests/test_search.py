@@ -465,7 +465,7 @@ def test_damaged_files_are_named_and_made_again_from_intact_ones(runs, tmp_path,
     run = tmp_path / "run"
     shutil.copytree(result.directory, run)
     shutil.copy(runs["tf_keras"][0].directory / "rewind.npz", run)
-    for name in ("round_01/masks.npz", "tickets/round_02/weights.npz"):
+    for name in ("round_01/masks.npz", "tickets/round_02/masks.npz"):
         (run / name).write_bytes((run / name).read_bytes()[:-7])
     (run / "tickets/round_03/trained.npz").unlink()
     again = make_search("keras", run, verbose=True).run(TRAIN, test=TEST)
@@ -473,7 +473,7 @@ def test_damaged_files_are_named_and_made_again_from_intact_ones(runs, tmp_path,
     for name, remedy in (
         ("rewind.npz: damaged, or of another run. ", "Round 0 is trained again."),
         ("round_01/masks.npz: damaged, its SHA-256 ", "Round 1 is trained again."),
-        ("round_02/weights.npz: damaged, ", "The ticket is written again."),
+        ("round_02/masks.npz: damaged, ", "The ticket is written again."),
         ("round_03/trained.npz: no such file. ", "It is retrained again."),
     ):
         assert [line for line in said.splitlines() if name in line and line.endswith(remedy)]

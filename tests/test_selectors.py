@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
+import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -18,17 +21,23 @@ from tf_prac import (
     PruningConfig,
     TicketSearch,
     TrainingRecipe,
+    build_model,
+    config,
+    load_dataset,
     prunable_weights,
     snapshot,
 )
-from tf_prac.config import PRAC_VARIANTS
+from tf_prac.cli.main import main
+from tf_prac.config import PRAC_VARIANTS, SearchConfig
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.samples import ArraySamples, split_validation
-from tf_prac.data.search_data import Subset
+from tf_prac.data.search_data import SearchData, Subset
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
-from tf_prac.search.selectors import SELECTORS, HighestScores, SelectionContext
+from tf_prac.search.selection import RoundOutcome
+from tf_prac.search.selectors import SELECTORS, HighestScores, Scores
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer, untrained
 
@@ -142,16 +151,15 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
     next(iter(masks.values()))[::2] = False
     masks = Masks(masks)
     trainer = Trainer(model, RECIPE, TRAIN)
-    setting = SelectionContext(
-        config=PracConfig(selector=selector, subset_size=0.2),
+    context = SearchContext(
+        config=SearchConfig(prac=PracConfig(selector=selector, subset_size=0.2)),
+        seed=0,
+        data=SearchData(Subset(TRAIN, ids), None, None),
         trainer=trainer,
         run=RunDirectory(tmp_path),
-        train=Subset(TRAIN, ids),
-        seed=0,
-        others={},
     )
-    trained = untrained(snapshot(model), 600, 0)
-    found = HighestScores(setting, 1).next_set(0, trained, masks, masks, ids)
+    outcome = RoundOutcome(0, untrained(snapshot(model), 600, 0), masks, masks, ids)
+    found = HighestScores(context).select(outcome)
     outputs = np.asarray(model.predict(X[ids], verbose=0), np.float64)  # masked by the selector
     p = np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True) if last == "linear" else outputs
     ordered = np.sort(p)
@@ -166,6 +174,118 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
     assert found.forward_samples == 200
     kernel = snapshot(model)[next(iter(masks))]
     assert not kernel[::2].any(), "the sparse network was asked"
+
+
+# Registration
+
+
+def loudest(context, outcome):
+    """The samples with the largest mean input."""
+    inputs = context.train.samples.inputs(context.train.ids)
+    return Scores(inputs.reshape(len(inputs), -1).mean(axis=1))
+
+
+def seldom_seen(context, outcome):
+    """The samples that the round presented least often."""
+    return Scores(-outcome.trained.forgetting.presentations[context.train.ids])
+
+
+def test_every_registered_name_has_a_function():
+    assert SELECTORS is config.SELECTORS and all(map(callable, SELECTORS.values()))
+    described = dataclass_option("selector")
+    assert all(f'"{name}"' in described for name in ("prac", *SELECTORS))
+
+
+def dataclass_option(name):
+    text = PracConfig.__doc__
+    return text[text.index(f"        {name}: ") :].partition("Default")[0]
+
+
+@both
+def test_a_function_selects_as_a_registered_one(flavour, tmp_path, monkeypatch):
+    monkeypatch.setitem(SELECTORS, "loudest", loudest)
+    prac = PracConfig(selector=loudest, subset_size=0.3)
+    result = search(tmp_path / "run", prac, flavour=flavour)
+    named = dataclasses.replace(prac, selector="loudest")
+    assert sets_of(result) == sets_of(search(tmp_path / "named", named, flavour=flavour))
+    ids = np.setdiff1d(np.arange(600), VALIDATION)
+    chosen = sets_of(result)[0].ids
+    left = np.setdiff1d(ids, chosen)
+    assert len(chosen) == 162 and X[chosen].mean(1).min() >= X[left].mean(1).max()
+
+
+def test_a_run_with_a_function_resumes_with_the_same_one(tmp_path):
+    prac = PracConfig(selector=loudest, subset_size=0.3)
+    result = search(tmp_path / "run", prac)
+    stored = json.loads((tmp_path / "run/config.json").read_text())
+    assert stored["prac"]["selector"] == f"{__name__}.loudest"
+    (tmp_path / "run/summary.json").unlink()
+    shutil.rmtree(tmp_path / "run/round_02")
+    assert sets_of(search(tmp_path / "run", prac)) == sets_of(result)
+    other = dataclasses.replace(prac, selector=seldom_seen)
+    with pytest.raises(MismatchError, match="^selector: 'test_selectors.seldom_seen'"):
+        search(tmp_path / "run", other)
+
+
+def test_nothing_is_imported_from_the_name_of_a_function(tmp_path, monkeypatch, capsys):
+    """Neither from Python nor by a command that opens the run."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted.py").write_text("raise SystemExit")
+
+    def planted(context, outcome):
+        return loudest(context, outcome)
+
+    monkeypatch.setattr(planted, "__module__", "planted")
+    monkeypatch.setattr(planted, "__qualname__", "select")
+    names = {"dataset": "digits", "data_dir": None, "limit_train": 200, "model": "lenet300"}
+    data, run = load_dataset("digits", limit_train=200).train, tmp_path / "run"
+    TicketSearch(
+        lambda: build_model("lenet300", keras="keras", input_shape=(8, 8, 1), num_classes=10),
+        TrainingRecipe(epochs=1),
+        PruningConfig(rounds=1),
+        PracConfig(selector=planted, subset_size=0.5),
+        directory=run,
+        labels=names,
+        verbose=False,
+    ).run(data)
+    stored = json.loads((run / "config.json").read_text())
+    assert stored["prac"]["selector"] == "planted.select"
+    message = "selector: received 'planted.select'; allowed: one of prac, random, .* from Python"
+    with pytest.raises(ArgumentError, match=message):
+        SearchConfig.from_json(stored)
+    option = ["search", "--selector=planted.select", "--subset_size=0.5"]
+    for command in (["retrain", str(run)], option):
+        assert main(command) == 2
+        assert re.search(message, capsys.readouterr().err)
+    assert main(["info", str(run)]) == 0 and "planted" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda context, outcome: Scores(np.zeros(540)), "a function defined by def"),
+        (functools.partial(loudest), "a function defined by def"),
+    ],
+)
+def test_a_function_without_a_name_is_refused(function, message):
+    with pytest.raises(ArgumentError, match=f"^selector: .*{message}"):
+        PracConfig(selector=function, subset_size=0.5)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (np.zeros(540), "wrong, which returned ndarray"),
+        (Scores(np.zeros(600)), r"wrong, which returned \(600,\)"),
+        (Scores(np.full(540, np.nan)), "without NaN"),
+    ],
+)
+def test_a_function_has_to_score_every_training_sample(returned, message, tmp_path):
+    def wrong(context, outcome):
+        return returned
+
+    with pytest.raises(ArgumentError, match=f"^selector: .*{message}"):
+        search(tmp_path / "run", PracConfig(selector=wrong, subset_size=0.5))
 
 
 # Forgetting
@@ -211,8 +331,15 @@ def test_each_class_keeps_its_share_of_the_minimum():
         for correct in (1, 0):  # the first three samples are forgotten, the others learned
             stats.update(np.arange(100), np.arange(100) > 2 if correct == 0 else np.ones(100))
         trained = dataclasses.replace(untrained({}, 100, 0), forgetting=stats)
-        selector = CriticalSamples(config, None, None, train, 0)
-        found = selector.next_set(0, trained, Masks({}), Masks({}), train.ids).prac_set
+        context = SearchContext(
+            config=SearchConfig(prac=config),
+            seed=0,
+            data=SearchData(train, None, None),
+            trainer=None,
+            run=None,
+        )
+        outcome = RoundOutcome(0, trained, Masks({}), Masks({}), train.ids)
+        found = CriticalSamples(context).select(outcome).prac_set
         assert found.cet.tolist() == [0, 1, 2] and len(found) == expected
         if balanced:
             assert np.bincount(labels[found.ids]).tolist() == [8, 2, 1]
@@ -285,8 +412,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     source, prac, changes, message, tmp_path
 ):
     places = {"here": str(source.directory), "nowhere": str(tmp_path / "nowhere")}
-    prac = PracConfig(**{name: places.get(value, value) for name, value in prac.items()})
+    prac = {name: places.get(value, value) for name, value in prac.items()}
     with pytest.raises(ArgumentError, match=message):
+        prac = PracConfig(**prac)
         search(tmp_path / "run", prac, **changes)
     assert not (tmp_path / "run").exists()
 

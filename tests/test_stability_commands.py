@@ -123,8 +123,7 @@ def test_the_command_of_a_run_makes_that_run(runs, tmp_path, capsys):
     assert main(command[1:]) == 0
     again = json.loads((tmp_path / "again" / "config.json").read_text())
     assert again == config
-    for name in ("masks.npz", "weights.npz"):
-        path = f"tickets/round_02/{name}"
+    for path in ("tickets/round_02/masks.npz", "rewind.npz"):
         assert (tmp_path / "again" / path).read_bytes() == (runs["k4"] / path).read_bytes()
 
 

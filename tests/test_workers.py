@@ -98,7 +98,10 @@ def test_a_worker_that_differs_is_refused_at_the_start_and_says_in_what(workers)
             if index == 1:
                 assert text.startswith(f"worker 1: {names[what]}"), text
             else:
-                assert "It says which. Start every worker with the same command." in text
+                assert (
+                    "That worker names the difference. Start every worker with the same command."
+                    in text
+                )
         assert not (worker / "refused").exists()
 
 

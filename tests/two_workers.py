@@ -78,7 +78,8 @@ def main(directory):
     found = {"refused": refused(distribution, place)}
     # Every worker keeps its files, to be compared.
     with mock.patch(
-        "tf_prac.search.ticket_search.own_directory", lambda _, path: contextlib.nullcontext(path)
+        "tf_prac.search.ticket_search.worker_directory",
+        lambda _, path: contextlib.nullcontext(path),
     ):
         for flavour in FLAVOURS:
             search(flavour, place / flavour, distribution).run(samples())

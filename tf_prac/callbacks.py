@@ -1,4 +1,4 @@
-"""Callbacks: for a `fit` of your own, one for each thing that the papers measure."""
+"""Callbacks: for your own `fit`, one for each quantity of the papers; and for a search."""
 
 from tf_prac._lazy import attach
 

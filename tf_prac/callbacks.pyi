@@ -1,3 +1,4 @@
+from tf_prac.search.callbacks import SearchCallback as SearchCallback
 from tf_prac.training.callbacks.best_weights import BestWeights as BestWeights
 from tf_prac.training.callbacks.forgetting_logger import ForgettingLogger as ForgettingLogger
 from tf_prac.training.callbacks.mask_distance import MaskDistance as MaskDistance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tf_prac.errors import ArgumentError
 
@@ -61,6 +62,14 @@ def check_model_fn(value: object) -> None:
     if not callable(value) or hasattr(value, "trainable_variables"):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise ArgumentError("model_fn", kind, "a function that returns a new, built model")
+
+
+def function_name(argument: str, function: Any) -> str:
+    """Returns MODULE.NAME of a function, for files; raises `ArgumentError` if it has no name."""
+    name = getattr(function, "__qualname__", "<lambda>")
+    if "<lambda>" in name:
+        raise ArgumentError(argument, function, "a function defined by def, which has a name")
+    return f"{function.__module__}.{name}"
 
 
 def check_pattern(

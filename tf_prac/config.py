@@ -11,14 +11,14 @@ import dataclasses
 import decimal
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tf_prac.checks import check_bool as check_bool
 from tf_prac.checks import check_choice as check_choice
 from tf_prac.checks import check_int as check_int
 from tf_prac.checks import check_number as check_number
-from tf_prac.checks import check_pattern
+from tf_prac.checks import check_pattern, function_name
 from tf_prac.errors import ArgumentError
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
@@ -29,6 +29,10 @@ POLICIES = ("all", "xnnpack")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
+SELECTORS: dict[str, Any] = dict.fromkeys(
+    ("random", "entropy", "margin", "el2n", "loss", "grand", "forgetting")
+)
+"""The selectors next to "prac", by name; `tf_prac.search.selectors` sets their functions."""
 
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
@@ -48,6 +52,18 @@ def _rate_rule(text: object) -> tuple[str, float]:
     if not (isinstance(text, str) and pattern and equals and 0 <= value < 1):
         raise ArgumentError("layer_rates", text, "PATTERN=RATE with a rate in [0, 1)")
     return pattern.strip(), value
+
+
+def _check_selector(selector: object) -> None:
+    """Raises `ArgumentError` unless a selector is registered, or a named function."""
+    if callable(selector):
+        function_name("selector", selector)
+        return
+    registered = ("prac", *SELECTORS)
+    if selector not in registered:
+        is_function = isinstance(selector, str) and "." in selector
+        remedy = "It names a function: search from Python and pass the function." * is_function
+        raise ArgumentError("selector", selector, "one of " + ", ".join(registered), remedy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,8 +394,8 @@ class PracConfig:
     Args:
         selector: what selects the samples of the next round: "prac" (critical samples), or
             another key of `tf_prac.search.selectors.SELECTORS`, with `subset_size` or
-            `sizes_from`: "random", "entropy", "margin", "el2n", "grand", "loss", "forgetting".
-            Default "prac".
+            `sizes_from`: "random", "entropy", "margin", "el2n", "grand", "loss", "forgetting". In
+            Python also a function like those in `SELECTORS`. Default "prac".
         subset_size: fraction of the training set that a selector other than "prac" selects.
             Default None.
         sizes_from: directory of a finished run, for a control of equal size and budget: a
@@ -437,7 +453,7 @@ class PracConfig:
         ArgumentError: If a value is outside its range, or two options exclude each other.
     """
 
-    selector: str = "prac"
+    selector: str | Callable[..., Any] = "prac"
     subset_size: float | None = None
     sizes_from: str | None = None
     class_balanced: bool = False
@@ -462,6 +478,7 @@ class PracConfig:
     pretrain_from: str | None = None
 
     def __post_init__(self):
+        _check_selector(self.selector)
         check_bool("class_balanced", self.class_balanced)
         check_bool("use_cet", self.use_cet)
         check_bool("use_cep", self.use_cep)
@@ -501,7 +518,7 @@ class PracConfig:
             raise ArgumentError(
                 "subset_size",
                 self.subset_size,
-                f"a fraction in (0, 1] with selector={self.selector}, or sizes_from in its place",
+                f"a fraction in (0, 1] with selector={self.selector_name}, or sizes_from instead",
             )
         if critical and self.subset_size is not None:
             raise ArgumentError(
@@ -524,6 +541,13 @@ class PracConfig:
             raise ArgumentError("pretrain_from", self.pretrain_from, allowed)
 
     @property
+    def selector_name(self) -> str:
+        """The selector's name; of a function, MODULE.NAME, as config.json has it."""
+        if isinstance(self.selector, str):
+            return self.selector
+        return function_name("selector", self.selector)
+
+    @property
     def other_runs(self) -> dict[str, str]:
         """The directories of the other runs that the search uses, by option."""
         paths = {name: getattr(self, name) for name in OTHER_RUNS}
@@ -531,7 +555,7 @@ class PracConfig:
 
     def without_other_runs(self) -> dict[str, Any]:
         """The options without the directories of other runs, which may have been moved."""
-        options = dataclasses.asdict(self)
+        options = {**dataclasses.asdict(self), "selector": self.selector_name}
         return {name: value for name, value in options.items() if name not in OTHER_RUNS}
 
     @property

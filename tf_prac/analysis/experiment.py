@@ -117,7 +117,9 @@ class Experiment:
         summaries: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in self._arms()}
         for number, (arm, seed) in enumerate(grid, 1):
             search = self._search(arm, seed)
-            search.progress.line(f"\n{self._title(arm)}, seed {seed} ({number} of {len(grid)})")
+            search.callbacks.on_message(
+                f"\n{self._title(arm)}, seed {seed} ({number} of {len(grid)})"
+            )
             controls = self._controls(arm, search)
             result = search.run(train, validation, test, controls=controls)
             summaries[arm][seed] = result.summary

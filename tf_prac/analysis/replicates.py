@@ -137,7 +137,7 @@ class Replicates:
         ids = self.data.train.ids
         budget = ticket.retrain_budget(self.search.config.recipe, len(ids))
         order = (self.seed, COPY_ORDER, replicate)
-        with self.search.progress.training(title, budget.steps) as advance:
+        with self.search.callbacks.training(title, budget.steps) as advance:
             trained = self.trainer.train(
                 ticket.weights, ticket.masks, ids, budget, order, advance=advance
             )
@@ -146,7 +146,9 @@ class Replicates:
             arrays["classes"] = self.trainer.predictor.classes(self.data.test)
         metadata = {"origin": origin, "steps": trained.steps, "seconds": trained.seconds}
         write_npz(path, "copy", {**arrays, **{k: np.array(v) for k, v in metadata.items()}})
-        self.search.progress.line(f"{title}: {trained.steps:,} steps, {trained.seconds:.1f} s")
+        self.search.callbacks.on_message(
+            f"{title}: {trained.steps:,} steps, {trained.seconds:.1f} s"
+        )
 
     def _read(self, path: pathlib.Path, origin: str) -> TrainedReplicate:
         arrays = read_npz(path, "copy")

@@ -1,7 +1,7 @@
-"""`TensorBoardProgress`: what a search writes down, as events for TensorBoard.
+"""`TensorBoardCallback`: the metrics and images of a search as events for TensorBoard.
 
-TensorFlow's own writer makes the files, but its summaries are those of the package `tensorboard`,
-which TensorFlow no longer brings: `pip install 'tf-prac[tensorboard]'`.
+TensorFlow writes the files, but needs the package `tensorboard` for the summaries, which is no
+longer one of its requirements: `pip install 'tf-prac[tensorboard]'`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import csv
 import importlib.util
 import os
+import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from tf_prac.analysis.report.pictures import forgotten_by_pruning, most_forgotte
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.pruning.masks import Masks
-from tf_prac.search.progress import TerminalProgress
+from tf_prac.search.callbacks import SearchCallback
 from tf_prac.storage.files import inside
 from tf_prac.storage.run_directory import (
     FORGETTING,
@@ -41,86 +42,46 @@ SETS = ("cet", "cep", "prac_size", "overlap")
 COLUMNS = 5
 
 
-class TensorBoardProgress(TerminalProgress):
-    """Shows progress on the terminal, and writes events to RUN/tensorboard after each round.
+class TensorBoardCallback(SearchCallback):
+    """Writes events for TensorBoard to RUN/tensorboard, after each round and at the end.
 
     Scalars: of each round (`round/...`), its sets (`sets/...`), the sparsity of each layer
     (`layers/...`), every epoch against the steps of the whole search (`epochs/...`) and the
-    retrained tickets (`tickets/...`). Histograms of forgetting events, grids of the most forgotten
-    images and of those that pruning forgets, and the options as hyperparameters. Where a search
-    goes on, its finished rounds are written again, so that nothing is there twice. Without
-    TensorBoard one line says so, and the search goes on.
+    retrained tickets (`tickets/...`). Histograms of forgetting events; grids of the most forgotten
+    images and of those that pruning forgets; the options as hyperparameters. A search that
+    resumes writes the events of its finished rounds again, into new files. If TensorBoard is not
+    installed, a line is printed and nothing is written.
 
     Example:
 
-        >>> progress = TensorBoardProgress("runs/mine", samples)
-        >>> search = TicketSearch(make_model, directory="runs/mine", verbose=progress)
+        >>> search = TicketSearch(make_model, directory="runs/mine")
+        >>> search.run(samples, callbacks=[TensorBoardCallback("runs/mine", samples)])
 
     Args:
-        directory: the run's.
+        directory: the directory of the run.
         samples: the data set, for images. Default None: no images.
     """
 
     def __init__(self, directory: str | os.PathLike, samples: Samples | None = None):
         self._run = RunDirectory(directory)
         self._samples = samples if samples and is_image(samples.input_shape) else None
-        self._there = importlib.util.find_spec("tensorboard") is not None
+        self._installed = importlib.util.find_spec("tensorboard") is not None
         self._writer: Any = None
         self._steps = 0
         self._forgetting: list[ForgettingStats] = []
 
-    def round(self, figures: Mapping[str, Any], full: int) -> None:
-        """Shows a round, and writes its events."""
-        super().round(figures, full)
-        number = figures["round"]
-        if number == 0:
-            self._begin()
-        if not self._there:
-            return
-        path = self._run.round_path(number)
-        masks, prac_set = Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
-        self._forgetting.append(ForgettingStats.load(path / FORGETTING))
-        with self._writing() as summary:
-            _scalars(summary, "round", {name: figures[name] for name in ROUND}, number)
-            _scalars(summary, "sets", {name: figures[name] for name in SETS}, number)
-            layers = {name: 1 - np.mean(mask) for name, mask in masks.items()}
-            _scalars(summary, "layers", layers, number)
-            seen = self._forgetting[-1].events[self._forgetting[-1].seen]
-            if len(seen):
-                summary.histogram("forgetting/events", seen, step=number)
-            with open(inside(path, HISTORY), newline="") as file:
-                for row in csv.DictReader(file):
-                    values = {
-                        k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")
-                    }
-                    _scalars(summary, "epochs", values, self._steps + int(row["step"]))
-            self._steps += figures["steps"]
-            self._images(summary, number, prac_set)
-
-    def finished(self, summary: Mapping[str, Any]) -> None:
-        """Writes the retrained tickets."""
-        if not self._there:
-            return
-        with self._writing() as write:
-            for ticket in [t for t in summary["tickets"] if t["retrain_steps"]]:
-                names = ("sparsity", "val_accuracy", "test_accuracy")
-                _scalars(write, "tickets", {name: ticket[name] for name in names}, ticket["round"])
-            saved = {"steps_saved": summary["cost"]["steps_saved"]}
-            _scalars(write, "cost", saved, len(summary["rounds"]))
-
-    def _begin(self) -> None:
-        """Starts anew; options are hyperparameters, so that runs can be compared by them."""
+    def on_search_begin(self, config: Mapping[str, Any]) -> None:
+        """Opens a new file; options are hyperparameters, by which runs can be compared."""
         self._steps, self._forgetting = 0, []
-        if not self._there:
-            self.line(MISSING)
+        if not self._installed:
+            print(MISSING, flush=True)
             return
         import tensorflow as tf
         from tensorboard.plugins.hparams import api
 
-        place = inside(self._run.path, TENSORBOARD)
-        shutil.rmtree(place, ignore_errors=True)
-        self._writer = tf.summary.create_file_writer(str(place))
-        config = self._run.config()
+        path = inside(self._run.path, TENSORBOARD)
+        shutil.rmtree(path, ignore_errors=True)
+        self._writer = tf.summary.create_file_writer(str(path))
         options = {
             f"{group}/{name}": value if isinstance(value, (bool, int, float, str)) else str(value)
             for group in ("recipe", "pruning", "prac")
@@ -133,6 +94,37 @@ class TensorBoardProgress(TerminalProgress):
             api.hparams_config(hparams, [api.Metric(tag) for tag in metrics])
             api.hparams(options, trial_id=self._run.path.name)
 
+    def on_round_end(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the events of a round."""
+        if not self._installed:
+            return
+        number = metrics["round"]
+        path = self._run.round_path(number)
+        masks, prac_set = Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+        self._forgetting.append(ForgettingStats.load(path / FORGETTING))
+        with self._writing() as summary:
+            _scalars(summary, "round", {name: metrics[name] for name in ROUND}, number)
+            _scalars(summary, "sets", {name: metrics[name] for name in SETS}, number)
+            layers = {name: 1 - np.mean(mask) for name, mask in masks.items()}
+            _scalars(summary, "layers", layers, number)
+            seen = self._forgetting[-1].events[self._forgetting[-1].seen]
+            if len(seen):
+                summary.histogram("forgetting/events", seen, step=number)
+            self._epochs(summary, path)
+            self._images(summary, number, prac_set)
+        self._steps += metrics["steps"]
+
+    def on_search_end(self, summary: Mapping[str, Any]) -> None:
+        """Writes the events of the retrained tickets."""
+        if not self._installed:
+            return
+        with self._writing() as write:
+            for ticket in [t for t in summary["tickets"] if t["retrain_steps"]]:
+                names = ("sparsity", "val_accuracy", "test_accuracy")
+                _scalars(write, "tickets", {name: ticket[name] for name in names}, ticket["round"])
+            saved = {"steps_saved": summary["cost"]["steps_saved"]}
+            _scalars(write, "cost", saved, len(summary["rounds"]))
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Any]:
         import tensorflow as tf
@@ -140,6 +132,12 @@ class TensorBoardProgress(TerminalProgress):
         with self._writer.as_default():
             yield tf.summary
         self._writer.flush()
+
+    def _epochs(self, summary: Any, path: pathlib.Path) -> None:
+        with open(inside(path, HISTORY), newline="") as file:
+            for row in csv.DictReader(file):
+                columns = {k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")}
+                _scalars(summary, "epochs", columns, self._steps + int(row["step"]))
 
     def _images(self, summary: Any, number: int, prac_set: PracSet) -> None:
         if self._samples is None:
@@ -154,8 +152,12 @@ class TensorBoardProgress(TerminalProgress):
                 summary.image(f"images/{name}", grid(batch)[None], step=number)
 
 
+TensorBoardProgress = TensorBoardCallback
+"""The earlier name of `TensorBoardCallback`."""
+
+
 def grid(images: np.ndarray) -> np.ndarray:
-    """Returns images in rows of five, gray lines between, uint8 [height, width, channels].
+    """Returns images in rows of five with gray lines between, uint8 [height, width, channels].
 
     Args:
         images: [n, height, width] or [n, height, width, channels].

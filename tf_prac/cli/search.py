@@ -47,8 +47,9 @@ def main(flags: Flags, positional: list[str]) -> int:
     directory = flags.output_dir or f"runs/{settings.name}"
 
     distribution = load_tensorflow(settings.keras, flags.strategy, flags.devices)
-    from tf_prac.analysis.tensorboard import TensorBoardProgress
+    from tf_prac.analysis.tensorboard import TensorBoardCallback
     from tf_prac.cli.open_run import load_data, make_search
+    from tf_prac.search.progress import summary_table
 
     data = load_data(settings)
     search = make_search(
@@ -59,12 +60,10 @@ def main(flags: Flags, positional: list[str]) -> int:
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
-        verbose=TensorBoardProgress(directory, data.train) if flags.tensorboard else True,
         strategy=distribution,
     )
-    from tf_prac.search.progress import summary_table
-
-    result = search.run(data.train, test=data.test)
+    callbacks = [TensorBoardCallback(directory, data.train)] if flags.tensorboard else []
+    result = search.run(data.train, test=data.test, callbacks=callbacks)
     if not search.distribution.is_chief:
         print(f"worker {search.distribution.worker}: finished; the chief wrote the run")
         return 0

@@ -1,4 +1,4 @@
-"""Searches for winning tickets, and the tickets that they find."""
+"""Searches for winning tickets, their callbacks, and tickets."""
 
 from tf_prac._lazy import attach
 

@@ -1,7 +1,7 @@
-"""What a search cost: counted steps and samples, beside the full-data search it replaces.
+"""`Cost`: counted steps and samples of a search, compared with a search on the full data.
 
 Source: PrAC paper, Section 4.1 ("training iterations saved"), which counts the SGD steps of the
-search alone; the cost of retraining and of the forward passes is added here.
+search alone. The cost of retraining and of the forward passes is counted too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ class Cost:
 
     Attributes:
         search_steps: SGD steps of all rounds.
-        full_imp_steps: SGD steps of iterative magnitude pruning with as many rounds, each for
-            its full budget on the full data.
-        forward_samples: samples that went through a network without training it: validation,
-            CEP and testing.
+        full_imp_steps: SGD steps of iterative magnitude pruning on the full data, with as many
+            rounds and the full budget in each.
+        forward_samples: samples that went forward only: validation, CEP and testing.
         retrain_steps: SGD steps to retrain the last ticket on the full data.
         reference_steps: SGD steps of other retraining (the dense reference, earlier tickets,
-            controls), which finding a ticket does not need.
-        gradient_samples: samples that went forward and backward for a score, without training
-            the network: GraNd, and pruning at initialisation.
+            controls), which is not needed to find a ticket.
+        gradient_samples: samples that went forward and backward without training the network,
+            for scores: GraNd, and pruning at initialisation.
     """
 
     search_steps: int
@@ -37,7 +36,7 @@ class Cost:
 
     @property
     def steps_saved(self) -> float:
-        """Fraction of the steps of the full-data search that was saved: the papers' number."""
+        """Fraction of `full_imp_steps` that was saved, as the paper reports it."""
         return 1 - self.search_steps / self.full_imp_steps
 
     @property
@@ -47,7 +46,7 @@ class Cost:
 
     @property
     def end_to_end_steps_saved(self) -> float:
-        """Fraction saved when both sides also retrain the last ticket."""
+        """Fraction of the steps saved if both searches also retrain the last ticket."""
         return 1 - self.end_to_end_steps / (self.full_imp_steps + self.retrain_steps)
 
     def to_json(self) -> dict[str, float]:
@@ -61,7 +60,7 @@ class Cost:
 
 
 def epoch_steps(num_samples: int, batch_size: int) -> int:
-    """Returns the SGD steps of one epoch; the last, partial batch is one."""
+    """Returns the SGD steps of one epoch; a last, partial batch is a step too."""
     return math.ceil(num_samples / batch_size)
 
 

@@ -1,4 +1,4 @@
-"""`CriticalSamples`: the selector of the paper, from a trained round to the PrAC set of the next.
+"""`CriticalSamples`: the selector of the paper, the union of CET and CEP.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1 and Algorithm 1.
 """
@@ -6,118 +6,77 @@ Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1 and A
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from tf_prac.config import PracConfig
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose, forgetting_scores
-from tf_prac.pruning.masks import Masks
-from tf_prac.storage.run_directory import RunDirectory
-from tf_prac.training.trainer import TrainedNetwork, Trainer
-
-
-class Selection(NamedTuple):
-    """The set for the next round, and what it took to find it.
-
-    Attributes:
-        prac_set: the samples; those that a selector other than "prac" chose are its `filled`.
-        forward_samples: how many samples went forward.
-        gradient_samples: how many samples went forward and backward, for a score.
-    """
-
-    prac_set: PracSet
-    forward_samples: int = 0
-    gradient_samples: int = 0
+from tf_prac.search.context import SearchContext
+from tf_prac.search.selection import RoundOutcome, Selection
 
 
 class CriticalSamples:
-    """Finds CET and CEP of each round of a search, and unites them.
+    """Selects the PrAC set: the critical examples for training (CET) and for pruning (CEP).
+
+    The dense network's predictions are computed in round 0 and stored in the run.
 
     Args:
-        config: which of the two are used, and how.
-        trainer: whose network makes the predictions.
-        run: keeps the dense network's predictions, which are made once.
-        train: the full training set.
-        seed: of the samples that fill up a set that is too small.
+        context: of the search; `config.prac` sets which of the two are used, and how.
     """
 
-    def __init__(
-        self, config: PracConfig, trainer: Trainer, run: RunDirectory, train: Subset, seed: int
-    ):
-        self._config, self._trainer, self._run = config, trainer, run
-        self._train, self._seed = train, seed
+    def __init__(self, context: SearchContext):
+        self._context, self._config = context, context.config.prac
+        self._train, self._seed = context.train, context.seed
         self._dense_classes: np.ndarray | None = None
 
-    def next_set(
-        self,
-        number: int,
-        trained: TrainedNetwork,
-        masks: Masks,
-        next_masks: Masks,
-        ids: np.ndarray,
-    ) -> Selection:
-        """Returns the set for the next round.
-
-        Args:
-            number: the round, from 0.
-            trained: what the round's training gave.
-            masks: the masks it trained under.
-            next_masks: the masks after its pruning.
-            ids: the samples it trained on.
-        """
+    def select(self, outcome: RoundOutcome) -> Selection:
+        """Returns the PrAC set of a round."""
         config, size = self._config, len(self._train.samples)
-        cep, forward_samples = self._cep(number, trained, masks, next_masks)
+        cep, forward_samples = self._cep(outcome)
         if not config.use_cet and cep is None:
-            return Selection(PracSet((), (), size, filled=ids), forward_samples)
-        cet = self._cet(number, trained, ids) if config.use_cet else ()
+            return Selection(PracSet((), (), size, filled=outcome.ids), forward_samples)
+        cet = self._cet(outcome) if config.use_cet else ()
         prac_set = PracSet(cet, () if cep is None else cep, size)
-        return Selection(self._fill(prac_set, ids, number), forward_samples)
+        return Selection(self._fill(prac_set, outcome), forward_samples)
 
-    def _cet(self, number: int, trained: TrainedNetwork, ids: np.ndarray) -> np.ndarray:
-        config = self._config
+    def _cet(self, outcome: RoundOutcome) -> np.ndarray:
+        config, ids, forgetting = self._config, outcome.ids, outcome.trained.forgetting
         if config.cet_rate is None:
-            return trained.forgetting.critical_for_training(
-                config.forget_threshold, config.never_learned
-            )
-        count = int(len(self._train.ids) * (1 - config.cet_rate) ** (number + 1))
-        scores = forgetting_scores(trained.forgetting, config.never_learned)[ids]
-        return ids[choose(scores, min(count, len(ids)), seed=(self._seed, number))]
+            return forgetting.critical_for_training(config.forget_threshold, config.never_learned)
+        count = int(len(self._train.ids) * (1 - config.cet_rate) ** (outcome.number + 1))
+        scores = forgetting_scores(forgetting, config.never_learned)[ids]
+        return ids[choose(scores, min(count, len(ids)), seed=(self._seed, outcome.number))]
 
-    def _fill(self, prac_set: PracSet, ids: np.ndarray, number: int) -> PracSet:
-        """Fills up to the minimum size from the set trained on, or to that of each class."""
-        labels, share = self._train.samples.labels, self._config.min_size
+    def _fill(self, prac_set: PracSet, outcome: RoundOutcome) -> PracSet:
+        """Adds samples of the round up to the minimum size, in total or in each class."""
+        labels, fraction = self._train.samples.labels, self._config.min_size
+        ids, seed = outcome.ids, (self._seed, outcome.number)
         if not self._config.class_balanced:
-            minimum = max(1, math.ceil(share * len(self._train.ids)))
-            return prac_set.fill(minimum, ids, (self._seed, number))
+            return prac_set.fill(max(1, math.ceil(fraction * len(self._train.ids))), ids, seed)
         for each, size in zip(*np.unique(self._train.labels, return_counts=True), strict=True):
-            missing = math.ceil(share * size) - np.count_nonzero(labels[prac_set.ids] == each)
+            missing = math.ceil(fraction * size) - np.count_nonzero(labels[prac_set.ids] == each)
             of_class = ids[labels[ids] == each]
-            seed = (self._seed, number, int(each))
-            prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, seed)
-        return prac_set if len(prac_set) else prac_set.fill(1, ids, (self._seed, number))
+            prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, (*seed, int(each)))
+        return prac_set if len(prac_set) else prac_set.fill(1, ids, seed)
 
-    def _cep(
-        self, number: int, trained: TrainedNetwork, masks: Masks, next_masks: Masks
-    ) -> tuple[np.ndarray | None, int]:
-        """Returns CEP, or None in a round without it, and how many samples went forward."""
-        config, everything = self._config, self._train
+    def _cep(self, outcome: RoundOutcome) -> tuple[np.ndarray | None, int]:
+        """Returns CEP, None in a round without it, and the number of samples that went forward."""
+        config, train, trainer = self._config, self._train, self._context.trainer
         if not config.use_cep:
             return None, 0
+        trained = outcome.trained
         weights = trained.best_weights if config.cep_weights == "best" else trained.weights
         forward_samples = 0
-        if number == 0:
-            self._trainer.load(weights)
-            self._dense_classes = self._trainer.predictor.classes(everything)
-            self._run.save_predictions(0, self._dense_classes)
-            forward_samples += len(everything.ids)
-        if number < config.cep_from_round:
+        if outcome.number == 0:
+            trainer.load(weights)
+            self._dense_classes = trainer.predictor.classes(train)
+            self._context.run.save_predictions(0, self._dense_classes)
+            forward_samples += len(train.ids)
+        if outcome.number < config.cep_from_round:
             return None, forward_samples
         if self._dense_classes is None:
-            self._dense_classes = self._run.load_predictions(0)
-        self._trainer.load(weights, next_masks if config.cep_network == "pruned" else masks)
-        sparse_classes = self._trainer.predictor.classes(everything)
-        disagree = sparse_classes != self._dense_classes
-        return everything.ids[disagree], forward_samples + len(everything.ids)
+            self._dense_classes = self._context.run.load_predictions(0)
+        pruned = config.cep_network == "pruned"
+        trainer.load(weights, outcome.next_masks if pruned else outcome.masks)
+        disagree = trainer.predictor.classes(train) != self._dense_classes
+        return train.ids[disagree], forward_samples + len(train.ids)

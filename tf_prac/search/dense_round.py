@@ -1,7 +1,7 @@
-"""Runs that differ in their rewind point alone share the training of the dense network.
+"""Runs that differ only in their rewind point share the training of the dense network.
 
-Round 0 does not depend on k but for the weights that it keeps. A run that was told to keep further
-rewind points holds them in its round 0, and another run takes over that round, with its own W_k.
+Round 0 depends on k only in the weights that it stores. With `also_keep` a run stores the weights
+of further rewind points in round_00, and with `dense_from` another run copies that round.
 """
 
 from __future__ import annotations
@@ -21,42 +21,44 @@ ALLOWED_TO_DIFFER = {
     "pruning": ("rewind", "rounds", "lr_rewind"),
     "search": ("retrain", "also_keep"),
 }
-"""Options that do not change what round 0 trains and prunes, in the groups of config.json."""
+"""Options that do not affect the training and pruning of round 0, by group of config.json."""
 
 
 def kept_name(step: int) -> str:
-    """The file in round 0 with the weights after a number of training steps."""
+    """Returns the name of the file in round_00 with the weights after `step` steps."""
     return f"rewind_step_{step}.npz"
 
 
-def save_kept(run: RunDirectory, snapshots: Mapping[int, Mapping[str, np.ndarray]]) -> None:
-    """Writes the weights after some steps of round 0 into its directory."""
+def save_rewind_points(
+    run: RunDirectory, snapshots: Mapping[int, Mapping[str, np.ndarray]]
+) -> None:
+    """Writes the weights after some steps of round 0, by step, into round_00."""
     for step, weights in snapshots.items():
         write_npz(run.round_path(0) / kept_name(step), "rewind", weights)
 
 
-def take_over(
+def copy_dense_round(
     run: RunDirectory, source: str | os.PathLike, config: Mapping[str, Any], step: int
 ) -> dict[str, Any]:
-    """Makes the finished round 0 of another run the round 0 of this one.
+    """Copies the finished round 0 of another run into this run.
 
     Args:
-        run: the run that has no round 0 yet.
+        run: a run without round 0.
         source: directory of the other run.
-        config: the configuration of `run`.
-        step: k of `run`.
+        config: the run configuration of `run`.
+        step: k of `run`, in steps.
 
     Returns:
-        The figures of the round.
+        The metrics of the round.
 
     Raises:
-        FileError: the other run has no finished round 0, did not keep W_k, or is damaged.
-        MismatchError: its round 0 was trained or pruned in another way; the option is named.
+        FileError: If the other run has no finished round 0, did not store W_k, or is damaged.
+        MismatchError: If an option that affects round 0 differs; the option is named.
     """
     other = RunDirectory(source)
-    check_same(other.path, _deciding(config), _deciding(other.config()))
-    figures = other.finished_round(0)
-    if figures is None:
+    check_same(other.path, _round_0_options(config), _round_0_options(other.config()))
+    metrics = other.finished_round(0)
+    if metrics is None:
         raise FileError(f"{other.path}: its dense round is not finished. Run its search first.")
     kept = other.round_path(0) / kept_name(step)
     if not kept.exists():
@@ -68,13 +70,13 @@ def take_over(
     for file in sorted(other.round_path(0).iterdir()):
         if file.is_file() and file.name != ROUND and not file.name.startswith((".", "rewind_")):
             _copy(file, run.round_path(0) / file.name)
-    figures = {**figures, "rewind_sha256": run.save_rewind(weights), "dense_from": True}
-    run.finish_round(0, figures)
-    return figures
+    metrics = {**metrics, "rewind_sha256": run.save_rewind(weights), "dense_from": True}
+    run.finish_round(0, metrics)
+    return metrics
 
 
-def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that decide round 0."""
+def _round_0_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part of a run configuration that affects round 0."""
     return {
         group: {n: v for n, v in options.items() if n not in ALLOWED_TO_DIFFER.get(group, ())}
         if isinstance(options, Mapping)

@@ -22,18 +22,18 @@ from tf_prac.storage.run_directory import FORGETTING, PRAC_SET, RunDirectory
 
 
 class FinishedRun:
-    """Reads what a finished run found; files are checked against their SHA-256.
+    """Reads the results of a finished run; files are checked against their SHA-256.
 
     Args:
-        argument: the option that names the run, for errors.
+        argument: the option that names the run, for error messages.
         path: its directory.
 
     Raises:
-        ArgumentError: there is no finished run.
-        FileError: it is damaged.
+        ArgumentError: If it is not a finished run.
+        FileError: If it is damaged.
 
     Attributes:
-        rounds: the figures of its rounds.
+        rounds: the metrics of its rounds.
     """
 
     def __init__(self, argument: str, path: str):
@@ -63,7 +63,7 @@ class FinishedRun:
             if theirs.get(name) != value:
                 raise MismatchError(
                     f"{self._argument}: {name} of the data set is {value!r} here, but "
-                    f"{theirs.get(name)!r} in {self._run.path}. Its sample ids mean nothing here; "
+                    f"{theirs.get(name)!r} in {self._run.path}. Its sample ids are not valid here; "
                     "use the same data set, version, split and order."
                 )
 
@@ -71,48 +71,49 @@ class FinishedRun:
         """Returns the set after round `number`.
 
         Raises:
-            MismatchError: it has samples that are not for training here, such as for validation.
+            MismatchError: If it contains samples that are held out for validation here.
         """
         self._run.finished_round(number)  # checks its files
         prac_set = PracSet.load(self._run.round_path(number) / PRAC_SET)
-        strange = int((~np.isin(prac_set.ids, train.ids)).sum())
-        if strange:
-            raise self._other_split(f"{strange} samples of its sets")
+        unknown = int((~np.isin(prac_set.ids, train.ids)).sum())
+        if unknown:
+            raise self._other_split(f"{unknown} samples of its sets are for validation here")
         return prac_set
 
     def forgetting(self, train: Subset) -> ForgettingStats:
-        """Returns the statistics of round 0.
+        """Returns the forgetting statistics of round 0.
 
         Raises:
-            MismatchError: it did not train on every sample of `train`.
+            MismatchError: If it did not train on every sample of `train`.
         """
         self._run.finished_round(0)  # checks its files
         stats = ForgettingStats.load(self._run.round_path(0) / FORGETTING)
         unseen = int((~stats.seen[train.ids]).sum())
         if unseen:
-            raise self._other_split(f"{unseen} training samples of this search")
+            raise self._other_split(
+                f"{unseen} training samples of this search are for validation there"
+            )
         return stats
 
-    @property
-    def figures(self) -> dict[str, Any]:
-        """What a summary says of it: its cost is not in that of the search that uses it."""
+    def to_json(self) -> dict[str, Any]:
+        """Returns its entry in a summary, with its own cost."""
         return {"digest": self.digest, "search_steps": self._cost["search_steps"]}
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over what another search can take from the run."""
-        taken = [
+        """SHA-256 of everything that another search can use of the run."""
+        used = [
             [
-                *(figures[name] for name in ("train_samples", "prac_size", "steps")),
+                *(metrics[name] for name in ("train_samples", "prac_size", "steps")),
                 *(sha256(self._run.round_path(number) / name) for name in (PRAC_SET, FORGETTING)),
             ]
-            for number, figures in enumerate(self.rounds)
+            for number, metrics in enumerate(self.rounds)
         ]
-        return hashlib.sha256(json.dumps(taken).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(used).encode()).hexdigest()
 
     def _other_split(self, what: str) -> MismatchError:
         return MismatchError(
-            f"{self._argument}: {what} are for validation on the other side. "
+            f"{self._argument}: {what}. "
             f"Hold out the samples that {self._run.path} held out: the same seed, split and "
             "validation_split."
         )

@@ -1,4 +1,4 @@
-"""`RoundPlan`: how long each round trains, when it may stop early, and how it is pruned."""
+"""`RoundPlan`: the training budget, early stop and pruning rule of each round."""
 
 from __future__ import annotations
 
@@ -18,55 +18,60 @@ from tf_prac.training.schedules import Budget
 
 
 class RoundPlan:
-    """The budgets of a search.
+    """The budgets and pruning rules of the rounds of a search.
 
     Args:
         config: the options of the search.
         num_samples: size of the full training set.
-        other: a run whose sizes and numbers of steps are used, or None.
-        also_keep: further rewind points at which round 0 keeps its weights. Default ().
+        sizes_from: a run whose numbers of steps are used, or None.
+        also_keep: further rewind points at which round 0 stores its weights. Default ().
 
     Raises:
-        ArgumentError: the rewind point is not within training, or the other run took other
-            budgets than this search can.
+        ArgumentError: If the rewind point is not within training, or two options exclude each
+            other, or the budgets of `sizes_from` are not possible here.
 
     Attributes:
         full: the budget of the dense network on the full data.
         k: the rewind point, in steps.
-        kept: further steps after which round 0 keeps its weights.
-        rewind_at: the step of round 0 at which it has W_k; 0 if it starts from there.
-        first_step: where in the schedule later rounds begin.
-        trains: whether rounds train; not when the criterion scores W_k.
+        kept: further steps after which round 0 stores its weights.
+        rewind_at: the step of round 0 at which its weights are W_k; 0 if it starts from W_k.
+        first_step: the step of the schedule at which later rounds start.
+        trains: whether rounds train; not with a criterion that scores W_k.
     """
 
     def __init__(
         self,
         config: SearchConfig,
         num_samples: int,
-        other: FinishedRun | None = None,
+        sizes_from: FinishedRun | None = None,
         also_keep: Iterable[str] = (),
     ):
         recipe, pruning, prac = config.recipe, config.pruning, config.prac
         self._recipe, self._pruning, self._prac = recipe, pruning, prac
-        self._num_samples, self._other = num_samples, other
+        self._num_samples, self._sizes_from = num_samples, sizes_from
         self.full = Budget.full(recipe, num_samples)
-        place = self.full.steps_per_epoch, self.full.total_steps
-        self.k = pruning.rewind_point.steps(*place)
-        self.kept = {RewindPoint.parse(point).steps(*place) for point in also_keep}
+        length = self.full.steps_per_epoch, self.full.total_steps
+        self.k = pruning.rewind_point.steps(*length)
+        self.kept = {RewindPoint.parse(point).steps(*length) for point in also_keep}
         self.first_step = self.k if pruning.lr_rewind else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = pruning.criterion not in UNTRAINED
-        if not self.trains and self.kept:
+        self._check_options()
+        if sizes_from is not None:
+            self._check_steps(sizes_from)
+
+    def _check_options(self) -> None:
+        """Raises `ArgumentError` for options that exclude each other."""
+        pruning, prac, kept = self._pruning, self._prac, sorted(self.kept)
+        if not self.trains and kept:
             allowed = "none with a criterion whose rounds do not train"
-            raise ArgumentError("also_keep", sorted(self.kept), allowed)
+            raise ArgumentError("also_keep", kept, allowed)
         if prac.pretrains and not self.k:
             remedy = "There are no steps to take on other samples."
             raise ArgumentError("rewind", pruning.rewind, f"above 0 with {_pretrain(prac)}", remedy)
-        if prac.pretrains and self.kept:
-            remedy = "Each rewind point has a round 0 of its own: search once for each."
-            raise ArgumentError(
-                "also_keep", sorted(self.kept), f"none with {_pretrain(prac)}", remedy
-            )
+        if prac.pretrains and kept:
+            remedy = "Each rewind point has its own round 0: search once for each."
+            raise ArgumentError("also_keep", kept, f"none with {_pretrain(prac)}", remedy)
         if not self.trains and prac.selects_data:
             raise ArgumentError(
                 "criterion",
@@ -77,12 +82,10 @@ class RoundPlan:
         if pruning.sparsity_m_by_n and pruning.rounds > 1:
             remedy = "m of every n weights are pruned at once."
             raise ArgumentError("rounds", pruning.rounds, "1 with sparsity_m_by_n", remedy)
-        if other is not None:
-            self._check_steps(other)
 
     @property
     def imp_steps(self) -> int:
-        """SGD steps of as many rounds of iterative magnitude pruning on the full data."""
+        """SGD steps of iterative magnitude pruning on the full data, with as many rounds."""
         later = self.full.total_steps - self.first_step
         return self.full.total_steps + (self._pruning.rounds - 1) * later
 
@@ -90,15 +93,15 @@ class RoundPlan:
         """Returns the budget of a round on `size` samples."""
         if not self.trains:
             return dataclasses.replace(self.full, limit=0 if number else self.rewind_at)
-        if self._other is None:
+        if self._sizes_from is None:
             return self._scaled(number, size)
-        figures = self._other.rounds[number]
-        budget = self._scaled(number, figures["train_samples"])
+        other = self._sizes_from.rounds[number]
+        budget = self._scaled(number, other["train_samples"])
         length = steps_per_epoch(size, self._recipe.batch_size)
-        return dataclasses.replace(budget, steps_per_epoch=length, limit=figures["steps"])
+        return dataclasses.replace(budget, steps_per_epoch=length, limit=other["steps"])
 
     def pretraining(self, size: int) -> Budget:
-        """Returns the budget of the first k steps on `size` other samples."""
+        """Returns the budget of the first k steps, on `size` samples."""
         length = steps_per_epoch(size, self._recipe.batch_size)
         return dataclasses.replace(self.full, steps_per_epoch=length, limit=self.k)
 
@@ -111,7 +114,7 @@ class RoundPlan:
         return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
 
     def rule(self, number: int, rates: Rate) -> PruneRule:
-        """Returns how a round is pruned.
+        """Returns the pruning rule of a round.
 
         Args:
             number: the round.
@@ -129,11 +132,11 @@ class RoundPlan:
         rates: Rate,
         keep: Callable[[int, Masks], None] | None = None,
     ) -> MaskDistance:
-        """Returns what watches a round: it never stops before W_k is there, nor in warmup.
+        """Returns the early stop of a round, which never stops before W_k or within warmup.
 
         Args:
             number: the round.
-            size: of the set it trains on.
+            size: number of samples it trains on.
             rates: as for `rule`.
             keep: see `MaskDistance`.
         """
@@ -146,7 +149,7 @@ class RoundPlan:
             least = max(least, warm + 1 + prac.early_stop_window)
         return MaskDistance(
             rule=self.rule(number, rates),
-            eps=None if self._other else prac.early_stop_eps,
+            eps=None if self._sizes_from else prac.early_stop_eps,
             window=prac.early_stop_window,
             min_epochs=least,
             armed=prac.early_stop_arming == "at_once",
@@ -156,15 +159,15 @@ class RoundPlan:
 
     def _check_steps(self, other: FinishedRun) -> None:
         for number in range(self._pruning.rounds):
-            figures = other.rounds[number]
-            most = self._scaled(number, figures["train_samples"]).steps
+            metrics = other.rounds[number]
+            most = self._scaled(number, metrics["train_samples"]).steps
             least = 1 if number else self.rewind_at + 1
-            if not least <= figures["steps"] <= most:
+            if not least <= metrics["steps"] <= most:
                 raise ArgumentError(
                     "sizes_from",
                     self._prac.sizes_from,
                     "a run with the same recipe, rewind point and budget",
-                    f"Its round {number} took {figures['steps']} steps; here {least} to {most} "
+                    f"Its round {number} took {metrics['steps']} steps; here {least} to {most} "
                     "are possible.",
                 )
 

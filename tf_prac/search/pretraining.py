@@ -1,6 +1,6 @@
 """`Pretraining`: the steps from W_0 to W_k on other samples than the rest of the search.
 
-A winning ticket is found on hard samples, but its rewind point may come from few or easy ones.
+W_k may be reached by training on few or easy samples, while the rounds use hard ones.
 
 Source: Paul et al. 2022, "Lottery Tickets on a Data Diet: Finding Initializations with Sparse
 Trainable Networks", Section 3.
@@ -18,97 +18,94 @@ from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.errors import DamagedFileError
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.context import SearchContext
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.search.plan import RoundPlan
-from tf_prac.search.progress import Progress
-from tf_prac.search.selectors import SelectionContext
 from tf_prac.search.ticket import PRETRAIN_ORDER
-from tf_prac.training.checkpoint import Checkpoints
 
 
 class Pretraining:
     """Trains from W_0 to W_k, once for a run.
 
     Args:
-        context: what a search works with.
-        plan: knows k.
+        context: of the search.
+        plan: its budgets, and k.
 
     Raises:
-        MismatchError: the run that says which samples are easy has another split.
+        MismatchError: If the run `pretrain_from` holds out training samples of this search.
 
     Attributes:
         ids: the samples, int64, sorted.
     """
 
-    def __init__(self, context: SelectionContext, plan: RoundPlan):
+    def __init__(self, context: SearchContext, plan: RoundPlan):
         self._context, self._plan = context, plan
-        place = context.config, context.train, context.seed
-        self.ids = pretraining_ids(*place, context.others.get("pretrain_from"))
+        other = context.finished_runs.get("pretrain_from")
+        self.ids = pretraining_ids(context.config.prac, context.train, context.seed, other)
 
     def weights(
-        self,
-        initial: Mapping[str, np.ndarray],
-        masks: Masks,
-        checkpoints: Checkpoints,
-        progress: Progress,
+        self, initial: Mapping[str, np.ndarray], masks: Masks
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Returns W_k and the figures of the steps to it, from the run or by training now.
+        """Returns W_k and the metrics of the steps to it, read from the run or trained now.
 
         Args:
             initial: W_0.
-            masks: those of round 0.
-            checkpoints: of this training.
-            progress: shows the work.
+            masks: the masks of round 0.
         """
-        run, k = self._context.run, self._plan.k
-        try:
-            found = run.finished_pretraining()
-        except DamagedFileError as error:
-            progress.line(f"{error} It is trained again.")
-            found = None
-        if found is not None:
-            return found
+        finished = self._finished()
+        if finished is not None:
+            return finished
+        context, k = self._context, self._plan.k
         budget = self._plan.pretraining(len(self.ids))
-        with progress.training("steps to W_k", budget.steps) as advance:
-            trained = self._context.trainer.train(
+        checkpoints = context.checkpoints(context.run.pretraining_path)
+        with context.callbacks.training("steps to W_k", budget.steps) as advance:
+            trained = context.trainer.train(
                 initial,
                 masks,
                 self.ids,
                 budget,
-                order=(self._context.seed, PRETRAIN_ORDER, 0),
+                order=(context.seed, PRETRAIN_ORDER, 0),
                 snapshot_at=(k,),
                 advance=advance,
                 checkpoints=checkpoints,
             )
-        figures = {
+        metrics = {
             "pretrain_samples": len(self.ids),
             "pretrain_steps": trained.steps,
             "pretrain_forward_samples": trained.validation_samples,
         }
-        run.finish_pretraining(trained.snapshots[k], figures)
+        context.run.finish_pretraining(trained.snapshots[k], metrics)
         checkpoints.remove()
-        return trained.snapshots[k], figures
+        return trained.snapshots[k], metrics
+
+    def _finished(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        try:
+            return self._context.run.finished_pretraining()
+        except DamagedFileError as error:
+            self._context.callbacks.on_message(f"{error} It is trained again.")
+            return None
 
 
 def pretraining_ids(
     config: PracConfig, train: Subset, seed: int, other: FinishedRun | None = None
 ) -> np.ndarray:
-    """Chooses the samples of the first k steps, as many as `pretrain_size` says, at least one.
+    """Chooses the samples of the first k steps: the fraction `pretrain_size`, at least one sample.
 
-    "easy" are those that round 0 of the other run forgot least often, samples that it never
-    learned last of all; ties are drawn at random. (Paul et al. rank by EL2N.)
+    Easy samples are those that round 0 of another run forgot least often; never-learned samples
+    count as the hardest, and ties are broken at random. (Paul et al. rank by EL2N.)
 
     Args:
-        config: which samples, how many, and whether classes keep their shares.
+        config: which samples, how many, and whether they are class-balanced.
         train: the full training set.
-        seed: of what is drawn at random.
-        other: the run that says which samples are easy; needed for "easy" and "hard".
+        seed: of the random choices.
+        other: the run whose forgetting statistics rank the samples; "easy" and "hard" need it.
+            Default None.
 
     Returns:
         int64 [count], sorted positions in `train.samples`.
 
     Raises:
-        MismatchError: the other run did not train on every sample of `train`.
+        MismatchError: If the other run did not train on every sample of `train`.
     """
     scores = np.zeros(len(train.ids))
     if other is not None:

@@ -1,102 +1,59 @@
-"""What a search shows while it works."""
+"""Text output of a search: the line of a round, the line of a ticket, the summary table."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tf_prac.tables import text_table
 
 
-class Progress:
-    """Shows nothing; the base of everything that shows something."""
+def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
+    """Returns the line of a finished round.
 
-    def line(self, text: str) -> None:
-        """Shows one line."""
-
-    def round(self, figures: Mapping[str, Any], full: int) -> None:
-        """Shows a round whose files are written, now or by an earlier call of the same search.
-
-        Args:
-            figures: those of the round.
-            full: size of the full training set.
-        """
-        self.line(round_line(figures, full))
-
-    def finished(self, summary: Mapping[str, Any]) -> None:
-        """Called when the summary of a run is written."""
-
-    @contextlib.contextmanager
-    def training(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
-        """Gives a function that shows how many more of `steps` steps have been taken."""
-        yield lambda count: None
-
-
-class TerminalProgress(Progress):
-    """Shows lines on standard output, and a bar for each training if it is a terminal."""
-
-    def line(self, text: str) -> None:
-        """Prints one line."""
-        print(text, flush=True)
-
-    @contextlib.contextmanager
-    def training(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
-        """Shows a bar that disappears at the end."""
-        from tqdm import tqdm
-
-        with tqdm(total=steps, desc=title, unit="step", leave=False, disable=None) as bar:
-            yield bar.update
-
-
-def as_progress(verbose: bool | Progress) -> Progress:
-    """Returns what shows progress: on the terminal, not at all, or as the caller has it."""
-    if isinstance(verbose, Progress):
-        return verbose
-    return TerminalProgress() if verbose else Progress()
-
-
-def round_line(figures: Mapping[str, Any], full: int) -> str:
-    """Returns the one line of a finished round."""
-    accuracy = figures["val_accuracy"]
+    Args:
+        metrics: the content of its round.json.
+        train_samples: size of the full training set.
+    """
+    accuracy = metrics["val_accuracy"]
     parts = [
-        f"round {figures['round']:>2}",
-        f"{figures['sparsity']:6.2%} sparse",
-        f"{figures['train_samples']:,} samples ({figures['train_samples'] / full:.0%})",
-        f"{figures['steps']:,} steps" + ("" if figures["stop"] == "budget" else ", stopped early"),
+        f"round {metrics['round']:>2}",
+        f"{metrics['sparsity']:6.2%} sparse",
+        f"{metrics['train_samples']:,} samples ({metrics['train_samples'] / train_samples:.0%})",
+        f"{metrics['steps']:,} steps" + ("" if metrics["stop"] == "budget" else ", stopped early"),
         "val -" if accuracy is None else f"val {accuracy:.2%}",
     ]
-    if figures["cet"] or figures["cep"]:
-        parts += [f"{name.upper()} {figures[name]:,}" for name in ("cet", "cep")]
-        parts += [f"PrAC {figures['prac_size']:,}"]
-    parts += [f"{figures['seconds']:.1f} s"]
+    if metrics["cet"] or metrics["cep"]:
+        parts += [f"{name.upper()} {metrics[name]:,}" for name in ("cet", "cep")]
+        parts += [f"PrAC {metrics['prac_size']:,}"]
+    parts += [f"{metrics['seconds']:.1f} s"]
     return "  ".join(parts)
 
 
-def ticket_line(figures: Mapping[str, Any]) -> str:
-    """Returns the one line of a retrained ticket."""
+def ticket_line(metrics: Mapping[str, Any]) -> str:
+    """Returns the line of a retrained ticket or control, from its retrained.json."""
     accuracies = [
-        f"{name} {figures[key]:.2%}"
+        f"{name} {metrics[key]:.2%}"
         for name, key in (
             ("val", "val_accuracy"),
             ("test", "test_accuracy"),
             ("last", "test_accuracy_last"),
         )
-        if figures[key] is not None
+        if metrics[key] is not None
     ]
     return "  ".join(
         [
-            f"ticket {figures['round']:>2}",
-            *filter(None, [figures["control"]]),
-            f"{figures['sparsity']:6.2%} sparse",
-            f"retrained {figures['retrain_steps']:,} steps",
+            f"ticket {metrics['round']:>2}",
+            *filter(None, [metrics["control"]]),
+            f"{metrics['sparsity']:6.2%} sparse",
+            f"retrained {metrics['retrain_steps']:,} steps",
             *accuracies,
         ]
     )
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Returns the closing table of a run: tickets beside the dense network, and the cost."""
+    """Returns the summary table: the dense network, the tickets, and the cost of the search."""
     rows = [("", "sparsity", "val accuracy", "test accuracy", "retrain steps")]
     dense = summary["dense"]
     rows.append(("dense", "0.00%", *_accuracies(dense), f"{dense['steps']:,}"))

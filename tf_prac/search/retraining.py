@@ -1,4 +1,4 @@
-"""`Retraining`: trains tickets and their controls on the full data, and keeps what came of it."""
+"""`Retraining`: trains tickets and their controls on the full data, and stores the results."""
 
 from __future__ import annotations
 
@@ -7,51 +7,35 @@ import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from tf_prac.data.search_data import SearchData
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError
-from tf_prac.search.progress import Progress, ticket_line
+from tf_prac.search.callbacks import SearchCallback
+from tf_prac.search.context import SearchContext
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.storage.files import sync, write_csv, write_npz
-from tf_prac.storage.run_directory import HISTORY, MODEL, TICKET, TRAINED, RunDirectory
-from tf_prac.training.checkpoint import Checkpoints
+from tf_prac.storage.run_directory import HISTORY, MODEL, TICKET, TRAINED, WEIGHTS, RunDirectory
 from tf_prac.training.state import identity_of
-from tf_prac.training.trainer import Trainer
 
 RETRAIN = ("last", "all", "none")
 
 
 class Retraining:
-    """Retrains tickets that are not retrained yet.
+    """Retrains tickets and controls that are not retrained yet.
 
     Args:
-        run: where tickets and results are.
-        trainer: trains the network.
-        data: full training, validation and test data.
-        seed: of the data order.
-        progress: shows the work.
-        checkpoints: gives the checkpoints of a training whose results go to a directory.
+        context: of the search.
     """
 
-    def __init__(
-        self,
-        run: RunDirectory,
-        trainer: Trainer,
-        data: SearchData,
-        seed: int,
-        progress: Progress,
-        checkpoints: Callable[[pathlib.Path], Checkpoints],
-    ):
-        self._run, self._trainer, self._data = run, trainer, data
-        self._seed, self._progress, self._checkpoints = seed, progress, checkpoints
+    def __init__(self, context: SearchContext):
+        self._context, self._run = context, context.run
 
-    def figures(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
-        """Returns the figures of a ticket; retrains it if asked and not done before."""
-        found, damaged = self._finished(ticket.round, ticket.control)
-        if found is None and (retrain or damaged):
-            found = self._retrain(ticket)
-        if found is not None:
-            self._progress.line(ticket_line(found))
-            return found
+    def ticket(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
+        """Returns the metrics of a ticket; retrains it if requested and not finished."""
+        metrics, damaged = self._finished(ticket.round, ticket.control)
+        if metrics is None and (retrain or damaged):
+            metrics = self._retrain(ticket)
+        if metrics is not None:
+            self._context.callbacks.on_ticket_end(metrics)
+            return metrics
         return {
             "round": ticket.round,
             "control": ticket.control,
@@ -63,45 +47,49 @@ class Retraining:
         }
 
     def controls(
-        self, tickets: Sequence[Ticket], wanted: Collection[Control], model_fn: Callable[[], Any]
+        self, tickets: Sequence[Ticket], controls: Collection[Control], model_fn: Callable[[], Any]
     ) -> list[dict[str, Any]]:
-        """Returns the figures of controls: those asked for, and those retrained before.
+        """Returns the metrics of the requested controls, and of those retrained before.
 
         Args:
             tickets: every ticket of the run, by number.
-            wanted: which controls to retrain if they are not yet.
+            controls: which controls to retrain if they are not finished.
             model_fn: returns a new, built model, for other initial weights.
         """
-        found = []
+        results = []
         for ticket in tickets:
-            asked = {c.label for c in wanted if c.round == ticket.round}
-            for label in sorted({*asked, *self._run.controls(ticket.round)}):
-                figures, _ = self._finished(ticket.round, label)
-                if figures is None:
+            requested = {c.label for c in controls if c.round == ticket.round}
+            for label in sorted({*requested, *self._run.controls(ticket.round)}):
+                metrics, _ = self._finished(ticket.round, label)
+                if metrics is None:
                     control = ticket.make_control(Control.of(ticket.round, label), model_fn)
                     control.save(self._run.ticket_path(ticket.round, label))
-                    figures = self._retrain(control)
-                self._progress.line(ticket_line(figures))
-                found.append(figures)
-        return found
+                    metrics = self._retrain(control)
+                self._context.callbacks.on_ticket_end(metrics)
+                results.append(metrics)
+        return results
 
     def _finished(self, number: int, control: str) -> tuple[dict[str, Any] | None, bool]:
-        """The figures of a retrained ticket or control, and whether there are damaged ones."""
+        """Returns the metrics of a retrained ticket or control, and whether they are damaged."""
         try:
             return self._run.finished_ticket(number, control), False
         except DamagedFileError as error:
-            self._progress.line(f"{error} It is retrained again.")
+            self._context.callbacks.on_message(f"{error} It is retrained again.")
             return None, True
 
     def _retrain(self, ticket: Ticket) -> dict[str, Any]:
-        """Test accuracy is taken at the best validation epoch, as in the paper, and at the last."""
-        trainer, test = self._trainer, self._data.test
-        steps = ticket.retrain_budget(trainer.recipe, len(self._data.train.ids)).steps
+        """Trains a ticket on the full data, and writes the result.
+
+        Test accuracy is that of the best validation epoch, as in the paper, and of the last epoch.
+        """
+        context, trainer = self._context, self._context.trainer
+        test, path = context.data.test, self._run.ticket_path(ticket.round, ticket.control)
+        steps = ticket.retrain_budget(trainer.recipe, len(context.train.ids)).steps
         title = " ".join(filter(None, ("retrain ticket", str(ticket.round), ticket.control)))
-        checkpoints = self._checkpoints(self._run.ticket_path(ticket.round, ticket.control))
-        with self._progress.training(title, steps) as advance:
-            trained = ticket.train_with(trainer, self._data, self._seed, advance, checkpoints)
-        figures: dict[str, Any] = {
+        checkpoints = context.checkpoints(path)
+        with context.callbacks.training(title, steps) as advance:
+            trained = ticket.train_with(trainer, context.data, context.seed, advance, checkpoints)
+        metrics: dict[str, Any] = {
             "round": ticket.round,
             "control": ticket.control,
             "sparsity": ticket.sparsity,
@@ -114,22 +102,21 @@ class Retraining:
         }
         trainer.load(trained.best_weights, ticket.masks)
         if test is not None:
-            figures["test_accuracy"] = trainer.predictor.accuracy(test)
-            figures["forward_samples"] += 2 * len(test.ids)
-        path = self._run.ticket_path(ticket.round, ticket.control)
+            metrics["test_accuracy"] = trainer.predictor.accuracy(test)
+            metrics["forward_samples"] += 2 * len(test.ids)
         write_npz(path / TRAINED, "weights", trained.best_weights)
         write_csv(path / HISTORY, trained.history)
-        _save_model(trainer.network, path / MODEL, self._progress)
-        self._run.finish_ticket(ticket.round, figures, ticket.control)
+        _save_model(trainer.network, path / MODEL, context.callbacks)
+        self._run.finish_ticket(ticket.round, metrics, ticket.control)
         checkpoints.remove()
-        return figures
+        return metrics
 
 
 def check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[int, ...]:
-    """Returns which tickets to retrain: a word, or numbers in order.
+    """Returns the option `retrain`: a word, or sorted numbers of tickets.
 
     Raises:
-        ArgumentError: another word, or the number of a ticket that there is not.
+        ArgumentError: If it is another word, or the number of a ticket that does not exist.
     """
     allowed = f"one of {', '.join(RETRAIN)}, or numbers of tickets from 0 to {rounds}"
     if isinstance(retrain, str):
@@ -144,37 +131,56 @@ def check_retrain(retrain: str | Collection[int], rounds: int) -> str | tuple[in
     return tuple(sorted(set(retrain)))
 
 
-def retrained(retrain: str | tuple[int, ...], rounds: int, dense_is_done: bool) -> set[int]:
-    """Returns the tickets to retrain; the dense network only if round 0 did not finish it.
+def tickets_to_retrain(
+    retrain: str | tuple[int, ...], rounds: int, dense_is_done: bool
+) -> set[int]:
+    """Returns the numbers of the tickets to retrain.
 
     Args:
-        retrain: what `check_retrain` returned.
+        retrain: the result of `check_retrain`.
         rounds: number of the last ticket.
-        dense_is_done: whether round 0 did.
+        dense_is_done: whether round 0 trained the dense network for its full budget; otherwise
+            the dense network, ticket 0, is retrained too.
     """
     if retrain == "none":
         return set()
     chosen = {"last": {rounds}, "all": set(range(1, rounds + 1))}
-    found = chosen[retrain] if isinstance(retrain, str) else set(retrain) - {0}
-    return found if dense_is_done else {0, *found}
+    numbers = chosen[retrain] if isinstance(retrain, str) else set(retrain) - {0}
+    return numbers if dense_is_done else {0, *numbers}
 
 
-def save_ticket(run: RunDirectory, ticket: Ticket, progress: Progress) -> None:
-    """Writes a ticket of a run, unless the same one is there already."""
+def save_ticket(
+    run: RunDirectory, ticket: Ticket, is_rewound: bool, callbacks: SearchCallback
+) -> None:
+    """Writes a ticket of a run, unless the same ticket is stored already.
+
+    Args:
+        run: its run.
+        ticket: the ticket.
+        is_rewound: whether its weights are W_k, which the run stores once.
+        callbacks: get a message if a damaged ticket is replaced.
+    """
     path = run.ticket_path(ticket.round)
     if (path / TICKET).exists():
         try:
-            found = Ticket.load(path)
-            same = [identity_of(each.masks, each.weights) for each in (found, ticket)]
-            if same[0] == same[1]:
+            stored = Ticket.load(path)
+            if _identity(stored) == _identity(ticket):
                 return
         except DamagedFileError as error:
-            progress.line(f"{error} The ticket is written again.")
-    ticket.save(path)
+            callbacks.on_message(f"{error} The ticket is written again.")
+    written_by_0_1 = (path / WEIGHTS).exists()  # and sealed, if the ticket is retrained
+    if is_rewound and not written_by_0_1:
+        ticket.save_in_run(path)
+    else:
+        ticket.save(path)
 
 
-def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:
-    """Saves the network by Keras itself; a class that Keras cannot save is said so."""
+def _identity(ticket: Ticket) -> str:
+    return identity_of(ticket.masks, ticket.weights)
+
+
+def _save_model(network: Any, path: pathlib.Path, callbacks: SearchCallback) -> None:
+    """Saves the network with Keras; a message tells if Keras cannot save its class."""
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     try:
         network.save(temporary)
@@ -184,6 +190,6 @@ def _save_model(network: Any, path: pathlib.Path, progress: Progress) -> None:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
     except (NotImplementedError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        progress.line(f"  not saved as {path.name} ({reason}); the weights are in {TRAINED}")
+        callbacks.on_message(f"  not saved as {path.name} ({reason}); the weights are in {TRAINED}")
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a round after the first starts from: W_k, or weights as the round before trained them.
+"""`RoundStart`: the weights that a round starts from, W_k or those trained in the round before.
 
 Sources: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (weight rewinding); Renda et al.
 2020, "Comparing Rewinding and Fine-tuning in Neural Network Pruning", Section 2.
@@ -7,61 +7,68 @@ Sources: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (weight rewind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from tf_prac.config import PruningConfig
 from tf_prac.keras_api import named_weights
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.context import SearchContext
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
-from tf_prac.storage.run_directory import WEIGHTS, RunDirectory
+from tf_prac.storage.run_directory import WEIGHTS
 
 Weights = Mapping[str, np.ndarray]
 
 
 class RoundStart:
-    """The weights that rounds and tickets of a run start with.
+    """The weights that the rounds and tickets of a run start from.
 
     Args:
-        run: where the rounds are.
-        config: says what is rewound.
-        step: k.
-        network: says which of its weights are statistics.
+        context: of the search; `config.pruning` sets what is rewound.
+        k: the rewind point, in steps.
     """
 
-    def __init__(self, run: RunDirectory, config: PruningConfig, step: int, network: Any):
-        self._run, self._config, self._step = run, config, step
-        self._statistics = {w.name for w in named_weights(network) if not w.variable.trainable}
-        rewound = config.retraining == "weight_rewinding" and config.rewind_statistics
-        self._needs_trained = not rewound
+    def __init__(self, context: SearchContext, k: int):
+        self._run, self._pruning, self._k = context.run, context.config.pruning, k
+        variables = named_weights(context.trainer.network)
+        self._statistics = {w.name for w in variables if not w.variable.trainable}
+        rewinds_weights = self._pruning.retraining == "weight_rewinding"
+        self._rewinds_all = rewinds_weights and self._pruning.rewind_statistics
 
-    def save_trained(self, number: int, weights: Weights) -> None:
-        """Writes the weights that a round trained, if the next starts from them."""
-        if self._needs_trained:
-            write_npz(self._run.round_path(number) / WEIGHTS, "weights", weights)
+    def is_rewound(self, number: int) -> bool:
+        """Whether a round, or the ticket of its number, starts from W_k alone."""
+        return number == 0 or self._rewinds_all
 
     def weights(self, number: int, w_k: Weights) -> Weights:
-        """Returns the weights that a round, or the ticket of its number, is trained from.
+        """Returns the weights that a round, or the ticket of its number, starts from.
 
         Args:
             number: of the round; 0 and its ticket start from W_k.
-            w_k: the rewind point.
+            w_k: the weights of the rewind point.
 
         Raises:
-            FileError: the weights of the round before are missing or damaged.
+            FileError: If the weights of the round before are missing or damaged.
         """
-        if number == 0 or not self._needs_trained:
+        if self.is_rewound(number):
             return w_k
         path = inside(self._run.path, self._run.round_path(number - 1).name, WEIGHTS)
         trained = read_npz(path, "weights")
-        if self._config.retraining != "weight_rewinding":
+        if self._pruning.retraining != "weight_rewinding":
             return trained
         return {n: trained[n] if n in self._statistics else w for n, w in w_k.items()}
 
+    def save_trained(self, number: int, weights: Weights) -> None:
+        """Writes the trained weights of a round, if the next round starts from them."""
+        if not self._rewinds_all:
+            write_npz(self._run.round_path(number) / WEIGHTS, "weights", weights)
+
     def ticket(self, number: int, masks: Masks, w_k: Weights) -> Ticket:
-        """Returns the ticket after so many prunings."""
-        retraining = self._config.retraining if number else "weight_rewinding"
-        place = (number, self._step, self._config.lr_rewind)
-        return Ticket(masks, self.weights(number, w_k), *place, retraining=retraining)
+        """Returns the ticket after `number` prunings."""
+        return Ticket(
+            masks,
+            self.weights(number, w_k),
+            number,
+            self._k,
+            self._pruning.lr_rewind,
+            retraining=self._pruning.retraining if number else "weight_rewinding",
+        )

@@ -1,7 +1,8 @@
-"""What chooses the samples of the next round: the paper's way, and its controls, by name.
+"""`SELECTORS`: what chooses the samples of the next round, by name.
 
-Each has the method `next_set` of `CriticalSamples`. To add one that ranks samples, write a
-function that scores the training set after a round, and name it in `SELECTORS`.
+To add a selector that ranks samples, write a function that scores the training set after a round,
+and register it in `SELECTORS`; its name is in `tf_prac.config.SELECTORS` and in the docstring of
+`PracConfig`.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Figures A10 and A14, and the papers
 named in `tf_prac.data.selection` and `tf_prac.training.gradients`.
@@ -9,189 +10,137 @@ named in `tf_prac.data.selection` and `tf_prac.training.gradients`.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from tf_prac.checks import check_choice
+from tf_prac.config import SELECTORS as SELECTORS
 from tf_prac.config import PracConfig
-from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.masks import Masks
-from tf_prac.search.critical_samples import CriticalSamples, Selection
+from tf_prac.search.context import SearchContext
+from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.finished_run import FinishedRun
-from tf_prac.storage.run_directory import FORGETTING, RunDirectory
-from tf_prac.training.gradients import GradientNorms, cross_entropy
-from tf_prac.training.trainer import TrainedNetwork, Trainer
-
-
-class Selector(Protocol):
-    """What a search asks for the samples of its next round."""
-
-    def next_set(
-        self,
-        number: int,
-        trained: TrainedNetwork,
-        masks: Masks,
-        next_masks: Masks,
-        ids: np.ndarray,
-    ) -> Selection:
-        """Returns the set for the next round; see `CriticalSamples.next_set`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SelectionContext:
-    """What selectors work with.
-
-    Attributes:
-        config: which selector, and its options.
-        trainer: whose network makes the predictions.
-        run: the directory of this search.
-        train: the full training set, without validation samples.
-        seed: of what is drawn at random.
-        others: the runs that `config` names, by option.
-    """
-
-    config: PracConfig
-    trainer: Trainer
-    run: RunDirectory
-    train: Subset
-    seed: int
-    others: dict[str, FinishedRun]
-
-    @functools.cached_property
-    def gradient_norms(self) -> GradientNorms:
-        """Computes GraNd; compiled once."""
-        model, from_logits = self.trainer.model, self.trainer.from_logits
-        loss = functools.partial(cross_entropy, from_logits=from_logits)
-        return GradientNorms(self.trainer.network, model.prunable, loss)
-
-    @functools.cached_property
-    def proxy(self) -> ForgettingStats:
-        """The statistics of the proxy's round 0, or of this search's own."""
-        if "proxy_from" in self.others:
-            return self.others["proxy_from"].forgetting(self.train)
-        return ForgettingStats.load(self.run.round_path(0) / FORGETTING)
+from tf_prac.search.selection import RoundOutcome, Selection, Selector
 
 
 class Scores(NamedTuple):
-    """A score for each training sample, [len(train.ids)], and what it took; see `Selection`."""
+    """A score of each training sample, and the cost of computing it.
+
+    Attributes:
+        values: numbers [len(context.train.ids)], in that order; the highest are chosen.
+        forward_samples: number of samples that went forward.
+        gradient_samples: number of samples that went forward and backward.
+    """
 
     values: np.ndarray
     forward_samples: int = 0
     gradient_samples: int = 0
 
 
-Scorer = Callable[[SelectionContext, int, TrainedNetwork, Masks], Scores]
-"""(context, round, what its training gave, masks it trained under) -> scores; high is chosen."""
+Scorer = Callable[[SearchContext, RoundOutcome], Scores]
 
 
-def _random(
-    context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks
-) -> Scores:
+def _random(context: SearchContext, outcome: RoundOutcome) -> Scores:
     return Scores(np.zeros(len(context.train.ids)))
 
 
-def _answer(
-    score: str, context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks
-) -> Scores:
+def _prediction(score: str, context: SearchContext, outcome: RoundOutcome) -> Scores:
     trainer = context.trainer
-    trainer.load(trained.weights, masks)
+    trainer.load(outcome.trained.weights, outcome.masks)
     values = trainer.predictor.scores(context.train, SCORES[score], trainer.from_logits)
     return Scores(values, forward_samples=len(values))
 
 
-def _grand(context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks) -> Scores:
-    context.trainer.load(trained.weights, masks)
-    values = context.gradient_norms(context.train, masks)
+def _grand(context: SearchContext, outcome: RoundOutcome) -> Scores:
+    context.trainer.load(outcome.trained.weights, outcome.masks)
+    values = context.gradient_norms(context.train, outcome.masks)
     return Scores(values, gradient_samples=len(values))
 
 
-def _forgetting(
-    context: SelectionContext, number: int, trained: TrainedNetwork, masks: Masks
-) -> Scores:
-    own = number == 0 and "proxy_from" not in context.others
-    stats = trained.forgetting if own else context.proxy
-    scores = forgetting_scores(stats, context.config.never_learned)
+def _forgetting(context: SearchContext, outcome: RoundOutcome) -> Scores:
+    own = outcome.number == 0 and "proxy_from" not in context.finished_runs
+    stats = outcome.trained.forgetting if own else context.proxy
+    scores = forgetting_scores(stats, context.config.prac.never_learned)
     return Scores(scores[context.train.ids])
 
 
-SELECTORS: dict[str, Scorer] = {
-    "random": _random,
-    **{name: functools.partial(_answer, name) for name in SCORES},
-    "grand": _grand,
-    "forgetting": _forgetting,
-}
+SELECTORS.update(
+    random=_random,
+    **{name: functools.partial(_prediction, name) for name in SCORES},
+    grand=_grand,
+    forgetting=_forgetting,
+)
 
 
 class HighestScores:
-    """Chooses the samples with the highest scores of the full training set, as many as asked for.
+    """Selects the samples with the highest scores, `subset_size` or as many as in `sizes_from`.
 
-    Ties are broken at random, the same way in each round: random subsets are nested.
+    Ties are broken at random, in the same way in each round: random subsets are nested.
 
     Args:
-        context: what it works with.
-        rounds: how many rounds the search has.
+        context: of the search.
 
     Raises:
-        ArgumentError: `sizes_from` has too few rounds, or sets larger than the training set.
+        ArgumentError: If the sets of `sizes_from` are larger than the training set.
     """
 
-    def __init__(self, context: SelectionContext, rounds: int):
-        self._context, self._scorer = context, SELECTORS[context.config.selector]
-        available, fraction = len(context.train.ids), context.config.subset_size
-        if fraction is not None:
-            self._sizes = [max(1, round(fraction * available))] * rounds
+    def __init__(self, context: SearchContext):
+        self._context, config = context, context.config.prac
+        selector = config.selector
+        self._scorer = SELECTORS[selector] if isinstance(selector, str) else selector
+        available, rounds = len(context.train.ids), context.config.pruning.rounds
+        if config.subset_size is not None:
+            self._sizes = [max(1, round(config.subset_size * available))] * rounds
             return
-        other = context.others["sizes_from"]
-        self._sizes = [figures["prac_size"] for figures in other.rounds]
+        other = context.finished_runs["sizes_from"]
+        self._sizes = [metrics["prac_size"] for metrics in other.rounds]
         if max(self._sizes[:rounds]) > available:
             raise ArgumentError(
                 "sizes_from",
-                context.config.sizes_from,
+                config.sizes_from,
                 f"sets no larger than the training set, {available} samples",
                 f"Its largest has {max(self._sizes)}.",
             )
 
-    def next_set(
-        self,
-        number: int,
-        trained: TrainedNetwork,
-        masks: Masks,
-        next_masks: Masks,
-        ids: np.ndarray,
-    ) -> Selection:
-        """Returns the set for the next round; see `CriticalSamples.next_set`."""
-        train = self._context.train
-        scores = self._scorer(self._context, number, trained, masks)
-        labels = train.labels if self._context.config.class_balanced else None
-        chosen = choose(
-            scores.values, self._sizes[number], seed=(self._context.seed, 0), labels=labels
-        )
-        found = PracSet((), (), len(train.samples), filled=train.ids[chosen])
-        return Selection(found, scores.forward_samples, scores.gradient_samples)
+    def select(self, outcome: RoundOutcome) -> Selection:
+        """Returns the samples with the highest scores after a round."""
+        train, config = self._context.train, self._context.config.prac
+        scores = self._scores(outcome)
+        labels = train.labels if config.class_balanced else None
+        size, seed = self._sizes[outcome.number], (self._context.seed, 0)
+        chosen = choose(scores.values, size, seed=seed, labels=labels)
+        prac_set = PracSet((), (), len(train.samples), filled=train.ids[chosen])
+        return Selection(prac_set, scores.forward_samples, scores.gradient_samples)
+
+    def _scores(self, outcome: RoundOutcome) -> Scores:
+        scores, count = self._scorer(self._context, outcome), len(self._context.train.ids)
+        shape = np.shape(scores.values) if isinstance(scores, Scores) else type(scores).__name__
+        if shape != (count,) or np.isnan(scores.values).any():
+            name = self._context.config.prac.selector_name
+            allowed = f"a function that returns Scores of the {count} training samples, without NaN"
+            raise ArgumentError("selector", f"{name}, which returned {shape}", allowed)
+        return scores
 
 
 class TransferredSets:
-    """Uses the sets of another run.
+    """Selects the sets of another run.
 
     Args:
-        context: what it works with.
-        rounds: how many rounds the search has.
+        context: of the search.
 
     Raises:
-        ArgumentError: the run does not have the rounds asked for.
-        MismatchError: it is on other samples, or its sets have samples for validation here.
+        ArgumentError: If the run lacks a requested round.
+        MismatchError: If its sets contain samples that are held out for validation here.
     """
 
-    def __init__(self, context: SelectionContext, rounds: int):
-        other, which = context.others["prac_from"], context.config.prac_from_round
+    def __init__(self, context: SearchContext):
+        other, which = context.finished_runs["prac_from"], context.config.prac.prac_from_round
+        rounds = context.config.pruning.rounds
         if which == "each":
             other.check_rounds(rounds)
             numbers = list(range(rounds))
@@ -204,48 +153,34 @@ class TransferredSets:
             numbers = [number] * rounds
         self._sets = [other.prac_set(number, context.train) for number in numbers]
 
-    def next_set(
-        self,
-        number: int,
-        trained: TrainedNetwork,
-        masks: Masks,
-        next_masks: Masks,
-        ids: np.ndarray,
-    ) -> Selection:
-        """Returns the set for the next round; see `CriticalSamples.next_set`."""
-        return Selection(self._sets[number])
+    def select(self, outcome: RoundOutcome) -> Selection:
+        """Returns the set of the other run for a round."""
+        return Selection(self._sets[outcome.number])
 
 
-def check_selector(config: PracConfig) -> None:
-    """Raises `ArgumentError` unless the selector is known."""
-    check_choice("selector", config.selector, ("prac", *SELECTORS))
-
-
-def open_others(config: PracConfig, train: Subset, rounds: int) -> dict[str, FinishedRun]:
-    """Opens the runs that `config` names, by option.
+def open_finished_runs(config: PracConfig, train: Subset, rounds: int) -> dict[str, FinishedRun]:
+    """Opens the runs that options such as `sizes_from` name, by option.
 
     Raises:
-        ArgumentError: not a finished run, or one with too few rounds.
-        MismatchError: sample ids of a run on other data.
+        ArgumentError: If one is not a finished run, or has too few rounds.
+        MismatchError: If sample ids are used of a run on other data.
     """
-    others = {}
+    finished_runs = {}
     for name, path in config.other_runs.items():
-        others[name] = FinishedRun(name, path)
+        run = finished_runs[name] = FinishedRun(name, path)
         if name == "sizes_from":
-            others[name].check_rounds(rounds)
+            run.check_rounds(rounds)
         else:
-            others[name].check_same_samples(train)
-    return others
+            run.check_same_samples(train)
+    return finished_runs
 
 
-def make_selector(context: SelectionContext, rounds: int) -> Selector:
-    """Returns the selector that `context.config` names, for a search of so many rounds."""
-    if "proxy_from" in context.others:
-        _ = context.proxy  # read now, so that what is wrong with it is said before training
-    if context.config.prac_from is not None:
-        return TransferredSets(context, rounds)
-    if context.config.selector != "prac":
-        return HighestScores(context, rounds)
-    return CriticalSamples(
-        context.config, context.trainer, context.run, context.train, context.seed
-    )
+def make_selector(context: SearchContext) -> Selector:
+    """Returns the selector that the configuration of a search names."""
+    if "proxy_from" in context.finished_runs:
+        _ = context.proxy  # read before training, so that its errors come first
+    if context.config.prac.prac_from is not None:
+        return TransferredSets(context)
+    if context.config.prac.selector != "prac":
+        return HighestScores(context)
+    return CriticalSamples(context)

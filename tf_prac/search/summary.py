@@ -1,4 +1,4 @@
-"""What a run writes down: its configuration, the figures of rounds, and the summary."""
+"""The run configuration, the metrics of rounds, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, Subset
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo
 from tf_prac.search.cost import Cost
+from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.ticket import Ticket
-from tf_prac.training.trainer import TrainedNetwork
 
 PACKAGES = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        tickets: one `Ticket` for each round and one after the last, from dense to sparsest.
+        tickets: the dense network and one `Ticket` after each round, from dense to sparsest.
         summary: the content of summary.json.
-        directory: where everything is.
+        directory: the directory of the run.
     """
 
     tickets: list[Ticket]
@@ -38,12 +37,12 @@ class SearchResult:
 def run_config(
     options: Mapping[str, Any], data: SearchData, network: Any, report: Sequence[WeightInfo]
 ) -> dict[str, Any]:
-    """Returns everything that decides the result of a search, for config.json.
+    """Returns the run configuration: everything that determines the result, for config.json.
 
     Args:
-        options: the options of the search, in groups; "labels" decide nothing.
-        data: what it trains, validates and tests on.
-        network: a model that it trains.
+        options: the options of the search, in groups; "labels" do not affect the result.
+        data: training, validation and test samples.
+        network: the network that is trained.
         report: the `weight_report` of the network.
     """
     return {
@@ -61,14 +60,14 @@ def run_config(
 def opening_lines(
     network: Any, dense: Masks, samples: int, k: int, steps: int, report: Sequence[WeightInfo]
 ) -> list[str]:
-    """Returns what a search says at its start: sizes, and weights that surprisingly stay dense.
+    """Returns the first lines of a search: its sizes, and weights that unexpectedly stay dense.
 
     Args:
-        network: a model that it trains.
+        network: the network that is trained.
         dense: the masks of round 0.
         samples: size of the training set.
-        k: the rewind point.
-        steps: the full budget.
+        k: the rewind point, in steps.
+        steps: the full budget, in steps.
         report: the `weight_report` of the network.
     """
     return [
@@ -83,20 +82,22 @@ def opening_lines(
     ]
 
 
-def round_figures(
-    number: int,
-    trained: TrainedNetwork,
-    masks: Masks,
-    next_masks: Masks,
-    train_samples: int,
-    prac_set: PracSet,
+def round_metrics(
+    outcome: RoundOutcome, selection: Selection, gradient_samples: int
 ) -> dict[str, Any]:
-    """Returns the figures of a round, for round.json and the summary."""
+    """Returns the metrics of a round, for round.json and the summary.
+
+    Args:
+        outcome: the trained and pruned round.
+        selection: the samples of the next round.
+        gradient_samples: number of samples that pruning took gradients of.
+    """
+    trained, prac_set = outcome.trained, selection.prac_set
     return {
-        "round": number,
-        "sparsity": masks.sparsity,
-        "next_sparsity": next_masks.sparsity,
-        "train_samples": train_samples,
+        "round": outcome.number,
+        "sparsity": outcome.masks.sparsity,
+        "next_sparsity": outcome.next_masks.sparsity,
+        "train_samples": len(outcome.ids),
         "epochs": len(trained.history),
         "steps": trained.steps,
         "samples_seen": trained.samples_seen,
@@ -108,11 +109,13 @@ def round_figures(
         "prac_size": len(prac_set),
         "val_accuracy": trained.best.value,
         "seconds": trained.seconds,
+        "forward_samples": trained.validation_samples + selection.forward_samples,
+        "gradient_samples": gradient_samples + selection.gradient_samples,
     }
 
 
 def summary_head(data: SearchData, network: Any, seed: int, rewind_step: int) -> dict[str, Any]:
-    """Returns what a summary says about the search itself."""
+    """Returns the part of a summary about the data, the network and W_k."""
     return {
         "dataset": {
             **data.train.samples.identity.to_json(),
@@ -125,12 +128,12 @@ def summary_head(data: SearchData, network: Any, seed: int, rewind_step: int) ->
     }
 
 
-def dense_figures(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the dense network's accuracy: of round 0, unless that stopped early.
+def dense_metrics(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the metrics of the dense network: of round 0, or of ticket 0 if it is retrained.
 
     Args:
-        first_round: figures of round 0.
-        ticket: figures of the ticket of round 0, which is the dense network.
+        first_round: metrics of round 0.
+        ticket: metrics of ticket 0, the dense network.
     """
     retrained = ticket["retrain_steps"] > 0
     source = ticket if retrained else first_round
@@ -149,13 +152,13 @@ def search_cost(
     controls: Sequence[Mapping[str, Any]],
     imp_steps: int,
 ) -> Cost:
-    """Adds up what was counted.
+    """Returns the cost of a search, from the counts of its parts.
 
     Args:
-        rounds: figures of the rounds.
-        tickets: figures of the tickets, the dense one first.
-        controls: figures of controls of the tickets.
-        imp_steps: steps of the search on full data that this one replaces.
+        rounds: metrics of the rounds.
+        tickets: metrics of the tickets, the dense one first.
+        controls: metrics of the controls.
+        imp_steps: steps of iterative magnitude pruning on the full data.
     """
     *others, retrained = [ticket["retrain_steps"] for ticket in tickets]
     counted = [*rounds, *tickets, *controls]
@@ -163,12 +166,12 @@ def search_cost(
         search_steps=sum(r["steps"] + r.get("pretrain_steps", 0) for r in rounds),
         full_imp_steps=imp_steps,
         forward_samples=sum(
-            figures["forward_samples"] + figures.get("pretrain_forward_samples", 0)
-            for figures in counted
+            metrics["forward_samples"] + metrics.get("pretrain_forward_samples", 0)
+            for metrics in counted
         ),
         retrain_steps=retrained,
-        reference_steps=sum(others) + sum(figures["retrain_steps"] for figures in controls),
-        gradient_samples=sum(figures["gradient_samples"] for figures in rounds),
+        reference_steps=sum(others) + sum(control["retrain_steps"] for control in controls),
+        gradient_samples=sum(r["gradient_samples"] for r in rounds),
     )
 
 

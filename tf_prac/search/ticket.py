@@ -1,4 +1,4 @@
-"""`Ticket`: a mask and the weights to rewind to; what the search finds."""
+"""`Ticket`: a mask and the weights it is trained from; the result of a search."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
-from tf_prac.storage.run_directory import MASKS, TICKET, WEIGHTS
+from tf_prac.storage.run_directory import MASKS, REWIND, TICKET, WEIGHTS
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.masked_weights import put_masks
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
+W_K_OF_RUN = f"../../{REWIND}"
+"""How the ticket.json in RUN/tickets/round_NN names the file with W_k, instead of weights.npz."""
 SEARCH_ORDER, RETRAIN_ORDER, COPY_ORDER, STATISTICS_ORDER, PRETRAIN_ORDER = range(5)
 
 
 class Control(NamedTuple):
-    """Names a control of a ticket: what is random, and by which seed.
+    """A control of a ticket: what is random, and its seed.
 
     Attributes:
         round: number of the ticket.
-        kind: "random_mask" (as many weights of each layer, at random places), "reinit" (the same
-            mask, other initial weights) or "both".
+        kind: "random_mask" (as many weights in each layer, at random positions), "reinit" (the
+            same mask, other initial weights) or "both".
         seed: of the mask and the weights.
     """
 
@@ -44,17 +46,17 @@ class Control(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Kind and seed, as `Ticket.control` has them."""
+        """KIND_SEED, as in `Ticket.control`."""
         return f"{self.kind}_{self.seed}"
 
     @classmethod
     def of(cls, number: int, label: str) -> Control:
-        """The control of ticket `number` that has a label."""
+        """Returns the control of ticket `number` with a label."""
         kind, _, seed = label.rpartition("_")
         return cls(number, kind, int(seed) if seed.isdecimal() else -1)
 
     def check(self, rounds: int) -> None:
-        """Raises `ArgumentError` unless it is a control of a run of as many rounds."""
+        """Raises `ArgumentError` unless it is a control of a run with `rounds` rounds."""
         check_choice("control", self.kind, CONTROLS)
         check_seed("control_seed", self.seed)
         check_int("round", self.round, 1)
@@ -64,7 +66,7 @@ class Control(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Ticket:
-    """A subnetwork: which weights are kept, and the values they are trained from.
+    """A subnetwork: a mask, and the weights that it is trained from.
 
     Example:
 
@@ -75,15 +77,17 @@ class Ticket:
     Source: "Stabilizing the Lottery Ticket Hypothesis", Section 2.
 
     Attributes:
-        masks: the kept weights.
+        masks: which weights are kept.
         weights: W_k, every weight of the network after `rewind_step` steps, not masked.
         round: number of prunings; 0 is the dense network.
         rewind_step: k, in training steps on the full data.
-        lr_rewind: whether retraining goes on at step k of the schedule or starts at step 0.
-        retraining: how it is retrained, as `PruningConfig.retraining` says; `weights` are those
-            that this starts from, with "weight_rewinding" W_k.
-        control: "" for a ticket that was found; for its controls their kind and seed, such as
-            "random_mask_0".
+        lr_rewind: whether retraining starts at step k of the schedule, or at step 0.
+            Default True.
+        control: "" for a ticket of a search; KIND_SEED for its controls, such as
+            "random_mask_0". Default "".
+        retraining: how it is retrained, see `PruningConfig.retraining`. With other values than
+            "weight_rewinding", `weights` are those that the last round trained. Default
+            "weight_rewinding".
     """
 
     masks: Masks
@@ -110,26 +114,26 @@ class Ticket:
     def apply(self, model: Any) -> Any:
         """Sets a model's weights to the masked W_k, in place, and returns the model.
 
-        To train it with the mask held: `tf_prac.prune(model, ticket=ticket)`. In a model that
-        holds masks already, or has TFMOT's pruning wrappers, those become the ticket's.
+        To train it with the mask, use `tf_prac.prune(model, ticket=ticket)`. If the model has
+        masks or TFMOT's pruning wrappers already, they are set to the ticket's masks.
 
         Args:
             model: a built model of the same architecture, of either flavour.
 
         Raises:
-            MismatchError: names or shapes differ; the model is unchanged.
+            MismatchError: If names or shapes differ; the model is unchanged.
         """
         rewind(model, self.weights, self.masks)
         put_masks(model, self.masks)
         return model
 
     def randomly_masked(self, *, seed: int = 0) -> Ticket:
-        """Returns the control with as many weights kept in each layer, at random places.
+        """Returns the control with as many weights kept in each layer, at random positions.
 
         Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 (random pruning).
 
         Args:
-            seed: of the places. Default 0.
+            seed: of the positions. Default 0.
         """
         masks = shuffled_mask(self.masks, seed=seed)
         return dataclasses.replace(self, masks=masks, control=f"random_mask_{seed}")
@@ -137,13 +141,13 @@ class Ticket:
     def reinitialized(self, model_fn: Callable[[], Any], *, seed: int = 0) -> Ticket:
         """Returns the control with the same mask and other initial weights.
 
-        They are weights of step 0, so that it is retrained for all T steps.
+        Its weights are those of step 0, so it is retrained for all T steps.
 
         Source: "The Lottery Ticket Hypothesis", Section 2 (random reinitialization).
 
         Args:
             model_fn: returns a new, built model whose weights depend on the global seeds.
-            seed: of the weights, which differ from those of a search with this seed. Default 0.
+            seed: of the weights; they differ from those of a search with this seed. Default 0.
         """
         check_seed("seed", seed)
         seed_everything(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
@@ -160,7 +164,7 @@ class Ticket:
         """Returns a control of this ticket, of any kind.
 
         Args:
-            control: kind and seed; its round is not looked at.
+            control: kind and seed; its round is ignored.
             model_fn: as for `reinitialized`.
         """
         check_choice("control", control.kind, CONTROLS)
@@ -185,16 +189,16 @@ class Ticket:
         """Trains the ticket on the full data for the full schedule, from W_k.
 
         Args:
-            model: a built model of the same architecture; it ends with the best weights.
+            model: a built model of the same architecture; afterwards it has the best weights.
             train: arrays (x, y), a `tf.data.Dataset` or `Samples`.
-            validation: the same; default: held out from `train` as the recipe says.
-            test: not used for training; accepted so that calls look like `TicketSearch.run`.
+            validation: the same. Default None: held out from `train`, see `TrainingRecipe`.
+            test: not used; accepted so that the arguments are those of `TicketSearch.run`.
             recipe: how to train. Default `TrainingRecipe()`.
-            pruning: which weights are prunable; as in the search. Default `PruningConfig()`.
+            pruning: which weights are prunable, as in the search. Default `PruningConfig()`.
             seed: of the split, data order and augmentation.
 
         Returns:
-            What the training gave; `best` is the best validation accuracy.
+            The trained network; `best` has the best validation accuracy.
         """
         recipe = recipe or TrainingRecipe()
         data = prepare(train, validation, test, recipe, seed)
@@ -211,7 +215,7 @@ class Ticket:
         advance: Callable[[int], Any] | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> TrainedNetwork:
-        """Like `retrain`, with a `Trainer` and data that are there already."""
+        """Like `retrain`, with an existing `Trainer` and prepared data."""
         budget = self.retrain_budget(trainer.recipe, len(data.train.ids))
         order = (seed, RETRAIN_ORDER, self.round)
         return trainer.train(
@@ -225,7 +229,7 @@ class Ticket:
         )
 
     def retrain_budget(self, recipe: TrainingRecipe, num_samples: int) -> Budget:
-        """The steps of a retraining on `num_samples`: T - k, or T without LR rewinding."""
+        """Returns the budget of retraining: T - k steps, or T without `lr_rewind`."""
         first_step = self.rewind_step if self.lr_rewind else 0
         full = Budget.full(recipe, num_samples, first_step)
         return dataclasses.replace(full, at_end=self.retraining == "fine_tuning")
@@ -233,44 +237,81 @@ class Ticket:
     def save(self, directory: str | os.PathLike) -> None:
         """Writes masks.npz, weights.npz and ticket.json into a directory."""
         path = pathlib.Path(directory)
-        self.masks.save(path / MASKS)
         write_npz(path / WEIGHTS, "weights", self.weights)
-        figures = {
+        self._save(path, WEIGHTS)
+
+    def save_in_run(self, directory: str | os.PathLike) -> None:
+        """Writes masks.npz and ticket.json into RUN/tickets/round_NN, without the weights.
+
+        Its weights have to be W_k; ticket.json refers to RUN/rewind.npz and its SHA-256.
+        """
+        self._save(pathlib.Path(directory), W_K_OF_RUN)
+
+    def _save(self, path: pathlib.Path, weights: str) -> None:
+        self.masks.save(path / MASKS)
+        files = {MASKS: path / MASKS, weights: _weights_file(path, weights)}
+        document = {
             "round": self.round,
             "sparsity": self.sparsity,
             "rewind_step": self.rewind_step,
             "lr_rewind": self.lr_rewind,
             "control": self.control,
             "retraining": self.retraining,
-            "files": {name: sha256(path / name) for name in (MASKS, WEIGHTS)},
+            "files": {name: sha256(file) for name, file in files.items()},
         }
-        write_json(path / TICKET, "ticket", figures)
+        write_json(path / TICKET, "ticket", document)
 
     @classmethod
     def load(cls, directory: str | os.PathLike) -> Ticket:
-        """Reads what `save` wrote; nothing in it is executed.
+        """Reads a saved ticket, or RUN/tickets/round_NN; nothing in it is executed.
 
         Raises:
-            FileError: a file is missing, damaged or not of this ticket.
+            FileError: If a file is missing, damaged or of another ticket.
         """
         file = inside(directory, TICKET)
-        figures = read_json(file, "ticket")
-        files = figures.get("files")
-        for name in (MASKS, WEIGHTS):
-            path = inside(directory, name)
-            if not isinstance(files, dict) or sha256(path) != files.get(name):
-                raise DamagedFileError(f"{path}: damaged, it is not the file of {TICKET}.")
-        masks = Masks.load(file.with_name(MASKS))
-        weights = read_npz(file.with_name(WEIGHTS), "weights")
+        document = read_json(file, "ticket")
+        weights_name = _weights_name(file, document.get("files"))
+        masks, weights = inside(directory, MASKS), _weights_file(directory, weights_name)
+        for name, path in ((MASKS, masks), (weights_name, weights)):
+            if sha256(path) != document["files"][name]:
+                raise DamagedFileError(f"{path}: damaged, or not the file that {file} refers to.")
+        kept = Masks.load(masks)
+        values = read_npz(weights, "weights" if weights_name == WEIGHTS else "rewind")
         try:
             return cls(
-                masks,
-                weights,
-                figures["round"],
-                figures["rewind_step"],
-                figures["lr_rewind"],
-                figures.get("control", ""),
-                figures.get("retraining", "weight_rewinding"),
+                kept,
+                values,
+                document["round"],
+                document["rewind_step"],
+                document["lr_rewind"],
+                document.get("control", ""),
+                document.get("retraining", "weight_rewinding"),
             )
         except (KeyError, ValueError) as error:
             raise DamagedFileError(f"{file}: damaged: {error}.") from error
+
+
+def _weights_name(file: pathlib.Path, files: object) -> str:
+    """Returns the file of the weights, one of the two that a ticket.json may name."""
+    names = set(files) if isinstance(files, dict) else set()
+    for weights in (WEIGHTS, W_K_OF_RUN):
+        if names == {MASKS, weights}:
+            return weights
+    raise DamagedFileError(
+        f"{file}: damaged, its files are {sorted(names)}; "
+        f"allowed: {MASKS} and either {WEIGHTS} or {W_K_OF_RUN}."
+    )
+
+
+def _weights_file(directory: str | os.PathLike, name: str) -> pathlib.Path:
+    """Returns the path of a ticket's weights, in its directory or in its run."""
+    if name == WEIGHTS:
+        return inside(directory, WEIGHTS)
+    run = pathlib.Path(os.path.realpath(directory)).parent.parent
+    path = inside(run, REWIND)
+    if not path.exists():
+        raise DamagedFileError(
+            f"{path}: missing, it has the weights of the ticket {directory}. Load the ticket in "
+            f"its run and Ticket.save it elsewhere, or copy the run's {REWIND} too."
+        )
+    return path

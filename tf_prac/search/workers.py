@@ -1,8 +1,8 @@
-"""Several processes on one run: the chief's directory is the run, the others work on copies of it.
+"""Several workers on one run: the chief writes the run, the others have temporary copies of it.
 
-Every worker goes through the same search, on its share of each batch, and computes the same masks
-and sets. So the others only need what the chief had on disk when they started: they get it from
-the chief, into a temporary directory that goes when they end, and no shared file system is needed.
+Every worker performs the same search, on its shard of each batch, and computes the same masks and
+sets. When they start, the other workers get the files of the run from the chief, so that they
+resume where it does; no shared file system is needed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tf_prac.training.distribution import Distribution
 
 
 @contextlib.contextmanager
-def own_directory(distribution: Distribution, path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives the directory that a worker writes to: the run's for the chief, or a temporary one."""
+def worker_directory(distribution: Distribution, path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the directory that a worker writes to: the run for the chief, else a temporary one."""
     if distribution.is_chief:
         yield path
         return
@@ -36,17 +36,17 @@ def own_directory(distribution: Distribution, path: pathlib.Path) -> Iterator[pa
 def opened(
     distribution: Distribution, run: RunDirectory, config: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Opens a run in every worker, with the same content, during the block.
+    """Opens a run in every worker, with the same content, for the duration of the block.
 
     Args:
         distribution: of the search.
-        run: this worker's directory.
-        config: what decides the result.
+        run: the directory of this worker.
+        config: the run configuration.
 
     Raises:
-        MismatchError: a worker has another configuration, data set or version than the chief; it
-            says what differs, and all end. Or as for `RunDirectory.locked`.
-        FileError: as for `RunDirectory.locked`.
+        MismatchError: If a worker has another configuration, data set or version than the chief,
+            in all workers; that worker names the difference. Or as for `RunDirectory.locked`.
+        FileError: As for `RunDirectory.locked`.
     """
     if distribution.workers == 1:
         with run.locked(config):
@@ -64,30 +64,30 @@ def opened(
 
 
 def check_configuration(distribution: Distribution, config: Mapping[str, Any]) -> None:
-    """Raises `MismatchError` in all workers unless their configurations decide the same result."""
-    there = json.loads(distribution.of_chief(json.dumps(config).encode()))
-    here = json.loads(json.dumps(config))
-    wrong: MismatchError | None = None
+    """Raises `MismatchError` in all workers unless their run configurations are the same."""
+    of_chief = json.loads(distribution.of_chief(json.dumps(config).encode()))
+    own = json.loads(json.dumps(config))
+    mismatch: MismatchError | None = None
     try:
-        check_same(pathlib.Path("worker 0, the chief,"), here, there)
+        check_same(pathlib.Path("worker 0, the chief,"), own, of_chief)
     except MismatchError as error:
-        wrong = MismatchError(f"worker {distribution.worker}: {error}")
-    if any(distribution.any(wrong is not None)):
-        raise wrong or MismatchError(
+        mismatch = MismatchError(f"worker {distribution.worker}: {error}")
+    if any(distribution.any(mismatch is not None)):
+        raise mismatch or MismatchError(
             "a worker has another configuration, data set or version than worker 0, the chief. "
-            "It says which. Start every worker with the same command."
+            "That worker names the difference. Start every worker with the same command."
         )
 
 
-class UnwrittenCheckpoints(Checkpoints):
-    """Those of a worker that is not the chief: read where there are some, never written."""
+class ReadOnlyCheckpoints(Checkpoints):
+    """Checkpoints of a worker that is not the chief: read, and never written."""
 
     def _write(self, state: SavedState) -> None:
-        """Leaves it to the chief."""
+        """Writes nothing; the chief does."""
 
 
 def _packed(path: pathlib.Path) -> bytes:
-    """Returns the files of a directory as one piece: names and sizes, then their content."""
+    """Returns the files of a directory as bytes: names and sizes as JSON, then the contents."""
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
     contents = {p.relative_to(path).as_posix(): p.read_bytes() for p in files if p.name != LOCK}
     head = json.dumps({name: len(content) for name, content in contents.items()})

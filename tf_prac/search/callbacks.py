@@ -1,0 +1,180 @@
+"""`SearchCallback`: observes a search; `ProgressBar` shows it on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from tf_prac.errors import ArgumentError
+from tf_prac.search.progress import round_line, ticket_line
+
+
+class SearchCallback:
+    """Base class of callbacks of a search; the hooks of the base class do nothing.
+
+    A search calls `on_search_begin`, `on_round_end` for each round, `on_ticket_end` for each
+    retrained ticket and control, and `on_search_end`, each once and in this order. The hooks of a
+    training are called before the `on_round_end` or `on_ticket_end` that it belongs to. A search
+    that resumes calls `on_round_end` and `on_ticket_end` for finished rounds and tickets too,
+    without a training.
+
+    With several workers, the callbacks of the chief are called. An exception in a hook ends the
+    search, which can be resumed.
+
+    Example:
+
+        >>> class Sizes(SearchCallback):
+        ...     def on_round_end(self, metrics):
+        ...         print(metrics["round"], metrics["prac_size"])
+        >>> search.run((x_train, y_train), callbacks=[Sizes()])  # doctest: +SKIP
+    """
+
+    def on_search_begin(self, config: Mapping[str, Any]) -> None:
+        """Called when the directory of the run is open.
+
+        Args:
+            config: the run configuration, the content of config.json.
+        """
+
+    def on_message(self, text: str) -> None:
+        """Called with lines for the user: what is pruned, or which damaged file is replaced."""
+
+    def on_training_begin(self, title: str, steps: int) -> None:
+        """Called before a training.
+
+        Args:
+            title: what is trained, such as "round 2".
+            steps: its budget; it takes fewer with an early stop.
+        """
+
+    def on_training_steps(self, count: int) -> None:
+        """Called after `count` more steps; first with those of a resumed checkpoint."""
+
+    def on_training_end(self) -> None:
+        """Called after a training, also if it ends by an exception."""
+
+    def on_round_end(self, metrics: Mapping[str, Any]) -> None:
+        """Called when the files of a round are written.
+
+        Args:
+            metrics: of the round, as in summary.json.
+        """
+
+    def on_ticket_end(self, metrics: Mapping[str, Any]) -> None:
+        """Called when a ticket or control is retrained.
+
+        Args:
+            metrics: of the ticket, as in summary.json.
+        """
+
+    def on_search_end(self, summary: Mapping[str, Any]) -> None:
+        """Called when the summary is written.
+
+        Args:
+            summary: the content of summary.json.
+        """
+
+
+class SearchCallbackList(SearchCallback):
+    """Calls the hooks of several callbacks, in order.
+
+    Args:
+        callbacks: what is called.
+
+    Raises:
+        ArgumentError: If one is not a `SearchCallback`.
+    """
+
+    def __init__(self, callbacks: Iterable[SearchCallback] = ()):
+        self._callbacks = tuple(callbacks)
+        for callback in self._callbacks:
+            if not isinstance(callback, SearchCallback):
+                kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
+                raise ArgumentError("callbacks", kind, "a tf_prac.callbacks.SearchCallback")
+
+    def __iter__(self) -> Iterator[SearchCallback]:
+        return iter(self._callbacks)
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for callback in self._callbacks:
+            getattr(callback, hook)(*arguments)
+
+    def on_search_begin(self, config: Mapping[str, Any]) -> None:
+        """Calls `on_search_begin` of each callback."""
+        self._call("on_search_begin", config)
+
+    def on_message(self, text: str) -> None:
+        """Calls `on_message` of each callback."""
+        self._call("on_message", text)
+
+    def on_training_begin(self, title: str, steps: int) -> None:
+        """Calls `on_training_begin` of each callback."""
+        self._call("on_training_begin", title, steps)
+
+    def on_training_steps(self, count: int) -> None:
+        """Calls `on_training_steps` of each callback."""
+        self._call("on_training_steps", count)
+
+    def on_training_end(self) -> None:
+        """Calls `on_training_end` of each callback."""
+        self._call("on_training_end")
+
+    def on_round_end(self, metrics: Mapping[str, Any]) -> None:
+        """Calls `on_round_end` of each callback."""
+        self._call("on_round_end", metrics)
+
+    def on_ticket_end(self, metrics: Mapping[str, Any]) -> None:
+        """Calls `on_ticket_end` of each callback."""
+        self._call("on_ticket_end", metrics)
+
+    def on_search_end(self, summary: Mapping[str, Any]) -> None:
+        """Calls `on_search_end` of each callback."""
+        self._call("on_search_end", summary)
+
+    @contextlib.contextmanager
+    def training(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
+        """Calls the hooks of a training around a block; yields `on_training_steps`."""
+        self.on_training_begin(title, steps)
+        try:
+            yield self.on_training_steps
+        finally:
+            self.on_training_end()
+
+
+class ProgressBar(SearchCallback):
+    """Prints messages, rounds and tickets, and shows a bar of each training on a terminal."""
+
+    def __init__(self) -> None:
+        self._train_samples = 0
+        self._bar: Any = None
+
+    def on_search_begin(self, config: Mapping[str, Any]) -> None:
+        """Stores the size of the training set, which the lines of rounds refer to."""
+        self._train_samples = config["train_samples"]
+
+    def on_message(self, text: str) -> None:
+        """Prints the text."""
+        print(text, flush=True)
+
+    def on_training_begin(self, title: str, steps: int) -> None:
+        """Shows a bar, if standard error is a terminal."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=steps, desc=title, unit="step", leave=False, disable=None)
+
+    def on_training_steps(self, count: int) -> None:
+        """Advances the bar."""
+        self._bar.update(count)
+
+    def on_training_end(self) -> None:
+        """Removes the bar."""
+        self._bar.close()
+
+    def on_round_end(self, metrics: Mapping[str, Any]) -> None:
+        """Prints a line of the round."""
+        self.on_message(round_line(metrics, self._train_samples))
+
+    def on_ticket_end(self, metrics: Mapping[str, Any]) -> None:
+        """Prints a line of the ticket."""
+        self.on_message(ticket_line(metrics))

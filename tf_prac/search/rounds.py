@@ -1,0 +1,152 @@
+"""`RoundRunner`: one round of a search; trains, prunes, and selects the samples of the next round.
+
+Source: "Efficient Lottery Ticket Finding: Less Data is More", Algorithm 1; "Stabilizing the Lottery
+Ticket Hypothesis", Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import prune_rates
+from tf_prac.search.context import SearchContext
+from tf_prac.search.dense_round import save_rewind_points
+from tf_prac.search.plan import RoundPlan
+from tf_prac.search.pretraining import Pretraining
+from tf_prac.search.round_start import RoundStart, Weights
+from tf_prac.search.selection import RoundOutcome, Selection
+from tf_prac.search.selectors import make_selector
+from tf_prac.search.summary import round_metrics
+from tf_prac.search.ticket import SEARCH_ORDER
+from tf_prac.storage.files import write_csv
+from tf_prac.storage.run_directory import FORGETTING, HISTORY, MASKS, PRAC_SET
+from tf_prac.training.saliency import UntrainedScores
+from tf_prac.training.trainer import TrainedNetwork, untrained
+
+
+class RoundRunner:
+    """Runs the rounds of a search that are not finished.
+
+    Args:
+        context: of the search.
+        plan: budgets and pruning rules.
+        start: the weights that rounds start from.
+        initial: W_0.
+    """
+
+    def __init__(
+        self, context: SearchContext, plan: RoundPlan, start: RoundStart, initial: Weights
+    ):
+        self._context, self._plan, self._start, self._initial = context, plan, start, initial
+        self._pruning = context.config.pruning
+        self._rates = prune_rates(context.trainer.network, self._pruning)
+        self._selector = make_selector(context)
+        pretrains = context.config.prac.pretrains
+        self._pretraining = Pretraining(context, plan) if pretrains else None
+
+    def run(
+        self, number: int, masks: Masks, ids: np.ndarray, w_k: Callable[[], Weights]
+    ) -> dict[str, Any]:
+        """Trains, prunes and selects; writes the files of the round, and returns its metrics.
+
+        Args:
+            number: of the round, from 0.
+            masks: the masks to train with.
+            ids: the samples to train on.
+            w_k: reads the weights of the rewind point, which exist after round 0.
+        """
+        weights, pretraining_metrics = self._weights(number, masks, w_k)
+        trained = self._train(number, weights, masks, ids)
+        next_masks, gradient_samples = self._prune(number, trained, masks)
+        outcome = RoundOutcome(number, trained, masks, next_masks, ids)
+        selection = self._selector.select(outcome)
+        metrics = round_metrics(outcome, selection, gradient_samples) | pretraining_metrics
+        if number == 0:
+            self._save_rewind(trained, metrics)
+            self._test_dense(trained, metrics)
+        self._save(outcome, selection, metrics)
+        return metrics
+
+    def _weights(
+        self, number: int, masks: Masks, w_k: Callable[[], Weights]
+    ) -> tuple[Weights, dict[str, Any]]:
+        """Returns the weights that a round starts from, and the metrics of a pretraining."""
+        if number:
+            return self._start.weights(number, w_k()), {}
+        if self._pretraining is None:
+            return self._initial, {}
+        return self._pretraining.weights(self._initial, masks)
+
+    def _train(
+        self, number: int, weights: Weights, masks: Masks, ids: np.ndarray
+    ) -> TrainedNetwork:
+        context, plan = self._context, self._plan
+        budget, mask_distance = plan.budget(number, len(ids)), None
+        if budget.steps == 0:
+            return untrained(weights, len(context.train.samples), plan.rewind_at)
+        if plan.trains:
+            keep = self._keep_tentative(number, masks)
+            mask_distance = plan.mask_distance(number, len(ids), self._rates, keep)
+        with context.callbacks.training(f"round {number}", budget.steps) as advance:
+            return context.trainer.train(
+                weights,
+                masks,
+                ids,
+                budget,
+                order=(context.seed, SEARCH_ORDER, number),
+                snapshot_at=() if number else (plan.rewind_at, *plan.kept),
+                mask_distance=mask_distance,
+                advance=advance,
+                checkpoints=context.checkpoints(context.run.round_path(number)),
+            )
+
+    def _keep_tentative(self, number: int, masks: Masks) -> Callable[[int, Masks], None] | None:
+        if not self._pruning.keep_epoch_masks:
+            return None
+        run = self._context.run
+        return lambda epoch, tentative: run.save_tentative(number, epoch, masks, tentative)
+
+    def _prune(self, number: int, trained: TrainedNetwork, masks: Masks) -> tuple[Masks, int]:
+        """Returns the next masks, and the number of samples whose gradients were taken."""
+        rule, context = self._plan.rule(number, self._rates), self._context
+        if self._plan.trains:
+            return rule(trained.weights, masks), 0
+        scores = UntrainedScores(
+            context.trainer, self._pruning, context.train, trained.weights, context.seed
+        )
+        next_masks = rule.in_steps(scores, masks, self._pruning.score_steps)
+        return next_masks, scores.gradient_samples
+
+    def _save_rewind(self, trained: TrainedNetwork, metrics: dict[str, Any]) -> None:
+        """Writes W_k and the weights of further rewind points."""
+        run, plan = self._context.run, self._plan
+        metrics["rewind_sha256"] = run.save_rewind(trained.snapshots[plan.rewind_at])
+        save_rewind_points(run, {step: trained.snapshots[step] for step in plan.kept})
+
+    def _test_dense(self, trained: TrainedNetwork, metrics: dict[str, Any]) -> None:
+        """Adds the test accuracy of round 0, at its best validation epoch and at its last."""
+        trainer, test = self._context.trainer, self._context.data.test
+        for name, weights in (
+            ("test_accuracy", trained.best_weights),
+            ("test_accuracy_last", trained.weights),
+        ):
+            metrics[name] = None
+            if test is not None:
+                trainer.load(weights)
+                metrics[name] = trainer.predictor.accuracy(test)
+                metrics["forward_samples"] += len(test.ids)
+
+    def _save(self, outcome: RoundOutcome, selection: Selection, metrics: dict[str, Any]) -> None:
+        """Writes the files of a round; it is finished when round.json is written."""
+        run, number = self._context.run, outcome.number
+        path = run.round_path(number)
+        outcome.next_masks.save(path / MASKS)
+        selection.prac_set.save(path / PRAC_SET)
+        outcome.trained.forgetting.save(path / FORGETTING)
+        write_csv(path / HISTORY, outcome.trained.history)
+        self._start.save_trained(number, outcome.trained.weights)
+        run.finish_round(number, metrics)

@@ -1,0 +1,52 @@
+"""`Selector`: chooses the samples of the next round from what a round produced."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tf_prac.data.prac_set import PracSet
+from tf_prac.pruning.masks import Masks
+from tf_prac.training.trainer import TrainedNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundOutcome:
+    """A round that has been trained and pruned.
+
+    Attributes:
+        number: of the round, from 0.
+        trained: the trained network: weights, history and forgetting statistics.
+        masks: the masks it was trained with.
+        next_masks: the masks after pruning.
+        ids: the samples it was trained on, int64.
+    """
+
+    number: int
+    trained: TrainedNetwork
+    masks: Masks
+    next_masks: Masks
+    ids: np.ndarray
+
+
+class Selection(NamedTuple):
+    """The samples of the next round, and the cost of choosing them.
+
+    Attributes:
+        prac_set: the samples; a selector other than "prac" stores its choice as `filled`.
+        forward_samples: number of samples that went forward.
+        gradient_samples: number of samples that went forward and backward, for a score.
+    """
+
+    prac_set: PracSet
+    forward_samples: int = 0
+    gradient_samples: int = 0
+
+
+class Selector(Protocol):
+    """Chooses the samples of the next round."""
+
+    def select(self, outcome: RoundOutcome) -> Selection:
+        """Returns the samples of the round after `outcome`."""
