@@ -219,7 +219,7 @@ def test_a_dense_round_is_reused_only_if_it_is_the_same(sweeps, tmp_path):
     source = directory / "rewind_0it/seed_0"
     cases = [
         ({"seed": 1}, MismatchError, "seed: 1 requested"),
-        ({"recipe": TrainingRecipe(epochs=4, batch_size=64)}, MismatchError, "epochs: 4 asked"),
+        ({"recipe": TrainingRecipe(epochs=4, batch_size=64)}, MismatchError, "epochs: 4 requested"),
         ({"rewind": "6it"}, FileError, "did not keep the weights after step 6"),
     ]
     for number, (changes, error, message) in enumerate(cases):

@@ -6,9 +6,10 @@
     round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
                               round.json (metrics, and the SHA-256 of the other files)
     round_00/tentative/       with keep_epoch_masks: epoch_001.npz, the mask after that epoch
-    tickets/round_03/         masks.npz weights.npz ticket.json; after retraining trained.npz,
-                              history.csv, retrained.json and, where Keras can save it, model.keras
-    tickets/round_03/controls/reinit_0/    the same files, of a control
+    tickets/round_03/         masks.npz ticket.json, which refers to rewind.npz; weights.npz if the
+                              ticket starts from other weights; after retraining trained.npz,
+                              history.csv, retrained.json and, if Keras can save it, model.keras
+    tickets/round_03/controls/reinit_0/    the same files of a control, with weights.npz
     copies/                   replicates: networks trained from W_k in other orders, one .npz each
     summary.json              the metrics of the whole run
     report.html               the report of `tf-prac report`
