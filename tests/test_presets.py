@@ -36,9 +36,9 @@ def test_a_preset_is_made_of_known_things(name):
     found = settings(f"--preset={name}")
     assert found.labels["dataset"] == preset.dataset and found.labels["model"] == preset.model
     for given, config in (
-        (preset.recipe, found.recipe),
-        (preset.pruning, found.pruning),
-        (preset.options, found.prac),
+        (preset.recipe, found.config.recipe),
+        (preset.pruning, found.config.pruning),
+        (preset.options, found.config.prac),
     ):
         for field, value in given.items():
             assert getattr(config, field) == value
@@ -48,15 +48,19 @@ def test_flags_override_a_preset():
     found = settings(
         "--preset=cifar10_resnet20", "--epochs=3", "--rounds=2", "--model=conv2", "--budget=full"
     )
-    assert (found.recipe.epochs, found.pruning.rounds, found.prac.budget) == (3, 2, "full")
-    assert found.recipe.weight_decay == 1e-4 and found.labels["model"] == "conv2"
+    assert (found.config.recipe.epochs, found.config.pruning.rounds, found.config.prac.budget) == (
+        3,
+        2,
+        "full",
+    )
+    assert found.config.recipe.weight_decay == 1e-4 and found.labels["model"] == "conv2"
 
 
 def test_epochs_given_by_hand_take_the_place_of_the_steps_of_a_preset():
-    assert settings("--preset=lenet_mnist").recipe.steps == 50_000
-    found = settings("--preset=lenet_mnist", "--epochs=3").recipe
+    assert settings("--preset=lenet_mnist").config.recipe.steps == 50_000
+    found = settings("--preset=lenet_mnist", "--epochs=3").config.recipe
     assert (found.epochs, found.steps) == (3, None)
-    assert settings("--preset=lenet_mnist", "--epochs=3", "--steps=9").recipe.steps == 9
+    assert settings("--preset=lenet_mnist", "--epochs=3", "--steps=9").config.recipe.steps == 9
 
 
 # name -> (training samples, steps an epoch, total steps, k, density, {step: learning rate})
@@ -115,26 +119,26 @@ def test_every_preset_of_these_papers_is_held_against_their_tables():
 def test_steps_rewind_point_density_and_learning_rates_are_those_of_the_table(name):
     samples, per_epoch, total, k, density, rates = PAPERS[name]
     found = settings(f"--preset={name}")
-    budget = Budget.full(found.recipe, samples)
+    budget = Budget.full(found.config.recipe, samples)
     assert (budget.steps_per_epoch, budget.total_steps) == (per_epoch, total)
-    assert found.pruning.rewind_point.steps(per_epoch, total) == k
-    assert not found.prac.selects_data and found.prac.early_stop_eps is None
-    schedule = make_schedule(Flavour("keras"), found.recipe)
+    assert found.config.pruning.rewind_point.steps(per_epoch, total) == k
+    assert not found.config.prac.selects_data and found.config.prac.early_stop_eps is None
+    schedule = make_schedule(Flavour("keras"), found.config.recipe)
     schedule.set_budget(budget)
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-3), step
     if name != "lenet_mnist":  # whose output layer has a rate of its own
-        kept = (1 - found.pruning.prune_rate) ** found.pruning.rounds
+        kept = (1 - found.config.pruning.prune_rate) ** found.config.pruning.rounds
         assert kept == pytest.approx(density, abs=0.001)
     optimizers = {"lenet_mnist": "adam", "inception_v3_imagenet": "rmsprop"}
-    assert found.recipe.optimizer == optimizers.get(name, "sgd")
+    assert found.config.recipe.optimizer == optimizers.get(name, "sgd")
     batches = {"lenet": 60, "vgg19": 64, "resnet50": 1024, "inception": 1024, "squeezenet": 1024}
-    assert found.recipe.batch_size == next((b for n, b in batches.items() if n in name), 128)
+    assert found.config.recipe.batch_size == next((b for n, b in batches.items() if n in name), 128)
 
 
 def test_the_validation_split_of_the_presets_leaves_the_samples_of_the_papers():
     for name, count in (("lenet_mnist", 60_000), ("resnet20_cifar10", 50_000)):
-        fraction = settings(f"--preset={name}").recipe.validation_split
+        fraction = settings(f"--preset={name}").config.recipe.validation_split
         left, _ = split_validation(count, fraction=fraction, method="seeded", seed=0)
         assert len(left) == PAPERS[name][0]
 
@@ -143,10 +147,10 @@ def test_lenet_is_pruned_layer_by_layer_and_its_output_at_half_the_rate():
     """10.7% of the hidden layers remain after ten rounds, 0.9 ** 10 of the output layer."""
     found = settings("--preset=lenet_mnist")
     network = build_model("lenet300", keras="keras", input_shape=(28, 28, 1), num_classes=10)
-    rates = prune_rates(network, found.pruning)
+    rates = prune_rates(network, found.config.pruning)
     assert rates == {"dense/kernel": 0.2, "dense_1/kernel": 0.2, "logits/kernel": 0.1}
-    masks = Masks.ones_like(prunable_weights(network, found.pruning))
-    for _ in range(found.pruning.rounds):
+    masks = Masks.ones_like(prunable_weights(network, found.config.pruning))
+    for _ in range(found.config.pruning.rounds):
         masks = random_mask(masks, rates, seed=0)
     assert masks.remaining / masks.size == pytest.approx(0.107, abs=0.002)
     assert masks["logits/kernel"].mean() == pytest.approx(0.9**10, abs=0.002)
@@ -162,14 +166,14 @@ def test_an_image_size_is_that_of_the_preset_or_the_flag():
 
 def test_a_variant_given_by_hand_overrides_what_it_names():
     found = settings("--preset=cifar10_resnet20", "--prac=official")
-    assert found.pruning.layers == ("conv",) and not found.pruning.lr_rewind
-    assert found.prac.early_stop_eps == 0.08 and found.pruning.rounds == 15
+    assert found.config.pruning.layers == ("conv",) and not found.config.pruning.lr_rewind
+    assert found.config.prac.early_stop_eps == 0.08 and found.config.pruning.rounds == 15
 
 
 def test_without_a_preset_the_defaults_of_the_options_hold():
     found = settings()
-    assert found.recipe == TrainingRecipe() and found.pruning == PruningConfig()
-    assert dataclasses.asdict(found.prac) == dataclasses.asdict(PracConfig())
+    assert found.config.recipe == TrainingRecipe() and found.config.pruning == PruningConfig()
+    assert dataclasses.asdict(found.config.prac) == dataclasses.asdict(PracConfig())
     assert (found.labels["dataset"], found.labels["model"]) == ("digits", "lenet300")
 
 
@@ -185,11 +189,15 @@ EPOCHS = [96, 65, 50, 29, 23, 19, 19]
 def test_the_official_variant_has_the_accounting_of_the_authors_code():
     """Its budgets, stopped where that run stopped, take the steps that the paper counts."""
     found = settings("--preset=cifar10_resnet20", "--prac=official")
-    assert (found.prac.budget, found.recipe.split) == ("epochs", "last")
-    full = Budget.full(found.recipe, 45000)
+    assert (found.config.prac.budget, found.config.recipe.split) == ("epochs", "last")
+    full = Budget.full(found.config.recipe, 45000)
     taken = []
     for number, (size, epochs) in enumerate(zip(SIZES, EPOCHS, strict=True)):
-        budget = full.scaled(found.recipe, size, 45000, found.prac.budget) if number else full
+        budget = (
+            full.scaled(found.config.recipe, size, 45000, found.config.prac.budget)
+            if number
+            else full
+        )
         assert budget.epochs == int(182 * size / 45000) >= epochs
         taken.append(epochs * budget.steps_per_epoch)
     cost = Cost(sum(taken), 7 * full.steps, 0, full.steps, 0)
@@ -202,13 +210,13 @@ def test_the_paper_names_its_experiments():
     for dataset in ("cifar10", "cifar100"):
         for model in ("resnet20", "resnet56", "vgg16"):
             found = settings(f"--preset={dataset}_{model}")
-            assert found.recipe.learning_rate == 0.1 and found.pruning.rewind == "3ep"
+            assert found.config.recipe.learning_rate == 0.1 and found.config.pruning.rewind == "3ep"
         low = settings(f"--preset={dataset}_resnet56_low")
         warm = settings(f"--preset={dataset}_resnet20_warmup")
-        assert (low.recipe.learning_rate, warm.recipe.learning_rate) == (0.01, 0.03)
-        assert low.pruning.rewind == warm.pruning.rewind == "0it"
-        assert warm.recipe.warmup_fraction * warm.recipe.epochs == pytest.approx(15)
+        assert (low.config.recipe.learning_rate, warm.config.recipe.learning_rate) == (0.01, 0.03)
+        assert low.config.pruning.rewind == warm.config.pruning.rewind == "0it"
+        assert warm.config.recipe.warmup_fraction * warm.config.recipe.epochs == pytest.approx(15)
     for model in ("resnet18", "vgg16"):
         found = settings(f"--preset=tiny_imagenet_{model}")
-        assert (found.recipe.batch_size, found.recipe.epochs) == (512, 182)
+        assert (found.config.recipe.batch_size, found.config.recipe.epochs) == (512, 182)
         assert found.labels["dataset"] == "tiny_imagenet"

@@ -1,1 +1,1 @@
-"""The command line: the only place that knows absl flags."""
+"""The command line, the only package that imports absl."""

@@ -101,7 +101,7 @@ def sparse_inference(
 ) -> dict[str, Any]:
     """Returns whether XNNPACK's sparse inference applies to a TFLite model, and why not.
 
-    The conditions are those of XNNPACK's delegate in TensorFlow Lite ("Sparse Inference"):
+    The conditions are documented by XNNPACK's delegate in TensorFlow Lite, "Sparse Inference":
     a floating-point network that starts with a 3x3 convolution of stride 2 over 3 channels, padded
     by one; after it, all convolutions are 1x1, with at least two thirds of zeros, or depthwise 3x3
     or 5x5; weights are stored sparse.

@@ -218,7 +218,7 @@ def _layer_of(model: Any, operation: str) -> str:
 
 
 def _failing_layer(model: Any, error: BaseException) -> str:
-    """The name of the innermost layer in the traceback of an error; else that of the model."""
+    """The name of the innermost layer in the traceback of an error; else the name of the model."""
     name = model.name
     layers = {id(layer) for layer in _layers(model)}
     while error.__cause__ is not None:

@@ -71,7 +71,7 @@ def compare(
         max_error = max(max_error, error)
         if not error <= tolerance * max(1.0, float(np.max(np.abs(value), initial=0))):
             raise MismatchError(
-                f"{path.name}: outputs {name} of the export differ from those of the model by "
+                f"{path.name}: outputs {name} of the export differ from the model's by "
                 f"up to {error:g}. The export was not saved."
             )
     return max_error
