@@ -16,7 +16,7 @@ def text_table(rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> str
         dense  1,024
 
     Args:
-        rows: the cells of each row; all rows have as many.
+        rows: the cells of each row; all rows have the same length.
         left: indices of the columns that are aligned to the left. Default (): none.
     """
     rows = list(rows)

@@ -66,9 +66,9 @@ def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
     """Returns one row for each arm and round: means over the seeds, and their spread.
 
     The spread of test accuracy is the sample standard deviation (None for one seed), the minimum
-    and the maximum. If the reference arm has the same round, `difference` is the mean over the
-    seeds of test accuracy minus that of the reference, and `difference_std` its standard deviation.
-    A pair has the same initial weights and data order, so its difference has a smaller variance.
+    and the maximum. If the reference arm has the same round, `difference` is the mean difference in
+    test accuracy from the reference with the same seed, and `difference_std` its standard
+    deviation. Both have the same initial weights and data order, so this comparison is sharper.
 
     Args:
         rows: rows of `run_rows`.

@@ -76,7 +76,7 @@ def cost_table(run: RunData) -> Html:
     else:
         rows = [
             ["SGD steps of the search", count(cost["search_steps"])],
-            ["SGD steps of as many rounds on the full data", count(cost["full_imp_steps"])],
+            ["SGD steps of the same rounds on the full data", count(cost["full_imp_steps"])],
             ["saved by the search", percent(cost["steps_saved"], 1)],
             ["SGD steps of search and retraining", count(cost["end_to_end_steps"])],
             ["saved, including retraining", percent(cost["end_to_end_steps_saved"], 1)],
