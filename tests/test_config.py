@@ -25,6 +25,7 @@ from tf_prac.config import (
     TrainingRecipe,
 )
 from tf_prac.errors import ArgumentError
+from tf_prac.pruning.criteria import CRITERIA
 
 NAN, INF = float("nan"), float("inf")
 NOT_NUMBERS = ["1", None, True, NAN, INF, -INF, [1]]
@@ -104,6 +105,7 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (PruningConfig, "ignore"),
     (PruningConfig, "rewind"),
     (PruningConfig, "sparsities"),
+    (PruningConfig, "pattern"),
     (PruningConfig, "block_size"),
     (PruningConfig, "block_pooling_type"),
     (PruningConfig, "sparsity_m_by_n"),
@@ -350,6 +352,35 @@ def test_patterns_are_two_sizes():
         refused(PruningConfig, "sparsity_m_by_n", value)
     with pytest.raises(ArgumentError, match="sparsity_m_by_n.*together with block_size"):
         PruningConfig(block_size=(2, 2), sparsity_m_by_n=(2, 4))
+
+
+def test_a_criterion_is_a_registered_name_or_a_function():
+    with pytest.raises(ArgumentError, match="criterion: .*'snap'.*magnitude, .*synflow"):
+        PruningConfig(criterion="snap")
+    for value in (None, 3, ["magnitude"], lambda weights: weights):
+        refused(PruningConfig, "criterion", value)
+    config = PruningConfig(criterion=signs)
+    assert config.criterion is signs
+    assert config.to_json()["criterion"] == "test_config.signs"
+    assert (
+        PruningConfig(criterion=CRITERIA["snip"]).to_json()
+        == PruningConfig(criterion="snip").to_json()
+    )
+
+
+def signs(weights):
+    return {name: np.sign(w) for name, w in weights.items()}
+
+
+def test_a_name_of_a_function_is_not_imported():
+    options = SearchConfig(pruning=PruningConfig(criterion=signs)).to_json()
+    with pytest.raises(ArgumentError, match="test_config.signs.*pass the function"):
+        SearchConfig.from_json(options)
+
+
+def test_options_that_are_not_used_are_not_in_files():
+    assert "pattern" not in SearchConfig().to_json()["pruning"]
+    assert PruningConfig(**PruningConfig().to_json()) == PruningConfig()
 
 
 def test_one_name_to_ignore_is_not_a_list_of_letters():

@@ -13,6 +13,9 @@ from hypothesis.extra import numpy as hnp
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.pruning.criteria import (
     CRITERIA,
+    Criterion,
+    PruneRule,
+    criterion_name,
     global_magnitude,
     layerwise_magnitude,
     magnitude,
@@ -221,7 +224,7 @@ def test_weights_of_any_numeric_type_are_ranked_by_size(dtype):
     weights = {"a": np.array([5, -1, 2, -4, 3], dtype)}
     assert global_magnitude(weights, rate=0.4)["a"].tolist() == [True, False, False, True, True]
     assert magnitude(weights)["a"].dtype == np.float32
-    assert CRITERIA["magnitude"](weights)["a"].tolist() == [5, 1, 2, 4, 3]
+    assert CRITERIA["magnitude"].score(weights)["a"].tolist() == [5, 1, 2, 4, 3]
 
 
 @pytest.mark.parametrize("rate", [0, 1, 0.0, 1.0, -0.2, 1.5, float("nan"), INF, "0.2", None, True])
@@ -309,9 +312,13 @@ def test_weights_and_masks_are_left_as_they_were():
     assert weights["a"].tolist() == [3.0, -1.0, 2.0] and masks.digest() == digest
 
 
+def smallness(weights):
+    return {name: -np.abs(w) for name, w in weights.items()}
+
+
 def test_a_criterion_is_one_function_and_one_line(monkeypatch):
     weights = {"a": np.float32([1, -2, 3, -4])}
-    monkeypatch.setitem(CRITERIA, "smallness", lambda w: {n: -np.abs(v) for n, v in w.items()})
+    monkeypatch.setitem(CRITERIA, "smallness", Criterion(smallness))
     masks = Masks.ones_like(weights)
     kept = {
         name: prune(scores_of(weights, name), masks, 0.5)["a"].tolist()
@@ -321,3 +328,45 @@ def test_a_criterion_is_one_function_and_one_line(monkeypatch):
     assert kept["smallness"] == [True, True, False, False]
     with pytest.raises(ArgumentError, match="criterion: received 'size'; allowed: one of magni"):
         scores_of(weights, "size")
+
+
+def test_a_function_is_a_criterion_without_a_registration():
+    weights = {"a": np.float32([1, -2, 3, -4])}
+    for criterion in (smallness, Criterion(smallness)):
+        rule = PruneRule(0.5, criterion)
+        assert rule(weights, Masks.ones_like(weights))["a"].tolist() == [1, 1, 0, 0]
+        assert repr(PruneRule(0.5, smallness)) == repr(rule), "the same in each process"
+
+
+def test_names_of_criteria_are_stable(monkeypatch):
+    for name, criterion in CRITERIA.items():
+        assert criterion_name(name) == criterion_name(criterion) == name
+    assert criterion_name(magnitude) == "magnitude"
+    assert criterion_name(smallness) == "test_criteria.smallness"
+    at_w_k = Criterion(smallness, "rewind_point")
+    assert criterion_name(at_w_k) == "test_criteria.smallness(at='rewind_point')"
+    monkeypatch.setitem(CRITERIA, "smallness", Criterion(smallness))
+    assert criterion_name(smallness) == "smallness"
+    with pytest.raises(ArgumentError, match="criterion: .*lambda.*; allowed: .*def"):
+        criterion_name(lambda weights: weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"score": "magnitude"}, "score"),
+        ({"at": "end"}, "at"),
+        ({"needs_network": 1}, "needs_network"),
+        ({"passes": -1}, "passes"),
+    ],
+)
+def test_criteria_are_checked_when_built(options, argument):
+    with pytest.raises(ArgumentError, match=f"^{argument}: received"):
+        Criterion(**{"score": smallness, **options})
+
+
+def test_criteria_that_need_more_than_trained_weights_are_for_searches():
+    weights = {"a": np.ones(4)}
+    for name in ("taylor", "snip", "magnitude_init"):
+        with pytest.raises(ArgumentError, match=f"'{name}'; allowed: one of magnitude, or a func"):
+            PruneRule(0.5, name)(weights, Masks.ones_like(weights))

@@ -1,5 +1,6 @@
 """Blocks and m:n sparsity against TFMOT's own masks, and sparsity schedules against its own."""
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -14,7 +15,7 @@ from tf_prac import ConstantSparsity, Masks, PolynomialDecay, PruningConfig, pru
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, flavour_of
 from tf_prac.pruning.criteria import PruneRule
-from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.patterns import PATTERNS, Block, MByN, Pattern, Unstructured, get_pattern
 from tf_prac.pruning.sparsity_schedules import as_schedule, schedule_config
 
 THEIRS = tfmot.sparsity.keras
@@ -36,8 +37,12 @@ def tfmots_mask(weights, sparsity=0.0, **pattern):
     return pruning._maybe_update_block_mask(tf.constant(weights))[1].numpy() != 0
 
 
+def pattern_of(**options):
+    return get_pattern(PruningConfig(**options))
+
+
 def ours(weights, sparsity=None, masks=None, **pattern):
-    rule = PruneRule(sparsity=sparsity, scope="layerwise", pattern=Pattern(**pattern))
+    rule = PruneRule(sparsity=sparsity, scope="layerwise", pattern=pattern_of(**pattern))
     return rule({"w": weights}, masks or Masks.ones_like({"w": weights}))["w"]
 
 
@@ -57,7 +62,7 @@ def test_blocks_are_those_of_tfmot(shape, block, pooling, eighths, seed):
     blocks = -(-shape[0] // block[0]) * -(-shape[1] // block[1])
     gone = blocks * eighths // 9  # a whole number of blocks: no rounding to differ in
     mask = ours(weights, gone / blocks, block_size=block, block_pooling_type=pooling)
-    pooled = Pattern(block, pooling)._pooled(np.abs(weights))
+    pooled = Block(block, pooling).pool(np.abs(weights))
     # Averages may tie; TFMOT fails where blocks form a single row or column, and where they do not
     # divide the weights it scores other blocks than it prunes (padding on both sides).
     divides = all(s % b == 0 for b, s in zip(block, shape, strict=True))
@@ -98,7 +103,7 @@ def test_what_is_pruned_stays_pruned(seed, pattern):
 
 def test_scores_of_all_weights_are_ranked_together_in_blocks():
     weights = {"a": np.ones((4, 4)), "b": np.full((4, 4), 2.0)}
-    rule = PruneRule(0.5, pattern=Pattern((2, 2)))
+    rule = PruneRule(0.5, pattern=Block((2, 2)))
     masks = rule(weights, Masks.ones_like(weights))
     assert not masks["a"].any() and masks["b"].all()
 
@@ -112,6 +117,69 @@ def test_patterns_that_fit_no_weight_are_refused():
     ]:
         with pytest.raises(ArgumentError, match=message):
             ours(np.ones(shape), 0.5, **pattern)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows(Pattern):
+    """Whole rows are pruned: an example of a pattern defined outside the package."""
+
+    lowest: int = 0
+
+    def prune(self, scores, masks, prune):
+        rows = {n: np.asarray(s).max(axis=-1, keepdims=True) for n, s in scores.items()}
+        kept = prune(rows, Masks({n: m.any(axis=-1, keepdims=True) for n, m in masks.items()}))
+        return Masks({n: kept[n] & mask for n, mask in masks.items()})
+
+
+def test_a_pattern_is_one_class_and_one_line(monkeypatch):
+    weights = {"w": weights_of((6, 4), 0)}
+    for pattern in (Rows(2), "rows"):
+        monkeypatch.setitem(PATTERNS, "rows", Rows)
+        config = PruningConfig(pattern=pattern)
+        rule = PruneRule(0.5, pattern=get_pattern(config))
+        mask = rule(weights, Masks.ones_like(weights))["w"]
+        assert mask.all(axis=1).sum() == 3 and (~mask).all(axis=1).sum() == 3
+        name = config.to_json()["pattern"]
+        assert name == ("rows" if pattern == "rows" else "test_patterns.Rows(lowest=2)")
+        assert PruningConfig(pattern="rows") == PruningConfig(
+            **PruningConfig(pattern="rows").to_json()
+        )
+    with pytest.raises(ArgumentError, match=r"pattern: .*Rows\(lowest=2\).* pass the object"):
+        PruningConfig(pattern="test_patterns.Rows(lowest=2)")
+
+
+def test_patterns_of_the_options_are_stored_as_these_options():
+    for pattern, options in [
+        (Unstructured(), {}),
+        ("unstructured", {}),
+        (Block((2, 3), "MAX"), {"block_size": (2, 3), "block_pooling_type": "MAX"}),
+        (MByN(2, 4), {"sparsity_m_by_n": (2, 4)}),
+    ]:
+        config = PruningConfig(pattern=pattern)
+        assert config == PruningConfig(**options) == PruningConfig(pattern=pattern, **options)
+        assert "pattern" not in config.to_json()
+        assert isinstance(pattern, str) or get_pattern(config) == pattern
+        assert dataclasses.replace(config, rounds=1) == PruningConfig(rounds=1, **options)
+    assert PruningConfig(pattern="block", block_size=(2, 2)) == PruningConfig(block_size=(2, 2))
+    named = PruningConfig(pattern="m_by_n", sparsity_m_by_n=(2, 4))
+    assert named == PruningConfig(sparsity_m_by_n=(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pattern": "rows"}, "pattern: received 'rows'; allowed: one of unstructured, block, m_"),
+        ({"pattern": 2}, "pattern: received 2"),
+        ({"pattern": Block}, "pattern: received <class"),
+        ({"pattern": "m_by_n"}, r"sparsity_m_by_n: received \(\); allowed: two integers"),
+        ({"pattern": "unstructured", "block_size": (2, 2)}, r"block_size: received \(2, 2\)"),
+        ({"pattern": Rows(), "sparsity_m_by_n": (2, 4)}, "sparsity_m_by_n: .*allowed: .*with patt"),
+        ({"pattern": MByN(1, 4), "sparsity_m_by_n": (2, 4)}, r"sparsity_m_by_n: .*\(1, 4\) with"),
+    ],
+)
+def test_patterns_are_checked_when_the_configuration_is_built(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        PruningConfig(**options)
 
 
 # Schedules
@@ -204,7 +272,7 @@ def test_sparsity_grows_during_fit_as_scheduled_and_goes_on_after_loading(flavou
     for name, mask in again.masks.items():
         assert not (mask & ~model.masks[name]).any()
         np.testing.assert_array_equal(again.prunable[name].numpy() != 0, mask)
-        blocks = Pattern((2, 2))._blocks(mask, 0)
+        blocks = Block((2, 2)).split(mask, 0)
         assert (blocks.all((1, 3)) | ~blocks.any((1, 3))).all()
 
 

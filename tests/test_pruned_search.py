@@ -15,7 +15,7 @@ from tf_prac import (
     snapshot,
 )
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.patterns import Block
 
 RECIPE = TrainingRecipe(epochs=2, batch_size=8, learning_rate=0.05)
 FULL_DATA = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
@@ -61,7 +61,7 @@ def test_a_search_prunes_blocks_to_the_sparsities_of_a_schedule(flavour, tmp_pat
     tickets = search(lambda: functional(load(flavour)), tmp_path, **options).tickets
     assert [t.sparsity for t in tickets] == pytest.approx([0, *targets], abs=0.05)
     for mask in tickets[-1].masks.values():
-        blocks = Pattern((2, 1))._blocks(mask[: len(mask) // 2 * 2], 0)
+        blocks = Block((2, 1)).split(mask[: len(mask) // 2 * 2], 0)
         assert (blocks.all((1, 3)) | ~blocks.any((1, 3))).all()
 
 

@@ -405,7 +405,6 @@ def test_sets_of_other_samples_are_refused_and_nothing_is_written(source, change
         ),
         ({"selector": "forgeting", "subset_size": 0.5}, {}, "selector: .*one of prac, random"),
         ({}, {"pruning": PruningConfig(criterion="snip")}, "criterion: .*use prac=none"),
-        ({}, {"pruning": PruningConfig(criterion="snap")}, "criterion: .*magnitude, .*synflow"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(

@@ -70,24 +70,3 @@ def function_name(argument: str, function: Any) -> str:
     if "<lambda>" in name:
         raise ArgumentError(argument, function, "a function defined by def, which has a name")
     return f"{function.__module__}.{name}"
-
-
-def check_pattern(
-    block_size: tuple[int, ...], pooling: str, sparsity_m_by_n: tuple[int, ...]
-) -> None:
-    """Raises `ArgumentError` unless the options of a pruning pattern are allowed together."""
-    if len(block_size) != 2 or not all(_is_size(size) for size in block_size):
-        raise ArgumentError("block_size", block_size, "two integers >= 1")
-    check_choice("block_pooling_type", pooling, ("AVG", "MAX"))
-    if not sparsity_m_by_n:
-        return
-    sizes = all(_is_size(size) for size in sparsity_m_by_n)
-    if len(sparsity_m_by_n) != 2 or not sizes or sparsity_m_by_n[0] >= sparsity_m_by_n[1]:
-        raise ArgumentError("sparsity_m_by_n", sparsity_m_by_n, "two integers, 1 <= m < n")
-    if block_size != (1, 1):
-        allowed = "() together with block_size"
-        raise ArgumentError("sparsity_m_by_n", sparsity_m_by_n, allowed, "Choose one of the two.")
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -14,11 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tf_prac._lazy import load
 from tf_prac.checks import check_bool as check_bool
 from tf_prac.checks import check_choice as check_choice
 from tf_prac.checks import check_int as check_int
 from tf_prac.checks import check_number as check_number
-from tf_prac.checks import check_pattern, function_name
+from tf_prac.checks import function_name
 from tf_prac.errors import ArgumentError
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
@@ -26,6 +27,7 @@ RETRAINING = ("weight_rewinding", "lr_rewinding", "fine_tuning")
 SCOPES = ("global", "layerwise")
 CONTROLS = ("random_mask", "reinit", "both")
 POLICIES = ("all", "xnnpack")
+PATTERN_OPTIONS = ("block_size", "block_pooling_type", "sparsity_m_by_n")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
@@ -247,7 +249,7 @@ class TrainingRecipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PruningConfig:
-    """What is pruned, how much a round, and where each round starts again.
+    """What is pruned, how much in each round, and where each round starts.
 
     Example:
 
@@ -258,64 +260,72 @@ class PruningConfig:
     with rewinding).
 
     Args:
-        rounds: number of train-and-prune rounds; after n rounds the ticket has density
+        rounds: number of rounds of training and pruning; the ticket after n rounds has density
             (1 - prune_rate) ** n. Default 5.
-        prune_rate: fraction of the remaining prunable weights removed a round, in (0, 1).
+        prune_rate: fraction of the remaining prunable weights to prune in each round, in (0, 1).
             Default 0.2.
         layer_rates: other prune rates for some layers, such as ("output=0.1", "conv=0.15"):
-            "output" (the last dense layer), a group of `layers` or a shell pattern of names; the
-            first that fits counts. With scope "global", weights of equal rates are ranked
+            "output" (the last dense layer), a group of `layers`, or a shell pattern of names; the
+            first match counts. With scope "global", weights with equal rates are ranked
             together. Default ().
-        sparsities: the target sparsity after each round, increasing, in place of rates; such as
+        sparsities: target sparsity after each round, increasing, in place of rates; for example
             `tf_prac.PolynomialDecay(...).per_round(rounds)`. Default ().
-        criterion: what a weight's score is; the lowest are pruned. "magnitude" scores trained
-            weights; "magnitude_init", "snip", "grasp" and "synflow" score W_k, the initial
-            weights with rewind="0it": rounds do not train then. Default "magnitude".
-        score_steps: a criterion that scores W_k prunes each round in so many steps of an equal
-            rate, scoring anew before each; SynFlow takes 100. Default 1.
-        score_samples: number of training samples of each class from which "snip" and "grasp"
-            score. Default 10.
-        scope: "global" ranks all prunable weights together, "layerwise" each weight tensor by
-            itself. Default "global".
+        criterion: how weights are scored; the lowest scores are pruned. "magnitude" and "taylor"
+            score the trained weights. "magnitude_init", "snip", "grasp" and "synflow" score W_k,
+            which are the initial weights with rewind="0it"; rounds do not train then. From
+            Python also a `tf_prac.pruning.Criterion`, or a function of weights. See
+            `tf_prac.pruning.CRITERIA`. Default "magnitude".
+        score_steps: number of steps in which each round prunes, at an equal rate and with new
+            scores before each step, for a criterion other than "magnitude"; 100 for SynFlow.
+            Default 1.
+        score_samples: number of training samples of each class for the scores of "snip", "grasp"
+            and "taylor". Default 10.
+        scope: "global" ranks all prunable weights together, "layerwise" ranks each weight tensor
+            separately. Default "global".
+        pattern: sparsity pattern: "unstructured", "block" (with `block_size`) or "m_by_n" (with
+            `sparsity_m_by_n`). From Python also a `tf_prac.pruning.Pattern`. See
+            `tf_prac.pruning.PATTERNS`. None: the pattern of the next three options.
+            Default None.
         block_size: (height, width) of the blocks in which matrices are pruned. Default (1, 1).
         block_pooling_type: a block's score is the "AVG" or "MAX" of its weights' scores.
             Default "AVG".
-        sparsity_m_by_n: (m, n): prune m of every n weights along the input channels, at once,
-            whatever the rate. Default ().
-        policy: "all" prunes what the options below say, "xnnpack" of that only the 1x1
-            convolutions of networks that XNNPACK runs sparse. Default "all".
-        layers: groups of layers that are pruned, of "conv", "dense", "depthwise", "embedding",
+        sparsity_m_by_n: (m, n): prune m of every n weights along the input channels, in one
+            round and independent of the rate. Default ().
+        policy: "all" prunes the layers of the next three options; "xnnpack" only their 1x1
+            convolutions, in networks that XNNPACK runs sparse. Default "all".
+        layers: groups of layers to prune, of "conv", "dense", "depthwise", "embedding",
             "recurrent". Default ("conv", "dense").
         prune_last_dense: also prune the last dense layer. Default False.
-        ignore: names of layers or weights to leave dense, as shell patterns. Default ().
-        rewind: the rewind point k: "0it", "500it", "3ep" or "2%". Default "2%", about what the
+        ignore: shell patterns of names of layers or weights to keep dense. Default ().
+        rewind: rewind point k: "0it", "500it", "3ep" or "2%". Default "2%", about what the
             papers need on CIFAR-10 (1.4% to 3%).
-        lr_rewind: True: rounds after the first train the remaining T - k steps, with the
-            learning rate going on from step k; False: a full schedule of T steps from step 0,
-            as the PrAC authors' code does. Default True.
-        retraining: what rounds after the first, and retraining, start from: "weight_rewinding"
-            (W_k, at the learning rate of step k), "lr_rewinding" (the weights as trained, at the
-            learning rate of step k; Renda et al. 2020) or "fine_tuning" (the weights as trained,
-            at the last learning rate of the schedule). Default "weight_rewinding".
-        rewind_statistics: rewind the statistics of BatchNorm with the weights; False: they stay
-            as trained. Default True.
-        rewind_optimizer: rewind momentum and other slots of the optimizer to those after step k
-            too; False: they start at zero. Default False.
-        keep_epoch_masks: write down the mask that each epoch would give, one bit a weight,
-            for the matrix of mask distances (`tf-prac figures`). Default False.
+        lr_rewind: True: rounds after the first train for the remaining T - k steps, and the
+            learning rate continues from step k; False: for the full schedule of T steps from
+            step 0, as in the PrAC authors' code. Default True.
+        retraining: what later rounds, and retraining, start from: "weight_rewinding" (W_k, at the
+            learning rate of step k), "lr_rewinding" (the trained weights, at the learning rate of
+            step k; Renda et al. 2020) or "fine_tuning" (the trained weights, at the last
+            learning rate of the schedule). Default "weight_rewinding".
+        rewind_statistics: also rewind BatchNorm's statistics; False: they stay as trained.
+            Default True.
+        rewind_optimizer: also rewind the momentum and other slots of the optimizer to step k;
+            False: they start at zero. Default False.
+        keep_epoch_masks: store the tentative mask of each epoch, one bit for each weight, for
+            the matrix of mask distances (`tf-prac figures`). Default False.
 
     Raises:
-        ArgumentError: a value is outside its range.
+        ArgumentError: If a value is outside its range, or two options exclude each other.
     """
 
     rounds: int = 5
     prune_rate: float = 0.2
     layer_rates: tuple[str, ...] = ()
     sparsities: tuple[float, ...] = ()
-    criterion: str = "magnitude"
+    criterion: str | Any = "magnitude"
     score_steps: int = 1
     score_samples: int = 10
     scope: str = "global"
+    pattern: str | Any = None
     block_size: tuple[int, ...] = (1, 1)
     block_pooling_type: str = "AVG"
     sparsity_m_by_n: tuple[int, ...] = ()
@@ -332,16 +342,17 @@ class PruningConfig:
 
     def __post_init__(self):
         check_int("rounds", self.rounds, 1)
+        self._check_criterion()
         check_int("score_steps", self.score_steps, 1)
         check_int("score_samples", self.score_samples, 1)
         check_number("prune_rate", self.prune_rate, above=0, below=1)
         object.__setattr__(self, "layer_rates", _as_tuple("layer_rates", self.layer_rates))
-        _ = self.rate_rules  # refuses what it cannot read
+        _ = self.rate_rules  # raises if a rule cannot be parsed
         check_choice("scope", self.scope, SCOPES)
         check_choice("policy", self.policy, POLICIES)
         for name in ("sparsities", "block_size", "sparsity_m_by_n"):
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
-        check_pattern(self.block_size, self.block_pooling_type, self.sparsity_m_by_n)
+        self._set_pattern()
         for sparsity in self.sparsities:
             check_number("sparsities", sparsity, above=0, below=1)
         if list(self.sparsities) != sorted(set(self.sparsities)):
@@ -370,6 +381,38 @@ class PruningConfig:
                 raise ArgumentError("ignore", pattern, "names or shell patterns")
         object.__setattr__(self, "rewind", str(self.rewind_point))
 
+    # Criteria and patterns are registered in tf_prac.pruning, which imports this module.
+
+    def _check_criterion(self) -> None:
+        module = "tf_prac.pruning.criteria"
+        load(module, "get_criterion")(self.criterion)
+        load(module, "criterion_name")(self.criterion)
+
+    def _set_pattern(self) -> None:
+        """Checks the pattern; stores one that the options describe as these options."""
+        pattern = load("tf_prac.pruning.patterns", "get_pattern")(self)
+        if self.pattern is None:
+            return
+        options = pattern.options()
+        for name in PATTERN_OPTIONS:
+            value, default = getattr(self, name), getattr(PruningConfig, name)
+            described = (options or {}).get(name, default)
+            if value not in (default, described):
+                raise ArgumentError(name, value, f"{described!r} with pattern={self.pattern!r}")
+            object.__setattr__(self, name, described)
+        if options is not None:
+            object.__setattr__(self, "pattern", None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the options; a function or an object is described by its name."""
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        options["criterion"] = load("tf_prac.pruning.criteria", "criterion_name")(self.criterion)
+        if self.pattern is None:
+            del options["pattern"]  # as in the files of version 0.1
+        else:
+            options["pattern"] = load("tf_prac.pruning.patterns", "pattern_name")(self.pattern)
+        return options
+
     @property
     def rewind_point(self) -> RewindPoint:
         """The parsed `rewind`."""
@@ -377,7 +420,7 @@ class PruningConfig:
 
     @property
     def rate_rules(self) -> tuple[tuple[str, float], ...]:
-        """The parsed `layer_rates`: (pattern, rate), the first that fits a layer counts."""
+        """The parsed `layer_rates`: (pattern, rate); the first match counts."""
         return tuple(_rate_rule(text) for text in self.layer_rates)
 
 
@@ -592,7 +635,7 @@ class SearchConfig:
     """
 
     recipe: TrainingRecipe = TrainingRecipe()
-    pruning: PruningConfig = PruningConfig()
+    pruning: PruningConfig = dataclasses.field(default_factory=PruningConfig)
     prac: PracConfig = PracConfig()
 
     def __post_init__(self):
@@ -641,7 +684,7 @@ class SearchConfig:
         """Returns the options by group, without the directories of other runs."""
         return {
             "recipe": dataclasses.asdict(self.recipe),
-            "pruning": dataclasses.asdict(self.pruning),
+            "pruning": self.pruning.to_json(),
             "prac": self.prac.without_other_runs(),
         }
 

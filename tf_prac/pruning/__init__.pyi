@@ -1,3 +1,5 @@
+from tf_prac.pruning.criteria import CRITERIA as CRITERIA
+from tf_prac.pruning.criteria import Criterion as Criterion
 from tf_prac.pruning.criteria import PruneRule as PruneRule
 from tf_prac.pruning.criteria import global_magnitude as global_magnitude
 from tf_prac.pruning.criteria import layerwise_magnitude as layerwise_magnitude
@@ -6,6 +8,11 @@ from tf_prac.pruning.criteria import shuffled_mask as shuffled_mask
 from tf_prac.pruning.mask_distance import MaskDistanceStop as MaskDistanceStop
 from tf_prac.pruning.mask_distance import mask_distance as mask_distance
 from tf_prac.pruning.masks import Masks as Masks
+from tf_prac.pruning.patterns import PATTERNS as PATTERNS
+from tf_prac.pruning.patterns import Block as Block
+from tf_prac.pruning.patterns import MByN as MByN
+from tf_prac.pruning.patterns import Pattern as Pattern
+from tf_prac.pruning.patterns import Unstructured as Unstructured
 from tf_prac.pruning.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
 from tf_prac.pruning.sparsity_schedules import ConstantSparsity as ConstantSparsity
 from tf_prac.pruning.sparsity_schedules import PolynomialDecay as PolynomialDecay

@@ -1,25 +1,71 @@
-"""From weights to scores, and from scores to masks. Numpy only.
+"""`CRITERIA`, which score weights, and how masks follow from scores. NumPy only.
 
-A criterion gives every prunable weight a score; the lowest scores are pruned. To add one, write
-a function `weights -> scores` and name it in `CRITERIA`.
+The lowest scores are pruned. To add a criterion, write a function that returns a score for each
+weight, here or, if it takes gradients, in `gradient_criteria.py`, and register it in `CRITERIA`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import decimal
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_prac.config import SCOPES, check_choice, check_int, check_number
+from tf_prac.checks import check_bool, check_choice, check_int, check_number, function_name
+from tf_prac.config import SCOPES
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.patterns import Pattern, Unstructured
 
 Weights = Mapping[str, np.ndarray]
+Scores = Mapping[str, np.ndarray]
 Rate = float | Mapping[str, float]
+
+TRAINED, REWIND_POINT = "trained", "rewind_point"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Criterion:
+    """How weights are scored for pruning; the lowest scores are pruned.
+
+    Example:
+
+        >>> def by_fan_in(weights):
+        ...     return {n: np.abs(w) * np.sqrt(np.prod(w.shape[:-1])) for n, w in weights.items()}
+        >>> CRITERIA["by_fan_in"] = Criterion(by_fan_in)  # doctest: +SKIP
+
+    Args:
+        score: function that returns the scores of the prunable weights, name to float array of
+            the weight's shape. Its argument is the weights, name to array, with pruned weights
+            zero; or, with `needs_network`, a `ScoringInputs` of `gradient_criteria.py`.
+        at: the weights that are scored: "trained", those after a round's training, or
+            "rewind_point", W_k; rounds do not train then. Default "trained".
+        needs_network: whether `score` takes the network and samples, such as for gradients.
+            Default False.
+        passes: how many times `score` takes the gradients of all its samples, for the counted
+            cost. Default 0.
+
+    Raises:
+        ArgumentError: If a value is not allowed.
+    """
+
+    score: Callable[[Any], Scores]
+    at: str = TRAINED
+    needs_network: bool = False
+    passes: int = 0
+
+    def __post_init__(self):
+        if not callable(self.score):
+            raise ArgumentError("score", self.score, "a function that returns scores of weights")
+        check_choice("at", self.at, (TRAINED, REWIND_POINT))
+        check_bool("needs_network", self.needs_network)
+        check_int("passes", self.passes, 0)
+
+    def __repr__(self) -> str:
+        return f"Criterion({criterion_name(self)})"
 
 
 def magnitude(weights: Weights) -> dict[str, np.ndarray]:
@@ -27,18 +73,91 @@ def magnitude(weights: Weights) -> dict[str, np.ndarray]:
     return {name: np.abs(np.asarray(w, np.float32)) for name, w in weights.items()}
 
 
-UNTRAINED = ("magnitude_init", "snip", "grasp", "synflow")
-"""Criteria that score W_k, whose rounds do not train: `tf_prac.training.saliency.SALIENCIES`."""
+def _of_network(function: str, at: str, passes: int) -> Criterion:
+    """Returns a criterion of gradient_criteria.py, which is imported when it is first used."""
+    score = functools.partial(_score_network, function)
+    return Criterion(score, at, needs_network=True, passes=passes)
 
-CRITERIA: dict[str, Callable[[Weights], dict[str, np.ndarray]]] = {
-    "magnitude": magnitude,
+
+def _score_network(function: str, inputs: Any) -> Scores:
+    from tf_prac.pruning import gradient_criteria
+
+    return getattr(gradient_criteria, function)(inputs)
+
+
+CRITERIA: dict[str, Criterion] = {
+    "magnitude": Criterion(magnitude),
+    "magnitude_init": Criterion(magnitude, REWIND_POINT),
+    "snip": _of_network("snip", REWIND_POINT, passes=1),
+    "grasp": _of_network("grasp", REWIND_POINT, passes=2),
+    "synflow": _of_network("synflow", REWIND_POINT, passes=0),
+    "taylor": _of_network("taylor", TRAINED, passes=1),
 }
+"""The pruning criteria by name. Assign to it to register another one."""
 
 
-def scores_of(weights: Weights, criterion: str) -> dict[str, np.ndarray]:
-    """Returns the scores of weights by a criterion's name; raises `ArgumentError` if unknown."""
-    check_choice("criterion", criterion, tuple(CRITERIA))
-    return CRITERIA[criterion](weights)
+def get_criterion(criterion: str | Criterion | Callable[[Weights], Scores]) -> Criterion:
+    """Returns a criterion by its name; a function of weights scores the trained weights.
+
+    Raises:
+        ArgumentError: If the name is not registered.
+    """
+    if isinstance(criterion, Criterion):
+        return criterion
+    if callable(criterion):
+        return Criterion(criterion)
+    if not isinstance(criterion, str) or criterion not in CRITERIA:
+        is_function = isinstance(criterion, str) and "." in criterion
+        remedy = "It names a function: search from Python and pass the function." * is_function
+        allowed = f"one of {', '.join(CRITERIA)}, a Criterion or a function of weights"
+        raise ArgumentError("criterion", criterion, allowed, remedy)
+    return get_criterion(CRITERIA[criterion])
+
+
+def criterion_name(criterion: str | Criterion | Callable[[Weights], Scores]) -> str:
+    """Returns the name of a criterion for files: as registered, or MODULE.FUNCTION.
+
+    Options of a `Criterion` that are not the defaults follow in parentheses.
+
+    Raises:
+        ArgumentError: If it is a function without a name, such as a lambda.
+    """
+    if isinstance(criterion, str):
+        return criterion
+    found = get_criterion(criterion)
+    for name, each in CRITERIA.items():
+        if get_criterion(each) == found:
+            return name
+    name = function_name("criterion", found.score)
+    options = [
+        f"{field.name}={getattr(found, field.name)!r}"
+        for field in dataclasses.fields(found)[1:]
+        if getattr(found, field.name) != field.default
+    ]
+    return f"{name}({', '.join(options)})" if options else name
+
+
+def scores_of(weights: Weights, criterion: str | Criterion | Callable[[Weights], Scores]) -> Scores:
+    """Returns the scores of trained weights.
+
+    Raises:
+        ArgumentError: If the criterion is unknown, or needs more than the trained weights.
+    """
+    check_scores_weights(criterion)
+    return get_criterion(criterion).score(weights)
+
+
+def check_scores_weights(criterion: str | Criterion | Callable[[Weights], Scores]) -> None:
+    """Raises `ArgumentError` unless a criterion scores trained weights, without the network."""
+
+    def scores_weights(each: Criterion) -> bool:
+        return each.at == TRAINED and not each.needs_network
+
+    if not scores_weights(get_criterion(criterion)):
+        names = [name for name, each in CRITERIA.items() if scores_weights(get_criterion(each))]
+        allowed = f"one of {', '.join(names)}, or a function of weights"
+        remedy = "Other criteria are for a TicketSearch."
+        raise ArgumentError("criterion", criterion_name(criterion), allowed, remedy)
 
 
 def prune(
@@ -48,23 +167,26 @@ def prune(
     scope: str = "global",
     pattern: Pattern | None = None,
 ) -> Masks:
-    """Returns `masks` without the lowest-scored `rate` of the weights they keep.
+    """Prunes the fraction `rate` of the remaining weights that has the lowest scores.
 
-    The number pruned is exact: `prune_count(remaining, rate)` of all remaining weights
-    ("global") or of those of each tensor ("layerwise"). Equal scores are pruned in order of
-    position: earlier tensors first, then row-major; so the result never depends on chance.
+    The number of pruned weights is exact: `prune_count(remaining, rate)` of all remaining weights
+    ("global") or of each tensor's ("layerwise"). Of equal scores, the first is pruned first, in
+    the order of the tensors and then row-major, so the result is deterministic.
 
     Args:
-        scores: name to float array, with the names and shapes of `masks`; no NaN.
-        masks: the masks in force; a pruned weight stays pruned.
+        scores: name to float array, with the names and shapes of `masks`, without NaN.
+        masks: the current masks; a pruned weight stays pruned.
         rate: fraction of the remaining weights to prune, in (0, 1); or a rate in [0, 1) for
-            each name, and then "global" ranks the tensors of one rate together.
-        scope: "global" or "layerwise".
-        pattern: shape of what is pruned; counts are then of blocks. Default: single weights.
+            each name, where "global" ranks the tensors of equal rates together.
+        scope: "global" or "layerwise". Default "global".
+        pattern: sparsity pattern; with blocks, counts are of blocks. Default `Unstructured()`.
+
+    Returns:
+        The next masks.
 
     Raises:
-        ArgumentError: a rate, scope or pattern that is not allowed, or a score that is NaN.
-        MismatchError: scores and masks are not of the same network.
+        ArgumentError: If a rate, scope or pattern is not allowed, or a score is NaN.
+        MismatchError: If scores and masks are not of the same network.
     """
     rates = check_rate(rate, masks)
     check_choice("scope", scope, SCOPES)
@@ -86,18 +208,22 @@ def prune_to(
     scope: str = "global",
     pattern: Pattern | None = None,
 ) -> Masks:
-    """Like `prune`, until a fraction `sparsity` of all weights in `masks` is pruned.
+    """Prunes the weights with the lowest scores until a target sparsity is reached.
 
     Args:
-        scores: name to float array, with the names and shapes of `masks`; no NaN.
-        masks: the masks in force; a pruned weight stays pruned.
-        sparsity: target, in [0, 1): of the whole network ("global") or of each tensor
+        scores: as for `prune`.
+        masks: as for `prune`.
+        sparsity: target sparsity, in [0, 1), of the whole network ("global") or of each tensor
             ("layerwise").
-        scope: "global" or "layerwise".
-        pattern: shape of what is pruned; counts are then of blocks. Default: single weights.
+        scope: "global" or "layerwise". Default "global".
+        pattern: as for `prune`.
+
+    Returns:
+        The next masks.
 
     Raises:
-        ArgumentError: also for a sparsity below that of `masks`.
+        ArgumentError: As for `prune`, and if the sparsity is below that of `masks`.
+        MismatchError: As for `prune`.
     """
     check_number("sparsity", sparsity, minimum=0, below=1)
     check_choice("scope", scope, SCOPES)
@@ -105,77 +231,87 @@ def prune_to(
     groups = [[name] for name in masks] if scope == "layerwise" else [list(masks)]
 
     def count(names: list[str], size: int, remaining: int) -> int:
-        missing = prune_count(size, sparsity) - (size - remaining)
-        if missing < 0:
+        to_prune = prune_count(size, sparsity) - (size - remaining)
+        if to_prune < 0:
             raise ArgumentError(
                 "sparsity",
                 sparsity,
-                f"at least that of the masks in force, {1 - remaining / size:.6g}",
-                "Pruned weights stay pruned; put denser masks in force first.",
+                f"at least the current sparsity, {1 - remaining / size:.6g}",
+                "Pruned weights stay pruned; set denser masks first.",
             )
-        return missing
+        return to_prune
 
     return _prune(scores, masks, groups, count, pattern)
 
 
 @dataclasses.dataclass(frozen=True)
 class PruneRule:
-    """From weights to the next masks: score, scope, amount and pattern together.
+    """How the next masks follow from weights: criterion, scope, amount and pattern.
 
     Args:
-        rate: fraction of the remaining weights to prune, or one for each name. Default 0.2.
-        criterion: a key of `CRITERIA`. Default "magnitude".
+        rate: fraction of the remaining weights to prune, or a fraction for each name.
+            Default 0.2.
+        criterion: a name in `CRITERIA`, a `Criterion` or a function of weights.
+            Default "magnitude".
         scope: "global" or "layerwise". Default "global".
-        sparsity: prune until this fraction is gone, instead of `rate`. Default None.
-        pattern: shape of what is pruned. Default: single weights.
+        sparsity: target sparsity, in place of `rate`. Default None.
+        pattern: sparsity pattern. Default `Unstructured()`.
     """
 
     rate: Rate = 0.2
-    criterion: str = "magnitude"
+    criterion: str | Criterion | Callable[[Weights], Scores] = "magnitude"
     scope: str = "global"
     sparsity: float | None = None
-    pattern: Pattern = Pattern()
+    pattern: Pattern = Unstructured()
+
+    def __post_init__(self):
+        if not isinstance(self.criterion, str):  # a Criterion has the same repr in each process
+            object.__setattr__(self, "criterion", get_criterion(self.criterion))
 
     def __call__(self, weights: Weights, masks: Masks) -> Masks:
-        """Returns the next masks."""
+        """Returns the next masks.
+
+        Raises:
+            ArgumentError: If the criterion needs more than trained weights.
+        """
         return self.by_scores(
             scores_of({name: weights[name] for name in masks}, self.criterion), masks
         )
 
-    def by_scores(self, scores: Weights, masks: Masks) -> Masks:
-        """Returns the next masks by other scores than those of `criterion`."""
+    def by_scores(self, scores: Scores, masks: Masks) -> Masks:
+        """Returns the next masks by given scores, in place of those of `criterion`."""
         if self.sparsity is not None:
             return prune_to(scores, masks, self.sparsity, self.scope, self.pattern)
         return prune(scores, masks, self.rate, self.scope, self.pattern)
 
-    def in_steps(self, scores: Callable[[Masks], Weights], masks: Masks, steps: int) -> Masks:
-        """Like `by_scores`, in several steps of an equal rate, with new scores before each.
+    def in_steps(self, scores: Callable[[Masks], Scores], masks: Masks, steps: int) -> Masks:
+        """Like `by_scores`, in several steps at an equal rate, with new scores before each.
 
-        As many weights are pruned in the end.
+        The total number of pruned weights is the same.
 
         Source: Tanaka et al. 2020 ("SynFlow"), Algorithm 1: the density after step i of n is the
-        final one to the power of i / n.
+        final density to the power of i / n.
 
         Args:
-            scores: function of the masks so far to scores.
-            masks: the masks in force.
-            steps: how many, >= 1.
+            scores: function that returns the scores under given masks.
+            masks: the current masks.
+            steps: number of steps, >= 1.
         """
         check_int("score_steps", steps, 1)
-        found = masks
+        result = masks
         for step in range(1, steps + 1):
-            now = scores(found)
-            gone_first = {n: np.where(found[n], now[n], -np.inf) for n in masks}
-            found = self._part(step / steps, masks.density).by_scores(gone_first, masks)
-        return found
+            current = scores(result)
+            pruned_first = {n: np.where(result[n], current[n], -np.inf) for n in masks}
+            result = self._part(step / steps, masks.density).by_scores(pruned_first, masks)
+        return result
 
     def _part(self, progress: float, density: float) -> PruneRule:
-        """The rule for a part of the way, from masks of a density."""
+        """Returns the rule that prunes a part of the amount, from masks of a density."""
         if progress == 1:
             return self
         if self.sparsity is not None:
-            left = density * ((1 - self.sparsity) / density) ** progress
-            return dataclasses.replace(self, sparsity=1 - left)
+            remaining = density * ((1 - self.sparsity) / density) ** progress
+            return dataclasses.replace(self, sparsity=1 - remaining)
         if isinstance(self.rate, Mapping):
             rates = {name: 1 - (1 - rate) ** progress for name, rate in self.rate.items()}
             return dataclasses.replace(self, rate=rates)
@@ -194,14 +330,17 @@ def _prune(
     def prune_units(scores: Weights, masks: Masks) -> Masks:
         kept: dict[str, np.ndarray] = {}
         for names in groups:
-            flat = [_kept(scores[name], masks[name]) for name in names]
-            every = np.concatenate(flat)
-            keep = _keep(every, count(names, sum(masks[n].size for n in names), every.size))
-            parts = np.split(keep, np.cumsum([part.size for part in flat])[:-1])
+            unpruned = [_unpruned(scores[name], masks[name]) for name in names]
+            ranked = np.concatenate(unpruned)
+            keep = _keep(ranked, count(names, sum(masks[n].size for n in names), ranked.size))
+            parts = np.split(keep, np.cumsum([part.size for part in unpruned])[:-1])
             kept.update(zip(names, parts, strict=True))
         return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
 
-    return (pattern or Pattern()).prune(scores, masks, prune_units)
+    pattern = pattern or Unstructured()
+    for name, mask in masks.items():
+        pattern.check_fits(name, mask.shape)
+    return pattern.prune(scores, masks, prune_units)
 
 
 def check_rate(rate: Rate, names: Iterable[str] | None = None) -> dict[str, float]:
@@ -217,7 +356,9 @@ def check_rate(rate: Rate, names: Iterable[str] | None = None) -> dict[str, floa
 
 
 def global_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:
-    """Prunes the `rate` of remaining weights that are smallest over the whole network.
+    """Prunes the fraction `rate` of the remaining weights with the smallest magnitudes.
+
+    All tensors are ranked together.
 
     Example:
 
@@ -228,29 +369,29 @@ def global_magnitude(weights: Weights, masks: Masks | None = None, rate: float =
     Source: PrAC paper, Section 3.1; "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1.
 
     Args:
-        weights: name to array, all prunable weights.
-        masks: the masks in force. Default: dense.
+        weights: name to float array, all prunable weights.
+        masks: the current masks. Default None: dense.
         rate: fraction of the remaining weights to prune, in (0, 1). Default 0.2.
 
     Returns:
-        The next masks, with exactly `prune_count(remaining, rate)` weights fewer.
+        The next masks, which keep exactly `prune_count(remaining, rate)` weights fewer.
     """
     return prune(magnitude(weights), _or_dense(masks, weights), rate, "global")
 
 
 def layerwise_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:
-    """Like `global_magnitude`, but each weight tensor loses the same fraction of its own."""
+    """Like `global_magnitude`, but prunes the same fraction of every tensor."""
     return prune(magnitude(weights), _or_dense(masks, weights), rate, "layerwise")
 
 
 def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise") -> Masks:
-    """Prunes `rate` of the remaining weights at random: the control of every pruning claim.
+    """Prunes a fraction of the remaining weights at random, as a control.
 
     Args:
-        masks: the masks in force.
+        masks: the current masks.
         rate: fraction of the remaining weights to prune, in (0, 1).
-        seed: the same seed gives the same masks.
-        scope: "layerwise" (every tensor loses the same fraction) or "global".
+        seed: the same seed returns the same masks.
+        scope: "layerwise" (the same fraction of every tensor) or "global". Default "layerwise".
     """
     check_int("seed", seed, 0)
     generator = np.random.default_rng(seed)
@@ -259,30 +400,28 @@ def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise
 
 
 def shuffled_mask(masks: Masks, *, seed: int) -> Masks:
-    """Returns masks that keep as many weights of each tensor as `masks`, at random places.
-
-    The random ticket: the same layer-wise proportions, another choice.
+    """Shuffles each mask: a random ticket with the same layer-wise sparsities.
 
     Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 (random pruning).
 
     Args:
-        masks: the masks whose proportions count.
-        seed: the same seed gives the same masks.
+        masks: the masks to shuffle.
+        seed: the same seed returns the same masks.
     """
     check_int("seed", seed, 0)
     generator = np.random.default_rng(seed)
-    places = {name: generator.permutation(mask.size) for name, mask in masks.items()}
-    return Masks({n: m.ravel()[places[n]].reshape(m.shape) for n, m in masks.items()})
+    order = {name: generator.permutation(mask.size) for name, mask in masks.items()}
+    return Masks({n: m.ravel()[order[n]].reshape(m.shape) for n, m in masks.items()})
 
 
 def prune_count(remaining: int, rate: float) -> int:
-    """Returns how many of `remaining` weights are pruned: rounded, halves up, never the last."""
+    """Returns how many of `remaining` weights to prune: rounded half up, and never all."""
     exact = remaining * decimal.Decimal(str(rate))  # 50 * 0.29 is 14.5; in floats it is less
     return max(0, min(int(exact + decimal.Decimal("0.5")), remaining - 1))
 
 
 def _keep(scores: np.ndarray, count: int) -> np.ndarray:
-    """Returns which of the 1-D `scores` stay: all but the lowest, earlier ones first of equals."""
+    """Returns which of 1-D `scores` are kept; of equal ones, the first are pruned first."""
     if scores.size and np.isnan(scores.max()):
         raise ArgumentError("scores", "NaN", "numbers", "A weight or score is not a number.")
     if count == 0:
@@ -297,9 +436,9 @@ def _keep(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Scores as integers of the same order, if none is negative: numpy partitions them faster.
+    """Returns integers in the same order if no score is negative; NumPy partitions them faster.
 
-    The bits of non-negative IEEE floats are ordered as the floats are.
+    Non-negative IEEE floats have the same order as their bits.
     """
     bits = scores.view(np.int32) if scores.dtype == np.float32 else scores
     return bits if bits is not scores and bits.min() >= 0 else scores
@@ -309,11 +448,13 @@ def _or_dense(masks: Masks | None, weights: Weights) -> Masks:
     return Masks.ones_like(weights) if masks is None else masks
 
 
-def _kept(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _unpruned(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Returns the scores of the unpruned weights, 1-D."""
     return scores.ravel() if mask.all() else scores[mask]
 
 
 def _scatter(mask: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Returns `mask`, of whose unpruned weights only `kept` remain."""
     if kept.size == mask.size:
         return kept.reshape(mask.shape)
     result = np.zeros(mask.shape, bool)

@@ -1,17 +1,17 @@
-"""Shapes that pruned weights have to form: blocks, or m zeros in every n. Numpy only.
+"""`PATTERNS`: sparsity patterns, the structure that pruned weights form. NumPy only.
 
-Names and meaning are those of TensorFlow Model Optimization, so that its users find them, and
-Keras 3 models get them too.
+To add a pattern, write a frozen dataclass derived from `Pattern` and register it in `PATTERNS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tf_prac.checks import check_pattern
+from tf_prac.checks import check_choice
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
@@ -21,111 +21,254 @@ Scores = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """Which weights are pruned only together.
+    """Base class of sparsity patterns: which weights are pruned together.
 
-    Example:
+    A subclass is a frozen dataclass. It implements `prune`, and overrides what differs.
 
-        >>> Pattern(sparsity_m_by_n=(1, 2)).m_by_n(np.array([[1.0], [2.0]])).tolist()
-        [[False], [True]]
-
-    Args:
-        block_size: (height, width) of the blocks of a matrix that are pruned as one; those at
-            the far edges may be smaller. Default (1, 1): single weights.
-        block_pooling_type: a block's score is the "AVG" or "MAX" of those of its weights.
-            Default "AVG".
-        sparsity_m_by_n: (m, n): of every n weights in a row, along the input channels, the m
-            lowest are pruned, all in one go. Default ().
-
-    Raises:
-        ArgumentError: a size or a combination that is not allowed.
+    Attributes:
+        sets_sparsity: whether the pattern alone determines how many weights are pruned, so that
+            one round prunes everything and rates and target sparsities do not apply.
     """
 
-    block_size: tuple[int, ...] = (1, 1)
-    block_pooling_type: str = "AVG"
-    sparsity_m_by_n: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        check_pattern(self.block_size, self.block_pooling_type, self.sparsity_m_by_n)
+    sets_sparsity: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, config: PruningConfig) -> Pattern:
-        """Returns the pattern that the options of a search name."""
-        return cls(config.block_size, config.block_pooling_type, config.sparsity_m_by_n)
+    def from_config(cls, config: PruningConfig) -> Self:
+        """Returns the pattern for its name in `PruningConfig.pattern`."""
+        return cls()
+
+    def options(self) -> dict[str, Any] | None:
+        """Returns the fields of `PruningConfig` that describe the pattern without `pattern`.
+
+        They are also TFMOT's arguments. None if there are none.
+        """
+        return None
+
+    def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises `ArgumentError` unless a weight of this shape can be pruned in the pattern."""
+
+    def check_rounds(self, rounds: int) -> None:
+        """Raises `ArgumentError` unless a search with so many rounds can use the pattern."""
+        if self.sets_sparsity and rounds > 1:
+            option = next(iter(self.options() or {"pattern": None}))
+            remedy = "This pattern prunes all its weights at once."
+            raise ArgumentError("rounds", rounds, f"1 with {option}", remedy)
 
     def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
-        """Returns `masks` without what `prune` takes away, in this pattern.
+        """Returns the next masks.
 
         Args:
-            scores: the score of each weight.
-            masks: the masks in force; a pruned weight stays pruned.
-            prune: prunes units, by a score for each: weights or blocks.
-
-        Raises:
-            ArgumentError: the pattern does not fit a weight.
+            scores: the score of each weight; the lowest are pruned.
+            masks: the current masks; a pruned weight stays pruned.
+            prune: prunes by the rate or target sparsity: a function of the scores and the current
+                masks of units, either weights or groups of weights, that returns the next masks
+                of the units.
         """
-        for name, mask in masks.items():
-            self._check_fits(name, mask.shape)
-        if self.sparsity_m_by_n:
-            held = {n: np.where(mask, scores[n], -np.inf) for n, mask in masks.items()}
-            return Masks({n: self.m_by_n(held[n]) & mask for n, mask in masks.items()})
-        if self.block_size == (1, 1):
-            return prune(scores, masks)
-        kept = prune(
-            {name: self._pooled(scores[name]) for name in masks},
-            Masks({name: _any(self._blocks(mask, 0)) for name, mask in masks.items()}),
-        )
-        return Masks({n: self._spread(kept[n], mask.shape) & mask for n, mask in masks.items()})
+        raise NotImplementedError
 
-    def m_by_n(self, scores: np.ndarray) -> np.ndarray:
-        """Returns the mask of one weight that keeps the n - m highest of every n."""
-        m, n = self.sparsity_m_by_n
-        channels_last = np.moveaxis(scores, -1, 0)  # (out, ..., in), as TFLite stores it
-        flat = channels_last.reshape(-1, channels_last.shape[-1]).astype(np.float64)
-        short = -flat.shape[1] % n
-        groups = np.pad(flat, ((0, 0), (0, short)), constant_values=-np.inf)
-        # What fills up a last short group takes the places of zeros, as in TFMOT.
-        order = np.argsort(groups.reshape(-1, n), axis=1, kind="stable")
-        keep = np.ones(order.shape, bool)
-        np.put_along_axis(keep, order[:, :m], False, axis=1)
-        keep = keep.reshape(groups.shape)[:, : flat.shape[1]].reshape(channels_last.shape)
-        return np.moveaxis(keep, 0, -1)
 
-    def _check_fits(self, name: str, shape: tuple[int, ...]) -> None:
-        if self.sparsity_m_by_n and len(shape) not in (2, 4):
-            raise ArgumentError(
-                "sparsity_m_by_n",
-                self.sparsity_m_by_n,
-                "() for a weight that has not 2 or 4 dimensions",
-                f"{name} has shape {shape}; name it in ignore.",
-            )
-        if self.block_size == (1, 1):
-            return
+@dataclasses.dataclass(frozen=True)
+class Unstructured(Pattern):
+    """Each weight is pruned independently of the others."""
+
+    def options(self) -> dict[str, Any]:
+        """No options: this is their default."""
+        return {}
+
+    def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
+        """Returns the next masks."""
+        return prune(scores, masks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block(Pattern):
+    """The blocks of a matrix are pruned as a whole, as with TFMOT's `block_size`.
+
+    Args:
+        block_size: (height, width) of a block; blocks at the bottom and right edges may be
+            smaller.
+        block_pooling_type: a block's score is the average ("AVG") or maximum ("MAX") of the scores
+            of its weights. Default "AVG".
+
+    Raises:
+        ArgumentError: If a size or the pooling is not allowed.
+    """
+
+    block_size: tuple[int, ...]
+    block_pooling_type: str = "AVG"
+
+    def __post_init__(self):
+        if len(self.block_size) != 2 or not all(_is_size(size) for size in self.block_size):
+            raise ArgumentError("block_size", self.block_size, "two integers >= 1")
+        check_choice("block_pooling_type", self.block_pooling_type, ("AVG", "MAX"))
+
+    @classmethod
+    def from_config(cls, config: PruningConfig) -> Self:
+        """Returns the blocks of the options `block_size` and `block_pooling_type`."""
+        return cls(config.block_size, config.block_pooling_type)
+
+    def options(self) -> dict[str, Any]:
+        """Returns the options of `PruningConfig` that describe the blocks."""
+        return dataclasses.asdict(self)
+
+    def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises `ArgumentError` unless a weight is a matrix at least as large as a block."""
         fits = len(shape) == 2 and all(b <= s for b, s in zip(self.block_size, shape, strict=True))
-        if not fits:
+        if not fits and self.block_size != (1, 1):
             raise ArgumentError(
                 "block_size",
                 self.block_size,
                 "blocks for matrices at least as large",
-                f"{name} has shape {shape}; name it in ignore, or its kind not in layers.",
+                f"{name} has shape {shape}; add it to ignore, or remove its group from layers.",
             )
 
-    def _blocks(self, array: np.ndarray, fill: float) -> np.ndarray:
-        """A matrix as (rows of blocks, height, columns of blocks, width)."""
+    def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
+        """Returns the next masks; a block that has no unpruned weight counts as pruned."""
+        if self.block_size == (1, 1):
+            return prune(scores, masks)
+        kept = prune(
+            {name: self.pool(scores[name]) for name in masks},
+            Masks({name: _any(self.split(mask, 0)) for name, mask in masks.items()}),
+        )
+        return Masks({n: self._repeat(kept[n], mask.shape) & mask for n, mask in masks.items()})
+
+    def split(self, array: np.ndarray, fill: float) -> np.ndarray:
+        """Returns a matrix, padded with `fill`, as [rows, height, columns, width] of its blocks."""
         height, width = self.block_size
         pad = ((0, -array.shape[0] % height), (0, -array.shape[1] % width))
         padded = np.pad(array, pad, constant_values=fill)
         rows, columns = padded.shape
         return padded.reshape(rows // height, height, columns // width, width)
 
-    def _pooled(self, scores: np.ndarray) -> np.ndarray:
+    def pool(self, scores: np.ndarray) -> np.ndarray:
+        """Returns the score of each block of a matrix, [rows, columns] of blocks."""
         if np.isnan(scores).any():
-            return np.full(self._blocks(scores, 0).shape[::2], np.nan)  # refused by `prune`
+            return np.full(self.split(scores, 0).shape[::2], np.nan)  # refused by `prune`
         pool = np.nanmean if self.block_pooling_type == "AVG" else np.nanmax
-        return pool(self._blocks(scores, np.nan), axis=(1, 3))
+        return pool(self.split(scores, np.nan), axis=(1, 3))
 
-    def _spread(self, kept: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def _repeat(self, kept: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns the mask of a matrix from the mask of its blocks."""
         height, width = self.block_size
         return kept.repeat(height, 0).repeat(width, 1)[: shape[0], : shape[1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class MByN(Pattern):
+    """N:M sparsity as in TFMOT's `sparsity_m_by_n`: of every n consecutive weights, m are pruned.
+
+    The weights are consecutive along the input channels. (2, 4) is 2:4 sparsity.
+
+    Example:
+
+        >>> MByN(1, 2).mask(np.array([[1.0], [2.0]])).tolist()
+        [[False], [True]]
+
+    Source: Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks", Section 3.
+
+    Args:
+        m: number of pruned weights in each group, >= 1.
+        n: number of weights in a group, > m.
+
+    Raises:
+        ArgumentError: If a number is not allowed.
+    """
+
+    sets_sparsity: ClassVar[bool] = True
+
+    m: int
+    n: int
+
+    def __post_init__(self):
+        if not (_is_size(self.m) and _is_size(self.n) and self.m < self.n):
+            raise ArgumentError("sparsity_m_by_n", (self.m, self.n), "two integers, 1 <= m < n")
+
+    @classmethod
+    def from_config(cls, config: PruningConfig) -> Self:
+        """Returns the pattern of the option `sparsity_m_by_n`."""
+        numbers = config.sparsity_m_by_n
+        if len(numbers) != 2:
+            raise ArgumentError("sparsity_m_by_n", numbers, "two integers, 1 <= m < n")
+        return cls(*numbers)
+
+    def options(self) -> dict[str, Any]:
+        """Returns the option of `PruningConfig` that describes the pattern."""
+        return {"sparsity_m_by_n": (self.m, self.n)}
+
+    def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises `ArgumentError` unless a weight has 2 or 4 dimensions."""
+        if len(shape) not in (2, 4):
+            raise ArgumentError(
+                "sparsity_m_by_n",
+                (self.m, self.n),
+                "() for a weight that has not 2 or 4 dimensions",
+                f"{name} has shape {shape}; add it to ignore.",
+            )
+
+    def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
+        """Returns the next masks; rates and target sparsities do not apply."""
+        unpruned = {n: np.where(mask, scores[n], -np.inf) for n, mask in masks.items()}
+        return Masks({n: self.mask(unpruned[n]) & mask for n, mask in masks.items()})
+
+    def mask(self, scores: np.ndarray) -> np.ndarray:
+        """Returns the mask of one weight that keeps the n - m highest scores of every n."""
+        channels_last = np.moveaxis(scores, -1, 0)  # (out, ..., in), as TFLite stores it
+        flat = channels_last.reshape(-1, channels_last.shape[-1]).astype(np.float64)
+        missing = -flat.shape[1] % self.n
+        groups = np.pad(flat, ((0, 0), (0, missing)), constant_values=-np.inf)
+        # The padding of the last group counts as pruned, as in TFMOT.
+        order = np.argsort(groups.reshape(-1, self.n), axis=1, kind="stable")
+        keep = np.ones(order.shape, bool)
+        np.put_along_axis(keep, order[:, : self.m], False, axis=1)
+        keep = keep.reshape(groups.shape)[:, : flat.shape[1]].reshape(channels_last.shape)
+        return np.moveaxis(keep, 0, -1)
+
+
+PATTERNS: dict[str, type[Pattern]] = {
+    "unstructured": Unstructured,
+    "block": Block,
+    "m_by_n": MByN,
+}
+"""The sparsity patterns by name. Assign to it to register another one."""
+
+
+def get_pattern(config: PruningConfig) -> Pattern:
+    """Returns the sparsity pattern of a configuration.
+
+    Raises:
+        ArgumentError: If the options of the pattern are not allowed, or exclude each other.
+    """
+    block, pattern = Block.from_config(config), config.pattern
+    if isinstance(pattern, Pattern):
+        return pattern
+    if pattern is not None:
+        _check_name(pattern)
+        return PATTERNS[pattern].from_config(config)
+    if config.sparsity_m_by_n:
+        m_by_n = MByN.from_config(config)
+        if block.block_size != (1, 1):
+            value, remedy = config.sparsity_m_by_n, "Choose one of the two."
+            raise ArgumentError("sparsity_m_by_n", value, "() together with block_size", remedy)
+        return m_by_n
+    return Unstructured() if block.block_size == (1, 1) else block
+
+
+def pattern_name(pattern: str | Pattern) -> str:
+    """Returns the name of a pattern for files: as registered, or MODULE.CLASS(ARGUMENTS)."""
+    return pattern if isinstance(pattern, str) else f"{type(pattern).__module__}.{pattern!r}"
+
+
+def _check_name(pattern: object) -> None:
+    if not isinstance(pattern, str) or pattern not in PATTERNS:
+        is_object = isinstance(pattern, str) and "." in pattern
+        remedy = "It names an object: search from Python and pass the object." * is_object
+        raise ArgumentError(
+            "pattern", pattern, f"one of {', '.join(PATTERNS)}, or a Pattern", remedy
+        )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _any(blocks: np.ndarray) -> np.ndarray:

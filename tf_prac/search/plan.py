@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterable
 from tf_prac.config import PracConfig, RewindPoint, SearchConfig
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.criteria import UNTRAINED, PruneRule, Rate
+from tf_prac.pruning.criteria import (
+    TRAINED,
+    PruneRule,
+    Rate,
+    Weights,
+    criterion_name,
+    get_criterion,
+)
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.patterns import get_pattern
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
@@ -55,7 +62,7 @@ class RoundPlan:
         self.kept = {RewindPoint.parse(point).steps(*length) for point in also_keep}
         self.first_step = self.k if pruning.lr_rewind else 0
         self.rewind_at = 0 if prac.pretrains else self.k
-        self.trains = pruning.criterion not in UNTRAINED
+        self.trains = get_criterion(pruning.criterion).at == TRAINED
         self._check_options()
         if sizes_from is not None:
             self._check_steps(sizes_from)
@@ -75,13 +82,11 @@ class RoundPlan:
         if not self.trains and prac.selects_data:
             raise ArgumentError(
                 "criterion",
-                pruning.criterion,
-                "magnitude while rounds select data",
+                criterion_name(pruning.criterion),
+                "one that scores trained weights while rounds select data",
                 "Rounds that do not train find no critical samples: use prac=none.",
             )
-        if pruning.sparsity_m_by_n and pruning.rounds > 1:
-            remedy = "m of every n weights are pruned at once."
-            raise ArgumentError("rounds", pruning.rounds, "1 with sparsity_m_by_n", remedy)
+        get_pattern(pruning).check_rounds(pruning.rounds)
 
     @property
     def imp_steps(self) -> int:
@@ -122,14 +127,14 @@ class RoundPlan:
         """
         options = self._pruning
         sparsity = options.sparsities[number] if options.sparsities else None
-        pattern = Pattern.of(options)
+        pattern = get_pattern(options)
         return PruneRule(rates, options.criterion, options.scope, sparsity, pattern)
 
     def mask_distance(
         self,
         number: int,
         size: int,
-        rates: Rate,
+        rule: Callable[[Weights, Masks], Masks],
         keep: Callable[[int, Masks], None] | None = None,
     ) -> MaskDistance:
         """Returns the early stop of a round, which never stops before W_k or within warmup.
@@ -137,7 +142,7 @@ class RoundPlan:
         Args:
             number: the round.
             size: number of samples it trains on.
-            rates: as for `rule`.
+            rule: how the round will be pruned, see `MaskDistance`.
             keep: see `MaskDistance`.
         """
         prac, budget = self._prac, self.budget(number, size)
@@ -148,7 +153,7 @@ class RoundPlan:
             warm = math.ceil(warmup / budget.steps_per_epoch)
             least = max(least, warm + 1 + prac.early_stop_window)
         return MaskDistance(
-            rule=self.rule(number, rates),
+            rule=rule,
             eps=None if self._sizes_from else prac.early_stop_eps,
             window=prac.early_stop_window,
             min_epochs=least,

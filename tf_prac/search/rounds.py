@@ -18,13 +18,13 @@ from tf_prac.search.dense_round import save_rewind_points
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.pretraining import Pretraining
 from tf_prac.search.round_start import RoundStart, Weights
+from tf_prac.search.scoring import NetworkPruner
 from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.selectors import make_selector
 from tf_prac.search.summary import round_metrics
 from tf_prac.search.ticket import SEARCH_ORDER
 from tf_prac.storage.files import write_csv
 from tf_prac.storage.run_directory import FORGETTING, HISTORY, MASKS, PRAC_SET
-from tf_prac.training.saliency import UntrainedScores
 from tf_prac.training.trainer import TrainedNetwork, untrained
 
 
@@ -44,6 +44,7 @@ class RoundRunner:
         self._context, self._plan, self._start, self._initial = context, plan, start, initial
         self._pruning = context.config.pruning
         self._rates = prune_rates(context.trainer.network, self._pruning)
+        self._pruner = NetworkPruner(context)
         self._selector = make_selector(context)
         pretrains = context.config.prac.pretrains
         self._pretraining = Pretraining(context, plan) if pretrains else None
@@ -61,10 +62,14 @@ class RoundRunner:
         """
         weights, pretraining_metrics = self._weights(number, masks, w_k)
         trained = self._train(number, weights, masks, ids)
-        next_masks, gradient_samples = self._prune(number, trained, masks)
+        rule = self._plan.rule(number, self._rates)
+        next_masks = self._pruner.prune(rule, trained.weights, masks)
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = self._selector.select(outcome)
-        metrics = round_metrics(outcome, selection, gradient_samples) | pretraining_metrics
+        metrics = (
+            round_metrics(outcome, selection, self._pruner.gradient_samples(trained))
+            | pretraining_metrics
+        )
         if number == 0:
             self._save_rewind(trained, metrics)
             self._test_dense(trained, metrics)
@@ -89,8 +94,9 @@ class RoundRunner:
         if budget.steps == 0:
             return untrained(weights, len(context.train.samples), plan.rewind_at)
         if plan.trains:
+            rule = self._pruner.tentative(plan.rule(number, self._rates))
             keep = self._keep_tentative(number, masks)
-            mask_distance = plan.mask_distance(number, len(ids), self._rates, keep)
+            mask_distance = plan.mask_distance(number, len(ids), rule, keep)
         with context.callbacks.training(f"round {number}", budget.steps) as advance:
             return context.trainer.train(
                 weights,
@@ -109,17 +115,6 @@ class RoundRunner:
             return None
         run = self._context.run
         return lambda epoch, tentative: run.save_tentative(number, epoch, masks, tentative)
-
-    def _prune(self, number: int, trained: TrainedNetwork, masks: Masks) -> tuple[Masks, int]:
-        """Returns the next masks, and the number of samples whose gradients were taken."""
-        rule, context = self._plan.rule(number, self._rates), self._context
-        if self._plan.trains:
-            return rule(trained.weights, masks), 0
-        scores = UntrainedScores(
-            context.trainer, self._pruning, context.train, trained.weights, context.seed
-        )
-        next_masks = rule.in_steps(scores, masks, self._pruning.score_steps)
-        return next_masks, scores.gradient_samples
 
     def _save_rewind(self, trained: TrainedNetwork, metrics: dict[str, Any]) -> None:
         """Writes W_k and the weights of further rewind points."""

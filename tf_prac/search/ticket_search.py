@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.checks import check_choice, check_model_fn, check_seed
+from tf_prac.checks import check_model_fn, check_seed
 from tf_prac.config import (
     CheckpointConfig,
     PracConfig,
@@ -34,7 +34,6 @@ from tf_prac.config import (
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import SearchData, prepare, whole
 from tf_prac.keras_api import new_network, seed_everything
-from tf_prac.pruning.criteria import CRITERIA, UNTRAINED
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
 from tf_prac.search.callbacks import ProgressBar, SearchCallback, SearchCallbackList
@@ -249,7 +248,6 @@ class _Session:
         callbacks: SearchCallbackList,
     ):
         config = search.config
-        check_choice("criterion", config.pruning.criterion, (*CRITERIA, *UNTRAINED))
         finished_runs = open_finished_runs(config.prac, data.train, config.pruning.rounds)
         self._search, self._config = search, config
         self._network = search.make_network()

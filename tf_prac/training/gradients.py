@@ -1,4 +1,4 @@
-"""`GradientNorms`: how far each sample alone would move the network."""
+"""`GradientNorms`: the norm of the gradient of each sample's loss."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.search_data import Subset
 from tf_prac.pruning.masks import Masks
 
-HELD_GRADIENT_NUMBERS = 2**25  # most elements of per-sample gradients at a time, 128 MiB
+MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
 
 
 class GradientNorms:
-    """Computes the GraNd score of samples: the norm of the gradient of each one's loss.
+    """Computes the GraNd score of samples: the norm of the gradient of each sample's loss.
 
-    The gradient is over the weights that train: all trainable ones, pruned elements left out.
-    BatchNorm uses its moving statistics, so that samples do not depend on each other.
+    The gradient is with respect to all trainable weights except the pruned ones. BatchNorm uses its
+    moving statistics, so that samples do not depend on each other.
 
     Source: Paul et al. 2021, "Deep Learning on a Data Diet", Definition 2.1.
 
     Args:
-        network: a built model of either flavour that classifies.
+        network: a built classification model of either flavour.
         prunable: its prunable variables, by name.
-        loss: function of targets and outputs, each of one sample, to its loss.
+        loss: function of (targets, outputs), each a batch of one sample, that returns its loss.
 
     Attributes:
-        batch_size: how many samples' gradients fit into memory at a time.
+        batch_size: number of samples whose gradients fit into memory at a time.
     """
 
     def __init__(
@@ -46,28 +46,27 @@ class GradientNorms:
         names = {id(variable): name for name, variable in prunable.items()}
         self._names = [names.get(id(variable)) for variable in network.trainable_variables]
         self._norms = tf.function(self.of_batch, reduce_retracing=True)
-        numbers = sum(math.prod(variable.shape) for variable in network.trainable_variables)
-        self.batch_size = max(1, min(128, HELD_GRADIENT_NUMBERS // max(1, numbers)))
+        size = sum(math.prod(variable.shape) for variable in network.trainable_variables)
+        self.batch_size = max(1, min(128, MAX_GRADIENT_ELEMENTS // max(1, size)))
 
     def __call__(self, subset: Subset, masks: Masks) -> np.ndarray:
-        """Returns the norm for each sample, float32 [len(ids)], at the network's present weights.
+        """Returns the norm of each sample, float32 [len(ids)], at the network's current weights.
 
         Args:
             subset: the samples.
-            masks: the masks of the present weights.
+            masks: the current masks.
         """
         self.set_masks(masks)
         batches = evaluation_batches(*subset, batch_size=self.batch_size)
-        found = [self._norms(x["inputs"], y).numpy() for x, y in batches]
-        return np.concatenate(found)
+        return np.concatenate([self._norms(x["inputs"], y).numpy() for x, y in batches])
 
     def set_masks(self, masks: Masks) -> None:
-        """Takes the masks of the present weights."""
+        """Sets the current masks."""
         for name, mask in masks.items():
             self._factors[name].assign(tf.cast(mask, tf.float32))
 
     def of_batch(self, inputs: Any, targets: Any) -> tf.Tensor:
-        """Returns the norm for each sample of a batch, float32 [batch]."""
+        """Returns the norm of each sample of a batch, float32 [batch]."""
         with _quiet():
             return self._of_batch(inputs, targets)
 
@@ -91,28 +90,31 @@ class GradientNorms:
         return tf.vectorized_map(norm, (inputs, targets))
 
 
-def cross_entropy(labels: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
-    """Returns the mean cross-entropy, of logits or of probabilities.
+def cross_entropy(
+    labels: tf.Tensor, outputs: tf.Tensor, temperature: float = 1.0, *, from_logits: bool
+) -> tf.Tensor:
+    """Returns the mean cross-entropy, which can be differentiated twice.
 
     Args:
         labels: classes, int [batch].
-        outputs: float [batch, classes].
-        from_logits: which of the two they are.
+        outputs: logits or probabilities, float [batch, classes].
+        temperature: divides the logits. Default 1.
+        from_logits: whether the outputs are logits.
     """
-    logits = outputs if from_logits else as_logits(outputs)
+    logits = (outputs if from_logits else as_logits(outputs)) / temperature
     target = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    # Of plain operations, because Hessians need the second derivative.
+    # Basic operations, because Hessians need the second derivative.
     return tf.reduce_mean(-tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=-1))
 
 
 def as_logits(probabilities: tf.Tensor) -> tf.Tensor:
-    """Returns logits whose softmax is `probabilities`: their logarithms."""
+    """Returns the logarithms of probabilities, whose softmax is `probabilities`."""
     return tf.math.log(tf.maximum(probabilities, tf.constant(1e-30, probabilities.dtype)))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back what TensorFlow says about operations that it loops over."""
+    """Suppresses TensorFlow's warnings about operations that it runs in a loop."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tf_prac.config import PATTERN_OPTIONS, PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import to_numpy
-from tf_prac.pruning.criteria import PruneRule
+from tf_prac.pruning.criteria import PruneRule, criterion_name
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.patterns import get_pattern, pattern_name
 from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_config
 from tf_prac.training.callbacks.callback import Callback
 
@@ -62,19 +63,33 @@ class Gradual(Callback):
         return int(self.model.optimizer.iterations.numpy())
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `from_json` reads; it is saved with the model."""
-        rule = dataclasses.asdict(self.rule) | {"rate": None}
-        return {"schedule": schedule_config(self.schedule), "rule": rule}
+        """Returns a description for `from_json`, which is saved with the model."""
+        rule, pattern = self.rule, self.rule.pattern
+        options = pattern.options()
+        return {
+            "schedule": schedule_config(self.schedule),
+            "rule": {
+                "rate": None,
+                "criterion": criterion_name(rule.criterion),
+                "scope": rule.scope,
+                "sparsity": rule.sparsity,
+                "pattern": {
+                    **{name: getattr(PruningConfig, name) for name in PATTERN_OPTIONS},
+                    **({"pattern": pattern_name(pattern)} if options is None else options),
+                },
+            },
+        }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Gradual:
-        """Reads what `to_json` returned."""
-        rule = dict(content["rule"])
-        pattern = {key: _tuple(value) for key, value in rule.pop("pattern").items()}
-        rule["rate"] = PruneRule.rate
-        schedule = as_schedule(content["schedule"])
-        return cls(schedule, PruneRule(**rule, pattern=Pattern(**pattern)))
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
+        """Builds the callback from the description of `to_json`."""
+        rule = content["rule"]
+        return cls(
+            as_schedule(content["schedule"]),
+            PruneRule(
+                criterion=rule["criterion"],
+                scope=rule["scope"],
+                sparsity=rule["sparsity"],
+                pattern=get_pattern(PruningConfig(**rule["pattern"])),
+            ),
+        )

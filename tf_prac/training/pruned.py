@@ -24,7 +24,7 @@ from tf_prac.keras_api import (
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import Pattern
+from tf_prac.pruning.patterns import get_pattern
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
 from tf_prac.training.distribution import check_fit
@@ -96,7 +96,7 @@ def prune(
         criterion=pruning.criterion,
         scope=pruning.scope,
         sparsity=sparsity,
-        pattern=Pattern.of(pruning),
+        pattern=get_pattern(pruning),
     )
     gradual = None if schedule is None else Gradual(as_schedule(schedule), rule)
     variables = _variables(model, masks, pruning, policy)
@@ -362,7 +362,7 @@ def _start_masks(
     masks = held_masks(model).get() if brings else Masks.ones_like(variables)
     if gradual is not None:
         gradual.check(masks)
-    if rule.sparsity is None and (gradual is not None or not rule.pattern.sparsity_m_by_n):
+    if rule.sparsity is None and (gradual is not None or not rule.pattern.sets_sparsity):
         return masks
     return rule({name: to_numpy(v) for name, v in variables.items()}, masks)
 

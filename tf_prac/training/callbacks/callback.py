@@ -102,5 +102,7 @@ class Callback:
 
 
 def _plain(value: Any) -> Any:
-    described = dataclasses.is_dataclass(value) and not isinstance(value, type)
-    return dataclasses.asdict(value) if described else value
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    is_options = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_options else value

@@ -8,7 +8,16 @@ from typing import Any
 
 from tf_prac.config import SCOPES, PruningConfig, check_choice
 from tf_prac.keras_api import to_numpy
-from tf_prac.pruning.criteria import CRITERIA, PruneRule, Rate, check_rate
+from tf_prac.pruning.criteria import (
+    Criterion,
+    PruneRule,
+    Rate,
+    Scores,
+    Weights,
+    check_rate,
+    check_scores_weights,
+    criterion_name,
+)
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.callbacks.callback import Callback, built
@@ -32,14 +41,16 @@ class MaskDistance(Callback):
     Args:
         rate: fraction of the remaining weights that would be pruned, or one for each name.
             Default 0.2.
-        criterion: a key of `tf_prac.pruning.criteria.CRITERIA`. Default "magnitude".
+        criterion: a criterion of trained weights: a name in `tf_prac.pruning.CRITERIA`, a
+            `Criterion` or a function of weights. Default "magnitude".
         scope: "global" or "layerwise". Default "global".
         eps: stop when the distance stays below this for `window` epochs. Default None: watch.
         window: see `MaskDistanceStop`. Default 5.
         min_epochs: never stop before as many epochs. Default 0.
         keep: called after each epoch with its number, from 1, and its tentative `Masks`.
             Default None.
-        rule: how pruning would go, in place of rate, criterion and scope. Default: as they say.
+        rule: function of the prunable weights and the current masks that returns the tentative
+            masks, in place of rate, criterion and scope. Default None: the rule of these three.
         armed: see `MaskDistanceStop`. Default False.
         pruning: which weights are prunable, in a model that brings no masks.
             Default `PruningConfig()`.
@@ -59,21 +70,22 @@ class MaskDistance(Callback):
         self,
         rate: Rate = 0.2,
         *,
-        criterion: str = "magnitude",
+        criterion: str | Criterion | Callable[[Weights], Scores] = "magnitude",
         scope: str = "global",
         eps: float | None = None,
         window: int = 5,
         min_epochs: int = 0,
         keep: Callable[[int, Masks], None] | None = None,
-        rule: PruneRule | None = None,
+        rule: Callable[[Weights, Masks], Masks] | None = None,
         armed: bool = False,
         pruning: PruningConfig | Mapping[str, Any] | None = None,
         first: float | None = math.inf,
     ):
         check_rate(rate)
-        check_choice("criterion", criterion, tuple(CRITERIA))
+        if rule is None:
+            check_scores_weights(criterion)
         check_choice("scope", scope, SCOPES)
-        self.rate, self.criterion, self.scope = rate, criterion, scope
+        self.rate, self.criterion, self.scope = rate, criterion_name(criterion), scope
         self.rule = rule or PruneRule(rate, criterion, scope)
         self.pruning, self.first = built(PruningConfig, pruning), first
         self.eps, self.window, self.min_epochs = eps, window, min_epochs

@@ -1,4 +1,4 @@
-"""Scores of gradients against finite differences and formulas of their own, in float64."""
+"""Gradient criteria and norms against finite differences and formulas, in float64."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 import tensorflow as tf
 
 from tf_prac import Masks, prunable_weights, rewind, snapshot
-from tf_prac.config import PruningConfig
 from tf_prac.data.samples import ArraySamples
 from tf_prac.data.search_data import Subset
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.pruning.criteria import UNTRAINED
-from tf_prac.training import saliency
+from tf_prac.pruning import gradient_criteria
+from tf_prac.pruning.criteria import CRITERIA
+from tf_prac.pruning.gradient_criteria import ScoringInputs
+from tf_prac.search.scoring import few_of_each_class
 from tf_prac.training.gradients import GradientNorms, as_logits, cross_entropy
-from tf_prac.training.saliency import Probe, few_of_each_class
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 RANDOM = np.random.default_rng(0)
@@ -43,10 +43,13 @@ def network(flavour, last="linear", dtype="float64"):
     return model
 
 
-def probe_of(model, last="linear", batches=2):
-    parts = zip(np.split(INPUTS, batches), np.split(LABELS, batches), strict=True)
-    tensors = [(tf.constant(x), tf.constant(y)) for x, y in parts]
-    return Probe(model, prunable_weights(model), tensors, from_logits=last == "linear")
+def inputs_of(model, last="linear", batches=None):
+    if batches is None:
+        parts = zip(np.split(INPUTS, 2), np.split(LABELS, 2), strict=True)
+        batches = [(tf.constant(x), tf.constant(y)) for x, y in parts]
+    from_logits = last == "linear"
+    loss = functools.partial(cross_entropy, from_logits=from_logits)
+    return ScoringInputs(model, prunable_weights(model), batches, from_logits, loss)
 
 
 def half_pruned(model):
@@ -84,7 +87,7 @@ def differences(variable, function, step=1e-5):
 def test_snip_is_the_weight_times_the_difference_of_the_loss(flavour, last):
     model = network(flavour, last)
     rewind(model, snapshot(model), half_pruned(model))
-    scores = saliency.snip(probe_of(model, last))
+    scores = gradient_criteria.snip(inputs_of(model, last))
     for name, variable in prunable_weights(model).items():
         slope = differences(variable, lambda: reference_loss(model, last, 1))
         expected = np.abs(variable.numpy() * slope)
@@ -107,13 +110,13 @@ def test_grasp_is_the_weight_times_hessian_times_gradient(flavour, temperature):
             loss = tf.reduce_mean(losses)
         return sum(0.5 * np.square(g.numpy()).sum() for g in tape.gradient(loss, variables))
 
-    scores = saliency.grasp(probe_of(model), temperature)
+    scores = gradient_criteria.grasp(inputs_of(model), temperature)
     for name, variable in prunable_weights(model).items():
         expected = variable.numpy() * differences(variable, half_squared_norm)
         scale = np.abs(expected).max()
         assert scale > 0
         np.testing.assert_allclose(scores[name], expected, rtol=1e-4, atol=1e-6 * scale)
-    assert saliency.GRASP_TEMPERATURE == 200
+    assert gradient_criteria.GRASP_TEMPERATURE == 200
 
 
 @both
@@ -131,8 +134,7 @@ def test_synflow_is_the_sum_over_paths(flavour):
     first, second, last = (np.abs(layer.kernel.numpy()) for layer in model.layers[-3:])
     into = np.ones(5) @ first
     out = second @ last @ np.ones(2)
-    probe = Probe(model, prunable_weights(model), [(tf.ones([1, 5]), tf.ones([1]))], True)
-    scores = saliency.synflow(probe)
+    scores = gradient_criteria.synflow(inputs_of(model, batches=[(tf.ones([1, 5]), tf.ones([1]))]))
     names = list(masks)
     np.testing.assert_allclose(scores[names[0]], first * out[None], rtol=1e-5)
     expected = second * into[:, None] * (last @ np.ones(2))[None]
@@ -149,8 +151,7 @@ def test_synflow_of_a_deep_network_stays_within_float32(flavour):
     model = keras.Sequential([keras.layers.Input((64,)), *layers])
     for weight in model.weights:
         weight.assign(tf.ones(weight.shape))
-    probe = Probe(model, prunable_weights(model), [(tf.ones([1, 64]), tf.ones([1]))], True)
-    scores = saliency.synflow(probe)
+    scores = gradient_criteria.synflow(inputs_of(model, batches=[(tf.ones([1, 64]), tf.ones([1]))]))
     assert len(scores) == 29
     for score in scores.values():
         np.testing.assert_allclose(score, 64.0**29 * 2.0**-160, rtol=1e-3)
@@ -160,7 +161,7 @@ def test_synflow_of_a_deep_network_stays_within_float32(flavour):
 def test_synflow_refuses_probabilities(flavour):
     model = network(flavour, "softmax")
     with pytest.raises(ArgumentError, match="criterion: .*probabilities.*without the last softmax"):
-        saliency.synflow(probe_of(model, "softmax"))
+        gradient_criteria.synflow(inputs_of(model, "softmax"))
 
 
 @both
@@ -210,6 +211,41 @@ def test_a_few_samples_of_each_class_without_validation():
     np.testing.assert_array_equal(chosen, few_of_each_class(Subset(samples, ids), 4, seed=3))
 
 
-def test_every_criterion_without_training_has_its_function():
-    assert tuple(saliency.SALIENCIES) == UNTRAINED
-    assert PruningConfig().criterion not in UNTRAINED
+def test_every_criterion_that_needs_the_network_has_its_function():
+    for name, criterion in CRITERIA.items():
+        assert criterion.needs_network == hasattr(gradient_criteria, name)
+
+
+def normalised_network(flavour, last):
+    """A network with Dropout and BatchNorm, whose moving statistics are not those of the data."""
+    keras = importlib.import_module(flavour)
+    keras.utils.set_random_seed(2)
+    layers, options = keras.layers, {"dtype": "float64"}
+    return keras.Sequential(
+        [
+            layers.Input((4, 4, 1), dtype="float64"),
+            layers.Conv2D(2, 3, **options),
+            layers.BatchNormalization(moving_mean_initializer="ones", **options),
+            layers.Activation("tanh", **options),
+            layers.Flatten(**options),
+            layers.Dropout(0.5, **options),
+            layers.Dense(4, activation="tanh", **options),
+            layers.Dense(3, activation=last, **options),
+        ]
+    )
+
+
+@both
+@pytest.mark.parametrize("last", ["linear", "softmax"])
+def test_taylor_is_the_weight_times_the_difference_of_the_loss_at_inference(flavour, last):
+    model = normalised_network(flavour, last)
+    rewind(model, snapshot(model), half_pruned(model))
+    before = snapshot(model)
+    scores = gradient_criteria.taylor(inputs_of(model, last))
+    for name, variable in prunable_weights(model).items():
+        slope = differences(variable, lambda: reference_loss(model, last, 1))
+        expected = np.abs(variable.numpy() * slope)
+        np.testing.assert_allclose(scores[name], expected, rtol=1e-4, atol=1e-9)
+        assert expected.max() > 1e-4
+    for name, value in snapshot(model).items():
+        np.testing.assert_array_equal(value, before[name], name)

@@ -1,0 +1,159 @@
+"""Pruning criteria that take the network and samples, such as for gradients.
+
+Each is a function of `ScoringInputs` that returns a score for each prunable weight. To add one,
+write the function and register it in `CRITERIA` of `criteria.py` with `_of_network`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.errors import ArgumentError, NonFiniteLossError
+from tf_prac.keras_api import named_weights
+
+Scores = dict[str, np.ndarray]
+GRASP_TEMPERATURE = 200.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoringInputs:
+    """The inputs of a criterion that scores the weights of a network.
+
+    A criterion may change the network's weights and statistics; they are restored afterwards.
+
+    Attributes:
+        network: a built model of either flavour; its pruned weights are zero.
+        prunable: its prunable variables, by name.
+        batches: tensors (inputs, labels) of the samples.
+        from_logits: whether the network outputs logits; probabilities otherwise.
+        loss: function of (labels, outputs, temperature) that returns the mean loss of a batch, with
+            logits divided by the temperature. It can be differentiated twice.
+    """
+
+    network: Any
+    prunable: Mapping[str, Any]
+    batches: Sequence[tuple[tf.Tensor, tf.Tensor]]
+    from_logits: bool
+    loss: Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor]
+
+    def gradients(self, *, training: bool, temperature: float = 1.0) -> Scores:
+        """Returns the gradient of the mean loss of all samples, by name.
+
+        Args:
+            training: whether layers run in training mode. BatchNorm then normalises with the
+                statistics of the batch, and Dropout drops.
+            temperature: divides the logits. Default 1.
+        """
+        variables = list(self.prunable.values())
+        total = [np.zeros_like(v.numpy()) for v in variables]
+        for inputs, labels in self.batches:
+            with tf.GradientTape() as tape:
+                loss = self.loss(labels, self.network(inputs, training=training), temperature)
+            gradients = as_tensors(tape.gradient(loss, variables), variables)
+            for index, gradient in enumerate(gradients):
+                total[index] += gradient.numpy() * self.fraction(labels)
+        return dict(zip(self.prunable, total, strict=True))
+
+    def fraction(self, labels: tf.Tensor) -> float:
+        """Returns the fraction of all samples that is in a batch."""
+        return len(labels) / sum(len(y) for _, y in self.batches)
+
+
+def snip(inputs: ScoringInputs) -> Scores:
+    """|w dL/dw|: how much the loss changes when a weight is scaled, in training mode.
+
+    Source: Lee et al. 2019, "SNIP: Single-shot Network Pruning based on Connection Sensitivity",
+    Equation 5, without the division by the sum, which does not change the order.
+    """
+    return _times_weight(inputs, inputs.gradients(training=True))
+
+
+def taylor(inputs: ScoringInputs) -> Scores:
+    """|w dL/dw|: first-order estimate of the change of the loss without a weight, at inference.
+
+    Source: Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", Equation 8
+    for single weights, without the square, which does not change the order.
+    """
+    return _times_weight(inputs, inputs.gradients(training=False))
+
+
+def grasp(inputs: ScoringInputs, temperature: float = GRASP_TEMPERATURE) -> Scores:
+    """w (H g): how much a weight contributes to the gradient flow, in training mode.
+
+    Source: Wang et al. 2020, "Picking Winning Tickets Before Training by Preserving Gradient
+    Flow", Equation 8 with the opposite sign, as the lowest scores are pruned here; the authors'
+    code divides logits by a temperature of 200.
+    """
+    gradients = inputs.gradients(training=True, temperature=temperature)
+    total = [tf.constant(g) for g in gradients.values()]
+    variables = list(inputs.prunable.values())
+    products = [np.zeros_like(v.numpy()) for v in variables]
+    for x, labels in inputs.batches:
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                loss = inputs.loss(labels, inputs.network(x, training=True), temperature)
+            of_batch = as_tensors(inner.gradient(loss, variables), variables)
+            flow = tf.add_n([tf.reduce_sum(t * g) for t, g in zip(total, of_batch, strict=True)])
+        hessian_products = as_tensors(outer.gradient(flow, variables), variables)
+        for product, part in zip(products, hessian_products, strict=True):
+            product += part.numpy() * inputs.fraction(labels)
+    return {
+        name: product * np.asarray(inputs.prunable[name])
+        for name, product in zip(inputs.prunable, products, strict=True)
+    }
+
+
+def synflow(inputs: ScoringInputs) -> Scores:
+    """|w dR/dw|, where R sums the logits for inputs of ones and the absolute weights.
+
+    Takes no data. If R overflows float32, inputs and outputs are scaled down by powers of two,
+    which does not change the order in a network without biases.
+
+    Source: Tanaka et al. 2020, "Pruning Neural Networks without Any Data by Iteratively Conserving
+    Synaptic Flow", Algorithm 1.
+
+    Raises:
+        ArgumentError: If the network outputs probabilities, whose sum does not depend on weights.
+        NonFiniteLossError: If R overflows float32 at every scale.
+    """
+    if not inputs.from_logits:
+        raise ArgumentError(
+            "criterion",
+            "synflow",
+            "another one for a model that outputs probabilities",
+            "Use a model without the last softmax.",
+        )
+    for weight in named_weights(inputs.network):
+        weight.variable.assign(tf.abs(tf.convert_to_tensor(weight.variable)))
+    variables = list(inputs.prunable.values())
+    ones = tf.ones_like(inputs.batches[0][0][:1])
+    for exponent in (0, 40, 80, 120):
+        scale = 2.0**-exponent
+        with tf.GradientTape() as tape:
+            flow = tf.reduce_sum(inputs.network(ones * scale, training=False) * scale)
+        gradients = as_tensors(tape.gradient(flow, variables), variables)
+        scores = [g.numpy() * np.asarray(v) for g, v in zip(gradients, variables, strict=True)]
+        if all(np.isfinite(score).all() for score in scores):
+            return dict(zip(inputs.prunable, scores, strict=True))
+    raise NonFiniteLossError("criterion: the scores of synflow are infinite in this network.")
+
+
+def as_tensors(gradients: Sequence[Any], variables: Sequence[Any]) -> list[tf.Tensor]:
+    """Returns gradients as dense tensors, zero for variables that do not affect the loss."""
+    return [
+        tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
+        for g, v in zip(gradients, variables, strict=True)
+    ]
+
+
+def _times_weight(inputs: ScoringInputs, gradients: Scores) -> Scores:
+    """Returns |w g| by name."""
+    return {
+        name: np.abs(gradient * np.asarray(inputs.prunable[name]))
+        for name, gradient in gradients.items()
+    }

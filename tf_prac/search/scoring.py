@@ -1,0 +1,135 @@
+"""`NetworkPruner`: prunes the network of a search by its criterion."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tf_prac.data.pipeline import evaluation_batches
+from tf_prac.data.search_data import Subset
+from tf_prac.data.selection import choose
+from tf_prac.keras_api import random_states, to_numpy
+from tf_prac.pruning.criteria import TRAINED, PruneRule, Scores, get_criterion
+from tf_prac.pruning.gradient_criteria import ScoringInputs
+from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import rewind, snapshot
+from tf_prac.search.context import SearchContext
+from tf_prac.training.gradients import cross_entropy
+from tf_prac.training.trainer import TrainedNetwork
+
+Weights = Mapping[str, np.ndarray]
+BATCH = 256
+
+
+class NetworkPruner:
+    """Prunes the network of a search by the criterion of its configuration.
+
+    A criterion that needs the network has `score_samples` training samples of each class. Where
+    rounds train, it also scores after each epoch, for the mask distance.
+
+    Args:
+        context: of the search.
+    """
+
+    def __init__(self, context: SearchContext):
+        self._context, self._pruning = context, context.config.pruning
+        self._criterion = get_criterion(self._pruning.criterion)
+
+    def prune(self, rule: PruneRule, weights: Weights, masks: Masks) -> Masks:
+        """Returns the next masks; the network's weights may be others afterwards.
+
+        Args:
+            rule: how much is pruned, and in which pattern.
+            weights: the weights to score, all of the network.
+            masks: the current masks.
+        """
+        if self._criterion.at == TRAINED and not self._criterion.needs_network:
+            return rule(weights, masks)
+        return rule.in_steps(self._scores(weights), masks, self._pruning.score_steps)
+
+    def tentative(self, rule: PruneRule) -> Callable[[Weights, Masks], Masks]:
+        """Returns the rule of a `MaskDistance`: prunes by the network's current weights."""
+        return _TentativeRule(rule, self) if self._criterion.needs_network else rule
+
+    def gradient_samples(self, trained: TrainedNetwork) -> int:
+        """Returns how many samples' gradients a round takes for its masks.
+
+        Args:
+            trained: result of the round's training.
+        """
+        if not self._criterion.passes:
+            return 0
+        epochs = len(trained.history) if self._criterion.at == TRAINED else 0
+        scorings = self._pruning.score_steps * (epochs + 1)
+        return len(self._ids) * self._criterion.passes * scorings
+
+    def _scores(self, weights: Weights) -> Callable[[Masks], Scores]:
+        """Returns a function of masks that returns the scores of `weights` under them."""
+        score = self._criterion.score
+        if not self._criterion.needs_network:
+            return lambda masks: score(masks.apply({name: weights[name] for name in masks}))
+        inputs = self._inputs()
+
+        def scores(masks: Masks) -> Scores:
+            rewind(inputs.network, weights, masks)
+            result = score(inputs)
+            rewind(inputs.network, weights, masks)
+            return result
+
+        return scores
+
+    def _inputs(self) -> ScoringInputs:
+        trainer, train = self._context.trainer, self._context.train
+        batches = evaluation_batches(train.samples, self._ids, batch_size=BATCH)
+        return ScoringInputs(
+            network=trainer.network,
+            prunable=trainer.model.prunable,
+            batches=[(x["inputs"], y) for x, y in batches],
+            from_logits=trainer.from_logits,
+            loss=functools.partial(cross_entropy, from_logits=trainer.from_logits),
+        )
+
+    @functools.cached_property
+    def _ids(self) -> np.ndarray:
+        context = self._context
+        return few_of_each_class(context.train, self._pruning.score_samples, context.seed)
+
+    def prune_now(self, rule: PruneRule, masks: Masks) -> Masks:
+        """Returns the next masks by the network's current weights, without changing the network."""
+        network = self._context.trainer.network
+        states = [(state, to_numpy(state)) for state in random_states(network)]
+        result = self.prune(rule, snapshot(network), masks)
+        for state, value in states:
+            state.assign(value)
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _TentativeRule:
+    """Like `rule`, for a criterion that needs the network."""
+
+    rule: PruneRule
+    pruner: NetworkPruner = dataclasses.field(repr=False)
+
+    def __call__(self, weights: Weights, masks: Masks) -> Masks:
+        return self.pruner.prune_now(self.rule, masks)
+
+
+def few_of_each_class(train: Subset, count: int, seed: int) -> np.ndarray:
+    """Returns the sorted ids of `count` random samples of each class, or of all it has.
+
+    Args:
+        train: the training set.
+        count: number of samples of each class.
+        seed: the same seed returns the same ids.
+    """
+    labels = train.labels
+    chosen = [
+        members[choose(np.zeros(len(members)), min(count, len(members)), seed=(seed, int(each)))]
+        for each in np.unique(labels)
+        for members in [train.ids[labels == each]]
+    ]
+    return np.sort(np.concatenate(chosen))
