@@ -16,7 +16,7 @@ import tf_prac
 from tf_prac import export
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
-from tf_prac.pruning.criteria import CRITERIA
+from tf_prac.pruning import CRITERIA, PATTERNS
 from tf_prac.search.selectors import SELECTORS
 
 DOCS = ROOT / "docs"
@@ -42,6 +42,7 @@ def test_every_page_is_in_the_contents():
 
 
 @mock.patch.dict(CRITERIA)
+@mock.patch.dict(PATTERNS)
 @mock.patch.dict(SELECTORS)
 @mock.patch.dict(MODELS)
 @pytest.mark.parametrize("flavour", FLAVOURS)

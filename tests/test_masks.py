@@ -67,7 +67,7 @@ def test_zeros_and_ones_of_any_type_are_booleans_then(dtype):
     ids=str,
 )
 def test_anything_but_zeros_and_ones_is_refused_by_name(array):
-    with pytest.raises(MismatchError, match="first/kernel must hold only zeros and ones"):
+    with pytest.raises(MismatchError, match="first/kernel must contain only zeros and ones"):
         Masks({"first/kernel": np.array(array)})
 
 

@@ -82,13 +82,13 @@ def test_tfmots_policies_work_for_tf_keras_and_are_refused_for_keras_3():
     model = prune(mobile(importlib.import_module("tf_keras")), sparsity=0.5, policy=TFMOTS())
     assert list(model.masks)[-2:] == ["last/kernel", "conv2d_2/kernel"]
     with pytest.raises(
-        ArgumentError, match="TFMOT knows tf_keras only; use tf_prac.Prune"
+        ArgumentError, match="TFMOT supports only tf_keras; use tf_prac.Prune"
     ) as error:
         prune(mobile(importlib.import_module("keras")), sparsity=0.5, policy=TFMOTS())
     assert "keras (Keras 3)" in str(error.value)
     assert "tensorflow_model_optimization" in str(error.value)
     spoilt = mobile(importlib.import_module("tf_keras"), strides=1)
-    with pytest.raises(ArgumentError, match="one that suits the model.*Could not find"):
+    with pytest.raises(ArgumentError, match="one that supports the model.*Could not find"):
         prune(spoilt, sparsity=0.5, policy=TFMOTS())
 
 

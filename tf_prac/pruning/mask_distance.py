@@ -1,4 +1,4 @@
-"""Mask distance, and the early stop that watches it. Numpy only.
+"""Mask distance, and the early stop by it. NumPy only.
 
 Source: PrAC paper, Section 3.1 ("early stopping"), after the early-bird tickets of You et al. 2020.
 """
@@ -14,22 +14,21 @@ from tf_prac.pruning.masks import Masks
 def mask_distance(tentative: Masks, previous: Masks, remaining: int) -> float:
     """Returns the Hamming distance of two tentative masks, divided by the remaining weights.
 
-    A weight that changes places with another counts twice, so the distance is at most twice the
-    pruning rate.
+    Two weights that are swapped count twice, so the distance is at most twice the prune rate.
 
     Args:
-        tentative: the mask that pruning now would give.
-        previous: the mask that pruning one epoch ago would have given.
-        remaining: number of weights that the mask in force keeps.
+        tentative: the masks that pruning after this epoch results in.
+        previous: the masks that pruning after the previous epoch results in.
+        remaining: number of weights that the current masks keep.
     """
     return tentative.hamming(previous) / remaining
 
 
 class MaskDistanceStop:
-    """Says when the tentative mask has stopped moving.
+    """Determines when to stop: once the tentative masks change little.
 
-    The rule is the authors': distances count only after one has exceeded `eps` (so that a slow
-    start is not taken for the end), and training stops when the last `window` are all below it.
+    This is the rule of the PrAC authors' code: distances count only after one has exceeded `eps`, so
+    that a slow start does not stop training, which stops once the last `window` are all below `eps`.
 
     Example:
 
@@ -38,10 +37,12 @@ class MaskDistanceStop:
         [False, False, False, True]
 
     Args:
-        eps: the distance that must not be reached, > 0; the paper uses 0.07, its code 0.08.
-        window: number of successive distances. Default 5.
-        armed: whether distances count from the first one on, before any has exceeded `eps`.
-            Default False.
+        eps: threshold of the distance, > 0; 0.07 in the paper, 0.08 in its code.
+        window: number of consecutive distances that must be below. Default 5.
+        armed: whether all distances count, also before one has exceeded `eps`. Default False.
+
+    Raises:
+        ArgumentError: If a value is outside its range.
     """
 
     def __init__(self, eps: float, window: int = 5, *, armed: bool = False):
@@ -52,7 +53,7 @@ class MaskDistanceStop:
         self.distances: collections.deque[float] = collections.deque(maxlen=window)
 
     def update(self, distance: float) -> bool:
-        """Takes one epoch's distance; returns whether to stop now."""
+        """Adds the distance of an epoch; returns whether to stop now."""
         self.armed = self.armed or distance > self.eps
         if self.armed:
             self.distances.append(distance)

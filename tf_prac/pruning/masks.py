@@ -1,4 +1,4 @@
-"""`Masks`: which weights of a network are kept. A value type; numpy only."""
+"""`Masks`: which weights of a network are kept. An immutable value; NumPy only."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tf_prac.storage.files import read_npz, write_npz
 class Masks(Mapping[str, np.ndarray]):
     """One boolean array for each prunable weight: True keeps, False prunes.
 
-    Immutable, ordered like the weights of the model it was made for, and independent of the
-    Keras flavour: the names are those of `tf_prac.prunable_weights`.
+    Masks are immutable, in the order of the model's weights, and independent of the Keras flavour:
+    the names are the names of `tf_prac.prunable_weights`.
 
     Example:
 
@@ -25,10 +25,10 @@ class Masks(Mapping[str, np.ndarray]):
         (0.25, 3)
 
     Args:
-        arrays: name to array of any shape, whose elements are booleans, or zeros and ones.
+        arrays: name to array of any shape, of booleans or of zeros and ones.
 
     Raises:
-        MismatchError: an array holds anything else.
+        MismatchError: If an array contains anything else.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]):
@@ -36,7 +36,7 @@ class Masks(Mapping[str, np.ndarray]):
 
     @classmethod
     def ones_like(cls, weights: Mapping[str, np.ndarray]) -> Masks:
-        """Returns the dense masks: everything is kept."""
+        """Returns dense masks, which keep all weights."""
         return cls({name: np.ones(w.shape, bool) for name, w in weights.items()})
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -68,7 +68,7 @@ class Masks(Mapping[str, np.ndarray]):
 
     @property
     def size(self) -> int:
-        """Number of prunable weights, kept or not."""
+        """Number of prunable weights."""
         return sum(mask.size for mask in self.values())
 
     @property
@@ -87,10 +87,10 @@ class Masks(Mapping[str, np.ndarray]):
         return (self.size - self.remaining) / self.size if self.size else 0.0
 
     def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns `weights` with pruned elements set to zero; other weights as they are.
+        """Returns `weights` with pruned elements set to zero; weights without a mask are unchanged.
 
         Raises:
-            MismatchError: a masked weight is missing or has another shape.
+            MismatchError: If a masked weight is missing or has another shape.
         """
         self.check_shapes({name: np.shape(w) for name, w in weights.items() if name in self})
         return {
@@ -99,23 +99,23 @@ class Masks(Mapping[str, np.ndarray]):
         }
 
     def hamming(self, other: Masks) -> int:
-        """Returns in how many elements two masks of the same network differ."""
+        """Returns the number of elements in which two masks of the same network differ."""
         self.check_shapes(other.shapes)
         return sum(int(np.count_nonzero(mask != other[name])) for name, mask in self.items())
 
     def iou(self, other: Masks) -> float:
-        """Returns kept in both / kept in either (PrAC paper, Figure A13)."""
+        """Returns the intersection over union of the kept weights (PrAC paper, Figure A13)."""
         self.check_shapes(other.shapes)
         both = sum(int(np.count_nonzero(mask & other[name])) for name, mask in self.items())
         either = sum(int(np.count_nonzero(mask | other[name])) for name, mask in self.items())
         return both / either if either else 1.0
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises `MismatchError`, naming the first difference, unless `shapes` are the masks'."""
+        """Raises `MismatchError`, naming the first difference, unless the masks have these shapes."""
         for name in self:
             if name not in shapes:
                 raise MismatchError(
-                    f"masks: a mask is for {name!r}, which is not among the prunable weights "
+                    f"masks: there is a mask for {name!r}, which is not a prunable weight "
                     f"({', '.join(shapes) or 'none'}). Use a model of the same architecture."
                 )
             if tuple(shapes[name]) != self[name].shape:
@@ -128,7 +128,7 @@ class Masks(Mapping[str, np.ndarray]):
                 raise MismatchError(f"masks: the weight {name!r} has no mask.")
 
     def digest(self) -> str:
-        """Returns a SHA-256 over names, shapes and elements, in hexadecimal; equal for equals."""
+        """Returns the SHA-256 of names, shapes and elements in hexadecimal; equal masks have the same."""
         sha = hashlib.sha256()
         for name, mask in sorted(self.items()):
             sha.update(f"{name!r}{mask.shape}".encode())
@@ -141,7 +141,7 @@ class Masks(Mapping[str, np.ndarray]):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Masks:
-        """Reads what `save` wrote; raises `FileError` for anything else."""
+        """Reads a file that `save` wrote; raises `FileError` for anything else."""
         arrays = read_npz(path, "masks")
         for name, array in arrays.items():
             if array.dtype != bool:
@@ -152,6 +152,6 @@ class Masks(Mapping[str, np.ndarray]):
 def _as_mask(name: str, array: np.ndarray) -> np.ndarray:
     mask = np.array(array).astype(bool)
     if not np.array_equal(mask, array):
-        raise MismatchError(f"masks: {name} must hold only zeros and ones.")
+        raise MismatchError(f"masks: {name} must contain only zeros and ones.")
     mask.flags.writeable = False
     return mask

@@ -1,7 +1,7 @@
-"""Policies: which layers of a whole model to prune, for models of either flavour.
+"""Policies: which layers of a model are pruned, for models of either flavour.
 
-A policy is an object with the two methods of TFMOT's `PruningPolicy`, so that policies written for
-TFMOT work for tf_keras models, and one that asks no layer for its Keras works for both.
+A policy is an object with the two methods of TFMOT's `PruningPolicy`. Policies written for TFMOT work
+for tf_keras models, and policies that do not depend on the flavour of a layer work for both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OPERATIONS = {"identity", "add", "subtract", "multiply"}
 
 
 class PruneForLatencyOnXNNPack:
-    """Prunes 1x1 convolutions only, in networks that XNNPACK runs sparse from end to end.
+    """Prunes only 1x1 convolutions, in networks that XNNPACK runs sparse from end to end.
 
     Source: TFMOT's policy of this name, and "Fast Sparse ConvNets", Elsen et al. 2019.
     """
@@ -29,17 +29,17 @@ class PruneForLatencyOnXNNPack:
         return _is(layer, "Conv2D") and tuple(layer.kernel_size) == (1, 1)
 
     def ensure_model_supports_pruning(self, model: Any) -> None:
-        """Raises `ArgumentError` unless XNNPACK could run the model sparse.
+        """Raises `ArgumentError` unless XNNPACK can run the model sparse.
 
-        It has to be a built functional or sequential model that begins with a 3x3 convolution of
-        stride 2 after a padding of 1, ends with global average pooling, and has between them
-        only what XNNPACK knows.
+        It must be a built functional or sequential model that starts with a 3x3 convolution of
+        stride 2 after a padding of 1, ends with global average pooling, and contains only layers
+        that XNNPACK supports in between.
         """
         if not getattr(model, "inputs", None):
             raise ArgumentError(
                 "policy",
                 type(self).__name__,
-                "a built functional or sequential model for it",
+                "a built functional or sequential model with this policy",
                 f"{model.name} is a {type(model).__name__}.",
             )
         starts = _search([t._keras_history[0] for t in model.inputs], _starts, consumers)
@@ -53,7 +53,7 @@ class PruneForLatencyOnXNNPack:
                     "policy",
                     type(self).__name__,
                     "layers that XNNPACK runs sparse",
-                    f"{layer.name} is a {type(layer).__name__} that it does not.",
+                    f"{layer.name} is a {type(layer).__name__} that it does not run sparse.",
                 )
             return layer in ends
 
@@ -61,10 +61,10 @@ class PruneForLatencyOnXNNPack:
 
 
 def check_policy(policy: Any, model: Any) -> None:
-    """Asks a policy whether it suits a model.
+    """Checks that a policy supports a model.
 
     Raises:
-        ArgumentError: it does not, is no policy, or is TFMOT's and the model of Keras 3.
+        ArgumentError: If it does not, is not a policy, or is a TFMOT policy for a Keras 3 model.
     """
     if not (hasattr(policy, "allow_pruning") and hasattr(policy, "ensure_model_supports_pruning")):
         raise ArgumentError(
@@ -75,8 +75,8 @@ def check_policy(policy: Any, model: Any) -> None:
         raise ArgumentError(
             "policy",
             f"{type(policy).__module__}.{type(policy).__name__}",
-            f"a policy for keras (Keras 3), which {type(model).__module__} is of",
-            "TFMOT knows tf_keras only; use tf_prac.PruneForLatencyOnXNNPack.",
+            "a policy for models of keras (Keras 3)",
+            "TFMOT supports only tf_keras; use tf_prac.PruneForLatencyOnXNNPack.",
         )
     try:
         policy.ensure_model_supports_pruning(model)
@@ -84,7 +84,7 @@ def check_policy(policy: Any, model: Any) -> None:
         raise
     except ValueError as error:  # what TFMOT raises
         raise ArgumentError(
-            "policy", type(policy).__name__, "one that suits the model", str(error)
+            "policy", type(policy).__name__, "one that supports the model", str(error)
         ) from error
 
 
@@ -96,13 +96,16 @@ def _is(layer: Any, name: str) -> bool:
 def _search(
     layers: Iterable[Any], stop: Callable[[Any], bool], following: Callable[[Any], list[Any]]
 ) -> list[Any]:
-    """Walks from `layers` until `stop`; returns where, or nothing if some way does not stop."""
+    """Walks from `layers` to the first ones on each path where `stop` is true, and returns them.
+
+    Returns an empty list if a path has none.
+    """
     to_visit = list(layers)
-    seen, found = list(to_visit), []
+    seen, stops = list(to_visit), []
     while to_visit:
         layer = to_visit.pop()
         if stop(layer):
-            found.append(layer)
+            stops.append(layer)
             continue
         after = following(layer)
         if not after:
@@ -110,16 +113,16 @@ def _search(
         new = [other for other in after if other not in seen]
         seen += new
         to_visit += new
-    return found
+    return stops
 
 
-def _require(found: list[Any], what: str) -> None:
-    if not found:
-        raise ArgumentError("policy", "PruneForLatencyOnXNNPack", f"models with {what}")
+def _require(layers: list[Any], description: str) -> None:
+    if not layers:
+        raise ArgumentError("policy", "PruneForLatencyOnXNNPack", f"models with {description}")
 
 
 def _padding_before(layer: Any) -> int:
-    """The width of a ZeroPadding2D that is the only layer before this one, or 0."""
+    """Returns the width of the ZeroPadding2D that is the only layer before `layer`, or 0."""
     before = producers(layer)
     if len(before) != 1 or not _is(before[0], "ZeroPadding2D"):
         return 0
@@ -142,7 +145,7 @@ def _ends(layer: Any) -> bool:
 
 
 def _is_supported(layer: Any) -> bool:
-    """What TFMOT's policy, after XNNPACK's compatibility check, lets between start and end."""
+    """Whether TFMOT's policy, after XNNPACK's compatibility check, allows a layer in between."""
     layer = getattr(layer, "layer", layer) if _is(layer, "PruneLowMagnitude") else layer
     if _is(layer, "DepthwiseConv2D"):
         return _is_supported_depthwise(layer)

@@ -1,7 +1,8 @@
-"""How sparsity grows: TFMOT's two schedules, for either flavour. Plain Python.
+"""Sparsity schedules: TFMOT's two, for either flavour. Plain Python.
 
-Names, arguments and meaning are those of TensorFlow Model Optimization. A step is a training step,
-counted from 1, in `tf_prac.prune(model, schedule=...)`; `per_round` makes the targets of a search.
+Names, arguments and behaviour are the same as in TensorFlow Model Optimization. In
+`tf_prac.prune(model, schedule=...)` a step is a training step, counted from 1. `per_round` returns
+the target sparsities of a search.
 
 Source: "To prune, or not to prune", Zhu and Gupta 2017, Section 3 (polynomial decay).
 """
@@ -17,16 +18,16 @@ from tf_prac.errors import ArgumentError
 
 @dataclasses.dataclass(frozen=True)
 class ConstantSparsity:
-    """The same sparsity at every update.
+    """A constant sparsity.
 
     Args:
-        target_sparsity: fraction pruned, in [0, 1).
+        target_sparsity: fraction of pruned weights, in [0, 1).
         begin_step: first step that may update masks, >= 0.
-        end_step: last one; -1: no end. Default -1.
-        frequency: steps from one update to the next. Default 100.
+        end_step: last step that may update masks; -1: no end. Default -1.
+        frequency: number of steps between updates. Default 100.
 
     Raises:
-        ArgumentError: a value is outside its range.
+        ArgumentError: If a value is outside its range.
     """
 
     target_sparsity: float
@@ -39,7 +40,7 @@ class ConstantSparsity:
         _check_steps(self.begin_step, self.end_step, self.frequency, first_end=-1)
 
     def sparsity(self, step: int) -> float:
-        """The sparsity to have at a step."""
+        """Returns the sparsity at a step."""
         return self.target_sparsity
 
     def is_due(self, step: int) -> bool:
@@ -47,13 +48,13 @@ class ConstantSparsity:
         return _is_due(self, step)
 
     def per_round(self, rounds: int) -> tuple[float, ...]:
-        """The sparsity after each round, for `PruningConfig(sparsities=...)`."""
+        """Returns the sparsity after each round, for `PruningConfig(sparsities=...)`."""
         return _per_round(self, rounds)
 
 
 @dataclasses.dataclass(frozen=True)
 class PolynomialDecay:
-    """Sparsity that grows fast at first and slowly in the end.
+    """A sparsity that increases polynomially: quickly at first, and slowly at the end.
 
     It is final + (initial - final) * (1 - (step - begin) / (end - begin)) ** power.
 
@@ -63,15 +64,15 @@ class PolynomialDecay:
         (0.633333, 0.766667, 0.9)
 
     Args:
-        initial_sparsity: fraction pruned at `begin_step`, in [0, 1).
-        final_sparsity: fraction pruned from `end_step` on, in [0, 1), not less than the first.
+        initial_sparsity: fraction of pruned weights at `begin_step`, in [0, 1).
+        final_sparsity: fraction of pruned weights at `end_step`, in [`initial_sparsity`, 1).
         begin_step: first step that may update masks, >= 0.
-        end_step: last one, > `begin_step`.
-        power: exponent. Default 3.
-        frequency: steps from one update to the next. Default 100.
+        end_step: last step that may update masks, > `begin_step`.
+        power: exponent, > 0. Default 3.
+        frequency: number of steps between updates. Default 100.
 
     Raises:
-        ArgumentError: a value is outside its range.
+        ArgumentError: If a value is outside its range.
     """
 
     initial_sparsity: float
@@ -89,7 +90,7 @@ class PolynomialDecay:
         _check_steps(self.begin_step, self.end_step, self.frequency, self.begin_step + 1)
 
     def sparsity(self, step: int) -> float:
-        """The sparsity to have at a step."""
+        """Returns the sparsity at a step."""
         done = (step - self.begin_step) / (self.end_step - self.begin_step)
         rest = (1 - min(1.0, max(0.0, done))) ** self.power
         return self.final_sparsity + (self.initial_sparsity - self.final_sparsity) * rest
@@ -99,7 +100,10 @@ class PolynomialDecay:
         return _is_due(self, step)
 
     def per_round(self, rounds: int) -> tuple[float, ...]:
-        """The sparsity after each round, for `PruningConfig(sparsities=...)`; a step is a round."""
+        """Returns the sparsity after each round, for `PruningConfig(sparsities=...)`.
+
+        A step is a round.
+        """
         return _per_round(self, rounds)
 
 
@@ -107,10 +111,10 @@ Schedule = ConstantSparsity | PolynomialDecay
 
 
 def as_schedule(schedule: Any) -> Schedule:
-    """Returns a schedule of ours, also for one of TFMOT.
+    """Returns a schedule of tf_prac, given one of tf_prac or TFMOT, or its configuration.
 
     Raises:
-        ArgumentError: it is neither.
+        ArgumentError: If it is none of them.
     """
     if isinstance(schedule, (ConstantSparsity, PolynomialDecay)):
         return schedule
@@ -125,7 +129,7 @@ def as_schedule(schedule: Any) -> Schedule:
 
 
 def schedule_config(schedule: Schedule) -> dict[str, Any]:
-    """Returns a schedule as JSON, in TFMOT's form; `as_schedule` reads it."""
+    """Returns the configuration of a schedule as in TFMOT, for `as_schedule`."""
     return {"class_name": type(schedule).__name__, "config": dataclasses.asdict(schedule)}
 
 

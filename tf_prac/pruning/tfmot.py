@@ -1,7 +1,7 @@
-"""TFMOT's pruning wrappers around the layers of tf_keras models, with masks that we decide.
+"""TFMOT's pruning wrappers around the layers of tf_keras models, with the masks of tf_prac.
 
-The only module that imports TensorFlow Model Optimization, and only when a function is called: it
-is large, and it tells the whole process to use Keras 2.
+This is the only module that imports TensorFlow Model Optimization, and only when a function is
+called: the import is slow, and it makes the whole process use Keras 2.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappe
 
 
 def register() -> None:
-    """Lets tf_keras load models with our wrappers."""
+    """Registers the wrappers, so that tf_keras can load models with them."""
     wrapper_class()
     _schedule_class()
 
 
 def wrap(model: Any, weights: Collection[Any]) -> Any:
-    """Returns the model again with TFMOT wrappers around the layers that own `weights`.
+    """Returns a model with TFMOT wrappers around the layers that own `weights`.
 
-    As with `prune_low_magnitude`, the wrapped layers are those of `model`, and models inside it
-    are built again around theirs. Layers of a class TFMOT does not know are wrapped too. Layers
-    inside a subclassed model stay as they are, because such a model cannot be built again.
+    As with `prune_low_magnitude`, the layers are shared with `model`, and nested models are
+    cloned around their layers. Layers of a class that TFMOT does not support are wrapped too.
+    Layers inside a subclassed model are not, because it cannot be cloned.
 
     Args:
         model: a built functional or sequential tf_keras model.
-        weights: the variables that get a mask.
+        weights: the variables to add masks to.
 
     Raises:
-        ArgumentError: a model of Keras 3.
+        ArgumentError: If the model is a Keras 3 model.
     """
     _check_flavour(model)
     keras = Flavour("tf_keras").module
     chosen = {id(w) for w in weights}
-    made: dict[int, Any] = {}
+    clones: dict[int, Any] = {}
 
     def clone(layer: Any) -> Any:
-        if id(layer) not in made:
-            made[id(layer)] = _cloned(layer)
-        return made[id(layer)]
+        if id(layer) not in clones:
+            clones[id(layer)] = _cloned(layer)
+        return clones[id(layer)]
 
     def _cloned(layer: Any) -> Any:
         if is_graph(layer):
@@ -60,7 +60,7 @@ def wrap(model: Any, weights: Collection[Any]) -> Any:
 
 
 def is_graph(model: Any) -> bool:
-    """Whether a tf_keras object is a functional or sequential model, which can be built again."""
+    """Whether a tf_keras object is a functional or sequential model, which can be cloned."""
     keras = Flavour("tf_keras").module
     return isinstance(model, keras.Model) and bool(
         model._is_graph_network or isinstance(model, keras.Sequential)
@@ -68,13 +68,13 @@ def is_graph(model: Any) -> bool:
 
 
 def adopt(model: Any) -> None:
-    """Makes a model's own TFMOT wrappers keep the masks they have, from now on, as ours do."""
+    """Makes a model's TFMOT wrappers keep their current masks, as the wrappers of tf_prac do."""
     for wrapper in pruning_wrappers(model):
         if not isinstance(wrapper, wrapper_class()):
             wrapper.__class__ = wrapper_class()
             weights = {id(w) for w, _, _ in wrapper.pruning_vars}
             wrapper.prunable = _names(wrapper.layer, weights)
-            wrapper.pruning_schedule = wrapper.pruning_obj._pruning_schedule = _masks_held()
+            wrapper.pruning_schedule = wrapper.pruning_obj._pruning_schedule = _constant_masks()
 
 
 def _check_flavour(model: Any) -> None:
@@ -83,36 +83,36 @@ def _check_flavour(model: Any) -> None:
             "model",
             f"{type(model).__module__}.{type(model).__name__}",
             "a model of tf_keras (Keras 2)",
-            "It is of keras (Keras 3), which TFMOT does not know; tf_prac.prune takes both.",
+            "TFMOT does not support keras (Keras 3); tf_prac.prune supports both.",
         )
 
 
 def _names(layer: Any, ids: set[int]) -> tuple[str, ...]:
-    """The names, within a layer, of the weights with these ids."""
+    """Returns the names, within a layer, of the weights with these ids."""
     return tuple(w.name for w in named_weights(layer) if id(w.variable) in ids)
 
 
 def masks_of_wrappers(model: Any) -> dict[int, list[Any]]:
     """Returns the mask variables of a model's TFMOT wrappers, by the id of their weight."""
-    found: dict[int, list[Any]] = {}
+    masks: dict[int, list[Any]] = {}
     for wrapper in pruning_wrappers(model):
         for weight, mask, _ in wrapper.pruning_vars:
-            found.setdefault(id(weight), []).append(mask)
-    return found
+            masks.setdefault(id(weight), []).append(mask)
+    return masks
 
 
 def strip(model: Any) -> Any:
-    """Returns the model without TFMOT wrappers: TFMOT's own `strip_pruning`."""
+    """Returns the model without TFMOT wrappers, by TFMOT's `strip_pruning`."""
     _check_flavour(model)
     return _tfmot().sparsity.keras.strip_pruning(model)
 
 
 @functools.cache
 def wrapper_class() -> type:
-    """TFMOT's wrapper, without what it does in every forward pass; tf_keras can load it.
+    """Returns a subclass of TFMOT's wrapper that does nothing in a forward pass.
 
-    Masks are held after each step, by the model. So nothing needs `UpdatePruningStep`, and the
-    wrapped layer runs as it does by itself.
+    The model applies the masks after each training step. So `UpdatePruningStep` is not needed, and
+    the wrapped layer runs as it does without a wrapper.
     """
     keras = Flavour("tf_keras")
     plain = keras.module.layers.Dense(1)
@@ -121,12 +121,12 @@ def wrapper_class() -> type:
     class PruneLowMagnitude(base):  # type: ignore[misc, valid-type]
         def __init__(self, layer: Any, pruning_schedule: Any = None, prunable=(), **kwargs: Any):
             self.prunable = tuple(prunable)
-            with self._choosing(layer):
-                super().__init__(layer, pruning_schedule or _masks_held(), **kwargs)
+            with self._with_prunable_weights(layer):
+                super().__init__(layer, pruning_schedule or _constant_masks(), **kwargs)
 
         @contextlib.contextmanager
-        def _choosing(self, layer: Any) -> Iterator[None]:
-            """Names the prunable weights the way TFMOT asks for them, and only meanwhile."""
+        def _with_prunable_weights(self, layer: Any) -> Iterator[None]:
+            """Gives the layer TFMOT's `get_prunable_weights` for the duration of the block."""
             before = vars(layer).get("get_prunable_weights")
             layer.get_prunable_weights = lambda: self._weights(layer)
             try:
@@ -142,8 +142,8 @@ def wrapper_class() -> type:
 
         def build(self, input_shape: Any = None) -> None:
             keras.module.layers.Wrapper.build(self, input_shape)
-            if self.layer.weights:  # else the layer makes them when it is called
-                with self._choosing(self.layer):
+            if self.layer.weights:  # otherwise the layer creates them when it is called
+                with self._with_prunable_weights(self.layer):
                     super().build(input_shape)
 
         def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
@@ -167,7 +167,7 @@ def wrapper_class() -> type:
 
         @classmethod
         def from_config(cls, config: dict[str, Any]) -> Any:
-            config = {**config, "pruning_schedule": _masks_held()}
+            config = {**config, "pruning_schedule": _constant_masks()}
             layer = keras.module.layers.deserialize(config.pop("layer"))
             return cls(layer, **config)
 
@@ -177,7 +177,7 @@ def wrapper_class() -> type:
 @functools.cache
 def _schedule_class() -> type:
     class MasksHeld(_tfmot().sparsity.keras.PruningSchedule):  # type: ignore[misc]
-        """A schedule that never computes masks: they are written, and stay."""
+        """A schedule that never updates masks."""
 
         def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
             return tf.constant(False), tf.constant(0.0)
@@ -189,12 +189,12 @@ def _schedule_class() -> type:
 
 
 def _tfmot() -> Any:
-    with warnings.catch_warnings():  # of distutils, which it imports
+    with warnings.catch_warnings():  # TFMOT imports distutils
         warnings.simplefilter("ignore", DeprecationWarning)
         import tensorflow_model_optimization
 
     return tensorflow_model_optimization
 
 
-def _masks_held() -> Any:
+def _constant_masks() -> Any:
     return _schedule_class()()

@@ -1,7 +1,7 @@
-"""Which weights of a model are prunable, and taking and restoring all of its weights.
+"""Which weights of a model are prunable, and snapshots of all weights.
 
-What counts as prunable follows TensorFlow Model Optimization: kernels of known layers, what a
-layer's own `get_prunable_weights` names, never biases or normalisation.
+Prunable weights are the same as in TensorFlow Model Optimization: kernels of supported layers, and
+the weights that `get_prunable_weights` of a layer returns; never biases or normalisation.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ PRUNABLE_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 OPTIMIZER = "@optimizer/"
-"""Prefix of the optimizer's variables among the weights of a rewind point that has them."""
+"""Prefix of the optimizer's variables in the weights of a rewind point."""
 
 
 class WeightInfo(NamedTuple):
-    """One line of `weight_report`: a weight, and why it is or is not pruned."""
+    """An entry of `weight_report`: a weight, and why it is pruned or not."""
 
     name: str
     shape: tuple[int, ...]
@@ -55,23 +55,23 @@ class WeightInfo(NamedTuple):
 def weight_report(
     model: Any, config: PruningConfig | None = None, policy: Any = None
 ) -> list[WeightInfo]:
-    """Says of every weight of a model whether it is pruned, and why.
+    """Reports for every weight of a model whether it is pruned, and why.
 
     Args:
-        model: a built model of either flavour. One that brings masks, because it comes from
-            `tf_prac.prune` or has pruning wrappers of TFMOT, has chosen already.
+        model: a built model of either flavour. In a model that has masks, from `tf_prac.prune` or
+            in TFMOT's pruning wrappers, the weights with a mask are pruned.
         config: which layers are pruned. Default `PruningConfig()`.
-        policy: an object that says which of those layers are, as TFMOT's `PruningPolicy` does.
-            Default: what `config.policy` names.
+        policy: restricts these layers: an object such as TFMOT's `PruningPolicy`. Default None:
+            the policy of `config.policy`.
 
     Raises:
-        ArgumentError: the policy does not suit the model.
+        ArgumentError: If the policy does not support the model.
     """
     config = config or PruningConfig()
     weights = named_weights(model)
-    brought = _brought(model)
-    if brought:
-        verdicts = [_brought_verdict(id(w.variable) in brought) for w in weights]
+    masked = _masked_ids(model)
+    if masked:
+        verdicts = [_masked_verdict(id(w.variable) in masked) for w in weights]
     else:
         last_dense = _last_dense(weights)
         verdicts = [_judge(w, config, last_dense) for w in weights]
@@ -79,7 +79,7 @@ def weight_report(
             policy = PruneForLatencyOnXNNPack()
         if policy is not None:
             check_policy(policy, model)
-            verdicts = [_ask(policy, w, v) for w, v in zip(weights, verdicts, strict=True)]
+            verdicts = [_restrict(policy, w, v) for w, v in zip(weights, verdicts, strict=True)]
     return [
         WeightInfo(w.name, tuple(w.variable.shape), *verdict)
         for w, verdict in zip(weights, verdicts, strict=True)
@@ -89,7 +89,7 @@ def weight_report(
 def prunable_weights(
     model: Any, config: PruningConfig | None = None, policy: Any = None
 ) -> dict[str, Any]:
-    """Returns the variables that pruning may touch, by name.
+    """Returns the prunable variables of a model, by name.
 
     Example:
 
@@ -98,20 +98,20 @@ def prunable_weights(
 
     Args:
         model: a built model of either flavour.
-        config: which layers are pruned. Default `PruningConfig()`: convolutions and dense
-            layers but the last dense one.
+        config: which layers are pruned. Default `PruningConfig()`: convolutions and all dense
+            layers except the last.
         policy: as for `weight_report`.
 
     Raises:
-        ArgumentError: the model has nothing to prune; the reasons are named.
+        ArgumentError: If no weight is prunable; the message names the reasons.
     """
     config = config or PruningConfig()
     report = {info.name: info for info in weight_report(model, config, policy)}
-    found = {w.name: w.variable for w in named_weights(model) if report[w.name].prunable}
-    if not found:
+    prunable = {w.name: w.variable for w in named_weights(model) if report[w.name].prunable}
+    if not prunable:
         reasons = "; ".join(f"{i.name}: {i.reason}" for i in report.values() if len(i.shape) > 1)
         raise ArgumentError("model", model.name, "a model with weights to prune", reasons)
-    return found
+    return prunable
 
 
 def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, float]:
@@ -124,54 +124,54 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
         {'dense/kernel': 0.2, 'dense_1/kernel': 0.2, 'logits/kernel': 0.1}
 
     Source: "The Lottery Ticket Hypothesis", Appendix G and H (the output layer at half the rate,
-    convolutions and dense layers at rates of their own).
+    different rates for convolutions and dense layers).
 
     Args:
         model: a built model of either flavour.
         config: which layers are pruned, and how much. Default `PruningConfig()`.
 
     Raises:
-        ArgumentError: a rule of `layer_rates` fits no prunable weight.
+        ArgumentError: If a rule of `layer_rates` matches no prunable weight.
     """
     config = config or PruningConfig()
     prunable = prunable_weights(model, config)
     weights = named_weights(model)
     last_dense = _last_dense(weights)
-    words = {w.name: _words(w, last_dense) for w in weights if w.name in prunable}
+    labels = {w.name: _rate_labels(w, last_dense) for w in weights if w.name in prunable}
     for pattern, _ in config.rate_rules:
-        if not any(_fits(words[name], pattern) for name in words):
+        if not any(_matches(labels[name], pattern) for name in labels):
             raise ArgumentError(
                 "layer_rates",
                 pattern,
-                f"output, a group of layers, or a pattern of {', '.join(words)}",
-                "It fits no weight that is pruned.",
+                f"output, a group of layers, or a pattern of {', '.join(labels)}",
+                "It matches no weight that is pruned.",
             )
     return {
         name: next(
-            (rate for pattern, rate in config.rate_rules if _fits(words[name], pattern)),
+            (rate for pattern, rate in config.rate_rules if _matches(labels[name], pattern)),
             config.prune_rate,
         )
-        for name in words
+        for name in labels
     }
 
 
 def snapshot(model: Any) -> dict[str, np.ndarray]:
-    """Replicates every weight of a model, BatchNorm statistics included, by name."""
+    """Returns a copy of every weight of a model, including BatchNorm's statistics, by name."""
     return {w.name: to_numpy(w.variable) for w in named_weights(model)}
 
 
 def rewind(model: Any, weights: Mapping[str, np.ndarray], masks: Masks | None = None) -> None:
-    """Sets every weight of a model to a `snapshot`, and pruned elements to zero.
+    """Sets every weight of a model to its value in a `snapshot`, and pruned elements to zero.
 
     Source: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (reset W to W_k).
 
     Args:
         model: a built model of the same architecture, of either flavour.
-        weights: what `snapshot` returned; variables of an optimizer are left out.
-        masks: if given, pruned weights become exactly 0.
+        weights: a `snapshot`; variables of an optimizer are ignored.
+        masks: if given, pruned weights are set to exactly 0. Default None.
 
     Raises:
-        MismatchError: names or shapes differ; nothing was changed.
+        MismatchError: If names or shapes differ; the model is unchanged then.
     """
     variables = {w.name: w.variable for w in named_weights(model)}
     weights = {n: value for n, value in weights.items() if not n.startswith(OPTIMIZER)}
@@ -187,11 +187,11 @@ def rewind(model: Any, weights: Mapping[str, np.ndarray], masks: Masks | None = 
 def check_same_shapes(
     model: Mapping[str, tuple[int, ...]], saved: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raises `MismatchError`, naming the first difference, unless both have equal shapes."""
+    """Raises `MismatchError`, naming the first difference, unless names and shapes are equal."""
     advice = "Use a model of the same architecture."
     for name in model:
         if name not in saved:
-            raise MismatchError(f"model: its weight {name!r} is not among those saved. {advice}")
+            raise MismatchError(f"model: its weight {name!r} is not in the saved weights. {advice}")
         if tuple(model[name]) != tuple(saved[name]):
             raise MismatchError(
                 f"model: {name} has shape {tuple(model[name])}, the saved one "
@@ -202,29 +202,29 @@ def check_same_shapes(
             raise MismatchError(f"model: it has no weight {name!r}, which was saved. {advice}")
 
 
-def _brought(model: Any) -> set[int]:
-    """The ids of the variables for which a model has masks already."""
+def _masked_ids(model: Any) -> set[int]:
+    """Returns the ids of the variables for which a model has masks."""
     held = getattr(model, "held_masks", None)
     if held is not None:
         return {id(v) for v in held.variables.values()}
     return {id(w) for layer in pruning_wrappers(model) for w, _, _ in layer.pruning_vars}
 
 
-def _brought_verdict(chosen: bool) -> tuple[bool, str]:
-    return chosen, "the model brings a mask for it" if chosen else "the model has no mask for it"
+def _masked_verdict(masked: bool) -> tuple[bool, str]:
+    return masked, "the model has a mask for it" if masked else "the model has no mask for it"
 
 
-def _ask(policy: Any, weight: NamedWeight, verdict: tuple[bool, str]) -> tuple[bool, str]:
+def _restrict(policy: Any, weight: NamedWeight, verdict: tuple[bool, str]) -> tuple[bool, str]:
     if verdict[0] and not policy.allow_pruning(weight.layer):
         return False, f"the policy {type(policy).__name__} does not allow it"
     return verdict
 
 
 def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple[bool, str]:
-    if any(_fits(_names(weight), pattern) for pattern in config.ignore):
+    if any(_matches(_names(weight), pattern) for pattern in config.ignore):
         return False, "named in ignore"
     rule = _rule(weight.layer)
-    # TFMOT leaves such a method behind in layers that it knows and once wrapped.
+    # TFMOT adds this method to instances of layers that it supports when it wraps them.
     own = getattr(type(weight.layer) if rule else weight.layer, "get_prunable_weights", None)
     if own is not None:
         chosen = any(weight.variable is w for w in weight.layer.get_prunable_weights())
@@ -243,19 +243,19 @@ def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple
 
 
 def _names(weight: NamedWeight) -> list[str]:
-    """What a pattern may match: the name of the weight, and that of its layer."""
+    """Returns what a pattern of names is matched with: the weight's name and its layer's."""
     return [weight.name, weight.name.rpartition("/")[0]]
 
 
-def _words(weight: NamedWeight, last_dense: Any) -> list[str]:
-    """What a rule of `layer_rates` may match."""
+def _rate_labels(weight: NamedWeight, last_dense: Any) -> list[str]:
+    """Returns what the patterns of `layer_rates` are matched with."""
     rule = _rule(weight.layer)
     output = ["output"] if weight.layer is last_dense else []
     return _names(weight) + output + ([rule[0]] if rule else [])
 
 
-def _fits(words: list[str], pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(word, pattern) for word in words)
+def _matches(labels: list[str], pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(label, pattern) for label in labels)
 
 
 def _rule(layer: Any) -> tuple[str, tuple[str, ...]] | None:
