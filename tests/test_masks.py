@@ -172,8 +172,8 @@ def test_apply_keeps_the_type_of_a_weight(dtype):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"a": (2, 2)}, "a mask is for 'b'.*prunable weights \\(a\\).*same architecture"),
-        ({}, "a mask is for 'a'.*\\(none\\)"),
+        ({"a": (2, 2)}, "there is a mask for 'b'.*prunable weights \\(a\\).*same architecture"),
+        ({}, "there is a mask for 'a'.*\\(none\\)"),
         ({"a": (2, 2), "b": (4,)}, "b has shape \\(4,\\), its mask \\(3,\\)"),
         ({"a": (2, 2), "b": (3,), "c": (1,)}, "'c' has no mask"),
     ],

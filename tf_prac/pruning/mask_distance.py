@@ -27,8 +27,9 @@ def mask_distance(tentative: Masks, previous: Masks, remaining: int) -> float:
 class MaskDistanceStop:
     """Determines when to stop: once the tentative masks change little.
 
-    This is the rule of the PrAC authors' code: distances count only after one has exceeded `eps`, so
-    that a slow start does not stop training, which stops once the last `window` are all below `eps`.
+    This is the rule of the PrAC authors' code: distances count only after one has exceeded `eps`,
+    so that a slow start does not stop training. It stops once the last `window` are all below
+    `eps`.
 
     Example:
 

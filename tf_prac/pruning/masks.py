@@ -111,11 +111,11 @@ class Masks(Mapping[str, np.ndarray]):
         return both / either if either else 1.0
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises `MismatchError`, naming the first difference, unless the masks have these shapes."""
+        """Raises `MismatchError` and names the first difference unless masks have these shapes."""
         for name in self:
             if name not in shapes:
                 raise MismatchError(
-                    f"masks: there is a mask for {name!r}, which is not a prunable weight "
+                    f"masks: there is a mask for {name!r}, which is not among the prunable weights "
                     f"({', '.join(shapes) or 'none'}). Use a model of the same architecture."
                 )
             if tuple(shapes[name]) != self[name].shape:
@@ -128,7 +128,7 @@ class Masks(Mapping[str, np.ndarray]):
                 raise MismatchError(f"masks: the weight {name!r} has no mask.")
 
     def digest(self) -> str:
-        """Returns the SHA-256 of names, shapes and elements in hexadecimal; equal masks have the same."""
+        """Returns the SHA-256 of names, shapes and elements, in hexadecimal."""
         sha = hashlib.sha256()
         for name, mask in sorted(self.items()):
             sha.update(f"{name!r}{mask.shape}".encode())

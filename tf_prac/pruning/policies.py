@@ -1,7 +1,7 @@
 """Policies: which layers of a model are pruned, for models of either flavour.
 
-A policy is an object with the two methods of TFMOT's `PruningPolicy`. Policies written for TFMOT work
-for tf_keras models, and policies that do not depend on the flavour of a layer work for both.
+A policy is an object with the two methods of TFMOT's `PruningPolicy`. Policies written for TFMOT
+work for tf_keras models, and policies that do not depend on the flavour of a layer for both.
 """
 
 from __future__ import annotations
