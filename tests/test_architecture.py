@@ -50,6 +50,7 @@ WITHOUT_TENSORFLOW = (
     "pruning.criteria",
     "pruning.mask_distance",
     "pruning.masks",
+    "pruning.patterns",
     "search.cost",
     "storage.files",
     "storage.run_directory",

@@ -66,10 +66,8 @@ class RoundRunner:
         next_masks = self._pruner.prune(rule, trained.weights, masks)
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = self._selector.select(outcome)
-        metrics = (
-            round_metrics(outcome, selection, self._pruner.gradient_samples(trained))
-            | pretraining_metrics
-        )
+        gradient_samples = self._pruner.gradient_samples(trained)
+        metrics = round_metrics(outcome, selection, gradient_samples) | pretraining_metrics
         if number == 0:
             self._save_rewind(trained, metrics)
             self._test_dense(trained, metrics)

@@ -27,7 +27,7 @@ BATCH = 256
 class NetworkPruner:
     """Prunes the network of a search by the criterion of its configuration.
 
-    A criterion that needs the network has `score_samples` training samples of each class. Where
+    A criterion that needs the network scores on `score_samples` training samples of each class. If
     rounds train, it also scores after each epoch, for the mask distance.
 
     Args:
@@ -39,11 +39,11 @@ class NetworkPruner:
         self._criterion = get_criterion(self._pruning.criterion)
 
     def prune(self, rule: PruneRule, weights: Weights, masks: Masks) -> Masks:
-        """Returns the next masks; the network's weights may be others afterwards.
+        """Returns the next masks; may change the weights of the network.
 
         Args:
-            rule: how much is pruned, and in which pattern.
-            weights: the weights to score, all of the network.
+            rule: the pruning rule of the round.
+            weights: the weights to score: all weights of the network.
             masks: the current masks.
         """
         if self._criterion.at == TRAINED and not self._criterion.needs_network:
@@ -55,10 +55,10 @@ class NetworkPruner:
         return _TentativeRule(rule, self) if self._criterion.needs_network else rule
 
     def gradient_samples(self, trained: TrainedNetwork) -> int:
-        """Returns how many samples' gradients a round takes for its masks.
+        """Returns the number of samples whose gradients a round computes to prune.
 
         Args:
-            trained: result of the round's training.
+            trained: the result of the round's training.
         """
         if not self._criterion.passes:
             return 0
