@@ -20,6 +20,7 @@ from tf_prac import (
     ForgettingLogger,
     ForgettingRecorder,
     MaskDistance,
+    MaskedWeights,
     Masks,
     PracModel,
     PruningConfig,
@@ -94,7 +95,7 @@ def test_every_callback_works_alone_with_a_plain_compiled_model(flavour):
     for name, callback in each.items():
         stop = keras.callbacks.EarlyStopping(monitor=name, mode="min", patience=100)
         assert len(fit(model, callback, stop)[name]) == 3
-    assert each["sparsity"]._watched.keys() == prunable_weights(model).keys()
+    assert each["sparsity"]._prunable.keys() == prunable_weights(model).keys()
 
 
 @both
@@ -243,7 +244,7 @@ def test_w_k_of_a_fit_that_does_not_know_its_steps(flavour):
         model.fit(unknown, epochs=3, callbacks=every, **options)
     assert [early.step for early in every] == list(points.values())
     for wrong in ("5%", "0.5ep"):
-        with pytest.raises(ArgumentError, match="where fit does not know its steps"):
+        with pytest.raises(ArgumentError, match="if the number of steps of fit is unknown"):
             model.fit(unknown, callbacks=[RewindCheckpoint(wrong)], **options)
 
 
@@ -277,18 +278,13 @@ def test_hooks_by_hand_without_any_model_of_keras():
     class Model:
         stop_training = False
 
-        class held_masks:  # noqa: N801
-            variables = {"a": tf.Variable(weights)}
-
-            @staticmethod
-            def get():
-                return Masks({"a": np.ones(4)})
+        masked_weights = MaskedWeights({"a": tf.Variable(weights)})
 
     watch.set_model(Model())
     watch.on_train_begin()
     said = []
     for values in (weights, -weights[::-1], weights, weights):
-        Model.held_masks.variables["a"].assign(values)
+        Model.masked_weights.variables["a"].assign(values)
         logs = {}
         watch.on_epoch_end(len(said), logs)
         said.append(logs["mask_distance"])
@@ -318,7 +314,7 @@ def test_a_data_pass_knows_every_sample_once(data, batch_size):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DATA.repeat(), "an endless .*before repeat"),
+        (DATA.repeat(), "an infinite .*without repeat"),
         (X, "data: received 'ndarray'"),
         (DATA.map(lambda x, y: x), r"elements that are not \(x, y\)"),
     ],

@@ -139,7 +139,7 @@ def test_a_training_killed_anywhere_goes_on_to_the_same_bits(
     said = []
     kept = Checkpoints(tmp_path, ALWAYS, said.append)
     assert_same(train(make_trainer(flavour), start, checkpoints=kept), expected)
-    assert len(said) == 1 and said[0].startswith("going on at step 11, from ")
+    assert len(said) == 1 and said[0].startswith("resuming at step 11, from ")
     assert_same(train(trainer, start), expected)
     assert_same(train(trainer, start, checkpoints=kept), expected)  # from its end
 
@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(name, damage, und
     kept = Checkpoints(tmp_path, NEVER, said.append)
     assert_same(train(trainer, start, checkpoints=kept), expected)
     assert str(newest) in said[0] and said[0].endswith("The checkpoint is not used.")
-    assert said[1] == f"going on at step 10, from {before}"
+    assert said[1] == f"resuming at step 10, from {before}"
 
 
 def test_a_checkpoint_of_another_training_is_not_used(undisturbed, tmp_path):
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_training_is_not_used(undisturbed, tmp_path):
     said = []
     kept = Checkpoints(tmp_path, NEVER, said.append)
     other = train(trainer, start, order=(1, 1), checkpoints=kept)
-    assert len(said) == 2 and all(": of another training. " in line for line in said)
+    assert len(said) == 2 and all(": of another training run. " in line for line in said)
     assert_same(other, train(trainer, start, order=(1, 1)))
 
 
@@ -342,11 +342,11 @@ def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(flavour, tmp_p
     what, _, rest = str(caught.value).partition(": ")
     assert what == "loss" or what in snapshot(trainer.network)
     assert rest == (
-        "NaN or infinite at step 4 of 20 (epoch 1). Nothing after the last good checkpoint "
-        f"is kept: {tmp_path}/step_000000003 (step 3). "
+        "NaN or infinite at step 4 of 20 (epoch 1). Progress is kept up to the last good "
+        f"checkpoint: {tmp_path}/step_000000003 (step 3). "
         "Lower the learning rate, or look for bad values in the data."
     )
-    assert kept.newest(None) is None and len(kept._all()) == 2
+    assert kept.load_latest(None) is None and len(kept._newest_first()) == 2
 
 
 @both

@@ -75,7 +75,7 @@ def test_the_way_of_a_tpu_is_that_of_one_device(flavour, monkeypatch, tmp_path):
     monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", steps.append)
     monkeypatch.setattr(tf.distribute, "TPUStrategy", OneDevice)
     distribution = make_distribution("tpu")
-    assert distribution.static and steps == 2 * ["resolver of my-tpu"]
+    assert distribution.pads_batches and steps == 2 * ["resolver of my-tpu"]
     search(flavour, tmp_path / "tpu", distribution, rounds=1).run(samples())
     places = [tmp_path / name / "round_00" for name in ("one", "tpu")]
     assert Masks.load(places[0] / "masks.npz") == Masks.load(places[1] / "masks.npz")
@@ -163,7 +163,7 @@ def test_a_cluster_is_read():
         (["--strategy=all"], "one of one, mirrored, multi_worker, tpu"),
         (["--strategy=multi_worker"], "TF_CONFIG: received 'nothing'"),
         (["--strategy=tpu"], "TensorFlow found none"),
-        (["--devices=2"], "--devices: received 2; allowed: nothing, but with strategy mirrored"),
+        (["--devices=2"], "--devices: received 2; allowed: None, except with strategy mirrored"),
         (["--strategy=mirrored", "--devices=0"], "--devices: received 0"),
     ],
 )

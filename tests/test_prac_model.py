@@ -191,7 +191,7 @@ def test_mask_distance_is_in_the_logs_and_can_stop(flavour):
     frozen = MaskDistance(0.3, eps=1e-9, window=2)
     frozen.set_model(model)
     frozen.on_train_begin()
-    frozen._rule.armed = True
+    frozen._stop_rule.armed = True
     stops = []
     for epoch in range(4):
         frozen.on_epoch_end(epoch, {})
