@@ -73,7 +73,7 @@ class TrainedNetwork:
 
     @property
     def mask_distances(self) -> list[float]:
-        """The mask distances of the epochs, from the second on."""
+        """The mask distances in the history, in order."""
         return [row["mask_distance"] for row in self.history if "mask_distance" in row]
 
 
