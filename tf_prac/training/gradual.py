@@ -40,7 +40,7 @@ class GradualPruning(Callback):
             raise ArgumentError(
                 "schedule",
                 round(first, 6),
-                f"one that starts at {masks.sparsity:.6g}, the current sparsity, or more",
+                f"one that starts at {masks.sparsity:.6g} or more, the current sparsity",
                 "Pruned weights stay pruned; start with a denser model.",
             )
 

@@ -60,7 +60,7 @@ class PracModel(MaskedModelMixin):
         traces: how often the training step was traced; each time it is compiled.
     """
 
-    # Keras provides these in the class made by __new__.
+    # Provided by Keras, in the class that __new__ creates.
     __call__: Any
     compile: Any
     evaluate: Any

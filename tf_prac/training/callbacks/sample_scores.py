@@ -39,7 +39,7 @@ class SampleScores(Callback):
         score: "el2n", "grand" (computes a gradient per sample), "entropy", "margin" or "loss".
             For a multi-label sample, norm, entropy and loss are those of all labels jointly, and
             the margin is that of the least certain label. Default "el2n".
-        every: score every so many epochs, from the first on. In the epochs between, the logs
+        every: interval between scorings in epochs, starting with the first; in between, the logs
             repeat the last mean. Default 1.
         targets: which output to use, and how to interpret it. Default `Targets()`.
 
