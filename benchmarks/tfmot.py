@@ -98,7 +98,7 @@ def main(_) -> None:
     without_ids = with_ids.map(lambda x, y: (x["inputs"], y))
     with distribution.strategy.scope():
         models = prepared(train)
-        if distribution.static:
+        if distribution.pads_batches:
             inputs = tf.zeros([FLAGS.batch_size, *train.input_shape])
             build_metrics(models["search loop"], inputs, models["search loop"](inputs))
     callbacks = {"TFMOT": [tfmot.sparsity.keras.UpdatePruningStep()]}

@@ -39,12 +39,12 @@ def convolutional(keras):
 
 
 def shared(keras):
-    """A model inside a sequential one, and a layer used twice in it."""
+    """Returns a model in a sequential model, with a layer that is called twice."""
     layers = keras.layers
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(6, 3, padding="same", activation="relu")(inputs)
-    twice = layers.Conv2D(6, 3, padding="same", activation="relu")
-    inner = keras.Model(inputs, layers.add([x, twice(twice(x))]))
+    shared = layers.Conv2D(6, 3, padding="same", activation="relu")
+    inner = keras.Model(inputs, layers.add([x, shared(shared(x))]))
     model = keras.Sequential([inner, layers.GlobalAveragePooling2D(), layers.Dense(3)])
     model.build((None, 8, 8, 3))
     return model
@@ -136,7 +136,7 @@ def fit(keras, model, optimizer):
 
 
 def wrong_zeros(variables, masks):
-    """In how many places a mask says otherwise than whether the weight is 0."""
+    """Returns at how many elements a mask differs from whether the weight is not 0."""
     return sum(int(np.sum((variables[n].numpy() != 0) != mask)) for n, mask in masks.items())
 
 

@@ -121,8 +121,8 @@ def el2n(p, y, kind):
     if kind == "sparse":
         y = np.eye(3)[int(y)]
     squares = [(a - b) ** 2 for a, b in zip(p, y, strict=True)]
-    twice = 1 if kind in ("sparse", "one_hot") else 2  # the errors of yes and no are equal
-    return math.sqrt(twice * sum(squares))
+    factor = 1 if kind in ("sparse", "one_hot") else 2  # both classes have equal errors
+    return math.sqrt(factor * sum(squares))
 
 
 def batches(kind, outputs, order):
@@ -213,8 +213,10 @@ def check(case):
     with tempfile.TemporaryDirectory() as directory:
         log = pathlib.Path(directory, "log.csv")
         logger, early = ForgettingLogger(), RewindCheckpoint(f"{K}it")
-        found = SampleScores(samples, targets=None if outputs == "one" else Targets(output="main"))
-        callbacks = [MaskDistance(0.3), SparsityLogger(), logger, found, early]
+        sample_scores = SampleScores(
+            samples, targets=None if outputs == "one" else Targets(output="main")
+        )
+        callbacks = [MaskDistance(0.3), SparsityLogger(), logger, sample_scores, early]
         callbacks += [
             keras.callbacks.CSVLogger(str(log)),
             keras.callbacks.ModelCheckpoint(  # comes last, and needs a value that ours add
@@ -235,9 +237,9 @@ def check(case):
         expected = [row[name] for row in rows]
         np.testing.assert_allclose(history[name], expected, atol=1e-5, err_msg=name)
         np.testing.assert_allclose([float(row[name]) for row in written], expected, atol=1e-5)
-    np.testing.assert_allclose(found.values, scores, atol=1e-4)
-    assert found.ids.tolist() == list(range(SAMPLES))
-    assert found.samples == EPOCHS * SAMPLES
+    np.testing.assert_allclose(sample_scores.values, scores, atol=1e-4)
+    assert sample_scores.ids.tolist() == list(range(SAMPLES))
+    assert sample_scores.samples == EPOCHS * SAMPLES
     assert early.step == K and history["rewind_step"][-1] == K and saved
     for name, value in w_k.items():
         np.testing.assert_allclose(early.weights[name], value, atol=1e-5, err_msg=name)

@@ -247,7 +247,7 @@ class Harness:
             assert wait(process) == status, self._said(directory)
             assert self._said(directory).endswith("run the same command again to resume.")
         self._finish(directory)
-        assert self._log(directory).read_text().count("going on at step") >= 2
+        assert self._log(directory).read_text().count("resuming at step") >= 2
         self._same(directory)
 
     def two_at_once(self) -> None:

@@ -1,4 +1,4 @@
-"""Zeros are the mask's to the element, whatever trains the model, and after another process."""
+"""Exactly the pruned elements are 0, with any way of training, also after loading."""
 
 from __future__ import annotations
 

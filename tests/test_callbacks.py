@@ -20,6 +20,7 @@ from tf_prac import (
     ForgettingLogger,
     ForgettingRecorder,
     MaskDistance,
+    MaskedWeights,
     Masks,
     PracModel,
     PruningConfig,
@@ -94,11 +95,11 @@ def test_every_callback_works_alone_with_a_plain_compiled_model(flavour):
     for name, callback in each.items():
         stop = keras.callbacks.EarlyStopping(monitor=name, mode="min", patience=100)
         assert len(fit(model, callback, stop)[name]) == 3
-    assert each["sparsity"]._watched.keys() == prunable_weights(model).keys()
+    assert each["sparsity"]._prunable.keys() == prunable_weights(model).keys()
 
 
 @both
-def test_an_instance_can_be_used_again_copied_and_described(flavour):
+def test_an_instance_can_be_reused_copied_and_serialized(flavour):
     model = network(flavour)
     start = snapshot(model)
     callbacks = [
@@ -108,12 +109,12 @@ def test_an_instance_can_be_used_again_copied_and_described(flavour):
         ForgettingLogger(DATA, targets=Targets("sparse")),
         SampleScores(DATA.batch(7), "margin", every=2),
     ]
-    given = [{}, {}, {}, {"data": DATA}, {"data": DATA.batch(7)}]
+    others = [{}, {}, {}, {"data": DATA}, {"data": DATA.batch(7)}]
     first = fit(model, *callbacks)
     copies = copy.deepcopy(callbacks)
     described = [
-        type(callback).from_config(json.loads(json.dumps(callback.get_config())), **others)
-        for callback, others in zip(callbacks, given, strict=True)
+        type(callback).from_config(json.loads(json.dumps(callback.get_config())), **data)
+        for callback, data in zip(callbacks, others, strict=True)
     ]
     assert all(each.model is None for each in copies)
     np.testing.assert_array_equal(copies[3].stats.table, callbacks[3].stats.table)
@@ -125,7 +126,7 @@ def test_an_instance_can_be_used_again_copied_and_described(flavour):
 
 
 @both
-def test_mask_distance_takes_the_masks_that_a_model_holds(flavour):
+def test_mask_distance_uses_the_masks_of_the_model(flavour):
     pruned = prune(callback_battery.make_network(flavour, "sparse", True, "one"), sparsity=0.5)
     pruned.compile("sgd", "sparse_categorical_crossentropy")
     watch = MaskDistance(0.3)
@@ -134,7 +135,7 @@ def test_mask_distance_takes_the_masks_that_a_model_holds(flavour):
     assert np.all(pruned.masks[name] >= mask for name, mask in watch.tentative.items())
 
 
-def test_tfmot_s_own_schedule_is_seen_and_left_alone():
+def test_tfmot_s_own_schedule_is_logged_and_not_changed():
     import tf_keras
 
     from tf_prac.pruning import tfmot
@@ -168,11 +169,11 @@ def test_sparsity_is_of_each_layer_too(flavour):
 def test_grand_is_the_norm_of_each_sample_s_gradient(flavour):
     model = network(flavour)
     masks = random_mask(Masks.ones_like(prunable_weights(model)), 0.3, seed=0)
-    held = PracModel(model, masks=masks)
-    callback_battery.compiled(held, flavour, "sparse", True, "one")
+    pruned = PracModel(model, masks=masks)
+    callback_battery.compiled(pruned, flavour, "sparse", True, "one")
     scores = SampleScores(DATA, "grand")
-    history = fit(held, scores, epochs=1)
-    names = {id(v): n for n, v in held.prunable.items()}
+    history = fit(pruned, scores, epochs=1)
+    names = {id(v): n for n, v in pruned.prunable.items()}
     for i in range(0, len(X), 9):
         with tf.GradientTape() as tape:
             loss = -tf.nn.log_softmax(model(X[i : i + 1]))[0, Y[i]]
@@ -191,7 +192,7 @@ def test_grand_is_the_norm_of_each_sample_s_gradient(flavour):
 @pytest.mark.parametrize("kind", ["one_hot", "multi_label"])
 def test_scores_of_probabilities_are_those_of_their_logits(flavour, kind):
     x, y = callback_battery.data(kind)
-    found = {}
+    values = {}
     for logits in (True, False):
         model = callback_battery.make_network(flavour, kind, logits, "one")
         callback_battery.compiled(model, flavour, kind, logits, "one")
@@ -200,18 +201,18 @@ def test_scores_of_probabilities_are_those_of_their_logits(flavour, kind):
             scores.set_model(model)
             scores.on_train_begin()
             scores.on_epoch_end(0, {})
-            found[name, logits] = scores.values
+            values[name, logits] = scores.values
     for name in ("grand", "loss", "margin"):
-        np.testing.assert_allclose(found[name, True], found[name, False], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(values[name, True], values[name, False], rtol=1e-4, atol=1e-5)
 
 
 @both
-def test_w_k_can_be_taken_wherever_weights_can_be_read(flavour, tmp_path):
+def test_w_k_is_kept_at_every_step_at_which_weights_can_be_read(flavour, tmp_path):
     model = network(flavour)
     expected = [snapshot(model)]
     for number in range(8):
-        place = 11 * (number % 4)
-        model.train_on_batch(X[place : place + 11], Y[place : place + 11])
+        start = 11 * (number % 4)
+        model.train_on_batch(X[start : start + 11], Y[start : start + 11])
         expected.append(snapshot(model))
     points = {1: (("0it", 0), ("6it", 6), ("1.5ep", 6), ("50%", 6), ("2ep", 8))}
     points[3] = (("3it", 3), ("4it", 4), ("1ep", 4), ("8it", 8))
@@ -232,7 +233,7 @@ def test_w_k_can_be_taken_wherever_weights_can_be_read(flavour, tmp_path):
 
 
 @both
-def test_w_k_of_a_fit_that_does_not_know_its_steps(flavour):
+def test_w_k_of_a_fit_with_an_unknown_number_of_steps(flavour):
     unknown = DATA.batch(11).filter(lambda x, y: True)
     points = {"2ep": 8, "3it": 3, "6it": 6, "0%": 0}
     every = [RewindCheckpoint(text) for text in points]
@@ -243,12 +244,12 @@ def test_w_k_of_a_fit_that_does_not_know_its_steps(flavour):
         model.fit(unknown, epochs=3, callbacks=every, **options)
     assert [early.step for early in every] == list(points.values())
     for wrong in ("5%", "0.5ep"):
-        with pytest.raises(ArgumentError, match="where fit does not know its steps"):
+        with pytest.raises(ArgumentError, match="if the number of steps of fit is unknown"):
             model.fit(unknown, callbacks=[RewindCheckpoint(wrong)], **options)
 
 
 @both
-def test_the_page_about_callbacks_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+def test_the_code_of_the_page_about_callbacks_runs(flavour, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf-8")
     keras = importlib.import_module(flavour)
@@ -265,34 +266,29 @@ def test_the_page_about_callbacks_runs_as_it_stands(flavour, tmp_path, monkeypat
         code = re.sub(r"epochs=\d", "verbose=0, epochs=3", code)
         exec(compile(code, "docs/callbacks.md", "exec"), names)
     assert (names["recorder"].stats.presentations == 3).all()
-    assert names["logs"]["sparsity"] == names["held"].get().sparsity > 0.4
+    assert names["logs"]["sparsity"] == names["masked"].masks.sparsity > 0.4
     assert names["early"].step == 1 and len(names["hard"]) == len(X) // 4
     assert names["logger"].stats.presentations.tolist() == [3] * len(X)
 
 
-def test_hooks_by_hand_without_any_model_of_keras():
+def test_mask_distance_without_a_keras_model():
     watch = MaskDistance(0.5, eps=0.5, window=1, armed=True)
     weights = np.arange(4.0)
 
     class Model:
         stop_training = False
 
-        class held_masks:  # noqa: N801
-            variables = {"a": tf.Variable(weights)}
-
-            @staticmethod
-            def get():
-                return Masks({"a": np.ones(4)})
+        masked_weights = MaskedWeights({"a": tf.Variable(weights)})
 
     watch.set_model(Model())
     watch.on_train_begin()
-    said = []
+    distances = []
     for values in (weights, -weights[::-1], weights, weights):
-        Model.held_masks.variables["a"].assign(values)
+        Model.masked_weights.variables["a"].assign(values)
         logs = {}
-        watch.on_epoch_end(len(said), logs)
-        said.append(logs["mask_distance"])
-    assert said == [np.inf, 1.0, 1.0, 0.0]
+        watch.on_epoch_end(len(distances), logs)
+        distances.append(logs["mask_distance"])
+    assert distances == [np.inf, 1.0, 1.0, 0.0]
     assert watch.stopped and watch.model.stop_training
 
 
@@ -308,7 +304,7 @@ def test_hooks_by_hand_without_any_model_of_keras():
     ],
 )
 @pytest.mark.parametrize("batch_size", [None, 3])
-def test_a_data_pass_knows_every_sample_once(data, batch_size):
+def test_a_data_pass_maps_every_sample_once(data, batch_size):
     ids, (sums, y) = DataPass(data, lambda x, y: (tf.reduce_sum(x, -1), y), batch_size)()
     assert ids.dtype == np.int64 and ids.tolist() == list(range(len(X)))
     np.testing.assert_allclose(sums, X.sum(-1), rtol=1e-6)
@@ -318,12 +314,12 @@ def test_a_data_pass_knows_every_sample_once(data, batch_size):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DATA.repeat(), "an endless .*before repeat"),
+        (DATA.repeat(), "an infinite .*without repeat"),
         (X, "data: received 'ndarray'"),
         (DATA.map(lambda x, y: x), r"elements that are not \(x, y\)"),
     ],
 )
-def test_data_that_nobody_can_go_over_is_refused(data, message):
+def test_data_that_cannot_be_iterated_is_refused(data, message):
     with pytest.raises(ArgumentError, match=message):
         DataPass(data, lambda x, y: y)
 
@@ -347,7 +343,7 @@ def test_a_data_set_without_samples_is_refused():
         (None, [[1], [0]], [[0.5, 1], [1, 2]], "sparse", None),
     ],
 )
-def test_the_loss_tells_what_the_targets_are(loss, y, y_pred, kind, logits):
+def test_the_kind_of_targets_is_inferred_from_the_loss(loss, y, y_pred, kind, logits):
     class Model:
         pass
 
@@ -358,20 +354,22 @@ def test_the_loss_tells_what_the_targets_are(loss, y, y_pred, kind, logits):
 
 
 @both
-def test_every_loss_of_keras_says_whether_it_takes_logits(flavour):
+def test_from_logits_is_inferred_from_every_loss_of_keras(flavour):
     losses = importlib.import_module(flavour).losses
     for name in ("SparseCategorical", "Categorical", "Binary", "BinaryFocal", "CategoricalFocal"):
         cls = getattr(losses, f"{name}Crossentropy")
         for logits in (True, False):
             model = type("Model", (), {"loss": cls(from_logits=logits)})
-            found = Targets().read(model, tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 0.0]]))
-            assert found.from_logits is logits
+            predictions = Targets().read(
+                model, tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 0.0]])
+            )
+            assert predictions.from_logits is logits
     model = type("Model", (), {"loss": staticmethod(losses.binary_crossentropy)})
     assert Targets().read(model, tf.constant([1]), tf.constant([[1.0]])).from_logits is False
 
 
 @both
-def test_an_output_is_chosen_by_name_or_place_in_any_nesting(flavour):
+def test_an_output_is_selected_by_name_or_index_in_any_nesting(flavour):
     keras = importlib.import_module(flavour)
     inputs = keras.Input((6,))
     a = keras.layers.Dense(3, name="a")(inputs)
@@ -383,9 +381,9 @@ def test_an_output_is_chosen_by_name_or_place_in_any_nesting(flavour):
         ({"a": a, "b": b}, {"a": Y, "b": X[:, :1]}, {"a": cross, "b": "mse"}),
     ):
         plain = keras.Model(inputs, outputs)
-        place = plain.output_names.index("a")
+        index = plain.output_names.index("a")
         tables = []
-        for output in ("a", place)[: 1 if isinstance(outputs, dict) else 2]:
+        for output in ("a", index)[: 1 if isinstance(outputs, dict) else 2]:
             rewind(plain, {n: np.full_like(v, 0.1) for n, v in snapshot(plain).items()})
             model = PracModel(
                 plain,
@@ -430,7 +428,7 @@ def test_bad_options_are_refused():
 
 
 @both
-def test_a_model_that_does_not_record_is_refused_with_both_ways_out(flavour):
+def test_a_model_that_does_not_record_is_refused_with_both_remedies(flavour):
     for model in (network(flavour), PracModel(network(flavour))):
         model.compile("sgd", "sparse_categorical_crossentropy")
         with pytest.raises(
@@ -441,7 +439,7 @@ def test_a_model_that_does_not_record_is_refused_with_both_ways_out(flavour):
 
 @both
 @pytest.mark.parametrize("steps", [1, 3])
-def test_more_samples_than_were_announced_are_told_by_name(flavour, steps):
+def test_more_samples_than_num_samples_are_an_error_that_names_it(flavour, steps):
     model = PracModel(network(flavour), num_samples=len(X) - 1)
     callback_battery.compiled(model, flavour, "sparse", True, "one", steps)
     with pytest.raises(ArgumentError, match="num_samples: received 43; .*above every sample id"):
@@ -453,7 +451,7 @@ def test_more_samples_than_were_announced_are_told_by_name(flavour, steps):
 
 
 @both
-def test_nothing_to_prune_is_said_before_training(flavour):
+def test_nothing_to_prune_is_an_error_before_training(flavour):
     keras = importlib.import_module(flavour)
     model = keras.Sequential([keras.layers.InputLayer((6,)), keras.layers.Dense(3)])
     model.compile("sgd", "sparse_categorical_crossentropy")

@@ -1,4 +1,4 @@
-"""A training that is stopped anywhere goes on to the same bits, over both flavours."""
+"""Training resumes after any interruption with identical results, in both flavours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BUDGET = Budget(5, 20)
 
 
 class Killed(BaseException):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 def make_trainer(flavour, recipe=RECIPE, huge=()):
@@ -95,57 +95,57 @@ def killed_after(steps):
     return advance
 
 
-def assert_same(found, expected):
-    """Equal to the bit, times aside."""
+def assert_same(actual, expected):
+    """Asserts that results are equal bit for bit, except for times."""
     for mine, other in (
-        (found.weights, expected.weights),
-        (found.best_weights, expected.best_weights),
-        (found.snapshots[7], expected.snapshots[7]),
+        (actual.weights, expected.weights),
+        (actual.best_weights, expected.best_weights),
+        (actual.snapshots[7], expected.snapshots[7]),
     ):
         assert list(mine) == list(other)
         assert all(mine[name].tobytes() == other[name].tobytes() for name in mine)
-    assert found.forgetting.table.tobytes() == expected.forgetting.table.tobytes()
-    rows = [[{**r, "seconds": 0} for r in each.history] for each in (found, expected)]
+    assert actual.forgetting.table.tobytes() == expected.forgetting.table.tobytes()
+    rows = [[{**r, "seconds": 0} for r in each.history] for each in (actual, expected)]
     assert rows[0] == rows[1]
     for name in ("steps", "samples_seen", "validation_samples", "stop"):
-        assert getattr(found, name) == getattr(expected, name)
-    assert (found.best.value, found.best.epoch) == (expected.best.value, expected.best.epoch)
-    assert found.mask_distances == expected.mask_distances
+        assert getattr(actual, name) == getattr(expected, name)
+    assert (actual.best.value, actual.best.epoch) == (expected.best.value, expected.best.epoch)
+    assert actual.mask_distances == expected.mask_distances
 
 
 @pytest.fixture(scope="module")
 def undisturbed():
-    """For each flavour: a trainer, where it starts, and what it gives."""
-    found = {}
+    """For each flavour: a trainer, its start, and the result of an uninterrupted training."""
+    results = {}
     for flavour in FLAVOURS:
         trainer = make_trainer(flavour)
         start = start_of(trainer)
-        found[flavour] = trainer, start, train(trainer, start)
-    return found
+        results[flavour] = trainer, start, train(trainer, start)
+    return results
 
 
 @both
-def test_a_training_killed_anywhere_goes_on_to_the_same_bits(
+def test_a_training_killed_anywhere_resumes_bit_for_bit(
     flavour, undisturbed, tmp_path, monkeypatch
 ):
-    """Killed in epochs (of 5 steps) and between them; the last life is that of a new trainer."""
+    """Killed inside epochs (of 5 steps) and between them; a new trainer resumes in the end."""
     trainer, start, expected = undisturbed[flavour]
     monkeypatch.setattr(trainer._loop, "_steps_per_call", 1)
     monkeypatch.setattr("tf_prac.training.loop.CALL_SECONDS", 0)
     for steps in (2, 5, 6, 11, 12):
-        kept = Checkpoints(tmp_path, ALWAYS)
+        checkpoints = Checkpoints(tmp_path, ALWAYS)
         with pytest.raises(Killed):
-            train(trainer, start, advance=killed_after(steps), checkpoints=kept)
-    said = []
-    kept = Checkpoints(tmp_path, ALWAYS, said.append)
-    assert_same(train(make_trainer(flavour), start, checkpoints=kept), expected)
-    assert len(said) == 1 and said[0].startswith("going on at step 11, from ")
+            train(trainer, start, advance=killed_after(steps), checkpoints=checkpoints)
+    lines = []
+    checkpoints = Checkpoints(tmp_path, ALWAYS, lines.append)
+    assert_same(train(make_trainer(flavour), start, checkpoints=checkpoints), expected)
+    assert len(lines) == 1 and lines[0].startswith("resuming at step 11, from ")
     assert_same(train(trainer, start), expected)
-    assert_same(train(trainer, start, checkpoints=kept), expected)  # from its end
+    assert_same(train(trainer, start, checkpoints=checkpoints), expected)  # from its end
 
 
 @both
-def test_random_layers_start_anew_with_each_order(flavour, undisturbed):
+def test_random_layers_are_reset_with_each_order(flavour, undisturbed):
     trainer, start, expected = undisturbed[flavour]
     other = train(trainer, start, order=(1, 1))
     assert any((other.weights[name] != w).any() for name, w in expected.weights.items())
@@ -157,25 +157,33 @@ def test_random_layers_start_anew_with_each_order(flavour, undisturbed):
 @both
 def test_an_early_stop_is_the_same_after_a_kill(flavour, undisturbed, tmp_path):
     trainer, start, _ = undisturbed[flavour]
-    whole = train(trainer, start, eps=0.04)
-    assert whole.stop == "early_stop" and whole.steps == 15, whole.mask_distances
+    uninterrupted = train(trainer, start, eps=0.04)
+    assert uninterrupted.stop == "early_stop" and uninterrupted.steps == 15, (
+        uninterrupted.mask_distances
+    )
     for steps in (12, 14, 100):
-        kept = Checkpoints(tmp_path, CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=1))
+        checkpoints = Checkpoints(
+            tmp_path, CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=1)
+        )
         with contextlib.suppress(Killed):
-            stopped = train(trainer, start, eps=0.04, advance=killed_after(steps), checkpoints=kept)
-    assert_same(stopped, whole)
-    assert_same(train(trainer, start, eps=0.04, checkpoints=kept), whole)
+            stopped = train(
+                trainer, start, eps=0.04, advance=killed_after(steps), checkpoints=checkpoints
+            )
+    assert_same(stopped, uninterrupted)
+    assert_same(train(trainer, start, eps=0.04, checkpoints=checkpoints), uninterrupted)
 
 
-def test_how_often_changes_nothing_and_two_are_kept(undisturbed, tmp_path):
+def test_the_frequency_does_not_change_results_and_two_checkpoints_are_kept(undisturbed, tmp_path):
     trainer, start, expected = undisturbed["keras"]
     for every, left in ((0, []), (3, [15, 18]), (5, [15, 20]), (19, [19])):
         options = CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=every)
-        kept = Checkpoints(tmp_path / str(every), options)
-        assert_same(train(trainer, start, checkpoints=kept), expected)
-        assert [int(p.name[-9:]) for p in reversed(kept._all())] == left
-        assert kept.last == (f"{kept.path}/step_{left[-1]:09d} (step {left[-1]})" if left else NONE)
-        kept.remove()
+        checkpoints = Checkpoints(tmp_path / str(every), options)
+        assert_same(train(trainer, start, checkpoints=checkpoints), expected)
+        assert [int(p.name[-9:]) for p in reversed(checkpoints._newest_first())] == left
+        assert checkpoints.last == (
+            f"{checkpoints.path}/step_{left[-1]:09d} (step {left[-1]})" if left else NONE
+        )
+        checkpoints.remove()
         assert not (tmp_path / str(every)).exists()
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
 
@@ -186,11 +194,11 @@ def test_how_often_changes_nothing_and_two_are_kept(undisturbed, tmp_path):
 def saved(trainer, start, path):
     """Checkpoints after steps 15 and 10."""
     options = CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=5)
-    kept = Checkpoints(path, options)
+    checkpoints = Checkpoints(path, options)
     with pytest.raises(Killed):
-        train(trainer, start, advance=killed_after(16), checkpoints=kept)
-    assert len(kept._all()) == 2
-    return kept._all()
+        train(trainer, start, advance=killed_after(16), checkpoints=checkpoints)
+    assert len(checkpoints._newest_first()) == 2
+    return checkpoints._newest_first()
 
 
 FILES = ["checkpoint.json", "tensors.index", "tensors.data-00000-of-00001"]
@@ -204,24 +212,26 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_used(name, damage, undisturbed, tmp_path):
+def test_a_damaged_checkpoint_is_logged_and_the_previous_one_used(
+    name, damage, undisturbed, tmp_path
+):
     trainer, start, expected = undisturbed["keras"]
     newest, before = saved(trainer, start, tmp_path)
     DAMAGES[damage](newest / name)
-    said = []
-    kept = Checkpoints(tmp_path, NEVER, said.append)
-    assert_same(train(trainer, start, checkpoints=kept), expected)
-    assert str(newest) in said[0] and said[0].endswith("The checkpoint is not used.")
-    assert said[1] == f"going on at step 10, from {before}"
+    lines = []
+    checkpoints = Checkpoints(tmp_path, NEVER, lines.append)
+    assert_same(train(trainer, start, checkpoints=checkpoints), expected)
+    assert str(newest) in lines[0] and lines[0].endswith("The checkpoint is not used.")
+    assert lines[1] == f"resuming at step 10, from {before}"
 
 
 def test_a_checkpoint_of_another_training_is_not_used(undisturbed, tmp_path):
     trainer, start, _ = undisturbed["keras"]
     saved(trainer, start, tmp_path)
-    said = []
-    kept = Checkpoints(tmp_path, NEVER, said.append)
-    other = train(trainer, start, order=(1, 1), checkpoints=kept)
-    assert len(said) == 2 and all(": of another training. " in line for line in said)
+    lines = []
+    checkpoints = Checkpoints(tmp_path, NEVER, lines.append)
+    other = train(trainer, start, order=(1, 1), checkpoints=checkpoints)
+    assert len(lines) == 2 and all(": of another training run. " in line for line in lines)
     assert_same(other, train(trainer, start, order=(1, 1)))
 
 
@@ -235,7 +245,7 @@ def test_a_newer_schema_is_refused(undisturbed, tmp_path):
         train(trainer, start, checkpoints=Checkpoints(tmp_path, NEVER))
 
 
-def test_a_full_disk_is_said_so_and_leaves_the_checkpoints_whole(
+def test_a_full_disk_is_an_error_and_leaves_the_checkpoints_intact(
     undisturbed, tmp_path, monkeypatch
 ):
     trainer, start, expected = undisturbed["keras"]
@@ -252,7 +262,7 @@ def test_a_full_disk_is_said_so_and_leaves_the_checkpoints_whole(
     assert_same(train(trainer, start, checkpoints=Checkpoints(tmp_path, NEVER)), expected)
 
 
-def test_a_place_that_cannot_be_written_is_said_so(undisturbed, tmp_path):
+def test_an_unwritable_directory_is_an_error(undisturbed, tmp_path):
     trainer, start, _ = undisturbed["keras"]
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileError, match="file/checkpoints/step_.*cannot be written: Not a dir"):
@@ -264,7 +274,9 @@ def test_a_place_that_cannot_be_written_is_said_so(undisturbed, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @both
-def test_a_signal_waits_for_the_checkpoint(flavour, number, undisturbed, tmp_path, monkeypatch):
+def test_a_signal_is_delayed_until_the_checkpoint_is_saved(
+    flavour, number, undisturbed, tmp_path, monkeypatch
+):
     trainer, start, expected = undisturbed[flavour]
     monkeypatch.setattr(trainer._loop, "_steps_per_call", 1)
     monkeypatch.setattr("tf_prac.training.loop.CALL_SECONDS", 0)
@@ -291,19 +303,22 @@ def test_a_signal_waits_for_the_checkpoint(flavour, number, undisturbed, tmp_pat
     assert_same(train(trainer, start, checkpoints=Checkpoints(tmp_path, NEVER)), expected)
 
 
-def test_training_goes_on_if_the_handler_returns(undisturbed, tmp_path):
+def test_training_continues_if_the_handler_returns(undisturbed, tmp_path):
     trainer, start, expected = undisturbed["keras"]
     received = []
     before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
     try:
-        kept = Checkpoints(tmp_path, NEVER)
-        found = train(
-            trainer, start, advance=lambda n: os.kill(os.getpid(), signal.SIGTERM), checkpoints=kept
+        checkpoints = Checkpoints(tmp_path, NEVER)
+        result = train(
+            trainer,
+            start,
+            advance=lambda n: os.kill(os.getpid(), signal.SIGTERM),
+            checkpoints=checkpoints,
         )
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert received and kept._all()
-    assert_same(found, expected)
+    assert received and checkpoints._newest_first()
+    assert_same(result, expected)
 
 
 def test_nothing_is_installed_outside_the_main_thread_or_over_ignored_signals():
@@ -330,27 +345,29 @@ def test_nothing_is_installed_outside_the_main_thread_or_over_ignored_signals():
 
 @both
 def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(flavour, tmp_path):
-    """One sample overflows: the step that meets it is named, and nothing after is kept.
+    """One sample overflows: the error names its step, and nothing after it is saved.
 
     What overflows first differs: the loss, a kernel, or only the variance in BatchNorm.
     """
     batches = id_batches(IDS, 8, seed=(1, 0), start_step=3)
     trainer = make_trainer(flavour, huge=[int(next(iter(batches))[0])])
-    kept = Checkpoints(tmp_path, CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=1))
+    checkpoints = Checkpoints(
+        tmp_path, CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=1)
+    )
     with pytest.raises(NonFiniteLossError) as caught:
-        train(trainer, start_of(trainer), checkpoints=kept)
+        train(trainer, start_of(trainer), checkpoints=checkpoints)
     what, _, rest = str(caught.value).partition(": ")
     assert what == "loss" or what in snapshot(trainer.network)
     assert rest == (
-        "NaN or infinite at step 4 of 20 (epoch 1). Nothing after the last good checkpoint "
-        f"is kept: {tmp_path}/step_000000003 (step 3). "
+        "NaN or infinite at step 4 of 20 (epoch 1). Progress is kept up to the last good "
+        f"checkpoint: {tmp_path}/step_000000003 (step 3). "
         "Lower the learning rate, or look for bad values in the data."
     )
-    assert kept.newest(None) is None and len(kept._all()) == 2
+    assert checkpoints.load_latest(None) is None and len(checkpoints._newest_first()) == 2
 
 
 @both
-def test_weights_that_are_not_finite_are_not_kept_though_the_last_loss_is(flavour):
+def test_weights_that_are_not_finite_are_an_error_even_if_the_last_loss_is_finite(flavour):
     """The loss of a step comes before its update: the last update could poison W_k or the masks."""
     recipe = dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e38)
     trainer = make_trainer(flavour, recipe)

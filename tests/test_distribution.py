@@ -1,4 +1,4 @@
-"""Training on several devices: the same as on one, and no more said between them than needed."""
+"""Training on several devices: results as on one, and minimal communication."""
 
 import collections
 import contextlib
@@ -57,7 +57,7 @@ def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
 
 
 class OneDevice(tf.distribute.OneDeviceStrategy):
-    """Stands in for `TPUStrategy`, of which there is none without a TPU."""
+    """Replaces `TPUStrategy`, which requires a TPU."""
 
     def __init__(self, resolver):
         assert resolver == "resolver of my-tpu"
@@ -66,16 +66,16 @@ class OneDevice(tf.distribute.OneDeviceStrategy):
 
 @both
 def test_the_way_of_a_tpu_is_that_of_one_device(flavour, monkeypatch, tmp_path):
-    """All but the TPU itself: how it is found, static shapes, batches that are filled up."""
+    """All except the TPU itself: how it is found, static shapes, padded batches."""
     search(flavour, tmp_path / "one", Distribution(), rounds=1).run(samples())
-    steps, found = [], tf.distribute.cluster_resolver
+    steps, resolvers = [], tf.distribute.cluster_resolver
     monkeypatch.setenv("TPU_NAME", "my-tpu")
-    monkeypatch.setattr(found, "TPUClusterResolver", lambda tpu: f"resolver of {tpu}")
+    monkeypatch.setattr(resolvers, "TPUClusterResolver", lambda tpu: f"resolver of {tpu}")
     monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", steps.append)
     monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", steps.append)
     monkeypatch.setattr(tf.distribute, "TPUStrategy", OneDevice)
     distribution = make_distribution("tpu")
-    assert distribution.static and steps == 2 * ["resolver of my-tpu"]
+    assert distribution.pads_batches and steps == 2 * ["resolver of my-tpu"]
     search(flavour, tmp_path / "tpu", distribution, rounds=1).run(samples())
     places = [tmp_path / name / "round_00" for name in ("one", "tpu")]
     assert Masks.load(places[0] / "masks.npz") == Masks.load(places[1] / "masks.npz")
@@ -157,30 +157,32 @@ def test_a_cluster_is_read():
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--strategy=parameter_server"], "no state after k steps to rewind to"),
         (["--strategy=all"], "one of one, mirrored, multi_worker, tpu"),
         (["--strategy=multi_worker"], "TF_CONFIG: received 'nothing'"),
         (["--strategy=tpu"], "TensorFlow found none"),
-        (["--devices=2"], "--devices: received 2; allowed: nothing, but with strategy mirrored"),
+        (["--devices=2"], "--devices: received 2; allowed: None, except with strategy mirrored"),
         (["--strategy=mirrored", "--devices=0"], "--devices: received 0"),
     ],
 )
-def test_wrong_flags(flags, said, capsys, monkeypatch, tmp_path):
+def test_wrong_flags(flags, message, capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("TPU_NAME", raising=False)
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(SystemExit):
         assert main(["search", *flags]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_workers_that_differ_are_named(monkeypatch):
     """What sums over workers give is put in; real workers are in test_workers.py."""
-    found = Distribution()
-    found.workers, found.worker = 2, 1
-    monkeypatch.setattr(found, "_summed", lambda numbers: numbers)  # the chief has zeros
+    distribution = Distribution()
+    distribution.workers, distribution.worker = 2, 1
+    monkeypatch.setattr(
+        distribution, "_sum_workers", lambda numbers: numbers
+    )  # the chief has zeros
     with pytest.raises(MismatchError, match="masks: not the same in worker 1"):
-        found.check_same("masks", b"1")
+        distribution.check_same("masks", b"1")

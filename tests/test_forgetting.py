@@ -17,7 +17,7 @@ from tf_prac.storage.files import write_npz
 
 @dataclasses.dataclass
 class Sample:
-    """What happened to one sample, told one presentation at a time."""
+    """The history of one sample, updated with each presentation."""
 
     history: list[bool] = dataclasses.field(default_factory=list)
 
@@ -122,7 +122,7 @@ def test_correctness_may_be_any_truth_value(dtype):
 
 @settings(deadline=None)
 @given(shown=presentations())
-def test_a_copy_and_a_file_hold_the_same(tmp_path_factory, shown):
+def test_a_copy_and_a_file_have_the_same_content(tmp_path_factory, shown):
     stats, _ = both(*shown)
     path = tmp_path_factory.getbasetemp() / "forgetting.npz"
     stats.save(path)
@@ -145,7 +145,7 @@ def test_a_copy_and_a_file_hold_the_same(tmp_path_factory, shown):
         ([0, 1], ArgumentError, r"correct: received \(3,\); allowed: .*\(2,\)"),
     ],
 )
-def test_ids_that_cannot_be_are_refused_and_count_nothing(ids, error, message):
+def test_invalid_ids_are_refused_and_count_nothing(ids, error, message):
     stats = ForgettingStats(5)
     with pytest.raises(error, match=message):
         stats.update(np.array(ids), [True, True, True])
@@ -202,7 +202,7 @@ COLUMN = np.array([1, 0], np.int32)
         dict.fromkeys(COLUMNS, np.zeros((2, 2), np.int32)),
     ],
 )
-def test_files_that_hold_no_counts_are_refused(changed, tmp_path):
+def test_files_without_counts_are_refused(changed, tmp_path):
     path = tmp_path / "forgetting.npz"
     arrays = {**dict.fromkeys(COLUMNS, COLUMN), **changed}
     write_npz(path, "forgetting", {n: a for n, a in arrays.items() if a is not None})

@@ -1,4 +1,4 @@
-"""Batch normalisation fused: what Keras computes, in one operation, and the layers as they were."""
+"""Fused batch normalisation: the results of Keras, without a change to the layers."""
 
 import importlib
 
@@ -46,8 +46,8 @@ def test_computes_what_keras_computes(options, batch):
     model.set_weights(start)
     with FusedBatchNorm(model)():
         assert "call" in vars(layer)
-        found = step(model, layer, images)
-    for ours, theirs in zip(found, expected, strict=True):
+        actual = step(model, layer, images)
+    for ours, theirs in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4)
     assert "call" not in vars(layer)
 
@@ -70,10 +70,10 @@ def test_half_precision_stays_within_its_rounding():
     model = keras.Model(inputs, layer(inputs))
     expected = model(images, training=True)
     with FusedBatchNorm(model)():
-        found = model(images, training=True)
-    assert found.dtype == expected.dtype == tf.bfloat16
+        actual = model(images, training=True)
+    assert actual.dtype == expected.dtype == tf.bfloat16
     np.testing.assert_allclose(
-        tf.cast(found, tf.float32), tf.cast(expected, tf.float32), rtol=2e-2, atol=2e-2
+        tf.cast(actual, tf.float32), tf.cast(expected, tf.float32), rtol=2e-2, atol=2e-2
     )
 
 
@@ -93,7 +93,7 @@ def frozen(layer):
     ],
     ids=["channels first", "synchronized", "float64", "frozen", "dense", "sequence"],
 )
-def test_other_layers_are_left_to_keras(shape, options, change):
+def test_other_layers_are_not_fused(shape, options, change):
     model, layer = model_of(shape, **options)
     if change:
         change(layer)
@@ -102,13 +102,13 @@ def test_other_layers_are_left_to_keras(shape, options, change):
         assert "FusedBatchNormV3" not in operations(lambda x: model(x, training=True), images)
 
 
-def test_evaluation_is_left_to_keras():
+def test_evaluation_is_not_fused():
     model, _ = model_of()
     with FusedBatchNorm(model)():
         assert "FusedBatchNormV3" not in operations(lambda x: model(x), tf.ones((2, 5, 4, 3)))
 
 
-def test_replicas_may_enter_side_by_side():
+def test_threads_of_replicas_may_enter_at_the_same_time():
     model, layer = model_of()
     fused = FusedBatchNorm(model)
     with fused():

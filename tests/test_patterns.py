@@ -306,7 +306,7 @@ def test_gradual_pruning_agrees_with_tfmot():
 
 
 @both
-def test_a_schedule_below_the_masks_in_force_is_refused(flavour):
+def test_a_schedule_below_the_current_sparsity_is_refused(flavour):
     model = prune(network(flavour), sparsity=0.5)
     with pytest.raises(ArgumentError, match="schedule: received 0.2; allowed: .* at 0.5 or more"):
         prune(model, schedule=PolynomialDecay(0.2, 0.9, 0, 10))

@@ -9,7 +9,9 @@ import tensorflow as tf
 from tf_prac import (
     ForgettingLogger,
     ForgettingStats,
+    HeldMasks,
     MaskDistance,
+    MaskedWeights,
     Masks,
     PracModel,
     PruningConfig,
@@ -20,6 +22,7 @@ from tf_prac import (
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
 from tf_prac.training.callbacks.callback import Callback
+from tf_prac.training.masked_weights import attach_masks, get_masks, get_prunable, set_masks
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 OPTIMIZERS = {
@@ -76,7 +79,7 @@ def test_pruned_weights_are_exactly_zero_after_fit(flavour, optimizer, steps_per
 
 
 class CorrectByEpoch(Callback):
-    """An independent reference: predictions before each step, by a network of its own."""
+    """Keeps a copy of the recorded statistics of each epoch."""
 
     def __init__(self):
         self.tables = []
@@ -110,8 +113,8 @@ def test_recorded_forgetting_equals_a_step_by_step_reference(flavour, steps_per_
         for batch, labels in batches:
             logits = reference_network(batch["inputs"], training=True).numpy()
             reference.update(batch["sample_id"].numpy(), logits.argmax(-1) == labels.numpy())
-            # The probe above moved the statistics of BatchNorm; training moves them again, which
-            # changes nothing, because a training pass does not read them.
+            # The forward pass above updates the statistics of BatchNorm, and training updates them
+            # again. A training pass does not read them.
             plain.train_on_batch(batch["inputs"], labels)
     np.testing.assert_array_equal(model.forgetting.stats.table, reference.table)
     assert reference.events.sum() > 0
@@ -132,7 +135,7 @@ def test_evaluation_and_prediction_record_nothing(flavour):
 
 
 @both
-def test_masks_and_data_change_without_a_new_trace(flavour):
+def test_masks_and_data_change_without_retracing(flavour):
     x, y = blobs()
     model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
     dataset = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y)))
@@ -161,7 +164,7 @@ def test_a_wrapped_model_trains_like_the_plain_one(flavour):
 
 
 @both
-def test_logger_puts_forgetting_into_the_logs_and_starts_anew_with_each_fit(flavour):
+def test_logger_adds_forgetting_to_the_logs_and_resets_with_each_fit(flavour):
     x, y = blobs()
     model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
     batches = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y))).batch(8)
@@ -191,12 +194,51 @@ def test_mask_distance_is_in_the_logs_and_can_stop(flavour):
     frozen = MaskDistance(0.3, eps=1e-9, window=2)
     frozen.set_model(model)
     frozen.on_train_begin()
-    frozen._rule.armed = True
+    frozen._stop_rule.armed = True
     stops = []
     for epoch in range(4):
         frozen.on_epoch_end(epoch, {})
         stops.append(frozen.stopped)
     assert stops == [False, False, True, True]
+
+
+@both
+def test_masks_of_any_model_are_read_attached_and_set(flavour):
+    network = small_network(flavour)
+    weights = prunable_weights(network)
+    dense, masks = Masks.ones_like(weights), random_mask(Masks.ones_like(weights), 0.5, seed=1)
+    set_masks(network, masks)  # a model without masks is not changed
+    assert get_masks(network) == dense and get_prunable(network).keys() == weights.keys()
+    assert all(variable.numpy().all() for variable in weights.values())
+
+    model = PracModel(network)
+    assert attach_masks(model) is model.masked_weights
+    first = next(iter(masks))
+    set_masks(model, Masks({first: masks[first]}))
+    assert get_masks(model) == model.masks == Masks({**dense, first: masks[first]})
+    assert get_prunable(model) is model.prunable
+    assert np.array_equal(weights[first].numpy() != 0, masks[first])
+
+    only_first = attach_masks(model, variables={first: weights[first]})
+    assert only_first is not model.masked_weights and only_first.masks == Masks.ones_like(
+        only_first.variables
+    )
+
+
+@both
+def test_the_earlier_name_of_masked_weights_still_works(flavour):
+    model = PracModel(small_network(flavour))
+    masks = random_mask(model.masks, 0.5, seed=2)
+    assert issubclass(HeldMasks, MaskedWeights)
+    model.held_masks.set(masks)
+    assert model.masks == masks == model.held_masks.get()
+    for variable in model.prunable.values():
+        variable.assign(tf.ones(variable.shape))
+    model.held_masks.hold()
+    held = HeldMasks(model.prunable)
+    assert held.get() == Masks.ones_like(model.prunable)
+    for name, variable in model.prunable.items():
+        np.testing.assert_array_equal(variable.numpy(), masks[name])
 
 
 @both
@@ -212,7 +254,7 @@ def test_finite_steps_names_the_first_bad_step(flavour):
 
 
 @both
-def test_bad_use_is_refused(flavour):
+def test_invalid_arguments_are_errors(flavour):
     keras = importlib.import_module(flavour)
     network = small_network(flavour)
     with pytest.raises(ArgumentError, match="model: received .*object.*; allowed: a model built"):

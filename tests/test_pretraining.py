@@ -26,7 +26,7 @@ from tf_prac.search.pretraining import pretraining_ids
 from tf_prac.search.ticket import PRETRAIN_ORDER, SEARCH_ORDER
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
-from tf_prac.training.masked_weights import held_masks
+from tf_prac.training.masked_weights import get_masks
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
@@ -86,7 +86,7 @@ def test_the_run_is_k_steps_on_the_subset_and_the_rest_on_everything(finished, f
     everything, _ = split_validation(400, fraction=0.1, method="seeded", seed=0)
     chosen = pretraining_ids(RANDOM, Subset(TRAIN, everything), 0)
     assert len(chosen) == 72 and np.isin(chosen, everything).all()
-    masks = held_masks(network, PRUNING).get()
+    masks = get_masks(network, PRUNING)
     first = trainer.train(
         snapshot(network), masks, chosen, Budget(2, FULL_STEPS, limit=K), (0, PRETRAIN_ORDER, 0)
     )

@@ -1,4 +1,4 @@
-"""`prune`, `strip` and `load_model`: masks that hold, over both flavours and TFMOT's wrappers."""
+"""`prune`, `strip` and `load_model` in both flavours and with TFMOT's wrappers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ models = pytest.mark.parametrize("make", MODELS)
 
 
 def build(kind, make):
-    """A model of one of the three kinds: plain of either Keras, or wrapped by TFMOT."""
+    """Returns a model of one of the three kinds: plain of either Keras, or wrapped by TFMOT."""
     model = make(load("keras" if kind == "keras" else "tf_keras"))
     return wrapped(model) if kind == "wrapped" else model
 
@@ -94,7 +94,7 @@ def fit(model, optimizer=None, epochs=2, **options):
     return model.fit(*blobs(), batch_size=8, epochs=epochs, verbose=0)
 
 
-def assert_held(variables, masks):
+def assert_masked(variables, masks):
     """Every pruned element is +0, and no other element is 0."""
     for name, mask in masks.items():
         value = variables[name].numpy()
@@ -110,14 +110,14 @@ def ticket_of(kind, make, rate=0.6):
 
 @kinds
 @models
-def test_masks_hold_through_fit_and_strip(kind, make):
+def test_masked_weights_are_zero_after_fit_and_strip(kind, make):
     model = prune(build(kind, make), sparsity=0.7)
     masks = model.masks
     assert masks.remaining == masks.size - int(masks.size * 0.7 + 0.5)
     before = {name: v.numpy() for name, v in model.prunable.items()}
     fit(model)
     assert model.masks == masks
-    assert_held(model.prunable, masks)
+    assert_masked(model.prunable, masks)
     assert all((before[n] != model.prunable[n].numpy())[masks[n]].any() for n in masks)
     x, _ = blobs()
     plain = strip(model)
@@ -125,7 +125,7 @@ def test_masks_hold_through_fit_and_strip(kind, make):
     assert not hasattr(plain, "masks")
     np.testing.assert_array_equal(plain.predict(x, verbose=0), model.predict(x, verbose=0))
     named = {name: v for name, v in prunable_weights(plain, everything()).items() if name in masks}
-    assert_held(named, masks)
+    assert_masked(named, masks)
     assert snapshot(plain).keys() == snapshot(make(load("keras"))).keys()
 
 
@@ -153,7 +153,7 @@ print(json.dumps({"masks": loaded, "after": model.masks.digest(), "predictions":
 
 
 @pytest.mark.parametrize("kind", ["keras", "wrapped"])
-def test_a_saved_model_goes_on_in_a_fresh_process(kind, tmp_path):
+def test_a_saved_model_trains_on_in_a_new_process(kind, tmp_path):
     model = prune(build(kind, nested), sparsity=0.7)
     fit(model)
     model.save(tmp_path / "model.keras")
@@ -165,18 +165,18 @@ def test_a_saved_model_goes_on_in_a_fresh_process(kind, tmp_path):
         capture_output=True, text=True, cwd=__file__.rpartition("/")[0],
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    found = json.loads(result.stdout.splitlines()[-1])
-    assert found["masks"] == found["after"] == found["zeros"] == expected["masks"]
-    assert found["plain"] == "Functional"
-    np.testing.assert_allclose(found["predictions"], expected["predictions"], rtol=1e-6)
+    loaded = json.loads(result.stdout.splitlines()[-1])
+    assert loaded["masks"] == loaded["after"] == loaded["zeros"] == expected["masks"]
+    assert loaded["plain"] == "Functional"
+    np.testing.assert_allclose(loaded["predictions"], expected["predictions"], rtol=1e-6)
     plain = load("keras" if kind == "keras" else "tf_keras").models.load_model(paths[1])
-    kept = {n: v.numpy() != 0 for n, v in prunable_weights(plain, everything()).items()}
-    assert Masks({n: kept[n] for n in model.masks}) == model.masks
+    nonzero = {n: v.numpy() != 0 for n, v in prunable_weights(plain, everything()).items()}
+    assert Masks({n: nonzero[n] for n in model.masks}) == model.masks
 
 
 @both
 @pytest.mark.parametrize("file", ["model.keras", "directory"])
-def test_every_file_format_gives_back_the_masks(flavour, file, tmp_path):
+def test_every_file_format_restores_the_masks(flavour, file, tmp_path):
     if (flavour, file) == ("keras", "directory"):
         pytest.skip("Keras 3 saves no directories")
     model = prune(sequential(load(flavour)), sparsity=0.7)
@@ -185,15 +185,15 @@ def test_every_file_format_gives_back_the_masks(flavour, file, tmp_path):
     again = tf_prac.load_model(tmp_path / file)
     assert again.masks == model.masks
     fit(again)
-    assert_held(again.prunable, model.masks)
+    assert_masked(again.prunable, model.masks)
     model.save_weights(tmp_path / "some.weights.h5")
     other = prune(sequential(load(flavour)))
     other.load_weights(tmp_path / "some.weights.h5")
     assert other.masks == model.masks
 
 
-def test_what_prune_makes_is_what_tfmot_makes():
-    """TFMOT's own functions work on it, and its callback has nothing to do."""
+def test_prune_returns_a_model_that_tfmot_works_with():
+    """TFMOT's own functions work on it, and its callback changes nothing."""
     keras = load("tf_keras")
     model = prune(functional(keras), sparsity=0.7)
     names = [layer.name for layer in model.layers]
@@ -206,20 +206,20 @@ def test_what_prune_makes_is_what_tfmot_makes():
     fit(model)
     model.fit(*blobs(), verbose=0, callbacks=[tfmot.sparsity.keras.UpdatePruningStep()])
     assert model.masks == masks
-    assert_held(model.prunable, masks)
+    assert_masked(model.prunable, masks)
     plain = tfmot.sparsity.keras.strip_pruning(model)
     assert type(plain) is type(functional(keras))
-    assert_held(prunable_weights(plain), masks)
+    assert_masked(prunable_weights(plain), masks)
 
 
-def test_wrappers_of_tfmot_bring_their_masks_and_stop_computing_them():
+def test_wrappers_of_tfmot_keep_their_masks_and_stop_computing_them():
     model = build("wrapped", functional)
     fit_bare(model)
     masks = {n: v for n, v in bare_masks(model).items()}
     assert Masks(masks).sparsity == pytest.approx(0.5, abs=0.02)
     pruned = prune(model)
     assert pruned.masks == Masks(masks)
-    assert_held(pruned.prunable, pruned.masks)
+    assert_masked(pruned.prunable, pruned.masks)
     fit(pruned)
     assert pruned.masks == Masks(masks)
 
@@ -231,29 +231,29 @@ def fit_bare(model):
 
 
 def bare_masks(model):
-    held = [layer for layer in model.layers if getattr(layer, "pruning_vars", None)]
+    wrappers = [layer for layer in model.layers if getattr(layer, "pruning_vars", None)]
     return {
         name: layer.pruning_vars[0][1].numpy()
-        for name, layer in zip(prunable_weights(model), held, strict=True)
+        for name, layer in zip(prunable_weights(model), wrappers, strict=True)
     }
 
 
 @pytest.mark.parametrize("source", KINDS)
 @pytest.mark.parametrize("target", KINDS)
-def test_a_ticket_goes_from_any_kind_to_any_other_to_the_bit(source, target, make=nested):
+def test_a_ticket_of_any_kind_applies_to_any_other_bit_for_bit(source, target, make=nested):
     ticket = ticket_of(source, make)
     expected = ticket.masks.apply(ticket.weights)
     for model in (ticket.apply(build(target, make)), prune(build(target, make), ticket=ticket)):
-        found = snapshot(model)
-        assert found.keys() == expected.keys()
+        weights = snapshot(model)
+        assert weights.keys() == expected.keys()
         for name, value in expected.items():
-            assert found[name].tobytes() == value.tobytes()
+            assert weights[name].tobytes() == value.tobytes()
     assert {n: model.masks[n].tolist() for n in ticket.masks} == {
         n: m.tolist() for n, m in ticket.masks.items()
     }
     assert all(m.all() for n, m in model.masks.items() if n not in ticket.masks)
     fit(model)
-    assert_held({n: model.prunable[n] for n in ticket.masks}, ticket.masks)
+    assert_masked({n: model.prunable[n] for n in ticket.masks}, ticket.masks)
 
 
 def test_the_same_ticket_predicts_the_same_in_both_flavours():
@@ -277,18 +277,18 @@ def test_a_pruned_model_can_be_pruned_further_but_not_back(flavour):
 
 
 @both
-def test_a_prac_model_holds_the_masks_that_its_network_brings(flavour):
+def test_a_prac_model_uses_the_masks_of_its_network(flavour):
     model = prune(functional(load(flavour)), sparsity=0.5)
     around = PracModel(model)
     assert around.masks == model.masks
     fit(around)
-    assert_held(model.prunable, model.masks)
+    assert_masked(model.prunable, model.masks)
     assert {i.name for i in weight_report(model) if i.prunable} == set(model.masks)
     assert type(strip(around)) is type(functional(load(flavour)))
 
 
 @both
-def test_bad_use_is_refused_and_changes_nothing(flavour):
+def test_invalid_arguments_are_errors_and_change_nothing(flavour):
     model = functional(load(flavour))
     before = snapshot(model)
     with pytest.raises(ArgumentError, match="prune: received 'masks, sparsity'; allowed: one of"):
@@ -329,7 +329,7 @@ def test_tfmots_code_paths_refuse_keras_3_and_name_it():
 
 
 @both
-def test_a_training_step_of_ones_own_is_not_lost_silently(flavour):
+def test_a_model_that_overrides_train_step_is_refused(flavour):
     keras = load(flavour)
 
     class Own(keras.Model):
@@ -338,5 +338,5 @@ def test_a_training_step_of_ones_own_is_not_lost_silently(flavour):
 
     inputs = keras.Input((6,))
     model = Own(inputs, keras.layers.Dense(3)(keras.layers.Dense(4)(inputs)))
-    with pytest.raises(ArgumentError, match="train_step of its own.*tf_prac.HeldMasks"):
+    with pytest.raises(ArgumentError, match="overrides train_step.*tf_prac.MaskedWeights"):
         prune(model, sparsity=0.5)

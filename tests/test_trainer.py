@@ -105,7 +105,7 @@ def test_history_and_counts(flavour):
 
 @both
 @pytest.mark.parametrize("softmax", [False, True])
-def test_logits_and_probabilities_are_told_apart_and_train_alike(flavour, softmax):
+def test_logits_and_probabilities_are_distinguished_and_train_alike(flavour, softmax):
     recipe = TrainingRecipe(epochs=5, batch_size=8)
     trainer = make_trainer(flavour, recipe, softmax=softmax)
     result = trainer.train(*start_of(trainer), np.arange(40), Budget.full(recipe, 40), (0,))

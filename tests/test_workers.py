@@ -89,7 +89,7 @@ def test_workers_agree_with_one_device(workers, flavour, tmp_path):
     assert summary["distribution"]["workers"] == len(workers)
 
 
-def test_a_worker_that_differs_is_refused_at_the_start_and_says_in_what(workers):
+def test_a_worker_that_differs_is_refused_at_the_start_and_names_the_difference(workers):
     names = {"configuration": "seed: 1", "data set": "order_hash: ", "version": "tensorflow: "}
     for index, worker in enumerate(workers):
         said = json.loads((worker / "found.json").read_text())["refused"]
@@ -115,7 +115,7 @@ def test_own_fit_records_every_sample_in_all_workers_or_is_refused(workers):
 
 @pytest.mark.slow
 @both
-def test_a_killed_worker_started_again_finds_the_ticket_of_an_undisturbed_search(flavour, tmp_path):
+def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavour, tmp_path):
     def workers(directory):
         options = "--rounds=1 --epochs=60 --batch_size=64 --retrain=none --checkpoint_seconds=0"
         command = [

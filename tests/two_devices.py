@@ -77,9 +77,9 @@ def trained(flavour, distribution, **options):
 @both
 def test_two_devices_train_as_one_does(flavour, two):
     _, one, classes_of_one = trained(flavour, Distribution())
-    trainer, found, classes = trained(flavour, two)
+    trainer, results, classes = trained(flavour, two)
     assert trainer.model.traces <= 4  # twice in each replica where that makes variables
-    for a, b in zip(one, found, strict=True):
+    for a, b in zip(one, results, strict=True):
         for name in a.weights:
             np.testing.assert_allclose(a.weights[name], b.weights[name], atol=1e-5)
             np.testing.assert_allclose(a.snapshots[4][name], b.snapshots[4][name], atol=1e-6)
@@ -90,12 +90,12 @@ def test_two_devices_train_as_one_does(flavour, two):
             assert before["val_loss"] == pytest.approx(after["val_loss"], rel=1e-4)
     assert np.array_equal(classes_of_one, classes)
     presented = np.bincount(np.arange(5, 35), minlength=COUNT) * RECIPE.epochs
-    assert np.array_equal(found[1].forgetting.presentations, presented)
+    assert np.array_equal(results[1].forgetting.presentations, presented)
     for variable in [*trainer.model.prunable.values(), *trainer.model.records]:
         copies = two.strategy.experimental_local_results(getattr(variable, "_value", variable))
         assert len(copies) == 2 and np.array_equal(copies[0].numpy(), copies[1].numpy())
     for name, mask in trainer.model.masks.items():
-        assert not found[1].weights[name][~mask].any()
+        assert not results[1].weights[name][~mask].any()
 
 
 def _reduces(node):
@@ -125,9 +125,9 @@ def traced_nodes(flavour, distribution, forgetting=True):
 
 
 def collectives(nodes):
-    """How many reductions over replicas there are, by type of number."""
-    found = [node for node in nodes if _reduces(node)]
-    return collections.Counter(tf.as_dtype(node.attr["T"].type).name for node in found)
+    """Returns the number of reductions over replicas by dtype."""
+    reductions = [node for node in nodes if _reduces(node)]
+    return collections.Counter(tf.as_dtype(node.attr["T"].type).name for node in reductions)
 
 
 def reads(nodes, op):
@@ -154,18 +154,18 @@ def test_statistics_take_16_bytes_a_sample_in_each_replica(two):
 
 @both
 def test_normalisation_statistics_are_the_same_in_each_replica(flavour, two):
-    trainer, found, _ = trained(flavour, two, norm=True)
+    trainer, results, _ = trained(flavour, two, norm=True)
     moving = [v for v in trainer.network.non_trainable_variables if "moving" in v.name]
     assert len(moving) == 2
     for variable in moving:
         copies = two.strategy.experimental_local_results(getattr(variable, "_value", variable))
         np.testing.assert_array_equal(copies[0].numpy(), copies[1].numpy())
         assert copies[0].numpy().any()
-    assert (found[0].forgetting.presentations[:TRAINED] == 3).all()
+    assert (results[0].forgetting.presentations[:TRAINED] == 3).all()
 
 
 @both
-def test_a_fit_of_ones_own_in_a_scope_records_every_sample(flavour, two):
+def test_keras_fit_in_a_scope_records_every_sample(flavour, two):
     data = samples()
     dataset = with_sample_ids(
         tf.data.Dataset.from_tensor_slices((data._images.numpy(), data.labels))
@@ -182,7 +182,7 @@ def test_a_fit_of_ones_own_in_a_scope_records_every_sample(flavour, two):
 
 
 @both
-def test_a_search_on_two_devices_goes_on_and_says_where_it_ran(flavour, two, tmp_path, capsys):
+def test_a_search_on_two_devices_resumes_and_reports_its_devices(flavour, two, tmp_path, capsys):
     data = samples()
 
     def search(strategy, directory, rounds=2):
@@ -216,15 +216,15 @@ def test_a_data_set_that_memory_does_not_hold_streams_to_both_devices(two, tfds_
         net = build_model("lenet300", keras="keras", input_shape=data.input_shape, num_classes=10)
         trainer = Trainer(net, recipe, data)
         weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
-        found = trainer.train(weights, dense, ids, Budget.full(recipe, len(ids)), (1,))
-    assert np.array_equal(found.forgetting.presentations, 2 * (np.arange(300) < 250))
+        result = trainer.train(weights, dense, ids, Budget.full(recipe, len(ids)), (1,))
+    assert np.array_equal(result.forgetting.presentations, 2 * (np.arange(300) < 250))
 
 
 def short_recipe():
     return TrainingRecipe(epochs=2, batch_size=16, learning_rate=0.01)
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_those_that_do(two, tmp_path):
+def test_an_indivisible_batch_size_is_refused_with_possible_ones(two, tmp_path):
     search = TicketSearch(
         lambda: network("keras"),
         TrainingRecipe(batch_size=15),

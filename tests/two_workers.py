@@ -35,12 +35,12 @@ def search(flavour, directory, strategy, seed=0, rounds=ROUNDS, **options):
 
 
 def refused(distribution, directory):
-    """What a search says when worker 1 has something else than the chief."""
+    """Returns the errors of a search when worker 1 differs from the chief, by what differs."""
     odd, data = distribution.worker == 1, samples()
     labels = data.labels.copy()
     labels[7] = (labels[7] + odd) % 3
     version = mock.patch("tf_prac.search.summary._version", lambda name: f"{name} {int(odd)}")
-    said = {}
+    errors = {}
     for what, seed, train, changed in (
         ("configuration", int(odd), data, contextlib.nullcontext()),
         ("data set", 0, ArraySamples(data._images.numpy(), labels), contextlib.nullcontext()),
@@ -50,8 +50,8 @@ def refused(distribution, directory):
             try:
                 search("keras", directory / "refused", distribution, seed).run(train)
             except MismatchError as error:
-                said[what] = str(error)
-    return said
+                errors[what] = str(error)
+    return errors
 
 
 def own_fit(flavour, distribution):

@@ -23,8 +23,9 @@ from tf_prac.config import PruningConfig as PruningConfig
 from tf_prac.config import TrainingRecipe as TrainingRecipe
 from tf_prac.presets import PRESETS as PRESETS
 
-# Models that hold masks, for a `fit` of your own.
+# Masked models for your own `fit` or training loop.
 from tf_prac.training.masked_weights import HeldMasks as HeldMasks
+from tf_prac.training.masked_weights import MaskedWeights as MaskedWeights
 from tf_prac.training.prac_model import PracModel as PracModel
 from tf_prac.training.pruned import load_model as load_model
 from tf_prac.training.pruned import prune as prune

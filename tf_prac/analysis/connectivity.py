@@ -128,8 +128,8 @@ class LineEvaluation:
         data = replicates.data
         train, test = (_first(subset, config.samples) for subset in (data.train, data.test))
         assert train is not None
-        self._train = self._trainer.evaluation(train)
-        self._test = None if test is None else self._trainer.evaluation(test)
+        self._train = self._trainer.evaluator(train)
+        self._test = None if test is None else self._trainer.evaluator(test)
         recipe = replicates.search.config.recipe
         batches = training_batches(
             data.train.samples,

@@ -16,7 +16,7 @@ from tf_prac.keras_api import named_weights, to_numpy
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
 from tf_prac.search.ticket import Ticket
-from tf_prac.training.masked_weights import held_masks
+from tf_prac.training.masked_weights import attach_masks
 from tf_prac.training.pruned import strip
 
 ALL_LAYERS = PruningConfig(layers=LAYER_GROUPS, prune_last_dense=True)
@@ -78,7 +78,7 @@ def source_of(
         return _source_of_ticket(model_or_ticket, model)
     network = strip(model_or_ticket)
     if network is not model_or_ticket and masks is None:
-        masks = held_masks(model_or_ticket).get()
+        masks = attach_masks(model_or_ticket).masks
     return _source_of_model(network, masks)
 
 

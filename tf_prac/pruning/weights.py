@@ -204,9 +204,9 @@ def check_same_shapes(
 
 def _masked_ids(model: Any) -> set[int]:
     """Returns the ids of the variables for which a model has masks."""
-    held = getattr(model, "held_masks", None)
-    if held is not None:
-        return {id(v) for v in held.variables.values()}
+    masked = getattr(model, "masked_weights", None)
+    if masked is not None:
+        return {id(v) for v in masked.variables.values()}
     return {id(w) for layer in pruning_wrappers(model) for w, _, _ in layer.pruning_vars}
 
 

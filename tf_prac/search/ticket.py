@@ -21,7 +21,7 @@ from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.storage.run_directory import MASKS, REWIND, TICKET, WEIGHTS
 from tf_prac.training.checkpoint import Checkpoints
-from tf_prac.training.masked_weights import put_masks
+from tf_prac.training.masked_weights import set_masks
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
@@ -124,7 +124,7 @@ class Ticket:
             MismatchError: If names or shapes differ; the model is unchanged.
         """
         rewind(model, self.weights, self.masks)
-        put_masks(model, self.masks)
+        set_masks(model, self.masks)
         return model
 
     def randomly_masked(self, *, seed: int = 0) -> Ticket:

@@ -58,7 +58,7 @@ from tf_prac.storage.run_directory import CHECKPOINTS, MASKS, PRAC_SET, RunDirec
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
-from tf_prac.training.masked_weights import held_masks
+from tf_prac.training.masked_weights import attach_masks
 from tf_prac.training.trainer import Trainer
 
 
@@ -177,7 +177,7 @@ class TicketSearch:
             observers = SearchCallbackList()
         data = prepare(train, validation, test, self.config.recipe, self.seed)
         with (
-            distribution.together(),
+            distribution.detect_lost_workers(),
             distribution.strategy.scope(),
             worker_directory(distribution, self.directory) as directory,
             _Session(self, data, directory, observers).opened() as session,
@@ -252,7 +252,7 @@ class _Session:
         self._search, self._config = search, config
         self._network = search.make_network()
         self._report = weight_report(self._network, config.pruning)
-        self.dense = held_masks(self._network, config.pruning).get()
+        self.dense = attach_masks(self._network, config.pruning).masks
         initial = snapshot(self._network)
         self._plan = RoundPlan(
             config, len(data.train.ids), finished_runs.get("sizes_from"), search.also_keep
@@ -292,7 +292,7 @@ class _Session:
                 self._network, self.dense, len(context.train.ids), *steps, self._report
             )
             if distribution.replicas > 1:
-                lines.append(distribution.line(self._config.recipe.batch_size))
+                lines.append(distribution.describe(self._config.recipe.batch_size))
             context.callbacks.on_message("\n".join(lines))
             yield self
 
@@ -342,7 +342,7 @@ class _Session:
             "tickets": retrained,
             "controls": retrained_controls,
             "other_runs": {name: run.to_json() for name, run in context.finished_runs.items()},
-            "distribution": search.distribution.figures(self._config.recipe.batch_size),
+            "distribution": search.distribution.summary(self._config.recipe.batch_size),
             "cost": cost.to_json(),
         }
         context.run.save_summary(summary)

@@ -55,24 +55,24 @@ def opened(
     check_configuration(distribution, config)
     if distribution.is_chief:
         with run.locked(config):
-            distribution.of_chief(_packed(run.path))
+            distribution.broadcast_from_chief(_packed(run.path))
             yield
     else:
-        _unpack(distribution.of_chief(b""), run.path)
+        _unpack(distribution.broadcast_from_chief(b""), run.path)
         with run.locked(config):
             yield
 
 
 def check_configuration(distribution: Distribution, config: Mapping[str, Any]) -> None:
     """Raises `MismatchError` in all workers unless their run configurations are the same."""
-    of_chief = json.loads(distribution.of_chief(json.dumps(config).encode()))
+    of_chief = json.loads(distribution.broadcast_from_chief(json.dumps(config).encode()))
     own = json.loads(json.dumps(config))
     mismatch: MismatchError | None = None
     try:
         check_same(pathlib.Path("worker 0, the chief,"), own, of_chief)
     except MismatchError as error:
         mismatch = MismatchError(f"worker {distribution.worker}: {error}")
-    if any(distribution.any(mismatch is not None)):
+    if any(distribution.any_worker(mismatch is not None)):
         raise mismatch or MismatchError(
             "a worker has another configuration, data set or version than worker 0, the chief. "
             "That worker names the difference. Start every worker with the same command."

@@ -1,1 +1,1 @@
-"""Training a network with masks held and forgetting recorded."""
+"""Training with masks and recorded forgetting, in Keras's `fit` and in searches."""

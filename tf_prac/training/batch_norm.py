@@ -1,4 +1,4 @@
-"""`MovingStatistics`: BatchNorm's moving mean and variance, computed anew from data."""
+"""`MovingStatistics`: BatchNorm's moving mean and variance, recomputed from data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ MOVING = ("moving_mean", "moving_variance")
 
 
 class MovingStatistics:
-    """Recomputes the BatchNorm statistics that belong to a network's present weights.
+    """Recomputes the BatchNorm statistics for a network's current weights.
 
-    A network between two trained ones has activations of neither, so the mean of their statistics
-    is wrong for it. Here the moving averages start at zero, see the same batches each time as
-    training would, and are divided by the weight that those batches have in them.
+    Weights interpolated between two trained networks lead to other activations than either, so
+    that interpolated statistics are wrong. Here, the moving averages start at zero, are updated
+    with the given batches in training mode, and are divided by the sum of the batches' weights in
+    the averages (1 - momentum^count).
 
     Args:
-        network: a built model of either flavour. Layers that are not trainable keep theirs.
-        batches: a `tf.data.Dataset` of ({"inputs": x, ...}, y) that is the same in each pass.
+        network: a built model of either flavour. Layers that are not trainable keep their
+            statistics.
+        batches: a `tf.data.Dataset` of ({"inputs": x, ...}, y) with the same batches in each pass.
     """
 
     def __init__(self, network: Any, batches: tf.data.Dataset):
@@ -35,7 +37,7 @@ class MovingStatistics:
         )
 
     def recompute(self) -> None:
-        """Sets the statistics; does nothing for a network without BatchNorm."""
+        """Recomputes the statistics in place; does nothing for a network without BatchNorm."""
         if not self._moving:
             return
         for variable, _ in self._moving:

@@ -1,7 +1,8 @@
-"""`Checkpoints`: the state of a training on disk, whole or not there at all.
+"""`Checkpoints`: the state of a training run on disk, written atomically.
 
 A checkpoint is one directory, written under a temporary name, flushed and renamed. Its tensors are
-in TensorFlow's own checkpoint format; checkpoint.json has the figures and the SHA-256 of the rest.
+in TensorFlow's own checkpoint format; checkpoint.json contains the metadata and the SHA-256 of the
+other files.
 """
 
 from __future__ import annotations
@@ -24,47 +25,48 @@ from tf_prac.storage.layout import CHECKPOINT
 from tf_prac.storage.manifest import read_manifest, write_manifest
 from tf_prac.training.signals import DeferredSignals
 
-KEPT = 2
+MAX_TO_KEEP = 2
 _TENSORS = "tensors"
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedState:
-    """The state of a training after a step.
+    """The state of a training run after a step.
 
     Attributes:
-        step: steps taken.
+        step: the number of training steps taken.
         tensors: arrays by name.
-        figures: everything else, as JSON has it.
-        path: where it was read from.
+        metadata: everything else, as JSON values by name.
+        path: the directory it was read from, or None.
     """
 
     step: int
     tensors: Mapping[str, np.ndarray]
-    figures: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     path: pathlib.Path | None = None
 
 
 class Checkpoints:
-    """The checkpoints of one training, of which the last two are kept.
+    """Saves the checkpoints of one training run and keeps the last two.
 
-    While it is entered, SIGINT and SIGTERM wait for the next `save`.
+    As a context manager, it delays SIGINT and SIGTERM until after the next `save`.
 
     Args:
-        path: their directory; made when the first is written.
-        config: how often they are written. Default `CheckpointConfig()`.
-        say: takes a line about a checkpoint that is used, or cannot be.
+        path: the directory of the checkpoints; created with the first one.
+        config: how often they are saved. Default `CheckpointConfig()`.
+        log: called with a line of text about each checkpoint that is used or unusable. Default: no
+            logging.
     """
 
     def __init__(
         self,
         path: str | os.PathLike,
         config: CheckpointConfig | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ):
         self.path = pathlib.Path(path)
         self.config = config or CheckpointConfig()
-        self._say = say
+        self._log = log
         self._signals = DeferredSignals()
         self._saved_step: int | None = None
         self._saved_at = time.monotonic()
@@ -76,8 +78,8 @@ class Checkpoints:
     def __exit__(self, *exception: Any) -> None:
         self._signals.__exit__(*exception)
 
-    def wanted(self, step: int = 0) -> bool:
-        """Whether to `save` now: it is time, a signal waits, or this is a step for it."""
+    def is_due(self, step: int = 0) -> bool:
+        """Returns whether to `save` now: by time, by a pending signal or, if given, by step."""
         every = self.config.checkpoint_steps
         if self._signals.pending or (every and step and step % every == 0):
             return True
@@ -85,92 +87,93 @@ class Checkpoints:
 
     @property
     def last(self) -> str:
-        """Names the newest checkpoint that was written or read, as a phrase."""
+        """The latest checkpoint that was saved or read, as a phrase for messages."""
         if self._saved_step is None:
             return "none was due yet"
-        return f"{self._place(self._saved_step)} (step {self._saved_step})"
+        return f"{self._step_path(self._saved_step)} (step {self._saved_step})"
 
-    def cuts(self, steps: int) -> set[int]:
-        """The steps below `steps` after which one is written, however short the time."""
+    def due_steps(self, steps: int) -> set[int]:
+        """Returns the steps below `steps` after which a checkpoint is saved at any rate."""
         every = self.config.checkpoint_steps
         return set(range(every, steps, every)) if every else set()
 
     def save(self, state: SavedState) -> None:
-        """Writes a checkpoint, unless the newest has the same step, and removes the oldest.
+        """Saves a checkpoint, unless the latest has the same step, and removes the oldest.
 
-        Signals that have waited come after it.
+        Delivers the signals that were delayed.
 
         Raises:
-            FileError: it cannot be written (read-only directory, full disk).
+            FileError: If it cannot be written (read-only directory, full disk).
         """
         if state.step != self._saved_step:
             self._write(state)
             self._saved_step = state.step
-            for old in self._all()[KEPT:]:
-                _discard(old)
+            for old in self._newest_first()[MAX_TO_KEEP:]:
+                _remove(old)
         self._saved_at = time.monotonic()
         self._signals.deliver()
 
     def _write(self, state: SavedState) -> None:
-        place = self._place(state.step)
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        path = self._step_path(state.step)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             temporary.mkdir(parents=True)
             _write_tensors(temporary / _TENSORS, state.tensors)
             for file in temporary.iterdir():
                 sync(file)
-            figures = {"step": state.step, "tensors": list(state.tensors), **state.figures}
-            write_manifest(temporary, CHECKPOINT, "checkpoint", figures)
-            _discard(place)
-            os.replace(temporary, place)
+            content = {"step": state.step, "tensors": list(state.tensors), **state.metadata}
+            write_manifest(temporary, CHECKPOINT, "checkpoint", content)
+            _remove(path)
+            os.replace(temporary, path)
             sync(self.path)
         except FileError:
             raise
         except OSError as error:
-            raise FileError(f"{place}: cannot be written: {error.strerror or error}.") from error
+            raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
         except tf.errors.OpError as error:  # "...; No space left on device [Op:SaveV2]"
             reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
-            raise FileError(f"{place}: cannot be written: {reason}.") from error
+            raise FileError(f"{path}: cannot be written: {reason}.") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def newest(self, identity: str) -> SavedState | None:
-        """Reads the newest intact checkpoint; those that are damaged are named.
+    def load_latest(self, identity: str) -> SavedState | None:
+        """Reads the latest intact checkpoint of a training run; None if there is none.
+
+        Damaged checkpoints and those of another training run are logged and skipped.
 
         Args:
-            identity: says which training this is; checkpoints of another are not used.
+            identity: identifies the training run, see `state.identity_of`.
 
         Raises:
-            FileError: a checkpoint cannot be read, or was written by a newer tf_prac.
+            FileError: If a checkpoint cannot be read or was written by a newer tf_prac.
         """
-        for place in self._all():
+        for path in self._newest_first():
             try:
-                state = _read(place)
+                state = _read(path)
             except DamagedFileError as error:
-                self._say(f"{error} The checkpoint is not used.")
+                self._log(f"{error} The checkpoint is not used.")
                 continue
-            if state.figures.get("identity") != identity:
-                self._say(f"{place}: of another training. The checkpoint is not used.")
+            if state.metadata.get("identity") != identity:
+                self._log(f"{path}: of another training run. The checkpoint is not used.")
                 continue
             self._saved_step, self._saved_at = state.step, time.monotonic()
-            self._say(f"going on at step {state.step:,}, from {place}")
+            self._log(f"resuming at step {state.step:,}, from {path}")
             return state
         return None
 
     def remove(self) -> None:
         """Removes every checkpoint."""
-        _discard(self.path)
+        _remove(self.path)
 
-    def _place(self, step: int) -> pathlib.Path:
+    def _step_path(self, step: int) -> pathlib.Path:
         return self.path / f"step_{step:09d}"
 
-    def _all(self) -> list[pathlib.Path]:
-        """The newest first."""
+    def _newest_first(self) -> list[pathlib.Path]:
         return sorted(self.path.glob("step_*"), reverse=True)
 
 
 class NoCheckpoints(Checkpoints):
-    """Keeps nothing, and leaves signals alone."""
+    """Saves no checkpoints and does not delay signals."""
 
     def __init__(self):
         super().__init__("", CheckpointConfig())
@@ -178,12 +181,12 @@ class NoCheckpoints(Checkpoints):
     def __enter__(self) -> Checkpoints:
         return self
 
-    def wanted(self, step: int = 0) -> bool:
-        """Never."""
+    def is_due(self, step: int = 0) -> bool:
+        """Returns False."""
         return False
 
-    def newest(self, identity: str) -> SavedState | None:
-        """There is none."""
+    def load_latest(self, identity: str) -> SavedState | None:
+        """Returns None."""
         return None
 
 
@@ -197,20 +200,20 @@ def _write_tensors(prefix: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> N
         )
 
 
-def _read(place: pathlib.Path) -> SavedState:
-    figures = read_manifest(place, CHECKPOINT, "checkpoint")
-    if figures is None:
-        raise DamagedFileError(f"{place}: damaged, it has no {CHECKPOINT}.")
+def _read(path: pathlib.Path) -> SavedState:
+    metadata = read_manifest(path, CHECKPOINT, "checkpoint")
+    if metadata is None:
+        raise DamagedFileError(f"{path}: damaged, it has no {CHECKPOINT}.")
     try:
-        reader = tf.train.load_checkpoint(str(place / _TENSORS))
-        tensors = {name: reader.get_tensor(name) for name in figures.pop("tensors")}
-        return SavedState(int(figures.pop("step")), tensors, figures, place)
+        reader = tf.train.load_checkpoint(str(path / _TENSORS))
+        tensors = {name: reader.get_tensor(name) for name in metadata.pop("tensors")}
+        return SavedState(int(metadata.pop("step")), tensors, metadata, path)
     except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{place}: damaged, not a checkpoint ({error}).") from error
+        raise DamagedFileError(f"{path}: damaged, not a checkpoint ({error}).") from error
 
 
-def _discard(path: pathlib.Path) -> None:
-    """Removes a directory so that a kill meanwhile leaves no half of it under its name."""
+def _remove(path: pathlib.Path) -> None:
+    """Removes a directory; renames it first, so that it is never left incomplete under its name."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         os.replace(path, hidden)

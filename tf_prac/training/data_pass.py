@@ -1,4 +1,4 @@
-"""`DataPass`: something measured of each sample of a data set, by its id."""
+"""`DataPass`: a function of each sample of a data set, by sample id."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ BATCH = 512
 
 
 class DataPass:
-    """Goes over a data set, and measures each of its samples with a compiled function.
+    """Maps every sample of a data set through a compiled function.
 
     Args:
         data: a finite `tf.data.Dataset` of (x, y) or (x, y, sample_weight), batched or not, or
-            arrays (x, y). Samples have the ids that `with_sample_ids` gave them; without, their
-            positions.
-        measure: function of inputs and targets of a batch to tensors [batch, ...].
-        batch_size: samples at a time. Default None: as many as the data has in a batch, or 512.
+            arrays (x, y). Samples are identified by the ids of `with_sample_ids`, or without ids
+            by their positions.
+        fn: function of inputs and targets of a batch to tensors [batch, ...].
+        batch_size: number of samples per call. Default None: the batch size of the data, or 512.
 
     Raises:
-        ArgumentError: no such data, or endless.
+        ArgumentError: If the data has another type or structure, or is infinite.
     """
 
     def __init__(
         self,
         data: Any,
-        measure: Callable[[Any, Any], Any],
+        fn: Callable[[Any, Any], Any],
         batch_size: int | None = None,
     ):
         self._batches = _batched(data, batch_size)
-        self._measure = tf.function(measure, reduce_retracing=True)
+        self._fn = tf.function(fn, reduce_retracing=True)
 
     def __call__(self) -> tuple[np.ndarray, Any]:
-        """Returns ids, int64 [samples], sorted, and what was measured of each.
+        """Returns the ids, int64 [samples], sorted, and the results in the same order.
 
         Raises:
-            ArgumentError: the data has no samples.
+            ArgumentError: If the data has no samples.
         """
-        ids, found = [], []
+        batches_of_ids, results = [], []
         for x, y, *_ in self._batches:
-            ids.append(x["sample_id"].numpy())
-            measured = self._measure(x["inputs"], y)
-            found.append(tf.nest.map_structure(lambda part: part.numpy(), measured))
-        if not ids:
+            batches_of_ids.append(x["sample_id"].numpy())
+            result = self._fn(x["inputs"], y)
+            results.append(tf.nest.map_structure(lambda tensor: tensor.numpy(), result))
+        if not batches_of_ids:
             raise ArgumentError("data", "no samples", "a data set of at least one sample")
-        every = np.concatenate(ids).astype(np.int64)
-        order = np.argsort(every, kind="stable")
-        return every[order], tf.nest.map_structure(
-            lambda *parts: np.concatenate(parts)[order], *found
+        ids = np.concatenate(batches_of_ids).astype(np.int64)
+        order = np.argsort(ids, kind="stable")
+        return ids[order], tf.nest.map_structure(
+            lambda *arrays: np.concatenate(arrays)[order], *results
         )
 
 
@@ -66,8 +66,8 @@ def _batched(data: Any, batch_size: int | None) -> tf.data.Dataset:
     if not isinstance(data, tf.data.Dataset):
         raise ArgumentError("data", type(data).__name__, allowed)
     if int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        remedy = "Give it as it is before repeat()."
-        raise ArgumentError("data", "an endless tf.data.Dataset", allowed, remedy)
+        remedy = "Pass the dataset without repeat()."
+        raise ArgumentError("data", "an infinite tf.data.Dataset", allowed, remedy)
     spec = data.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ArgumentError("data", "elements that are not (x, y)", allowed)

@@ -1,7 +1,7 @@
-"""`Distribution`: a training on several devices or machines, by a strategy of TensorFlow.
+"""`Distribution`: training on several devices or machines with a `tf.distribute.Strategy`.
 
-One device is the default strategy, on the same path. What replicas must agree on beside gradients
-goes through sums of integers, which every strategy has.
+Training on one device uses the default strategy and the same code. Besides gradients, replicas
+exchange only sums of integers, which every strategy supports.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from tf_prac.training.state import identity_of
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "tpu")
 REFUSED = {
-    "parameter_server": "its workers update weights whenever they like: there is no state after k "
-    "steps to rewind to, and no training twice the same",
+    "parameter_server": "its workers update weights asynchronously, so that there is no state "
+    "after k steps to rewind to, and training is not reproducible",
 }
-CHUNK = 2**24  # integers sent at a time, 64 MiB
+CHUNK = 2**24  # integers per reduction, 64 MiB
 
 
 class Distribution:
-    """A strategy of TensorFlow, and what a search asks of it.
+    """A `tf.distribute.Strategy` with the operations that a search needs.
 
     Args:
-        strategy: of TensorFlow. Default None: the one whose scope this is made in, which outside
-            of any is one device.
+        strategy: a strategy. Default None: the current one, which outside of a scope is the
+            default strategy, on one device.
 
     Attributes:
-        replicas: how many take each step together.
-        workers: how many processes.
-        worker: which of them this is; 0 is the chief.
+        replicas: the number of replicas in sync.
+        workers: the number of processes.
+        worker: the index of this process; 0 is the chief.
     """
 
     def __init__(self, strategy: Any = None):
@@ -56,26 +56,27 @@ class Distribution:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run."""
+        """Whether this process writes the run directory."""
         return self.worker == 0
 
     @property
-    def static(self) -> bool:
-        """Whether batches are filled up, so that every replica has as many places."""
+    def pads_batches(self) -> bool:
+        """Whether batches are padded, so that the batches of all replicas have the same size."""
         return self.replicas > 1 or isinstance(self.strategy, tf.distribute.TPUStrategy)
 
     @property
     def devices(self) -> list[str]:
         """The devices of this process, such as "GPU:0"."""
         try:
-            found = self.strategy.extended.worker_devices
+            names = self.strategy.extended.worker_devices
         except RuntimeError:  # the default strategy, on the first device
-            there = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-            found = [there[0].name]
-        return [":".join(name.split(":")[-2:]) for name in found]
+            gpus = tf.config.list_logical_devices("GPU")
+            devices = gpus or tf.config.list_logical_devices("CPU")
+            names = [devices[0].name]
+        return [":".join(name.split(":")[-2:]) for name in names]
 
-    def figures(self, batch_size: int) -> dict[str, Any]:
-        """What a summary says of it."""
+    def summary(self, batch_size: int) -> dict[str, Any]:
+        """Returns the strategy, devices and batch sizes, for the summary of a run."""
         return {
             "strategy": type(self.strategy).__name__.removesuffix("V2").removesuffix("V1"),
             "replicas": self.replicas,
@@ -85,71 +86,72 @@ class Distribution:
             "replica_batch_size": self.per_replica(batch_size),
         }
 
-    def line(self, batch_size: int) -> str:
-        """What a search says of it at its start."""
-        figures = self.figures(batch_size)
+    def describe(self, batch_size: int) -> str:
+        """Returns a line that describes the strategy, devices and batch sizes."""
+        summary = self.summary(batch_size)
         workers = f" in each of {self.workers} workers" if self.workers > 1 else ""
         return (
-            f"{figures['strategy']}: {', '.join(self.devices)}{workers}; batches of {batch_size}, "
-            f"{figures['replica_batch_size']} for each of {self.replicas} replicas"
+            f"{summary['strategy']}: {', '.join(self.devices)}{workers}; batches of {batch_size}, "
+            f"{summary['replica_batch_size']} for each of {self.replicas} replicas"
         )
 
     def per_replica(self, batch_size: int) -> int:
-        """Returns each replica's part of a global batch.
+        """Returns the batch size of each replica for a global batch size.
 
         Raises:
-            ArgumentError: it is not a whole number.
+            ArgumentError: If it is not a multiple of the number of replicas.
         """
         if batch_size % self.replicas:
             below = batch_size // self.replicas * self.replicas
-            near = [str(size) for size in (below, below + self.replicas) if size]
+            multiples = [str(size) for size in (below, below + self.replicas) if size]
             raise ArgumentError(
                 "batch_size",
                 batch_size,
-                f"a multiple of the {self.replicas} replicas, such as {' or '.join(near)}",
-                "It is that of all replicas together.",
+                f"a multiple of the {self.replicas} replicas, such as {' or '.join(multiples)}",
+                "It is the global batch size, of all replicas together.",
             )
         return batch_size // self.replicas
 
-    def whole_batch(self, batch_size: int) -> int:
-        """Returns the next multiple of the number of replicas."""
+    def padded_batch_size(self, batch_size: int) -> int:
+        """Returns a global batch size rounded up to a multiple of the number of replicas."""
         return -(-batch_size // self.replicas) * self.replicas
 
     def batches(
         self,
-        make: Callable[[BatchShard | None], tf.data.Dataset],
+        dataset_fn: Callable[[BatchShard | None], tf.data.Dataset],
         batch_size: int,
         endless: bool = True,
     ) -> Any:
-        """Returns batches, of which each replica gets its part.
+        """Returns a distributed dataset of batches, each of them split over the replicas.
 
         Args:
-            make: returns the batches of a shard; for one device None, all of them.
-            batch_size: of all replicas together.
-            endless: whether to begin again after the last; where several replicas take part,
-                `make` or this has to see to it that there always is a next one.
+            dataset_fn: returns a dataset of the batches of a shard; of whole batches for None,
+                with which it is called for one device.
+            batch_size: the global batch size.
+            endless: whether to repeat the dataset. With several replicas, the dataset must be
+                endless, by this or by itself.
         """
-        if not self.static:
-            return make(None).repeat() if endless else make(None)
-        each = self.per_replica(batch_size)
+        if not self.pads_batches:
+            return dataset_fn(None).repeat() if endless else dataset_fn(None)
+        replica_batch_size = self.per_replica(batch_size)
 
-        def of_pipeline(context: Any) -> tf.data.Dataset:
+        def pipeline(context: Any) -> tf.data.Dataset:
             size = batch_size // context.num_input_pipelines
             shard = BatchShard(context.input_pipeline_id * size, size, batch_size)
-            batches = shard.split(make(shard), size // each)
+            batches = shard.split(dataset_fn(shard), size // replica_batch_size)
             return batches.repeat() if endless else batches
 
-        return self.strategy.distribute_datasets_from_function(of_pipeline)
+        return self.strategy.distribute_datasets_from_function(pipeline)
 
     def average(self, variables: Sequence[Any]) -> None:
-        """Sets variables that replicas keep by themselves to their mean, in all of them."""
+        """Sets variables with one value per replica to their mean over replicas."""
         if self.replicas == 1 or not variables:
             return
         if self._mean is None:
 
             def mean() -> None:
                 context = tf.distribute.get_replica_context()
-                # A copy is on the replica's device, which the reduction has to know.
+                # `tf.identity` copies to the replica's device, as the reduction requires.
                 values = [tf.identity(tf.convert_to_tensor(variable)) for variable in variables]
                 means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
                 for variable, value in zip(variables, means, strict=True):
@@ -158,66 +160,67 @@ class Distribution:
             self._mean = tf.function(lambda: self.strategy.run(mean), autograph=False)
         self._mean()
 
-    def any(self, *flags: bool) -> list[bool]:
+    def any_worker(self, *flags: bool) -> list[bool]:
         """Returns for each flag whether it is set in any worker."""
         if self.workers == 1:
             return list(flags)
-        return [bool(found) for found in self._summed(np.array(flags, np.int32))]
+        return [bool(count) for count in self._sum_workers(np.array(flags, np.int32))]
 
-    def of_chief(self, content: bytes) -> bytes:
-        """Returns the content that the chief gave, in every worker."""
+    def broadcast_from_chief(self, content: bytes) -> bytes:
+        """Returns the content that the chief passes, in every worker."""
         if self.workers == 1:
             return content
-        mine = content if self.is_chief else b""
-        length = int(self._summed(np.array([len(mine)], np.int32))[0])
-        numbers = np.zeros(-(-length // 4), np.int32)
+        content = content if self.is_chief else b""
+        length = int(self._sum_workers(np.array([len(content)], np.int32))[0])
+        words = np.zeros(-(-length // 4), np.int32)
         if self.is_chief:
-            numbers = np.frombuffer(mine.ljust(4 * len(numbers), b"\0"), np.int32)
-        parts = [self._summed(numbers[n : n + CHUNK]) for n in range(0, len(numbers), CHUNK)]
-        return b"".join(part.tobytes() for part in parts)[:length]
+            words = np.frombuffer(content.ljust(4 * len(words), b"\0"), np.int32)
+        chunks = [self._sum_workers(words[n : n + CHUNK]) for n in range(0, len(words), CHUNK)]
+        return b"".join(chunk.tobytes() for chunk in chunks)[:length]
 
     def check_same(self, what: str, *arrays: Any) -> None:
-        """Raises `MismatchError`, in every worker, unless all have the same arrays.
+        """Raises `MismatchError`, in every worker, unless all workers have the same arrays.
 
         Args:
-            what: what they are, for the message.
-            *arrays: what `identity_of` takes.
+            what: what the arrays are, for the message.
+            *arrays: the arguments of `identity_of`.
         """
         if self.workers == 1:
             return
-        mine = np.frombuffer(bytes.fromhex(identity_of(*arrays)), np.int32)
-        table = np.zeros((self.workers, len(mine)), np.int32)
-        table[self.worker] = mine
-        found = self._summed(table.ravel()).reshape(table.shape)
-        others = [str(n) for n, row in enumerate(found) if (row != found[0]).any()]
+        own_digest = np.frombuffer(bytes.fromhex(identity_of(*arrays)), np.int32)
+        digests = np.zeros((self.workers, len(own_digest)), np.int32)
+        digests[self.worker] = own_digest
+        digests = self._sum_workers(digests.ravel()).reshape(digests.shape)
+        others = [str(n) for n, digest in enumerate(digests) if (digest != digests[0]).any()]
         if others:
             raise MismatchError(
                 f"{what}: not the same in worker {', '.join(others)} as in worker 0, the chief. "
                 "Start every worker with the same command, data, and versions."
             )
 
-    def _summed(self, numbers: np.ndarray) -> np.ndarray:
-        """Sums int32 [n] over workers."""
+    def _sum_workers(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the sum of int32 [n] over workers."""
         if self._sum is None:
 
-            def total(values: tf.Tensor) -> tf.Tensor:
+            def reduce(values: tf.Tensor) -> tf.Tensor:
                 context = tf.distribute.get_replica_context()
-                first = context.replica_id_in_sync_group % (self.replicas // self.workers) == 0
-                mine = values if first else tf.zeros_like(values)
-                return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+                replicas_per_worker = self.replicas // self.workers
+                is_first = context.replica_id_in_sync_group % replicas_per_worker == 0
+                values = values if is_first else tf.zeros_like(values)
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
             self._sum = tf.function(
-                lambda values: self.strategy.run(total, args=(values,)), reduce_retracing=True
+                lambda values: self.strategy.run(reduce, args=(values,)), reduce_retracing=True
             )
-        found = self._sum(tf.constant(numbers))
-        return self.strategy.experimental_local_results(found)[0].numpy()
+        total = self._sum(tf.constant(numbers))
+        return self.strategy.experimental_local_results(total)[0].numpy()
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Says what to do when another worker goes away during the block.
+    def detect_lost_workers(self) -> Iterator[None]:
+        """Converts TensorFlow's error about a lost worker, in the context, to `WorkerLostError`.
 
         Raises:
-            WorkerLostError: in place of TensorFlow's error.
+            WorkerLostError: If another worker is lost; the message says how to resume.
         """
         try:
             yield
@@ -226,33 +229,33 @@ class Distribution:
                 raise
             reason = error.message.strip().splitlines()[0] if error.message else "no reason given"
             raise WorkerLostError(
-                f"another worker went away ({reason}). The same command in every worker goes on "
-                "from the last checkpoint."
+                f"another worker is lost ({reason}). Run the same command in every worker to "
+                "resume from the last checkpoint."
             ) from error
         except tf.errors.OpError as error:
             if self.workers == 1 or "ollective" not in str(error.message):
                 raise
             raise WorkerLostError(
-                "another worker went away. The same command in every worker goes on from the last "
-                "checkpoint."
+                "another worker is lost. Run the same command in every worker to resume from the "
+                "last checkpoint."
             ) from error
 
 
 def make_distribution(strategy: Any = None, devices: int | None = None) -> Distribution:
-    """Returns the distribution of a name of `STRATEGIES`, or of a strategy of TensorFlow.
+    """Returns a `Distribution` for a strategy or its name.
 
-    "multi_worker" has to come before anything else of TensorFlow in a process, and "mirrored" on
-    CPU devices, too.
+    Call it for "multi_worker", and for "mirrored" on CPU devices, before any other use of
+    TensorFlow in the process.
 
     Args:
-        strategy: a name, or a strategy of TensorFlow, or a `Distribution`. Default None: the
-            strategy whose scope this is called in.
-        devices: how many devices "mirrored" uses: GPUs where there are some, otherwise logical
-            devices of the CPU, to try things out. Default None: all GPUs.
+        strategy: a name of `STRATEGIES`, a `tf.distribute.Strategy`, or a `Distribution`.
+            Default None: the current strategy.
+        devices: the number of devices of "mirrored": GPUs, or if there are none, logical devices
+            of the CPU, for tests. Default None: all GPUs.
 
     Raises:
-        ArgumentError: another name, devices that are not there, a TF_CONFIG that names no
-            cluster, or no TPU.
+        ArgumentError: If the name is unknown, devices or a TPU are not available, or TF_CONFIG
+            does not describe a cluster.
     """
     if isinstance(strategy, Distribution):
         return strategy
@@ -261,54 +264,58 @@ def make_distribution(strategy: Any = None, devices: int | None = None) -> Distr
     if strategy in REFUSED:
         names = ", ".join(STRATEGIES)
         raise ArgumentError(
-            "strategy", strategy, f"one of {names}", f"Not that: {REFUSED[strategy]}."
+            "strategy", strategy, f"one of {names}", f"Not supported: {REFUSED[strategy]}."
         )
     if strategy not in STRATEGIES:
         raise ArgumentError("strategy", strategy, f"one of {', '.join(STRATEGIES)}")
     if devices is not None and strategy != "mirrored":
-        raise ArgumentError("devices", devices, "nothing, but with strategy mirrored")
+        raise ArgumentError("devices", devices, "None, except with strategy mirrored")
     makers = {"mirrored": lambda: _mirrored(devices), "multi_worker": _multi_worker, "tpu": _tpu}
     return Distribution(makers[strategy]() if strategy in makers else None)
 
 
 def _mirrored(devices: int | None) -> Any:
     gpus = tf.config.list_physical_devices("GPU")
-    there = len(gpus) or (devices if devices is not None else 1)
-    if devices is not None and not 1 <= devices <= there:
-        raise ArgumentError("devices", devices, f"1 to {there}, as there are {there} GPUs")
+    count = len(gpus) or (devices if devices is not None else 1)
+    if devices is not None and not 1 <= devices <= count:
+        raise ArgumentError("devices", devices, f"1 to {count}, as there are {count} GPUs")
     if gpus:
-        return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(devices or there)])
+        return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(devices or count)])
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * there
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
         )
     except RuntimeError as error:
-        if len(tf.config.list_logical_devices("CPU")) < there:
+        if len(tf.config.list_logical_devices("CPU")) < count:
             raise ArgumentError(
-                "devices", devices, "CPU devices that are made before TensorFlow is used"
+                "devices", devices, "CPU devices that are created before TensorFlow is used"
             ) from error
-    return tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(there)])
+    return tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(count)])
 
 
 def check_cluster(text: str | None) -> dict[str, Any]:
-    """Returns what the environment variable TF_CONFIG says.
+    """Parses the environment variable TF_CONFIG.
+
+    Args:
+        text: its value, or None if it is not set.
 
     Raises:
-        ArgumentError: it is not there, or does not name a cluster of workers and a place in it.
+        ArgumentError: If it is not set, or does not describe a cluster of workers and the task of
+            this process.
     """
     allowed = (
         '{"cluster": {"worker": ["host1:port", "host2:port"]}, '
         '"task": {"type": "worker", "index": 0}}'
     )
-    remedy = "It is an environment variable; index is another one in each worker."
+    remedy = "It is an environment variable; each worker has its own index."
     try:
         config = json.loads(text or "")
         cluster, task = config["cluster"], config["task"]
         addresses = [a for name in ("chief", "worker") for a in cluster.get(name, [])]
-        mine = cluster[task["type"]]
-        fits = set(cluster) <= {"chief", "worker"} and 0 <= task["index"] < len(mine)
-        if not (fits and isinstance(task["index"], int) and addresses):
+        count = len(cluster[task["type"]])
+        valid = set(cluster) <= {"chief", "worker"} and 0 <= task["index"] < count
+        if not (valid and isinstance(task["index"], int) and addresses):
             raise ValueError
         if not all(isinstance(a, str) and a.rpartition(":")[2].isdecimal() for a in addresses):
             raise ValueError
@@ -324,7 +331,7 @@ def _multi_worker() -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise ArgumentError(
-            "strategy", "multi_worker", "one that is made before TensorFlow is used"
+            "strategy", "multi_worker", "a strategy that is created before TensorFlow is used"
         ) from error
 
 
@@ -341,23 +348,23 @@ def _tpu() -> Any:
         raise ArgumentError(
             "strategy",
             "tpu",
-            "a machine with a TPU, or a TPU that the environment variable TPU_NAME names",
+            "a machine with a TPU, or a TPU named by the environment variable TPU_NAME",
             f"TensorFlow found none: {reason}",
         ) from error
 
 
 def check_fit(model: Any) -> None:
-    """Checks that `fit` of the model's Keras can train with the strategy it was made under.
+    """Checks that `fit` of the model's Keras supports the strategy the model was created under.
 
     Raises:
-        ArgumentError: several machines with Keras 3.
+        ArgumentError: If a Keras 3 model was created under `MultiWorkerMirroredStrategy`.
     """
-    several = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if several and flavour_of(model).name == "keras":
+    multi_worker = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if multi_worker and flavour_of(model).name == "keras":
         raise ArgumentError(
             "strategy",
             "MultiWorkerMirroredStrategy",
-            "strategies of one machine for `fit` of Keras 3, which takes the workers' parts of a "
-            "batch for one tensor",
-            "Use a tf_keras model, or a search, which has a loop of its own.",
+            "a strategy for one machine with `fit` of Keras 3, which takes the workers' parts of "
+            "a batch for one tensor",
+            "Use a tf_keras model, or a search, which has its own training loop.",
         )

@@ -1,4 +1,4 @@
-"""`FusedBatchNorm`: batch normalisation of Keras 3 as one operation while a model trains."""
+"""`FusedBatchNorm`: training-mode batch normalisation of Keras 3 as one fused operation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from tf_prac.keras_api import flavour_of
 
 
 class FusedBatchNorm:
-    """Computes a model's batch normalisations by TensorFlow's fused operation, inside a context.
+    """Computes a model's batch normalisations with TensorFlow's fused operation, in a context.
 
-    Keras 3 writes the layer in about ten operations, each of which reads all activations anew:
-    a ResNet-20 trains a fifth slower for it than in Keras 2, which fuses them. What is computed is
-    the same to rounding. Layers are as before outside the context, and so are their configuration
-    and what is saved. Left to Keras: layers that are not images' (rank 4, channels last), masked,
-    frozen, in float64, synchronized over replicas or of a subclass, and all of Keras 2.
+    Keras 3 composes the layer of about ten operations, each of which reads all activations again.
+    This makes a ResNet-20 train a fifth slower than in Keras 2, which fuses them. The results are
+    equal up to rounding. The context does not change the layers' configuration or what is saved.
+
+    Not fused are: inputs other than images (rank 4, channels last) or in float64, layers that are
+    called with a mask, frozen, synchronized over replicas or of a subclass, and all of Keras 2.
+
+    Example:
 
         >>> fused = FusedBatchNorm(model)  # doctest: +SKIP
         >>> with fused():  # where the training step is traced
@@ -30,20 +33,20 @@ class FusedBatchNorm:
     """
 
     def __init__(self, model: Any):
-        keras = flavour_of(model)
-        self._layers = [] if keras.name != "keras" else _normalisations(model, keras.module)
+        flavour = flavour_of(model)
+        self._layers = [] if flavour.name != "keras" else _fusible_layers(model, flavour.module)
         self._lock, self._entered = threading.Lock(), 0
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Fuses meanwhile; replicas may enter side by side, each in a thread of its own."""
-        self._count(1)
+        """Fuses in the context; threads of several replicas may enter it at the same time."""
+        self._add_entered(1)
         try:
             yield
         finally:
-            self._count(-1)
+            self._add_entered(-1)
 
-    def _count(self, change: int) -> None:
+    def _add_entered(self, change: int) -> None:
         with self._lock:
             before, self._entered = self._entered, self._entered + change
             for layer in self._layers:
@@ -53,7 +56,7 @@ class FusedBatchNorm:
                     del layer.call
 
 
-def _normalisations(model: Any, keras: Any) -> list[Any]:
+def _fusible_layers(model: Any, keras: Any) -> list[Any]:
     return [
         layer
         for layer in model._flatten_layers()
@@ -68,13 +71,13 @@ def _normalisations(model: Any, keras: Any) -> list[Any]:
 
 
 def _fused_call(layer: Any) -> Any:
-    """Returns what stands in for `layer.call`."""
-    of_keras = type(layer).call
+    """Returns the replacement of `layer.call`."""
+    keras_call = type(layer).call
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        plain = mask is None and inputs.dtype != tf.float64
-        if not (training and layer.trainable and plain):
-            return of_keras(layer, inputs, training=training, mask=mask)
+        fusible = mask is None and inputs.dtype != tf.float64
+        if not (training and layer.trainable and fusible):
+            return keras_call(layer, inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
         fused = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
@@ -86,13 +89,13 @@ def _fused_call(layer: Any) -> Any:
             is_training=True,
         )
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
-        variance = fused.batch_variance * (count - 1) / count  # Keras takes the biased one
+        variance = fused.batch_variance * (count - 1) / count  # Keras uses the biased variance
         for average, value in (
             (layer.moving_mean, fused.batch_mean),
             (layer.moving_variance, variance),
         ):
-            kept = average * layer.momentum
-            average.assign(kept + value * (1 - layer.momentum))
+            previous = average * layer.momentum
+            average.assign(previous + value * (1 - layer.momentum))
         return fused.y
 
     return call

@@ -1,4 +1,4 @@
-"""`Gradual`: masks that a sparsity schedule updates during `fit`."""
+"""`GradualPruning`: pruning during `fit`, by a sparsity schedule."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_c
 from tf_prac.training.callbacks.callback import Callback
 
 
-class Gradual(Callback):
-    """Updates the masks of a model of `prune` before the steps that a schedule names.
+class GradualPruning(Callback):
+    """Updates the masks of a model that `prune` returned, before the steps of a schedule.
 
-    Gradual magnitude pruning is the baseline that a ticket has to beat. `prune` adds this
-    callback by itself, so there is none to forget.
+    Gradual magnitude pruning is the baseline that a ticket has to beat. The model adds this
+    callback to each `fit` itself.
 
     Source: "To prune, or not to prune", Zhu and Gupta 2017, Section 3.
 
     Args:
-        schedule: when, and to which sparsity.
-        rule: how weights are ranked; its amount does not count.
+        schedule: at which steps to prune, and to which sparsity.
+        rule: how weights are ranked; its rate and sparsity are ignored.
     """
 
     _implements_train_batch_hooks = Callback._has_batch_hooks
 
     def __init__(self, schedule: Schedule, rule: PruneRule):
         self.schedule, self.rule = schedule, rule
-        self._seen = 0
+        self._last_step = 0
 
     def check(self, masks: Masks) -> None:
-        """Raises `ArgumentError` if the schedule begins below the sparsity of `masks`."""
+        """Raises `ArgumentError` if the schedule starts below the sparsity of `masks`."""
         first = self.schedule.sparsity(self.schedule.begin_step)
         if first < masks.sparsity:
             raise ArgumentError(
                 "schedule",
                 round(first, 6),
-                f"one that begins at {masks.sparsity:.6g} or more, the sparsity in force",
-                "Pruned weights stay pruned; begin with a denser model.",
+                f"one that starts at {masks.sparsity:.6g} or more, the current sparsity",
+                "Pruned weights stay pruned; start with a denser model.",
             )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Takes up the count of steps where the optimizer has it."""
-        self._seen = self._steps_done()
+        """Starts at the step count of the optimizer."""
+        self._last_step = self._optimizer_steps()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Updates masks if a step since the last call, or the next one, is due."""
-        step = self._steps_done() + 1
-        due = [s for s in range(self._seen + 1, step + 1) if self.schedule.is_due(s)]
-        self._seen = step
+        """Updates the masks if the next step, or one since the last call, is due."""
+        step = self._optimizer_steps() + 1
+        due = [s for s in range(self._last_step + 1, step + 1) if self.schedule.is_due(s)]
+        self._last_step = step
         if due:
             rule = dataclasses.replace(self.rule, sparsity=self.schedule.sparsity(due[-1]))
             weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
             self.model.set_masks(rule(weights, self.model.masks))
 
-    def _steps_done(self) -> int:
+    def _optimizer_steps(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a description for `from_json`, which is saved with the model."""
+        """Returns the config for `from_json`; it is saved with the model."""
         rule, pattern = self.rule, self.rule.pattern
         options = pattern.options()
         return {
@@ -81,8 +81,8 @@ class Gradual(Callback):
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Gradual:
-        """Builds the callback from the description of `to_json`."""
+    def from_json(cls, content: dict[str, Any]) -> GradualPruning:
+        """Creates a callback from the config that `to_json` returned."""
         rule = content["rule"]
         return cls(
             as_schedule(content["schedule"]),

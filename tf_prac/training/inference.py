@@ -1,4 +1,4 @@
-"""`Predictor`: what a network says about samples."""
+"""`Predictor`: predicted classes, accuracy and scores of samples."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import tensorflow as tf
 from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch
 from tf_prac.data.search_data import Subset
 from tf_prac.training.distribution import Distribution
-from tf_prac.training.recorder import gathered
+from tf_prac.training.recorder import all_gather
 
 EVALUATION_BATCH = 512
 
 
 class Predictor:
-    """Classifies samples with a network's present weights, with one compiled function.
+    """Classifies samples with a network's current weights, in one compiled function.
 
     Args:
-        network: a built model of either flavour that gives logits or probabilities.
-        distribution: of the strategy in whose scope it was made. Default: one device.
+        network: a built model of either flavour that returns logits or probabilities.
+        distribution: the `Distribution` of the strategy in whose scope it was created.
+            Default None: that of the current strategy.
     """
 
     def __init__(self, network: Any, distribution: Distribution | None = None):
@@ -29,7 +30,7 @@ class Predictor:
 
         def classify(x: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             classes = tf.argmax(network(x["inputs"], training=False), -1, output_type=tf.int32)
-            return gathered(tf.cast(x["sample_id"], tf.int32)), gathered(classes)
+            return all_gather(tf.cast(x["sample_id"], tf.int32)), all_gather(classes)
 
         strategy = self._distribution.strategy
         self._classify = tf.function(
@@ -39,21 +40,21 @@ class Predictor:
 
     def classes(self, subset: Subset) -> np.ndarray:
         """Returns the predicted class of each sample, int32 [len(ids)]."""
-        size = self._distribution.whole_batch(EVALUATION_BATCH)
+        size = self._distribution.padded_batch_size(EVALUATION_BATCH)
         batches = iter(
             self._distribution.batches(
                 lambda shard: evaluation_batches(*subset, batch_size=size, shard=shard), size
             )
         )
-        found = np.zeros(len(subset.samples), np.int32)
+        predicted = np.zeros(len(subset.samples), np.int32)
         local = self._distribution.strategy.experimental_local_results
         for _ in range(steps_per_epoch(len(subset.ids), size)):
             ids, classes = (local(each)[0].numpy() for each in self._classify(next(batches)[0]))
-            found[ids[ids >= 0]] = classes[ids >= 0]
-        return found[subset.ids]
+            predicted[ids[ids >= 0]] = classes[ids >= 0]  # Padding has ids below 0.
+        return predicted[subset.ids]
 
     def accuracy(self, subset: Subset) -> float:
-        """Returns the fraction of the samples that are classified rightly."""
+        """Returns the fraction of the samples that are classified correctly."""
         return float(np.mean(self.classes(subset) == subset.labels))
 
     def scores(
@@ -68,11 +69,11 @@ class Predictor:
             subset: the samples.
             score: function of probabilities [batch, classes] and classes [batch]; see
                 `tf_prac.data.selection.SCORES`.
-            from_logits: whether the network gives logits, which then go through a softmax.
+            from_logits: whether the network returns logits, to which softmax is applied.
         """
-        found = []
+        scores = []
         for x, labels in evaluation_batches(*subset, batch_size=EVALUATION_BATCH):
             outputs = self._outputs(x["inputs"])
             probabilities = tf.nn.softmax(outputs) if from_logits else outputs
-            found.append(score(probabilities.numpy(), labels.numpy()))
-        return np.concatenate(found)
+            scores.append(score(probabilities.numpy(), labels.numpy()))
+        return np.concatenate(scores)

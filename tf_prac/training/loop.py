@@ -1,9 +1,9 @@
-"""`StepLoop`: any number of compiled training or evaluation steps, exactly.
+"""`StepLoop`: a training and evaluation loop that counts in steps.
 
-`fit` counts in epochs of one data set. A search needs steps: W_k is the state after k of them, in
-the middle of an epoch or not, the data of a round is one long replayable sequence, and many short
-rounds should not pay for setting up each epoch. Both Kerases document the pieces used here: their
-`train_step` and `test_step`, called in a `tf.function`, and the metrics of the model.
+`fit` counts in epochs of one data set. A search needs steps: W_k is the state after k steps, also
+in the middle of an epoch, the data of a round is one long replayable sequence, and many short
+rounds should not pay the overhead of each epoch. The loop uses what both Kerases document: calling
+`train_step` and `test_step` in a `tf.function`, and the metrics of the model.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ CALL_SECONDS = 0.2
 
 
 class StepLoop:
-    """Runs steps of a compiled Keras model of either flavour, each kind traced once.
+    """Runs training and evaluation steps of a compiled Keras model of either flavour.
+
+    Each of the two steps is traced once.
 
     Args:
         model: a compiled model.
-        distribution: of the strategy in whose scope it was made. Default: one device.
-        jit_compile: whether XLA compiles each step. Default False.
+        distribution: the `Distribution` of the strategy in whose scope the model was created.
+            Default None: that of `model.distribute_strategy`.
+        jit_compile: whether to compile each step with XLA. Default False.
     """
 
     def __init__(
@@ -39,10 +42,10 @@ class StepLoop:
         self._train = _many_steps(strategy, model, model.train_step, jit_compile)
         self._test = _many_steps(strategy, model, model.test_step, jit_compile)
         self._steps_per_call = 8
-        self._statistics = statistics(getattr(model, "network", model))
+        self._replica_averages = replica_averages(getattr(model, "network", model))
 
     def trace(self, batches: Iterator[Any]) -> None:
-        """Compiles the training step, which makes the metrics' variables, and takes none."""
+        """Traces the training step without taking a step; this creates the metrics' variables."""
         self._train(batches, tf.constant(0))
 
     def train(
@@ -50,51 +53,56 @@ class StepLoop:
         batches: Iterator[Any],
         steps: int,
         advance: Callable[[int], Any] | None = None,
-        pause: Callable[[], bool] | None = None,
+        should_pause: Callable[[], bool] | None = None,
     ) -> int:
-        """Trains exactly `steps` steps, unless it is asked to pause.
+        """Trains for exactly `steps` steps, or fewer if `should_pause` returns True.
 
         Args:
-            batches: an iterator over a `tf.data.Dataset`; what it gives is used up.
-            steps: how many batches to take.
-            advance: called with a number of steps after each as many, about every 0.2 seconds.
-            pause: asked as often; True ends it early.
+            batches: an iterator over a `tf.data.Dataset`; one batch is consumed per step.
+            steps: the number of steps.
+            advance: called about every 0.2 seconds, with the number of steps since the last call.
+            should_pause: called as often; if it returns True, training stops early.
 
         Returns:
-            How many steps it took.
+            The number of steps taken.
         """
         taken = 0
         while taken < steps:
-            started = time.perf_counter()
+            start = time.perf_counter()
             count = min(steps - taken, self._steps_per_call)
             self._train(batches, tf.constant(count))
             taken += count
             if advance is not None:
                 advance(count)
-            quick = time.perf_counter() - started < CALL_SECONDS / 2
-            quick, pausing = self._distribution.any(quick, pause is not None and pause())
-            if quick:
+            is_short = time.perf_counter() - start < CALL_SECONDS / 2
+            is_short, pause = self._distribution.any_worker(
+                is_short, should_pause is not None and should_pause()
+            )
+            if is_short:
                 self._steps_per_call *= 2
-            if pausing:
+            if pause:
                 break
-        self._distribution.average(self._statistics)
+        self._distribution.average(self._replica_averages)
         return taken
 
     def evaluate(self, batches: Iterator[Any], steps: int) -> dict[str, float]:
-        """Evaluates exactly `steps` batches; returns the metrics, which start anew."""
+        """Resets the metrics and returns them after exactly `steps` evaluation steps."""
         self._model.reset_metrics()
         self._test(batches, tf.constant(steps))
         return self.results()
 
     def results(self) -> dict[str, float]:
-        """Returns the metrics since they were last reset, and resets them."""
-        found = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        """Returns the metrics since their last reset, and resets them."""
+        metrics = {name: float(value) for name, value in self._model.get_metrics_result().items()}
         self._model.reset_metrics()
-        return found
+        return metrics
 
 
-def statistics(network: Any) -> list[Any]:
-    """Lists what each replica gathers of its own samples: moving averages of BatchNorm."""
+def replica_averages(network: Any) -> list[Any]:
+    """Returns the variables that each replica updates from its own samples.
+
+    They are the moving averages of BatchNorm.
+    """
     weights = [tf_variable(weight) for weight in network.non_trainable_weights]
     return [weight for weight in weights if weight.dtype.is_floating]
 
@@ -102,6 +110,7 @@ def statistics(network: Any) -> list[Any]:
 def _many_steps(
     strategy: Any, model: Any, step: Callable[[Any], Any], jit_compile: bool
 ) -> Callable[[Any, tf.Tensor], None]:
+    """Returns a compiled function that takes a number of steps, from batches and that number."""
     if jit_compile:
         step = tf.function(step, jit_compile=True, reduce_retracing=True, autograph=False)
 

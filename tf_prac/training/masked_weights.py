@@ -1,4 +1,4 @@
-"""`HeldMasks`: masks as variables beside their weights, put in force inside a training step."""
+"""`MaskedWeights`: masks as variables next to the weights, applied inside a training step."""
 
 from __future__ import annotations
 
@@ -13,130 +13,225 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights
 
 
-class HeldMasks:
-    """Keeps pruned weights at exactly 0, whatever an optimizer does to them.
+class MaskedWeights:
+    """Keeps pruned weights at exactly 0, with any optimizer.
 
-    A plain class, so that Keras does not track it. `PracModel` and the models of `prune` call
-    `hold` at the end of each step; a training loop of one's own does it by itself:
+    A plain class, so that Keras does not track it. `PracModel` and the models that `prune` returns
+    call `apply_masks` at the end of each training step. In a custom training loop, call it
+    yourself.
 
-        >>> held = HeldMasks(prunable_weights(model))  # doctest: +SKIP
-        >>> held.set(masks)
+    Example:
+
+        >>> masked = MaskedWeights(prunable_weights(model))  # doctest: +SKIP
+        >>> masked.set_masks(masks)
         >>> for x, y in batches:
         ...     optimizer.apply(gradients(x, y), model.trainable_variables)
-        ...     held.hold(optimizer)
+        ...     masked.apply_masks(optimizer)
 
     Args:
         variables: the prunable variables, by name.
-        factors: variables that hold a mask as zeros and ones, for some of the names; more than
-            one for a weight that several TFMOT wrappers share. Default: made here, dense.
+        mask_variables: for some of the names, existing variables that contain the mask as zeros
+            and ones; several for a weight that several TFMOT wrappers share. Masks of the other
+            names are created, dense. Default: all are created.
 
     Attributes:
         variables: the prunable variables, by name.
+        mask_variables: the mask variables of each name.
     """
+
+    def __init__(
+        self, variables: Mapping[str, Any], mask_variables: Mapping[str, list[Any]] | None = None
+    ):
+        self.variables = dict(variables)
+        self.mask_variables = {
+            name: (mask_variables or {}).get(name) or [_dense_mask(variable)]
+            for name, variable in variables.items()
+        }
+
+    @property
+    def masks(self) -> Masks:
+        """The current masks."""
+        return Masks({name: masks[0].numpy() != 0 for name, masks in self.mask_variables.items()})
+
+    def set_masks(self, masks: Masks) -> None:
+        """Sets the masks and zeros the weights they prune, without retracing.
+
+        Raises:
+            MismatchError: If the masks are of another architecture.
+        """
+        masks.check_shapes({name: tuple(v.shape) for name, v in self.variables.items()})
+        for name, mask_variables in self.mask_variables.items():
+            for mask in mask_variables:
+                mask.assign(tf.cast(masks[name], mask.dtype))
+        self.apply_masks()
+
+    def apply_masks(self, optimizer: Any = None) -> None:
+        """Sets pruned weights to 0.
+
+        Args:
+            optimizer: if given, the moving averages that it keeps with `use_ema` are masked too.
+                Keras computes them from weights just updated and copies them into the model
+                during or at the end of `fit`. Default None.
+        """
+        for name, variable in self.variables.items():
+            mask = tf.convert_to_tensor(self.mask_variables[name][0])
+            for target in (variable, moving_average(optimizer, variable)):
+                if target is not None:
+                    value = tf.convert_to_tensor(target)
+                    # Unlike `*`, this returns +0 for negative weights (-0 compresses badly) and
+                    # 0 for NaN.
+                    target.assign(tf.math.multiply_no_nan(value, tf.cast(mask, value.dtype)))
+
+
+class HeldMasks(MaskedWeights):
+    """The earlier name of `MaskedWeights`, with the methods `get`, `set` and `hold`."""
 
     def __init__(
         self, variables: Mapping[str, Any], factors: Mapping[str, list[Any]] | None = None
     ):
-        self.variables = dict(variables)
-        self._factors = {
-            name: (factors or {}).get(name) or [_ones_like(v)] for name, v in variables.items()
-        }
+        super().__init__(variables, factors)
 
     def get(self) -> Masks:
-        """Returns the masks in force."""
-        return Masks({name: factors[0].numpy() != 0 for name, factors in self._factors.items()})
+        """Returns `masks`."""
+        return self.masks
 
     def set(self, masks: Masks) -> None:
-        """Puts other masks in force and zeros what they prune; nothing is compiled anew.
-
-        Raises:
-            MismatchError: the masks are of another architecture.
-        """
-        masks.check_shapes({name: tuple(v.shape) for name, v in self.variables.items()})
-        for name, factors in self._factors.items():
-            for factor in factors:
-                factor.assign(tf.cast(masks[name], factor.dtype))
-        self.hold()
+        """Calls `set_masks`."""
+        self.set_masks(masks)
 
     def hold(self, optimizer: Any = None) -> None:
-        """Sets pruned weights to 0; with an optimizer, their moving averages too.
+        """Calls `apply_masks`."""
+        self.apply_masks(optimizer)
 
-        Averages of `use_ema` are taken of weights that an update has just moved, and Keras puts
-        them into the model, at the end of a `fit` or before.
+
+class MaskedModelMixin:
+    """The mask interface that `PracModel` and the models that `prune` returns have in common.
+
+    A subclass sets `_masked_weights`, or overrides `masked_weights` to create it on first use.
+    """
+
+    _masked_weights: MaskedWeights | None = None
+
+    @property
+    def masked_weights(self) -> MaskedWeights:
+        """The prunable variables and their masks as variables, for a custom training loop."""
+        assert self._masked_weights is not None
+        return self._masked_weights
+
+    @property
+    def held_masks(self) -> HeldMasks:
+        """The earlier name of `masked_weights`; has the same variables."""
+        return HeldMasks(self.masked_weights.variables, self.masked_weights.mask_variables)
+
+    @property
+    def prunable(self) -> dict[str, Any]:
+        """The prunable variables, by name."""
+        return self.masked_weights.variables
+
+    @property
+    def masks(self) -> Masks:
+        """The current masks."""
+        return self.masked_weights.masks
+
+    def set_masks(self, masks: Masks) -> None:
+        """Sets the masks and zeros the weights they prune, without retracing.
+
+        Raises:
+            MismatchError: If the masks are of another architecture.
         """
-        for name, variable in self.variables.items():
-            factor = tf.convert_to_tensor(self._factors[name][0])
-            for held in (variable, moving_average(optimizer, variable)):
-                if held is not None:
-                    value = tf.convert_to_tensor(held)
-                    # Unlike `*`, this gives +0 for negative weights (-0 compresses badly), and
-                    # 0 for one that is not a number.
-                    held.assign(tf.math.multiply_no_nan(value, tf.cast(factor, value.dtype)))
+        self.masked_weights.set_masks(masks)
 
 
-def held_masks(model: Any, config: PruningConfig | None = None) -> HeldMasks:
-    """Returns the masks of a model to hold: those that it brings, or new dense ones.
+def attach_masks(
+    model: Any, config: PruningConfig | None = None, variables: Mapping[str, Any] | None = None
+) -> MaskedWeights:
+    """Returns the masked weights of a model: its own, or new ones with dense masks.
 
-    A model from `prune` brings its own, and one with wrappers of TFMOT theirs; those wrappers
-    keep their masks from then on, whatever their schedule.
+    In a model with TFMOT wrappers, the wrappers' mask variables are used, and from then on the
+    wrappers keep their masks, regardless of their schedule.
 
     Args:
         model: a built model of either flavour.
-        config: which weights are pruned if the model brings no masks.
+        config: selects the prunable weights of a model without masks.
+            Default `PruningConfig()`.
+        variables: the variables to mask, by name, in a new `MaskedWeights`. Default: the model's
+            own `MaskedWeights`, or a new one for the weights that `config` selects.
 
     Raises:
-        ArgumentError: the model has nothing to prune.
+        ArgumentError: If the model has nothing to prune.
     """
-    own = getattr(model, "held_masks", None)
-    return own or hold_weights(model, prunable_weights(model, config))
+    if variables is None:
+        existing = getattr(model, "masked_weights", None)
+        if existing is not None:
+            return existing
+        variables = prunable_weights(model, config)
+    if not pruning_wrappers(model):
+        return MaskedWeights(variables)
+    from tf_prac.pruning import tfmot
+
+    tfmot.adopt(model)
+    by_id = tfmot.masks_of_wrappers(model)
+    return MaskedWeights(variables, {name: by_id.get(id(v), []) for name, v in variables.items()})
 
 
-def watched_weights(model: Any, config: PruningConfig | None = None) -> dict[str, Any]:
-    """Returns the prunable variables of any model, by name: those that it holds masks for, if any.
+def get_prunable(model: Any, config: PruningConfig | None = None) -> dict[str, Any]:
+    """Returns the prunable variables of any model, by name: those that have masks, if it has any.
 
     Args:
         model: a built model of either flavour.
-        config: which weights are prunable if the model brings no masks.
+        config: selects the prunable weights of a model without masks.
+            Default `PruningConfig()`.
 
     Raises:
-        ArgumentError: the model has nothing to prune.
+        ArgumentError: If the model has nothing to prune.
     """
-    held = getattr(model, "held_masks", None)
-    return held.variables if held is not None else prunable_weights(model, config)
+    masked = getattr(model, "masked_weights", None)
+    return masked.variables if masked is not None else prunable_weights(model, config)
 
 
-def masks_in_force(model: Any, config: PruningConfig | None = None) -> Masks:
-    """Returns the masks that any model has, without a change to it; dense ones if it has none."""
-    held = getattr(model, "held_masks", None)
-    if held is not None:
-        return held.get()
+def get_masks(model: Any, config: PruningConfig | None = None) -> Masks:
+    """Returns the current masks of any model, dense ones if it has none. Never changes the model.
+
+    Args:
+        model: a built model of either flavour.
+        config: selects the prunable weights of a model without masks.
+            Default `PruningConfig()`.
+
+    Raises:
+        ArgumentError: If the model has nothing to prune.
+    """
+    masked = getattr(model, "masked_weights", None)
+    if masked is not None:
+        return masked.masks
     weights = prunable_weights(model, config)
     if not pruning_wrappers(model):
         return Masks.ones_like(weights)
     from tf_prac.pruning import tfmot
 
-    found = tfmot.masks_of_wrappers(model)
-    return Masks({name: found[id(v)][0].numpy() != 0 for name, v in weights.items()})
+    by_id = tfmot.masks_of_wrappers(model)
+    return Masks({name: by_id[id(v)][0].numpy() != 0 for name, v in weights.items()})
 
 
-def hold_weights(model: Any, variables: Mapping[str, Any]) -> HeldMasks:
-    """Returns held masks for some weights of a model, in the wrappers of TFMOT if it has any."""
-    if not pruning_wrappers(model):
-        return HeldMasks(variables)
-    from tf_prac.pruning import tfmot
+def set_masks(model: Any, masks: Masks) -> None:
+    """Sets the masks of a model that has some; does nothing to a model that has none.
 
-    tfmot.adopt(model)
-    factors = tfmot.masks_of_wrappers(model)
-    return HeldMasks(variables, {name: factors.get(id(v), []) for name, v in variables.items()})
+    Args:
+        model: a built model of either flavour.
+        masks: masks by name of the weight; a prunable weight without one becomes dense.
+
+    Raises:
+        MismatchError: If a mask has another shape than its weight.
+    """
+    if has_masks(model):
+        masked = attach_masks(model)
+        dense = Masks.ones_like(masked.variables)
+        masked.set_masks(Masks({name: masks.get(name, dense[name]) for name in dense}))
 
 
-def _ones_like(variable: Any) -> tf.Variable:
+def has_masks(model: Any) -> bool:
+    """Returns whether a model has masks, its own or those of TFMOT wrappers."""
+    return hasattr(model, "masked_weights") or bool(pruning_wrappers(model))
+
+
+def _dense_mask(variable: Any) -> tf.Variable:
     return tf.Variable(tf.ones(variable.shape, variable.dtype), trainable=False, name="mask")
-
-
-def put_masks(model: Any, masks: Masks) -> None:
-    """Puts masks in force in a model that holds some; a weight without one becomes dense."""
-    if pruning_wrappers(model) or hasattr(model, "held_masks"):
-        held = held_masks(model)
-        dense = Masks.ones_like(held.variables)
-        held.set(Masks({name: masks.get(name, dense[name]) for name in dense}))

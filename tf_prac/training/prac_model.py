@@ -1,4 +1,4 @@
-"""`PracModel`: a Keras model that holds masks and records forgetting while it trains."""
+"""`PracModel`: a Keras model that applies masks and records forgetting as it trains."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
-from tf_prac.training.masked_weights import held_masks
-from tf_prac.training.recorder import TOO_FEW, ForgettingRecorder
+from tf_prac.training.masked_weights import MaskedModelMixin, attach_masks
+from tf_prac.training.recorder import ID_TOO_HIGH, ForgettingRecorder, id_too_high_error
 from tf_prac.training.targets import Targets
 
 
-class PracModel:
+class PracModel(MaskedModelMixin):
     """Wraps a built Keras model of either flavour, for `compile` and `fit` as usual.
 
-    Two things are added to each training step, inside the compiled graph: after the update,
-    pruned weights are set back to exactly 0, whatever the optimizer did; and correctness of the
-    training forward pass (on the augmented batch, before the update) is recorded by sample id.
-    Nothing happens in evaluation or prediction. The wrapped model shares its weights; save and
-    export that one.
+    Adds two things to each training step, inside the compiled graph. After the update, pruned
+    weights are set back to exactly 0, with any optimizer. And for each sample id, it records
+    whether the training forward pass (on the augmented batch, before the update) classified the
+    sample correctly. Evaluation and prediction are those of the wrapped model, which shares its
+    weights with this one; save and export the wrapped model.
 
     Example:
 
@@ -38,29 +38,29 @@ class PracModel:
 
     Args:
         network: a built model.
-        masks: masks to hold; change them later with `set_masks`. Default: those that a model of
-            `prune`, or one with pruning wrappers of TFMOT, brings; otherwise dense ones.
+        masks: the masks to apply; change them later with `set_masks`. Default: the masks of a
+            model that `prune` returned or that has TFMOT's pruning wrappers, otherwise dense ones.
         num_samples: size of the training set, to record forgetting. Default None: not recorded.
-            When given, `fit` takes data of `({"inputs": x, "sample_id": id}, y[, weight])`.
+            If given, `fit` takes data of `({"inputs": x, "sample_id": id}, y[, weight])`.
         pruning: which weights are prunable. Default `PruningConfig()`.
-        targets: which output counts and when it is right, for forgetting. Default `Targets()`:
-            the only output, as the loss says.
+        targets: how to tell from targets and predictions whether a sample is classified correctly,
+            for forgetting. Default `Targets()`: the only output, interpreted according to the loss.
 
     Raises:
-        ArgumentError: the model has nothing to prune, or is not a Keras model; forgetting is to
-            be recorded of a model with several outputs, and `targets` does not choose one.
-        MismatchError: masks of another architecture.
+        ArgumentError: If the model has nothing to prune, or is not a Keras model; if forgetting is
+            recorded, the model has several outputs, and `targets` does not select one.
+        MismatchError: If the masks are of another architecture.
 
     Attributes:
         network: the wrapped model.
         prunable: the prunable variables, by name.
-        held_masks: the masks as variables.
+        masked_weights: the masks as variables.
         forgetting: the `ForgettingRecorder`, or None.
-        targets: how predictions are judged.
-        traces: how often Python built the training step; each is a compilation.
+        targets: the `Targets`.
+        traces: how often the training step was traced; each time it is compiled.
     """
 
-    # Keras provides these in the class made by __new__.
+    # Provided by Keras, in the class that __new__ creates.
     __call__: Any
     compile: Any
     evaluate: Any
@@ -70,7 +70,7 @@ class PracModel:
     stop_training: bool
 
     def __new__(cls, network: Any, *args: Any, **kwargs: Any):
-        """Chooses the subclass whose Keras is that of `network`."""
+        """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PracModel:
             return super().__new__(cls)
         flavour = flavour_of(network)
@@ -88,9 +88,9 @@ class PracModel:
         super().__init__()
         self.network = network
         if (names := getattr(network, "output_names", None)) is not None:
-            self.output_names = names  # so that losses and targets may be named by output
+            self.output_names = names  # Keras maps losses and targets to outputs by these names.
         self.traces = 0
-        self.held_masks = held_masks(network, pruning)
+        self._masked_weights = attach_masks(network, pruning)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
         self.targets = targets or Targets()
         if self.forgetting is not None:
@@ -103,26 +103,8 @@ class PracModel:
             self.set_masks(masks)
 
     @property
-    def prunable(self) -> dict[str, Any]:
-        """The prunable variables, by name."""
-        return self.held_masks.variables
-
-    @property
-    def masks(self) -> Masks:
-        """The masks in force."""
-        return self.held_masks.get()
-
-    def set_masks(self, masks: Masks) -> None:
-        """Puts other masks in force, and zeros what they prune; nothing is compiled anew.
-
-        Raises:
-            MismatchError: the masks are of another architecture.
-        """
-        self.held_masks.set(masks)
-
-    @property
     def finite_steps(self) -> int:
-        """Training steps since `reset_finite_steps` before the loss was NaN or infinite."""
+        """Training steps since `reset_finite_steps` before the first NaN or infinite loss."""
         return int(self._steps.variable.numpy()[1])
 
     def reset_finite_steps(self) -> None:
@@ -131,23 +113,23 @@ class PracModel:
 
     @property
     def records(self) -> list[tf.Variable]:
-        """What the training step counts: `finite_steps`, and forgetting if it is recorded."""
-        counted = [self._steps.variable]
-        return counted if self.forgetting is None else [*counted, self.forgetting.table]
+        """The variables that the training step counts in: of `finite_steps` and forgetting."""
+        variables = [self._steps.variable]
+        return variables if self.forgetting is None else [*variables, self.forgetting.table]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the network on `inputs`, or on the "inputs" of data that carries sample ids."""
+        """Runs the network on `inputs`, or on their "inputs" if they contain sample ids."""
         if isinstance(inputs, dict) and "sample_id" in inputs:
             inputs = inputs["inputs"]
         return self.network(inputs, training=training)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Keras's own `fit`, after checking that the data carries sample ids if they are needed.
+        """Keras's own `fit`, after checking that the data has sample ids if they are needed.
 
         Raises:
-            ArgumentError: forgetting is recorded and the data has no ids, or ids that are not
-                below `num_samples`, which the first of them tells; or the model is of Keras 3 and
-                the strategy `MultiWorkerMirroredStrategy`.
+            ArgumentError: If forgetting is recorded and the data has no ids, or a batch has an id
+                that is not below `num_samples`; if a Keras 3 model is trained under
+                `MultiWorkerMirroredStrategy`.
         """
         check_fit(self)
         if self.forgetting is None:
@@ -156,12 +138,12 @@ class PracModel:
         try:
             return super().fit(x, *args, **kwargs)  # type: ignore[misc]
         except tf.errors.InvalidArgumentError as error:
-            if TOO_FEW in str(error):
-                raise self.forgetting.too_few() from error
+            if ID_TOO_HIGH in str(error):
+                raise id_too_high_error(self.forgetting.num_samples) from error
             raise
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Keras's own training step, then masks held."""
+        """Keras's own training step, followed by applying the masks."""
         self.traces += 1
         step = self._step
         step.traced = True
@@ -170,7 +152,7 @@ class PracModel:
                 logs = super().train_step(data)  # type: ignore[misc]
         finally:
             step.traced = False
-        self.held_masks.hold(self.optimizer)
+        self.masked_weights.apply_masks(self.optimizer)
         finite = tf.math.is_finite(step.loss)
         if self.forgetting is not None:
             finite = self.forgetting.record(step.ids, step.correct, finite, step.filled_up)
@@ -200,12 +182,12 @@ class PracModel:
         return loss
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Keras's own; nothing inside the steps of a loop that asks for it later."""
+        """Keras's own; empty inside `silent`."""
         return {} if self._silent else super().get_metrics_result()  # type: ignore[misc]
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        """Makes steps that are traced meanwhile return no metrics, which replicas would sum up."""
+        """Makes steps traced inside the context return no metrics, which replicas would sum up."""
         self._silent = True
         try:
             yield
@@ -214,7 +196,7 @@ class PracModel:
 
 
 def _check_ids(data: Any) -> None:
-    """Raises `ArgumentError` unless `data`, the first argument of `fit`, carries sample ids."""
+    """Raises `ArgumentError` unless `data`, the first argument of `fit`, has sample ids."""
     inputs = data.element_spec if isinstance(data, tf.data.Dataset) else (data,)
     inputs = inputs[0] if isinstance(inputs, tuple) else inputs
     if not (isinstance(inputs, dict) and {"inputs", "sample_id"} <= set(inputs)):
@@ -227,7 +209,7 @@ def _check_ids(data: Any) -> None:
 
 
 class _Step(threading.local):
-    """What Keras shows of a step while it is traced, each replica in a thread of its own."""
+    """Tensors of a step while it is traced; thread-local, as each replica has its thread."""
 
     traced = False
     loss: Any
@@ -242,12 +224,12 @@ def _is_filled_up(x: Any) -> bool:
 
 
 class _FiniteSteps:
-    """Counts steps, and those before the first loss that is not finite."""
+    """Counts training steps, and those before the first loss that is not finite."""
 
     def __init__(self):
         self.variable = tf.Variable([0, 0], trainable=False, dtype=tf.int64, name="finite_steps")
 
     def count(self, finite: tf.Tensor) -> None:
-        taken, good = tf.unstack(tf.convert_to_tensor(self.variable))
-        still = tf.cast((taken == good) & finite, tf.int64)
-        self.variable.assign(tf.stack([taken + 1, good + still]))
+        steps, finite_steps = tf.unstack(tf.convert_to_tensor(self.variable))
+        still_finite = tf.cast((steps == finite_steps) & finite, tf.int64)
+        self.variable.assign(tf.stack([steps + 1, finite_steps + still_finite]))

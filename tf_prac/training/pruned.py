@@ -1,4 +1,4 @@
-"""`prune`: a model of either flavour with masks that hold, compiled, fitted and saved as usual."""
+"""`prune`: a masked model of either flavour that is compiled, fitted and saved as usual."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ from tf_prac.pruning.patterns import get_pattern
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
 from tf_prac.training.distribution import check_fit
-from tf_prac.training.gradual import Gradual
-from tf_prac.training.masked_weights import HeldMasks, held_masks, hold_weights, put_masks
+from tf_prac.training.gradual import GradualPruning
+from tf_prac.training.masked_weights import (
+    MaskedModelMixin,
+    MaskedWeights,
+    attach_masks,
+    has_masks,
+    set_masks,
+)
 from tf_prac.training.prac_model import PracModel
 
 
@@ -45,11 +51,11 @@ def prune(
 ) -> Any:
     """Returns a model whose pruned weights are exactly 0 after every training step.
 
-    It is compiled, fitted, evaluated, saved and loaded (`tf_prac.load_model`) like any other, and
-    needs no callback. It shares its layers with `model`, as TFMOT's `prune_low_magnitude` does.
-    Layers of tf_keras models get TFMOT's wrappers, so that TFMOT's own functions work on the
-    result; those of a model that has such wrappers already stay, with their masks. Keras 3
-    models have no wrappers; masks lie beside the weights, and in the saved file.
+    The model is compiled, fitted, evaluated, saved and loaded (`tf_prac.load_model`) like any
+    other, and needs no callback. It shares its layers with `model`, as with TFMOT's
+    `prune_low_magnitude`. Layers of tf_keras models are wrapped by TFMOT's wrappers, so that
+    TFMOT's own functions work on the result; existing wrappers are kept, with their masks. Keras 3
+    models have no wrappers; their masks are stored next to the weights, in the saved file too.
 
     Example:
 
@@ -61,34 +67,35 @@ def prune(
 
     Args:
         model: a built model of either flavour.
-        masks: masks to hold, such as `ticket.masks`; the weights they name are the pruned ones.
-        ticket: a `Ticket`: sets weights to its masked W_k and holds its masks.
-        sparsity: prune at once, as `pruning` ranks weights, until this fraction of the prunable
-            ones is 0, in [0, 1).
+        masks: the masks to apply, such as `ticket.masks`; they select the prunable weights.
+        ticket: a `Ticket`; sets the weights to its masked W_k and applies its masks.
+        sparsity: prune now, with weights ranked as configured by `pruning`, to this fraction of
+            zeros among the prunable weights, in [0, 1).
         schedule: prune during `fit`: a `ConstantSparsity` or `PolynomialDecay`, of tf_prac or
-            TFMOT. Its steps are those of the optimizer; masks change before a step, and with
-            `steps_per_execution` before the next execution. Default, without any of these: the
-            masks that the model brings, or dense ones, to be changed by `set_masks`.
-        policy: which layers to prune, as TFMOT's `PruningPolicy` says it. Default: what
+            TFMOT. It counts steps of the optimizer. Masks change before a step, or with
+            `steps_per_execution` before the next execution. By default, without any of masks,
+            ticket, sparsity and schedule, the model keeps the masks it has, or gets dense ones;
+            change them with `set_masks`.
+        policy: which layers to prune, as a `PruningPolicy` of TFMOT. Default: the policy that
             `pruning.policy` names.
         pruning: which weights are prunable, how they are ranked, and in what pattern they are
             pruned. Default `PruningConfig()`.
 
     Returns:
-        A model with the attribute `masks` and the method `set_masks`. A functional or sequential
-        model stays one; another is wrapped, its own object being `network`.
+        A model with the property `masks` and the method `set_masks`. A functional or sequential
+        model stays one; any other model is wrapped and available as `network`.
 
     Raises:
-        ArgumentError: more than one of masks, ticket, sparsity and schedule; a sparsity below
-            that of the masks in force; nothing to prune; a pattern or policy that does not suit
-            the model; a model with a training step of its own.
-        MismatchError: masks or a ticket of another architecture.
+        ArgumentError: If more than one of masks, ticket, sparsity and schedule is given, the
+            sparsity is below that of the current masks, there is nothing to prune, a pattern or
+            policy does not suit the model, or its class overrides `train_step`.
+        MismatchError: If masks or ticket are of another architecture.
     """
     flavour_of(model)
-    given = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
-    chosen = [name for name, value in given.items() if value is not None]
-    if len(chosen) > 1:
-        raise ArgumentError("prune", ", ".join(chosen), "one of " + ", ".join(given))
+    options = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise ArgumentError("prune", ", ".join(given), "one of " + ", ".join(options))
     pruning = pruning or PruningConfig()
     if ticket is not None:
         masks = ticket.masks
@@ -98,130 +105,118 @@ def prune(
         sparsity=sparsity,
         pattern=get_pattern(pruning),
     )
-    gradual = None if schedule is None else Gradual(as_schedule(schedule), rule)
-    variables = _variables(model, masks, pruning, policy)
-    start = _start_masks(model, variables, rule, gradual)
-    pruned = _pruned(model, variables)
+    gradual = None if schedule is None else GradualPruning(as_schedule(schedule), rule)
+    variables = _prunable_variables(model, masks, pruning, policy)
+    initial_masks = _initial_masks(model, variables, rule, gradual)
+    pruned = _masked_model(model, variables)
     pruned._gradual = gradual
     if ticket is not None:
         ticket.apply(pruned)
     elif masks is not None:
-        put_masks(pruned, masks)
+        set_masks(pruned, masks)
     else:
-        pruned.set_masks(start)
+        pruned.set_masks(initial_masks)
     return pruned
 
 
 def strip(model: Any) -> Any:
-    """Returns the plain model of a pruned one, with zeros in place and no trace of pruning.
+    """Returns the plain model of a pruned one: weights with zeros, without masks or wrappers.
 
-    Takes models of `prune`, a `PracModel`, and models with TFMOT's own wrappers; anything else
-    is returned as it is. The layers are shared, not copied.
+    Takes a model that `prune` returned, a `PracModel`, or a model with TFMOT's own wrappers; any
+    other model is returned unchanged. The layers are shared, not copied.
+
+    Args:
+        model: a model of either flavour.
 
     Raises:
-        ArgumentError: not a Keras model.
+        ArgumentError: If it is not a Keras model.
     """
     flavour_of(model)
     wrapped = bool(pruning_wrappers(model))
     if isinstance(model, (PracModel, _Pruned)) or wrapped:
-        held_masks(model).hold()
+        attach_masks(model).apply_masks()
     if isinstance(model, (PracModel, PrunedNetwork)):
         return strip(model.network)
     if wrapped:
         return tfmot.strip(model)
-    return _again(model) if isinstance(model, _PrunedGraph) else model
+    return _plain_graph(model) if isinstance(model, _PrunedGraph) else model
 
 
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
-    """Loads a saved model of either flavour, with its masks in force if it is pruned.
+    """Loads a saved model of either flavour, with its masks if it is pruned.
 
-    Once this or `prune` has been called, Keras's own `load_model` knows pruned models too.
+    After a call of this function or `prune`, Keras's own `load_model` loads pruned models too.
 
     Args:
         path: a `.keras` file, or a SavedModel directory of tf_keras.
-        **options: for Keras's `load_model`.
+        **options: passed to Keras's `load_model`.
 
     Raises:
-        FileError: there is no such file, or Keras writes none like it.
+        FileError: If the file does not exist or has a format that Keras does not write.
     """
     flavour = _flavour_of_file(os.fspath(path))
     classes = {cls.__name__: cls for cls in _register(flavour)}
-    own = options.pop("custom_objects", None) or {}
-    return flavour.module.models.load_model(path, custom_objects={**classes, **own}, **options)
+    custom_objects = {**classes, **(options.pop("custom_objects", None) or {})}
+    return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
 
 
-class _Pruned:
-    """What the models of `prune` add to a Keras model: masks, held after each training step.
+class _Pruned(MaskedModelMixin):
+    """What `prune` adds to a Keras model: masks that are applied after each training step.
 
-    Masks are saved with the weights. Where a format has no place for them (a SavedModel, for
-    layers without a TFMOT wrapper), the weights that are 0 give them back.
+    Masks are saved with the weights. A format that cannot store them (a SavedModel, for layers
+    without a TFMOT wrapper) still stores the weights, and the masks are their non-zero elements.
     """
 
     _names: tuple[str, ...] = ()
-    _held: HeldMasks | None = None
-    _gradual: Gradual | None = None
+    _gradual: GradualPruning | None = None
 
     @property
-    def held_masks(self) -> HeldMasks:
-        """The masks as variables, for a training loop of one's own."""
-        if self._held is None:
-            network = getattr(self, "network", self)
-            by_name = {w.name: w.variable for w in named_weights(network)}
-            self._held = hold_weights(network, {n: by_name[n] for n in self._names})
-            zeros = {n: v.numpy() != 0 for n, v in self._held.variables.items()}
-            self._held.set(Masks({n: zeros[n] & m for n, m in self._held.get().items()}))
-        return self._held
+    def masked_weights(self) -> MaskedWeights:
+        """The prunable variables and their masks as variables, for a custom training loop."""
+        if self._masked_weights is None:
+            self._masked_weights = self._masks_of_loaded_weights()
+        return self._masked_weights
 
-    @property
-    def prunable(self) -> dict[str, Any]:
-        """The prunable variables, by name."""
-        return self.held_masks.variables
-
-    @property
-    def masks(self) -> Masks:
-        """The masks in force."""
-        return self.held_masks.get()
-
-    def set_masks(self, masks: Masks) -> None:
-        """Puts other masks in force, and zeros what they prune; nothing is compiled anew.
-
-        Raises:
-            MismatchError: the masks are of another architecture.
-        """
-        self.held_masks.set(masks)
+    def _masks_of_loaded_weights(self) -> MaskedWeights:
+        network = getattr(self, "network", self)
+        by_name = {w.name: w.variable for w in named_weights(network)}
+        masked = attach_masks(network, variables={n: by_name[n] for n in self._names})
+        nonzero = {n: v.numpy() != 0 for n, v in masked.variables.items()}
+        masked.set_masks(Masks({n: nonzero[n] & mask for n, mask in masked.masks.items()}))
+        return masked
 
     def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
-        """Keras's own `fit`; with a schedule, masks are updated on the way."""
+        """Keras's own `fit`; with a schedule, masks are updated during training."""
         check_fit(self)
         if self._gradual is not None:
             callbacks = [*(callbacks or []), self._gradual]
         return super().fit(*args, callbacks=callbacks, **options)  # type: ignore[misc]
 
     def train_step(self, data: Any) -> Any:
-        """Keras's own training step, then masks held."""
+        """Keras's own training step, followed by applying the masks."""
         logs = super().train_step(data)  # type: ignore[misc]
-        self.held_masks.hold(self.optimizer)  # type: ignore[attr-defined]
+        self.masked_weights.apply_masks(self.optimizer)  # type: ignore[attr-defined]
         return logs
 
-    def _own_config(self) -> dict[str, Any]:
+    def _pruning_config(self) -> dict[str, Any]:
         gradual = None if self._gradual is None else self._gradual.to_json()
         return {"pruned": list(self._names), "gradual": gradual}
 
-    def _restore(self, pruned: Collection[str], gradual: dict[str, Any] | None) -> None:
+    def _set_pruning_config(self, pruned: Collection[str], gradual: dict[str, Any] | None) -> None:
         self._names = tuple(pruned)
-        self._gradual = None if gradual is None else Gradual.from_json(gradual)
+        self._gradual = None if gradual is None else GradualPruning.from_json(gradual)
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the masks too, a bit for each weight."""
+        """Saves the weights, and the masks with one bit per element."""
         super().save_own_variables(store)  # type: ignore[misc]
         for number, mask in enumerate(self.masks.values()):
             store[f"mask_{number}"] = np.packbits(mask)
 
     def load_own_variables(self, store: Any) -> None:
-        """Puts the saved masks in force; those of a plain model's weights are left as they are."""
-        saved = {key: np.asarray(store[key]) for key in list(store.keys())}
-        packed = {key: saved.pop(key) for key in list(saved) if key.startswith("mask_")}
-        super().load_own_variables(saved)  # type: ignore[misc]
+        """Loads the weights and the masks; keeps the masks if the file is of a plain model."""
+        weights = {key: np.asarray(store[key]) for key in list(store.keys())}
+        packed = {key: weights.pop(key) for key in list(weights) if key.startswith("mask_")}
+        super().load_own_variables(weights)  # type: ignore[misc]
         if packed:
             masks = {}
             for number, (name, mask) in enumerate(self.masks.items()):
@@ -231,49 +226,52 @@ class _Pruned:
 
 
 class _PrunedGraph(_Pruned):
-    """A functional or sequential model that holds masks.
+    """A functional or sequential model with masks.
 
-    Its class is put in place of Keras's own after Keras has built the model, and its constructor
-    makes a plain model. So a copy that Keras or TFMOT builds of it is plain.
+    Keras builds the model as one of its own class, then its class is replaced by this one. The
+    constructor creates a plain model, so copies that Keras or TFMOT build are plain.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Makes a plain model."""
+        """Creates a plain model."""
         return cls.__bases__[1](*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """Keras's own description of the model, with the names of the pruned weights."""
-        return {**super().get_config(), **self._own_config()}  # type: ignore[misc]
+        """Keras's own config of the model, the names of the prunable weights and the schedule."""
+        return {**super().get_config(), **self._pruning_config()}  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Builds the model that `get_config` describes."""
-        own = {key: config[key] for key in ("pruned", "gradual")}
-        rest = {key: value for key, value in config.items() if key not in own}
-        model = cls.__bases__[1].from_config(rest, custom_objects)  # type: ignore[attr-defined]
+        """Creates a model from its `get_config`."""
+        pruning_config = {key: config[key] for key in ("pruned", "gradual")}
+        keras_config = {key: config[key] for key in config if key not in pruning_config}
+        base: Any = cls.__bases__[1]
+        model = base.from_config(keras_config, custom_objects)
         model.__class__ = cls
-        model._restore(**own)
+        model._set_pruning_config(**pruning_config)
         return model
 
 
 class PrunedFunctional(_PrunedGraph):
-    """A functional model of `prune`."""
+    """A functional model that `prune` returned."""
 
 
 class PrunedSequential(_PrunedGraph):
-    """A sequential model of `prune`."""
+    """A sequential model that `prune` returned."""
 
 
 class PrunedNetwork(_Pruned):
-    """Any other model of `prune`, wrapped.
+    """A wrapper that `prune` returns for any other model.
 
     Args:
-        network: a built model of a user's own class.
-        pruned: the names of its pruned weights.
+        network: a built model of a user-defined subclass.
+        pruned: the names of its prunable weights.
+        gradual: the config of a `GradualPruning`. Default None.
+        **options: passed to `keras.Model`.
     """
 
     def __new__(cls, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """Chooses the subclass whose Keras is that of `network`."""
+        """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PrunedNetwork:
             return super().__new__(cls)
         return super().__new__(_register(flavour_of(network))[2])
@@ -281,21 +279,21 @@ class PrunedNetwork(_Pruned):
     def __init__(self, network: Any, pruned: Collection[str], gradual: Any = None, **options: Any):
         super().__init__(**options)
         self.network = network
-        self._restore(pruned, gradual)
+        self._set_pruning_config(pruned, gradual)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the network."""
         return self.network(inputs, training=training)
 
     def get_config(self) -> dict[str, Any]:
-        """The network, which must be one that Keras can save, and the names of pruned weights."""
+        """The network, which Keras must be able to serialize, and the names of its weights."""
         saving = flavour_of(self).module.saving
         network = saving.serialize_keras_object(self.network)
-        return {"name": self.name, "network": network, **self._own_config()}  # type: ignore[attr-defined]
+        return {"name": self.name, "network": network, **self._pruning_config()}  # type: ignore[attr-defined]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Builds the model that `get_config` describes."""
+        """Creates a model from its `get_config`."""
         saving = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.saving
         network = saving.deserialize_keras_object(config["network"], custom_objects)
         return cls(**{**config, "network": network})
@@ -303,13 +301,13 @@ class PrunedNetwork(_Pruned):
 
 @functools.cache
 def _register(flavour: Flavour) -> tuple[type, type, type]:
-    """Makes the three classes of a flavour, which can load them from then on."""
+    """Creates the three classes of a flavour and registers them with its Keras, for loading."""
     if flavour.name == "tf_keras":
         tfmot.register()
     keras = flavour.module
-    tensor = keras.Input((1,))
+    inputs = keras.Input((1,))
     bases = (
-        (PrunedFunctional, type(keras.Model(tensor, tensor))),
+        (PrunedFunctional, type(keras.Model(inputs, inputs))),
         (PrunedSequential, keras.Sequential),
         (PrunedNetwork, keras.Model),
     )
@@ -319,47 +317,48 @@ def _register(flavour: Flavour) -> tuple[type, type, type]:
     return functional, sequential, other
 
 
-def _pruned(model: Any, variables: Mapping[str, Any]) -> Any:
-    """Returns a model that holds masks for some of its weights."""
+def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
+    """Returns a model with dense masks for some of its weights, the variables by name."""
     if isinstance(model, _Pruned):
         return model
     flavour = flavour_of(model)
     functional, sequential, other = _register(flavour)
     graphs = {functional.__bases__[1]: functional, sequential.__bases__[1]: sequential}
     if type(model) in graphs:
-        wraps = flavour.name == "tf_keras"
-        pruned = tfmot.wrap(model, list(variables.values())) if wraps else _again(model)
+        if flavour.name == "tf_keras":
+            pruned = tfmot.wrap(model, list(variables.values()))
+        else:
+            pruned = _plain_graph(model)
         pruned.__class__ = graphs[type(model)]
     elif type(model).train_step is not flavour.module.Model.train_step:
         raise ArgumentError(
             "model",
-            f"{type(model).__name__}, which has a train_step of its own",
-            "a model that trains as Keras does",
-            "Hold masks at the end of your train_step, with tf_prac.HeldMasks.",
+            f"{type(model).__name__}, which overrides train_step",
+            "a model with the train_step of Keras",
+            "Apply masks at the end of your train_step, with tf_prac.MaskedWeights.",
         )
     else:
         pruned = other(model, variables)
     pruned._names = tuple(variables)
-    pruned._held = hold_weights(getattr(pruned, "network", pruned), variables)
+    pruned._masked_weights = attach_masks(getattr(pruned, "network", pruned), variables=variables)
     return pruned
 
 
-def _again(model: Any) -> Any:
+def _plain_graph(model: Any) -> Any:
     """Returns a plain functional or sequential model with the layers of `model`."""
     base = type(model).__bases__[1] if isinstance(model, _PrunedGraph) else type(model)
     if "Functional" in base.__name__:
         return base(*structures(model), name=model.name)
-    again = base(model.layers, name=model.name)
-    again.build(model.input_shape)
-    return again
+    plain = base(model.layers, name=model.name)
+    plain.build(model.input_shape)
+    return plain
 
 
-def _start_masks(
-    model: Any, variables: Mapping[str, Any], rule: PruneRule, gradual: Gradual | None
+def _initial_masks(
+    model: Any, variables: Mapping[str, Any], rule: PruneRule, gradual: GradualPruning | None
 ) -> Masks:
-    """The masks that a model brings, pruned to the sparsity asked for at once."""
-    brings = hasattr(model, "held_masks") or bool(pruning_wrappers(model))
-    masks = held_masks(model).get() if brings else Masks.ones_like(variables)
+    """Returns the masks of a model, or dense ones, pruned further to the sparsity of the rule."""
+    masks = attach_masks(model).masks if has_masks(model) else Masks.ones_like(variables)
     if gradual is not None:
         gradual.check(masks)
     if rule.sparsity is None and (gradual is not None or not rule.pattern.sets_sparsity):
@@ -367,22 +366,22 @@ def _start_masks(
     return rule({name: to_numpy(v) for name, v in variables.items()}, masks)
 
 
-def _variables(
+def _prunable_variables(
     model: Any, masks: Masks | None, pruning: PruningConfig, policy: Any
 ) -> dict[str, Any]:
-    """The weights to hold: those that masks name, those that the model brings, or `pruning`'s."""
-    brings = isinstance(model, _Pruned) or bool(pruning_wrappers(model))
+    """Returns the variables to mask: those of `masks` and of the model's masks, or of `pruning`."""
     if masks is None:
         return prunable_weights(model, pruning, policy)
-    brought = prunable_weights(model, pruning) if brings else {}
+    has_own = isinstance(model, _Pruned) or bool(pruning_wrappers(model))
+    own = prunable_weights(model, pruning) if has_own else {}
     by_name = {w.name: w.variable for w in named_weights(model)}
     named = {name: v for name, v in by_name.items() if name in masks}
     masks.check_shapes({name: tuple(v.shape) for name, v in named.items()})
-    return {name: v for name, v in by_name.items() if name in masks or name in brought}
+    return {name: v for name, v in by_name.items() if name in masks or name in own}
 
 
 def _flavour_of_file(path: str) -> Flavour:
-    """The Keras that wrote a saved model."""
+    """Returns the flavour that wrote a saved model."""
     if os.path.isdir(path):
         return Flavour("tf_keras")
     if not os.path.isfile(path):

@@ -1,4 +1,4 @@
-"""`ForgettingRecorder`: forgetting statistics, kept inside the compiled training step."""
+"""`ForgettingRecorder`: forgetting statistics, updated inside the compiled training step."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from tf_prac.config import check_int
 from tf_prac.data.forgetting import COLUMNS, ForgettingStats
 from tf_prac.errors import ArgumentError
 
-TOO_FEW = "num_samples is not above the sample id"
+ID_TOO_HIGH = "num_samples is not above the sample id"
 
 
 class ForgettingRecorder:
     """Counts presentations and forgetting events by sample id, at a cost per step of O(batch).
 
-    The statistics live in one int32 variable [num_samples, 4], 16 bytes a sample; its columns
-    are those of `ForgettingStats`. A batch must not hold the same id twice. Under a strategy
-    every replica has a copy, and all copies are told of all samples of the global batch, four bytes
-    for each: the copies are equal after every step, wherever a sample is presented next.
+    The statistics are stored in one int32 variable [num_samples, 4], 16 bytes per sample, with the
+    columns of `ForgettingStats`. A batch must not contain the same id twice. Under a strategy,
+    every replica has a copy of the variable, which records all samples of the global batch (four
+    bytes of communication per sample). So the copies are equal after every step, whichever replica
+    gets a sample next.
+
+    Example:
+
+        >>> recorder = ForgettingRecorder(num_samples=3)
+        >>> for correct in ([True, False], [False, False]):
+        ...     finite = recorder.record([0, 2], correct)
+        >>> recorder.stats.events.tolist()
+        [1, 0, 0]
 
     Args:
         num_samples: size of the data set; ids are in [0, num_samples).
@@ -33,52 +42,50 @@ class ForgettingRecorder:
         ids: tf.Tensor,
         correct: tf.Tensor,
         finite: tf.Tensor | bool = True,
-        filled_up: bool = False,
+        padded: bool = False,
     ) -> tf.Tensor:
-        """Records one presentation on every replica.
+        """Records one presentation of each sample of a batch, on every replica.
 
         Args:
-            ids: int [batch]; those below 0 are not recorded.
-            correct: bool [batch].
-            finite: bool, whether the loss of this replica is. Default True.
-            filled_up: whether there may be ids below 0. Default False.
+            ids: int [batch]; ids below 0 mark padding and are not recorded.
+            correct: whether each sample is classified correctly, bool [batch].
+            finite: whether the loss of this replica is finite, bool scalar. Default True.
+            padded: whether there may be ids below 0. Default False.
 
         Returns:
-            Whether the loss of all replicas is finite.
+            Whether the loss of every replica is finite, bool scalar.
 
         Raises:
-            InvalidArgumentError: TensorFlow's, of a compiled step: an id is not below
+            InvalidArgumentError: From TensorFlow, in a compiled step, if an id is not below
                 `num_samples`.
         """
-        ids, now = tf.cast(ids, tf.int32), tf.cast(correct, tf.int32)
+        ids, correct = tf.cast(ids, tf.int32), tf.cast(correct, tf.int32)
         finite = tf.convert_to_tensor(finite)
-        if filled_up or replicas_in_sync() > 1:
-            ids, now, finite = _exchanged(ids, now, finite)
+        if padded or replicas_in_sync() > 1:
+            ids, correct, finite = _gather_records(ids, correct, finite)
         highest = tf.reduce_max(ids)
-        inside = highest < self.table.shape[0]
-        # A gather that is out of range tells nobody on a GPU, and in unknown words on a CPU.
+        in_range = highest < self.table.shape[0]
+        # A gather that is out of range is silent on a GPU, and its error on a CPU is unspecific.
         with tf.control_dependencies(
-            [tf.raw_ops.Assert(condition=inside, data=[TOO_FEW, highest])]
+            [tf.raw_ops.Assert(condition=in_range, data=[ID_TOO_HIGH, highest])]
         ):
             ids = tf.identity(ids)
         # `tf.gather` reads all of a replicated variable, which makes the next write copy it.
         rows = tf.raw_ops.ResourceGather(resource=self.table.handle, indices=ids, dtype=tf.int32)
         seen, last, learned, events = tf.unstack(rows, axis=1)
-        rows = tf.stack([seen + 1, now, learned | now, events + last * (1 - now)], axis=1)
+        rows = tf.stack(
+            [seen + 1, correct, learned | correct, events + last * (1 - correct)], axis=1
+        )
         self.table.scatter_update(tf.IndexedSlices(rows, ids))
         return finite
 
-    def too_few(self) -> ArgumentError:
-        """The error of data that has a sample id of `num_samples` or above."""
-        return ArgumentError(
-            "num_samples",
-            int(self.table.shape[0]),
-            "a number above every sample id of the data",
-            "Give the number of samples that tf_prac.with_sample_ids went over.",
-        )
+    @property
+    def num_samples(self) -> int:
+        """Size of the data set."""
+        return int(self.table.shape[0])
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Resets all statistics to 0."""
         self.table.assign(tf.zeros_like(self.table))
 
     @property
@@ -87,38 +94,49 @@ class ForgettingRecorder:
         return ForgettingStats.from_table(self.table.numpy())
 
 
+def id_too_high_error(num_samples: int) -> ArgumentError:
+    """Returns the error for data with a sample id that is not below `num_samples`."""
+    return ArgumentError(
+        "num_samples",
+        num_samples,
+        "a number above every sample id of the data",
+        "Set it to the number of samples that tf_prac.with_sample_ids numbered.",
+    )
+
+
 def replicas_in_sync() -> int:
-    """Returns how many replicas of the present strategy take a step together."""
+    """Returns the number of replicas of the current strategy."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def gathered(values: tf.Tensor) -> tf.Tensor:
+def all_gather(values: tf.Tensor) -> tf.Tensor:
     """Returns the values of all replicas, in each replica: int32 [n] to [replicas * n].
 
-    Of a static n, by one sum over replicas of n values for each, which every kind of device has.
+    For a static n, it uses one all-reduce sum, which every kind of device supports.
     """
-    replicas = tf.distribute.get_replica_context()
-    count = replicas.num_replicas_in_sync
-    if count == 1:
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
         return values
     if values.shape[0] is None:
-        return replicas.all_gather(values, axis=0)
-    mine = tf.range(count)[:, None] == replicas.replica_id_in_sync_group
-    placed = tf.where(mine, values[None], 0)
-    return tf.reshape(replicas.all_reduce(tf.distribute.ReduceOp.SUM, placed), [-1])
+        return context.all_gather(values, axis=0)
+    is_own_row = tf.range(replicas)[:, None] == context.replica_id_in_sync_group
+    rows = tf.where(is_own_row, values[None], 0)
+    return tf.reshape(context.all_reduce(tf.distribute.ReduceOp.SUM, rows), [-1])
 
 
-def _exchanged(
-    ids: tf.Tensor, now: tf.Tensor, finite: tf.Tensor
+def _gather_records(
+    ids: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns ids, correctness and finiteness of all replicas.
 
-    A pair of id and correctness travels as one number, finiteness as one below those of ids < 0.
-    In the place of what is no sample comes the first one that is, with the same row to write.
+    Id and correctness are encoded as one integer, 2 * id + correct, and finiteness as -3 or -4, so
+    that one gather is enough. Padding is replaced by the first sample, whose row is then written
+    more than once, with equal values.
     """
     flag = tf.where(finite, -3, -4)
-    codes = gathered(tf.concat([ids * 2 + now, flag[None]], 0))
+    codes = all_gather(tf.concat([ids * 2 + correct, flag[None]], 0))
     finite = tf.reduce_all(codes != -4)
-    real = codes >= 0
-    codes = tf.where(real, codes, codes[tf.argmax(tf.cast(real, tf.int32))])
+    is_sample = codes >= 0
+    codes = tf.where(is_sample, codes, codes[tf.argmax(tf.cast(is_sample, tf.int32))])
     return codes // 2, codes % 2, finite

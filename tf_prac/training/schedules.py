@@ -1,4 +1,4 @@
-"""How long a round trains, and with which learning rate at each step."""
+"""`Budget` and `RoundSchedule`: the number of steps of a round and their learning rates."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class Budget:
     Attributes:
         steps_per_epoch: batches in one pass over the round's samples.
         total_steps: length of the learning-rate schedule, in steps of this round.
-        first_step: where in the schedule the round begins; > 0 with learning-rate rewinding.
-        limit: most steps to train, though the schedule be longer. Default None.
-        at_end: the learning rate stays what the schedule ends with, as in fine-tuning.
+        first_step: step of the schedule at which the round starts; above 0 with learning-rate
+            rewinding. Default 0.
+        limit: maximum number of steps, even if the schedule is longer. Default None.
+        at_end: whether to train at the final learning rate of the schedule throughout, as in
+            fine-tuning. Default False.
     """
 
     steps_per_epoch: int
@@ -33,34 +35,34 @@ class Budget:
 
     @property
     def steps(self) -> int:
-        """How many steps the round trains, unless it stops early."""
-        left = self.total_steps - self.first_step
-        return left if self.limit is None else min(left, self.limit)
+        """The number of steps of the round, unless it stops early."""
+        remaining = self.total_steps - self.first_step
+        return remaining if self.limit is None else min(remaining, self.limit)
 
     @property
     def end(self) -> str:
-        """What ends the round unless it stops early: "budget" or "limit"."""
+        """The reason why the round ends, unless it stops early: "budget" or "limit"."""
         return "budget" if self.steps == self.total_steps - self.first_step else "limit"
 
     @property
     def epochs(self) -> int:
-        """How many passes that is; the last may be partial."""
+        """The number of epochs, the last of which may be partial."""
         return math.ceil(self.steps / self.steps_per_epoch)
 
     @classmethod
     def full(cls, recipe: TrainingRecipe, num_samples: int, first_step: int = 0) -> Budget:
-        """The whole budget, on all `num_samples` of the training set."""
+        """Returns the full budget of the recipe, for all `num_samples` of the training set."""
         length = steps_per_epoch(num_samples, recipe.batch_size)
         return cls(length, recipe.steps or recipe.epochs * length, first_step)
 
     def scaled(self, recipe: TrainingRecipe, size: int, num_samples: int, rule: str) -> Budget:
-        """The budget of a round on `size` of `num_samples`, by a rule of `PracConfig.budget`.
+        """Returns the budget of a round on `size` of `num_samples`, by a `PracConfig.budget` rule.
 
-        "steps": N' = N |P| / |D| (PrAC paper, Section 3.1), so as many epochs as before.
-        "epochs": int(epochs * |P| / |D|) epochs, at least one (the authors' code).
-        "full": as many steps as before.
+        - "steps": N' = N |P| / |D| steps (PrAC paper, Section 3.1), the same number of epochs.
+        - "epochs": int(epochs * |P| / |D|) epochs, at least one (the authors' code).
+        - "full": the same number of steps.
 
-        The schedule, and the step it is rewound to, shrink in proportion.
+        The schedule, and the step it is rewound to, are scaled in proportion.
         """
         length = steps_per_epoch(size, recipe.batch_size)
         epochs = self.total_steps / self.steps_per_epoch
@@ -72,12 +74,12 @@ class Budget:
 
 
 class RoundSchedule:
-    """The learning rate of a recipe, as a Keras schedule whose pace is a variable.
+    """The learning rate of a recipe, as a Keras schedule whose length is a variable.
 
-    Each round sets its own `Budget`; the compiled training function stays the same.
+    Each round sets its own `Budget`, without retracing the training function.
 
     Args:
-        recipe: gives the shape of the schedule, as a function of progress in [0, 1].
+        recipe: the shape of the schedule, as a function of progress in [0, 1].
     """
 
     def __init__(self, recipe: TrainingRecipe):
@@ -86,14 +88,14 @@ class RoundSchedule:
         self._first_step = tf.Variable(0.0, trainable=False, name="first_step")
         self._total_steps = tf.Variable(1.0, trainable=False, name="total_steps")
 
-    def set_budget(self, budget: Budget, taken: int = 0) -> None:
-        """Makes step `taken` of the optimizer the first step of `budget`."""
+    def set_budget(self, budget: Budget, optimizer_steps: int = 0) -> None:
+        """Makes step `optimizer_steps` of the optimizer the first step of `budget`."""
         first = budget.total_steps - 1 if budget.at_end else budget.first_step
-        self._first_step.assign(first - taken)
+        self._first_step.assign(first - optimizer_steps)
         self._total_steps.assign(budget.total_steps)
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """Returns the learning rate of a step of the optimizer."""
+        """Returns the learning rate at a step of the optimizer."""
         step = tf.minimum(tf.cast(step, tf.float32) + self._first_step, self._total_steps - 1)
         rate = learning_rate_at(self._recipe, step / self._total_steps)
         warmup = self._recipe.warmup_fraction
@@ -102,12 +104,12 @@ class RoundSchedule:
         return rate
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the recipe, as Keras asks of every schedule."""
+        """Returns the recipe, as Keras requires of every schedule."""
         return {"recipe": dataclasses.asdict(self._recipe)}
 
 
 def make_schedule(flavour: Flavour, recipe: TrainingRecipe) -> RoundSchedule:
-    """Returns a `RoundSchedule` that optimizers of the flavour accept."""
+    """Returns a `RoundSchedule` for the optimizers of a flavour."""
     base = flavour.module.optimizers.schedules.LearningRateSchedule
     return flavour.subclass(RoundSchedule, base)(recipe)
 
@@ -115,13 +117,13 @@ def make_schedule(flavour: Flavour, recipe: TrainingRecipe) -> RoundSchedule:
 def learning_rate_at(recipe: TrainingRecipe, progress: tf.Tensor) -> tf.Tensor:
     """Returns the learning rate, without warmup, at a fraction of the budget in [0, 1]."""
     peak = tf.constant(recipe.learning_rate, tf.float32)
-    falls = recipe.learning_rate - recipe.final_rate
+    decrease = recipe.learning_rate - recipe.final_rate
     if recipe.schedule == "constant":
         return peak
     if recipe.schedule == "linear":
-        return recipe.final_rate + falls * (1 - progress)
+        return recipe.final_rate + decrease * (1 - progress)
     if recipe.schedule == "cosine":
-        return recipe.final_rate + falls * 0.5 * (1 + tf.cos(math.pi * progress))
+        return recipe.final_rate + decrease * 0.5 * (1 + tf.cos(math.pi * progress))
     if recipe.schedule == "exponential":
         return peak * recipe.decay**progress
     passed = tf.reduce_sum(tf.cast(progress >= tf.constant(recipe.milestone_fractions), tf.float32))

@@ -1,4 +1,4 @@
-"""Signals that wait until the state of a training is written."""
+"""`DeferredSignals`: delays signals until a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DeferredSignals:
-    """Holds back SIGINT and SIGTERM while it is entered, so that a checkpoint comes first.
+    """Delays SIGINT and SIGTERM inside a context, so that a checkpoint can be saved first.
 
-    Outside the main thread, and for signals that are ignored, it does nothing.
+    Does nothing outside the main thread, and for signals that are ignored.
 
     Example:
 
@@ -23,7 +23,7 @@ class DeferredSignals:
         ...         train_some()
         ...         if signals.pending:
         ...             save()
-        ...             signals.deliver()  # raises KeyboardInterrupt, as ever
+        ...             signals.deliver()  # raises KeyboardInterrupt, as usual
     """
 
     def __init__(self):
@@ -50,21 +50,21 @@ class DeferredSignals:
 
     @property
     def pending(self) -> bool:
-        """Whether a signal is held back."""
+        """Whether a signal has been received and not delivered."""
         return bool(self._received)
 
     def deliver(self) -> None:
-        """Gives the signals to the handlers that were there before; returns if those do."""
+        """Delivers the received signals to the previous handlers; returns if the handlers do."""
         while self._received:
             number = self._received.pop(0)
-            with self._earlier_handler(number):
+            with self._previous_handler(number):
                 signal.raise_signal(number)
 
     @contextlib.contextmanager
-    def _earlier_handler(self, number: int) -> Iterator[None]:
-        held = signal.getsignal(number)
+    def _previous_handler(self, number: int) -> Iterator[None]:
+        current = signal.getsignal(number)
         signal.signal(number, self._handlers[number])
         try:
             yield
         finally:
-            signal.signal(number, held)
+            signal.signal(number, current)

@@ -1,4 +1,4 @@
-"""`TrainingState`: one training as far as it has come, in memory and in a checkpoint."""
+"""`TrainingState`: the progress of one training run, in memory and in its checkpoints."""
 
 from __future__ import annotations
 
@@ -20,116 +20,125 @@ from tf_prac.training.checkpoint import SavedState
 
 
 class TrainingState:
-    """What a training has gathered so far, beside the variables of its model.
+    """The progress of a training run, apart from the variables of its model.
 
     Args:
-        distance: watches the tentative mask, or None.
+        mask_distance: the callback that monitors the tentative mask, or None.
 
     Attributes:
-        step: steps taken.
-        rows: one for each epoch that has ended: epoch, step, loss, accuracy, ...
-        snapshots: weights after the steps that were asked for, by step.
+        step: the number of training steps taken.
+        rows: the metrics of each finished epoch: epoch, step, loss, accuracy, ...
+        snapshots: copies of the weights after the requested steps, by step.
         best: the weights of the best validation accuracy.
-        epoch_began: `elapsed` at the start of the present epoch.
+        epoch_start: `elapsed` at the start of the current epoch.
     """
 
-    def __init__(self, distance: MaskDistance | None = None):
+    def __init__(self, mask_distance: MaskDistance | None = None):
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.snapshots: dict[int, dict[str, np.ndarray]] = {}
         self.best = BestWeights()
-        self.epoch_began = 0.0
-        self._distance = distance
+        self.epoch_start = 0.0
+        self._mask_distance = mask_distance
         self._started = time.perf_counter()
 
     @property
-    def hooks(self) -> list[Callback]:
-        """What is called after each epoch."""
-        return [self._distance, self.best] if self._distance else [self.best]
+    def callbacks(self) -> list[Callback]:
+        """The callbacks of the training run."""
+        return [self._mask_distance, self.best] if self._mask_distance else [self.best]
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What decides when the mask distance ends the training."""
-        watched = ("rule", "eps", "window", "min_epochs", "armed")
-        return {name: getattr(self._distance, name, None) for name in watched}
+    def early_stopping(self) -> dict[str, Any]:
+        """The options that determine when the mask distance stops training."""
+        options = ("rule", "eps", "window", "min_epochs", "armed")
+        return {name: getattr(self._mask_distance, name, None) for name in options}
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the training took, in this process and those before."""
+        """Seconds of training so far, in this process and those it resumes from."""
         return time.perf_counter() - self._started
 
     def end_epoch(self, logs: Mapping[str, float], learning_rate: float) -> None:
-        """Adds the row of an epoch."""
-        now = self.elapsed
-        row = {"epoch": len(self.rows) + 1, "step": self.step, **logs}
-        self.rows.append({**row, "learning_rate": learning_rate, "seconds": now - self.epoch_began})
-        self.epoch_began = now
-
-    def saved(self, identity: str, variables: Sequence[Any]) -> SavedState:
-        """Returns everything that a training needs to go on.
+        """Adds the row of the epoch that ends at this step.
 
         Args:
-            identity: says which training this is.
-            variables: those of the model, its optimizer, metrics and records.
+            logs: the metrics of the epoch.
+            learning_rate: that of its last step.
         """
-        distance, best = self._distance, self.best
+        now = self.elapsed
+        row = {"epoch": len(self.rows) + 1, "step": self.step, **logs}
+        self.rows.append({**row, "learning_rate": learning_rate, "seconds": now - self.epoch_start})
+        self.epoch_start = now
+
+    def to_checkpoint(self, identity: str, variables: Sequence[Any]) -> SavedState:
+        """Returns everything that is needed to resume the training run.
+
+        Args:
+            identity: identifies the training run, see `identity_of`.
+            variables: all variables of the model, its optimizer, metrics and records.
+        """
+        distance, best = self._mask_distance, self.best
         tentative = distance.tentative if distance else None
         tensors = {f"variable/{n}": to_numpy(v) for n, v in enumerate(variables)}
         tensors |= {f"tentative/{n}": mask for n, mask in (tentative or {}).items()}
         tensors |= {f"best/{name}": value for name, value in (best.weights or {}).items()}
         for step, weights in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": value for name, value in weights.items()}
-        figures = {
+        metadata = {
             "identity": identity,
             "rows": [_to_json(row) for row in self.rows],
             "best": {"value": best.value, "epoch": best.epoch},
             "distances": distance.distances if distance else [],
             "stopped": bool(distance and distance.stopped),
             "seconds": self.elapsed,
-            "epoch_began": self.epoch_began,
+            "epoch_began": self.epoch_start,
         }
-        return SavedState(self.step, tensors, figures)
+        return SavedState(self.step, tensors, metadata)
 
-    def restore(self, state: SavedState, variables: Sequence[Any]) -> None:
-        """Takes up what `saved` returned, variables included.
+    def restore(self, checkpoint: SavedState, variables: Sequence[Any]) -> None:
+        """Sets this state and the variables to those of a checkpoint.
+
+        Args:
+            checkpoint: as returned by `to_checkpoint`.
+            variables: the variables to set, in the same order.
 
         Raises:
-            DamagedFileError: something is missing, or variables have other shapes.
+            DamagedFileError: If tensors are missing or have other shapes than the variables.
         """
         groups: dict[str, dict[str, np.ndarray]] = {}
-        for name, value in state.tensors.items():
+        for name, value in checkpoint.tensors.items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = value
         values = groups.get("variable", {})
         shapes = {str(n): tuple(v.shape) for n, v in enumerate(variables)}
         if shapes != {name: value.shape for name, value in values.items()}:
-            raise DamagedFileError(f"{state.path}: damaged, its tensors are not those needed.")
+            raise DamagedFileError(f"{checkpoint.path}: damaged, its tensors are not those needed.")
         for number, variable in enumerate(variables):
             variable.assign(values[str(number)])
         for name, value in groups.get("snapshot", {}).items():
             step, _, weight = name.partition("/")
             self.snapshots.setdefault(int(step), {})[weight] = value
-        figures = state.figures
-        self.step = state.step
-        self.rows = [_from_json(row) for row in figures["rows"]]
-        self.best.value, self.best.epoch = figures["best"]["value"], figures["best"]["epoch"]
+        metadata = checkpoint.metadata
+        self.step = checkpoint.step
+        self.rows = [_from_json(row) for row in metadata["rows"]]
+        self.best.value, self.best.epoch = metadata["best"]["value"], metadata["best"]["epoch"]
         self.best.weights = groups.get("best")
-        self.epoch_began = figures["epoch_began"]
-        self._started = time.perf_counter() - figures["seconds"]
-        if self._distance:
+        self.epoch_start = metadata["epoch_began"]
+        self._started = time.perf_counter() - metadata["seconds"]
+        if self._mask_distance:
             tentative = Masks(groups["tentative"]) if "tentative" in groups else None
-            self._distance.restore(figures["distances"], tentative, figures["stopped"])
+            self._mask_distance.restore(metadata["distances"], tentative, metadata["stopped"])
 
 
 def identity_of(*parts: Any) -> str:
-    """Returns a digest of numbers, text, and mappings of names to arrays."""
+    """Returns a SHA-256 digest of values, arrays, and mappings from names to them."""
     digest = hashlib.sha256()
     for part in parts:
         arrays = part if isinstance(part, Mapping) else {"": part}
         for name, value in arrays.items():
-            array = isinstance(value, np.ndarray)
-            digest.update(f"{name} {value.dtype} {value.shape}".encode() if array else b"")
-            digest.update(np.ascontiguousarray(value).data if array else repr(value).encode())
+            is_array = isinstance(value, np.ndarray)
+            digest.update(f"{name} {value.dtype} {value.shape}".encode() if is_array else b"")
+            digest.update(np.ascontiguousarray(value).data if is_array else repr(value).encode())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""`Trainer`: trains one network again and again, with one compiled training function."""
+"""`Trainer`: repeated training of one network with one compiled training function."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ Weights = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """What one training gave.
+    """The result of one training run.
 
     Attributes:
         weights: every weight after the last step, by name.
         best: the weights, value and epoch of the best validation accuracy.
-        history: one row for each epoch, in order: epoch, step, loss, accuracy, ...
-        snapshots: weights after the steps that were asked for, by step.
-        forgetting: statistics of this training alone.
-        steps: SGD steps taken.
-        samples_seen: samples that went forward and backward.
-        validation_samples: samples that went forward only.
-        stop: "budget", "early_stop" or "limit" (the budget's `limit`).
-        seconds: wall time.
+        history: the metrics of each epoch, in order: epoch, step, loss, accuracy, ...
+        snapshots: copies of the weights after the requested steps, by step.
+        forgetting: forgetting statistics of this training run.
+        steps: the number of optimizer steps.
+        samples_seen: the number of training samples (forward and backward passes).
+        validation_samples: the number of validation samples (forward passes).
+        stop: what ended training: "budget", "early_stop" or "limit" (the budget's `limit`).
+        seconds: wall-clock time.
     """
 
     weights: dict[str, np.ndarray]
@@ -73,33 +73,35 @@ class TrainedNetwork:
 
     @property
     def mask_distances(self) -> list[float]:
-        """The mask distance of each epoch that has one."""
+        """The mask distances in the history, in order."""
         return [row["mask_distance"] for row in self.history if "mask_distance" in row]
 
 
 class Trainer:
-    """Trains a network from given weights, under given masks, on given samples.
+    """Trains a network from given weights, with given masks, on given samples.
 
-    Made in the scope of a strategy, as the network was, it trains on all its replicas.
+    Created in the scope of a strategy, as the network was, it trains on all replicas.
 
-    The training function is compiled at the first `train`; masks, samples, budget and learning
-    rate of later ones are variables and data, so nothing is compiled anew.
+    The training function is compiled in the first call of `train`. Masks, samples, budget and
+    learning rate of later calls are variables and data, so that it is not retraced.
 
     Args:
-        network: a built model of either flavour that classifies.
+        network: a built classifier of either flavour.
         recipe: how it is trained.
-        samples: the training set; `train` takes ids of it.
+        samples: the training set; `train` takes ids of its samples.
         validation: samples to validate on after each epoch, or None.
-        pruning: which weights are prunable.
+        pruning: which weights are prunable. Default `PruningConfig()`.
 
     Raises:
-        ArgumentError: an optimizer or augmentation that is not known, nothing to prune.
+        ArgumentError: If the optimizer or augmentation is unknown, the batch size is not a
+            multiple of the number of replicas, the network has too few outputs, or there is
+            nothing to prune.
 
     Attributes:
         model: the `PracModel` that is trained.
-        distribution: of the strategy in whose scope this was made.
-        predictor: classifies with the network's present weights.
-        from_logits: whether the network gives logits; probabilities otherwise.
+        distribution: the `Distribution` of the current strategy.
+        predictor: classifies samples with the network's current weights.
+        from_logits: whether the network returns logits, otherwise probabilities.
     """
 
     def __init__(
@@ -110,20 +112,20 @@ class Trainer:
         validation: Subset | None = None,
         pruning: PruningConfig | None = None,
     ):
-        augmentation(recipe.augment, samples.input_shape)  # refuses what it does not know
+        augmentation(recipe.augment, samples.input_shape)  # raises if unknown
         self.network = network
         self.recipe = recipe
         self.samples = samples
         self.validation = validation
         self.distribution = Distribution()
-        self.distribution.per_replica(recipe.batch_size)  # refuses what does not divide
+        self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
         self._schedule, self._optimizer = self._compile()
-        self._fresh_optimizer = [to_numpy(v) for v in self._optimizer.variables]
-        self._keeps_optimizer = pruning is not None and pruning.rewind_optimizer
-        self._taken = 0
+        self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
+        self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
+        self._optimizer_steps = 0
         self._loop = StepLoop(self.model, self.distribution, jit_compile=recipe.jit_compile)
-        self._validate = None if validation is None else self.evaluation(validation)
+        self._validate = None if validation is None else self.evaluator(validation)
         self.predictor = Predictor(network, self.distribution)
 
     def _compile(self) -> tuple[Any, Any]:
@@ -138,27 +140,27 @@ class Trainer:
             epsilon=self.recipe.epsilon,
         )
         optimizer.build(self.network.trainable_variables)
-        first = np.arange(min(len(self.samples), 16))
-        inputs = next(iter(evaluation_batches(self.samples, first, batch_size=len(first))))[0]
+        ids = np.arange(min(len(self.samples), 16))
+        inputs = next(iter(evaluation_batches(self.samples, ids, batch_size=len(ids))))[0]
         outputs = self.model(inputs, training=False)
         if outputs.shape[-1] < self.samples.num_classes:
             raise ArgumentError(
                 "model",
                 f"{outputs.shape[-1]} outputs",
                 f"one for each of the {self.samples.num_classes} classes of the data",
-                "In place of one sigmoid for yes or no, end in Dense(2)."
+                "For two classes, use Dense(2) as the last layer, not one sigmoid unit."
                 if outputs.shape[-1] == 1
                 else "",
             )
         if self.recipe.mixed_precision:
-            _check_mixed(self.network, outputs)
+            _check_mixed_precision(self.network, outputs)
         losses = flavour.module.losses
         self.from_logits = not is_probability(outputs)
         self.model.compile(
             optimizer=optimizer,
             loss=losses.SparseCategoricalCrossentropy(from_logits=self.from_logits),
-            # Weighted where some places of a batch have no sample.
-            **{"weighted_metrics" if self.distribution.static else "metrics": ["accuracy"]},
+            # Weighted, so that the padding of a batch does not count.
+            **{"weighted_metrics" if self.distribution.pads_batches else "metrics": ["accuracy"]},
         )
         build_metrics(self.model, inputs, outputs)
         return schedule, optimizer
@@ -176,56 +178,63 @@ class Trainer:
         advance: Callable[[int], Any] | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> TrainedNetwork:
-        """Trains from `weights`, with a fresh optimizer unless they hold the variables of one.
+        """Trains from `weights`.
+
+        The optimizer starts from its initial state, or from the optimizer variables in `weights`
+        if there are any.
 
         Args:
             weights: every weight to start from, a `snapshot`.
-            masks: masks to hold at each step.
-            ids: the samples to train on, int64, positions in `samples`.
-            budget: how many steps, and which part of the schedule.
-            order: seed of the data order, augmentation and random layers; same order, same
-                training.
-            snapshot_at: steps (0 <= step <= budget.steps) after which weights are copied.
-            mask_distance: watches each epoch, and may stop training.
-            advance: called with a number of steps whenever as many have been taken.
-            checkpoints: where the state is kept, and where a training that was stopped goes on;
-                SIGINT and SIGTERM then wait until the state is written. Default None.
+            masks: the masks to apply after each step.
+            ids: the samples to train on, int64 indices into `samples`.
+            budget: the number of steps, and the part of the learning-rate schedule.
+            order: seed of the data order, augmentation and random layers; the same seed repeats
+                the same training.
+            snapshot_at: steps (0 <= step <= budget.steps) after which to copy the weights.
+            mask_distance: callback that monitors the mask distance and may stop training.
+            advance: called after every few steps with their number.
+            checkpoints: where checkpoints are saved, and from where an interrupted training
+                resumes. SIGINT and SIGTERM are then delayed until a checkpoint is saved.
+                Default None: no checkpoints.
 
         Raises:
-            NonFiniteLossError: the loss or a weight became NaN or infinite; names the step, and
-                the last good checkpoint.
-            FileError: a checkpoint cannot be read or written.
+            NonFiniteLossError: If the loss or a weight becomes NaN or infinite; the message names
+                the step and the last good checkpoint.
+            FileError: If a checkpoint cannot be read or written.
         """
         checkpoints = checkpoints or NoCheckpoints()
         state = TrainingState(mask_distance)
         self._reset(weights, masks, budget, order)
-        for hook in state.hooks:
-            hook.set_model(self.model)
-            hook.on_train_begin()
-        settings = [self.recipe, budget, order, list(snapshot_at), state.settings]
-        settings += [self.distribution.replicas] if self.distribution.replicas > 1 else []
-        identity = identity_of(*settings, ids, masks, weights)
-        found = checkpoints.newest(identity)
-        batches = iter(self._batches(ids, budget, order, found.step if found else 0))
-        if found:
+        for callback in state.callbacks:
+            callback.set_model(self.model)
+            callback.on_train_begin()
+        options = [self.recipe, budget, order, list(snapshot_at), state.early_stopping]
+        options += [self.distribution.replicas] if self.distribution.replicas > 1 else []
+        identity = identity_of(*options, ids, masks, weights)
+        checkpoint = checkpoints.load_latest(identity)
+        start = checkpoint.step if checkpoint else 0
+        batches = iter(self._batches(ids, budget, order, start))
+        if checkpoint:
             self._loop.trace(batches)
-            state.restore(found, self._variables())
+            state.restore(checkpoint, self._variables())
             (advance or int)(state.step)
         elif 0 in snapshot_at:
             state.snapshots[0] = self._snapshot()
         with checkpoints:
-            for stop, ends_epoch in _stops(budget, {*snapshot_at, *checkpoints.cuts(budget.steps)}):
+            for stop, ends_epoch in _stops(
+                budget, {*snapshot_at, *checkpoints.due_steps(budget.steps)}
+            ):
                 while state.step < stop and not self.model.stop_training:
                     state.step += self._loop.train(
-                        batches, stop - state.step, advance, checkpoints.wanted
+                        batches, stop - state.step, advance, checkpoints.is_due
                     )
                     self._check_finite(state.step, budget, checkpoints)
                     if state.step in snapshot_at:
                         state.snapshots[state.step] = self._snapshot()
                     if state.step == stop and ends_epoch:
                         self._end_epoch(state)
-                    if any(self.distribution.any(checkpoints.wanted(state.step))):
-                        checkpoints.save(state.saved(identity, self._variables()))
+                    if any(self.distribution.any_worker(checkpoints.is_due(state.step))):
+                        checkpoints.save(state.to_checkpoint(identity, self._variables()))
         assert self.model.forgetting is not None
         return TrainedNetwork(
             weights=snapshot(self.network),
@@ -242,46 +251,46 @@ class Trainer:
         )
 
     def _snapshot(self) -> dict[str, np.ndarray]:
-        """Replicates the weights, and the optimizer's variables if they are rewound too."""
-        found = snapshot(self.network)
-        if self._keeps_optimizer:
-            values = enumerate(self._optimizer.variables)
-            found |= {f"{OPTIMIZER}{number:04d}": to_numpy(v) for number, v in values}
-        return found
+        """Returns a copy of the weights, and of the optimizer's variables if these are rewound."""
+        weights = snapshot(self.network)
+        if self._rewind_optimizer:
+            variables = enumerate(self._optimizer.variables)
+            weights |= {f"{OPTIMIZER}{index:04d}": to_numpy(v) for index, v in variables}
+        return weights
 
     def _reset_optimizer(self, weights: Weights) -> None:
-        """Sets the optimizer's variables to those among `weights`, or to what they were first."""
-        kept = {name: value for name, value in weights.items() if name.startswith(OPTIMIZER)}
-        values = [kept[name] for name in sorted(kept)] or self._fresh_optimizer
-        if [v.shape for v in values] != [v.shape for v in self._fresh_optimizer]:
-            raise MismatchError("weights: they hold the variables of another optimizer.")
+        """Sets the optimizer's variables to those in `weights`, or to their initial values."""
+        saved = {name: value for name, value in weights.items() if name.startswith(OPTIMIZER)}
+        values = [saved[name] for name in sorted(saved)] or self._initial_optimizer
+        if [v.shape for v in values] != [v.shape for v in self._initial_optimizer]:
+            raise MismatchError("weights: they contain the variables of another optimizer.")
         for variable, value in zip(self._optimizer.variables, values, strict=True):
             variable.assign(value)
-        self._taken = int(to_numpy(self._optimizer.iterations))
+        self._optimizer_steps = int(to_numpy(self._optimizer.iterations))
 
     def _end_epoch(self, state: TrainingState) -> None:
         logs = {**self._loop.results(), **self._validation_logs()}
-        for hook in state.hooks:
-            hook.on_epoch_end(len(state.rows), logs)
-        state.end_epoch(logs, float(self._schedule(self._taken + state.step - 1)))
+        for callback in state.callbacks:
+            callback.on_epoch_end(len(state.rows), logs)
+        state.end_epoch(logs, float(self._schedule(self._optimizer_steps + state.step - 1)))
 
     def _variables(self) -> list[Any]:
-        """Every variable that training changes, each once, in a fixed order.
+        """Returns every variable that training changes, once each, in a fixed order.
 
-        Metrics have theirs after the first trace.
+        Metrics create their variables when the training step is traced first.
         """
-        parts = [self.network, self._optimizer, *self.model.metrics]
-        found = [variable for part in parts for variable in part.variables]
-        found += [*random_states(self.network), *self.model.records]
-        return list({id(variable): variable for variable in found}.values())
+        owners = [self.network, self._optimizer, *self.model.metrics]
+        variables = [variable for owner in owners for variable in owner.variables]
+        variables += [*random_states(self.network), *self.model.records]
+        return list({id(variable): variable for variable in variables}.values())
 
     def load(self, weights: Weights, masks: Masks | None = None) -> None:
-        """Sets the network's weights, masked if masks are given."""
+        """Sets the network's weights; with masks, pruned weights become 0."""
         rewind(self.network, weights, masks)
 
-    def evaluation(self, subset: Subset) -> Evaluation:
-        """Returns what evaluates the network's present weights on some samples."""
-        return Evaluation(self._loop, subset, self.distribution)
+    def evaluator(self, subset: Subset) -> Evaluator:
+        """Returns an `Evaluator` of the network's current weights on some samples."""
+        return Evaluator(self._loop, subset, self.distribution)
 
     def _validation_logs(self) -> dict[str, float]:
         logs = {} if self._validate is None else self._validate()
@@ -299,10 +308,10 @@ class Trainer:
         assert self.model.forgetting is not None
         self.model.forgetting.reset()
         self._reset_optimizer(weights)
-        self._schedule.set_budget(budget, self._taken)
+        self._schedule.set_budget(budget, self._optimizer_steps)
 
     def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], start: int) -> Any:
-        size, endless = self.recipe.batch_size, self.distribution.static
+        size, endless = self.recipe.batch_size, self.distribution.pads_batches
         return self.distribution.batches(
             lambda shard: training_batches(
                 self.samples,
@@ -318,48 +327,54 @@ class Trainer:
             endless=False,
         )
 
-    def _check_finite(self, done: int, budget: Budget, checkpoints: Checkpoints) -> None:
-        finite, wrong = self.model.finite_steps, "loss"
-        if finite == done:
+    def _check_finite(self, step: int, budget: Budget, checkpoints: Checkpoints) -> None:
+        finite_steps, name = self.model.finite_steps, "loss"
+        if finite_steps == step:
             weights = snapshot(self.network)
             bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
             if not bad:
                 return
-            finite, wrong = done - 1, bad[0]
-        epoch = finite // budget.steps_per_epoch + 1
+            finite_steps, name = step - 1, bad[0]
+        epoch = finite_steps // budget.steps_per_epoch + 1
         raise NonFiniteLossError(
-            f"{wrong}: NaN or infinite at step {finite + 1} of {budget.steps} (epoch {epoch}). "
-            f"Nothing after the last good checkpoint is kept: {checkpoints.last}. "
+            f"{name}: NaN or infinite at step {finite_steps + 1} of {budget.steps} "
+            f"(epoch {epoch}). Progress is kept up to the last good checkpoint: "
+            f"{checkpoints.last}. "
             "Lower the learning rate, or look for bad values in the data."
         )
 
 
-def _stops(budget: Budget, cuts: Collection[int]) -> list[tuple[int, bool]]:
-    """Lists the steps after which something is done, and whether an epoch ends there."""
+def _stops(budget: Budget, steps: Collection[int]) -> list[tuple[int, bool]]:
+    """Returns the steps at which to pause training, and whether an epoch ends there.
+
+    Args:
+        budget: of the training.
+        steps: where to pause besides the ends of epochs.
+    """
     length, end = budget.steps_per_epoch, budget.steps
-    epochs = {*range(length, end, length), end}
-    inner = {cut for cut in cuts if 0 < cut < end}
-    return [(stop, stop in epochs) for stop in sorted(epochs | inner)]
+    epoch_ends = {*range(length, end, length), end}
+    others = {step for step in steps if 0 < step < end}
+    return [(stop, stop in epoch_ends) for stop in sorted(epoch_ends | others)]
 
 
 def untrained(weights: Weights, num_samples: int, step: int) -> TrainedNetwork:
-    """Returns what a training of no steps gives, when `weights` are those of step `step`."""
-    found = dict(weights)
+    """Returns the result of training for no steps, with `weights` as the snapshot of `step`."""
+    weights = dict(weights)
     stats = ForgettingStats(num_samples)
-    return TrainedNetwork(found, BestWeights(), [], {step: found}, stats, 0, 0, 0, "limit", 0.0)
+    return TrainedNetwork(weights, BestWeights(), [], {step: weights}, stats, 0, 0, 0, "limit", 0.0)
 
 
-class Evaluation:
-    """Evaluates the same samples again and again, from one endless iterator.
+class Evaluator:
+    """Evaluates a network on the same samples repeatedly, with one endless iterator.
 
     Args:
-        loop: of the model.
+        loop: runs the evaluation steps of the model.
         subset: the samples.
-        distribution: that of the loop.
+        distribution: the same as that of `loop`.
     """
 
     def __init__(self, loop: StepLoop, subset: Subset, distribution: Distribution):
-        size = distribution.whole_batch(EVALUATION_BATCH)
+        size = distribution.padded_batch_size(EVALUATION_BATCH)
         self._loop, self._steps = loop, steps_per_epoch(len(subset.ids), size)
         self._batches = iter(
             distribution.batches(
@@ -368,29 +383,29 @@ class Evaluation:
         )
 
     def __call__(self) -> dict[str, float]:
-        """Returns "loss" and "accuracy" with the network's present weights."""
+        """Returns "loss" and "accuracy" with the network's current weights."""
         return self._loop.evaluate(self._batches, self._steps)
 
 
-def _check_mixed(network: Any, outputs: Any) -> None:
+def _check_mixed_precision(network: Any, outputs: Any) -> None:
     """Raises `ArgumentError` unless layers compute in bfloat16 and outputs are float32."""
-    inner = network._flatten_layers(include_self=False)
-    layers = {layer.compute_dtype for layer in inner if layer.weights}
-    if "bfloat16" not in layers or outputs.dtype != "float32":
-        kinds = (
-            f"layers that compute in {', '.join(sorted(layers))}, outputs in {outputs.dtype.name}"
+    layers = network._flatten_layers(include_self=False)
+    dtypes = {layer.compute_dtype for layer in layers if layer.weights}
+    if "bfloat16" not in dtypes or outputs.dtype != "float32":
+        received = (
+            f"layers that compute in {', '.join(sorted(dtypes))}, outputs in {outputs.dtype.name}"
         )
-        remedy = "Import Keras before the search, and give the last layer dtype='float32'."
+        remedy = "Import Keras before the search, and use dtype='float32' in the last layer."
         allowed = "layers in bfloat16 and outputs in float32, for mixed_precision"
-        raise ArgumentError("model", kinds, allowed, remedy)
+        raise ArgumentError("model", received, allowed, remedy)
 
 
 def is_probability(outputs: Any) -> bool:
-    """Whether each row of real outputs is a probability distribution, not logits."""
+    """Returns whether each row of outputs is a probability distribution, as opposed to logits."""
     rows = np.asarray(outputs, np.float64)
     return bool(np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-3))
 
 
 def _samples_seen(steps: int, count: int, budget: Budget, batch_size: int) -> int:
-    epochs, rest = divmod(steps, budget.steps_per_epoch)
-    return epochs * count + min(rest * batch_size, count)
+    epochs, remainder = divmod(steps, budget.steps_per_epoch)
+    return epochs * count + min(remainder * batch_size, count)

@@ -1,1 +1,1 @@
-"""Callbacks for the `fit` of either flavour, one in each module."""
+"""Callbacks for the `fit` of either flavour, one per module."""

@@ -14,12 +14,12 @@ class BestWeights(Callback):
     """Keeps a copy of the weights of the best epoch.
 
     Args:
-        monitor: the value of `logs` to maximize. Default "val_accuracy".
+        monitor: the metric in `logs` to maximize. Default "val_accuracy".
 
     Attributes:
         value: the best value so far, or None.
-        epoch: its epoch, counted from 0.
-        weights: the `snapshot` of the network at that epoch.
+        epoch: the epoch of the best value, from 0, or None.
+        weights: the `snapshot` of the network at the end of that epoch, or None.
     """
 
     def __init__(self, monitor: str = "val_accuracy"):
@@ -29,7 +29,7 @@ class BestWeights(Callback):
         self.weights: dict[str, np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Replicates the weights if this epoch is the best; the first of equals stays."""
+        """Copies the weights if the epoch is better than all before."""
         value: Any = (logs or {}).get(self.monitor)
         if value is not None and (self.value is None or value > self.value):
             self.value, self.epoch = float(value), epoch

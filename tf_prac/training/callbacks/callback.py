@@ -1,4 +1,4 @@
-"""`Callback`: what a callback for the `fit` of either flavour begins with."""
+"""`Callback`: the base class of callbacks for the `fit` of either flavour."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
-def built(kind: type[T], value: T | Mapping[str, Any] | None) -> T:
-    """Returns options from what describes them: themselves, their fields, or nothing."""
-    return value if isinstance(value, kind) else kind(**(value or {}))  # type: ignore[arg-type]
+def as_options(cls: type[T], value: T | Mapping[str, Any] | None) -> T:
+    """Returns an instance of the dataclass `cls` from an instance, its fields, or None."""
+    return value if isinstance(value, cls) else cls(**(value or {}))  # type: ignore[arg-type]
 
 
 class Callback:
-    """A callback for the `fit` of either flavour: what their own base classes have in common.
+    """A callback for the `fit` of either flavour.
 
-    Neither Keras asks a callback's class, and each refuses the other's base class or lacks
-    something of it, so one plain class serves both. Only epoch and training hooks are here:
-    what must happen at each step belongs into the step.
+    Neither Keras checks the class of a callback, but a callback derived from one Keras's base class
+    does not work with the other Keras. This plain class has the methods that both call. Hooks of
+    epochs and of the whole training do something here; what must happen in each step belongs in
+    the training step.
 
-    In a training loop of one's own, call `set_model`, `on_train_begin`, after each epoch
-    `on_epoch_end`, and `on_train_end`. Each training starts anew, so an instance can be used
-    again. A deep copy has the same options and results, but no model; data is shared with it.
+    In a custom training loop, call `set_model`, `on_train_begin`, `on_epoch_end` after each epoch,
+    and `on_train_end`. The state is reset at the start of each training, so an instance can be
+    reused. A deep copy has the same options and results, but no model; it shares the data.
 
     Attributes:
         model: the model being trained, set by `fit`.
-        params: the dictionary that `fit` gives, or None.
+        params: the parameters of `fit`, or None.
     """
 
     model: Any = None
@@ -37,7 +38,7 @@ class Callback:
     async_safe = True
     _supports_tf_logs = False
     _chief_worker_only = None
-    _given_again: tuple[str, ...] = ()  # arguments that JSON cannot hold, and copies share
+    _not_serialized: tuple[str, ...] = ()  # arguments left out of get_config, shared by copies
 
     def set_model(self, model: Any) -> None:
         """Called by `fit` with the model."""
@@ -48,28 +49,30 @@ class Callback:
         self.params = params
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the options as JSON can hold them; data and functions are left out."""
-        names = [n for n in inspect.signature(type(self)).parameters if n not in self._given_again]
-        return {name: _plain(getattr(self, name)) for name in names}
+        """Returns the options as JSON values; data and functions are left out."""
+        names = [
+            n for n in inspect.signature(type(self)).parameters if n not in self._not_serialized
+        ]
+        return {name: _to_json(getattr(self, name)) for name in names}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **others: Any) -> Self:
-        """Returns a callback with the options of `get_config`.
+        """Creates a callback from the options that `get_config` returned.
 
         Args:
-            config: what `get_config` returned.
-            **others: the data and functions that it left out.
+            config: the options.
+            **others: the data and functions that `get_config` left out.
         """
         return cls(**config, **others)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        again = type(self).__new__(type(self))
-        memo[id(self)] = again
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
         for name, value in vars(self).items():
-            if name not in ("model", "params", "_pass", "_norms", "_watched"):
-                shared = name in self._given_again
-                setattr(again, name, value if shared else copy.deepcopy(value, memo))
-        return again
+            if name not in ("model", "params", "_pass", "_norms", "_prunable"):
+                shared = name in self._not_serialized
+                setattr(copied, name, value if shared else copy.deepcopy(value, memo))
+        return copied
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Called before the first epoch of a `fit`."""
@@ -101,7 +104,7 @@ class Callback:
     _implements_predict_batch_hooks = _no_batch_hooks
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     is_options = dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -1,4 +1,4 @@
-"""`ForgettingLogger`: forgetting in the logs of a `fit`."""
+"""`ForgettingLogger`: adds forgetting statistics to the logs of a `fit`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError
-from tf_prac.training.callbacks.callback import Callback, built
+from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.data_pass import DataPass
 from tf_prac.training.prac_model import PracModel
 from tf_prac.training.targets import Targets
 
 
 class ForgettingLogger(Callback):
-    """Puts forgetting into the logs of each epoch, and keeps the statistics of the run.
+    """Adds forgetting statistics to the logs of each epoch.
 
-    Adds `forgetting_events` (all so far), and the fractions of presented samples that are
-    `unforgettable` and `never_learned`, to `logs`. Statistics start anew with each `fit`.
+    Adds `forgetting_events` (the number so far), and the fractions of the presented samples that
+    are `unforgettable` and `never_learned`, to `logs`. Each `fit` resets the statistics.
 
-    A `PracModel` records them at no cost inside its training step, where the paper counts: at
-    each presentation, before the update. For any other compiled model give the data, which is then
+    A `PracModel` records them at no cost inside its training step, as defined in the paper: at each
+    presentation, before the update. For any other compiled model, pass the data, which is then
     classified after each epoch.
 
     Example:
@@ -39,24 +39,29 @@ class ForgettingLogger(Callback):
     Source: Toneva et al. 2019, Section 3.
 
     Args:
-        data: for a model that does not record: the samples to classify after each epoch, a
-            finite `tf.data.Dataset`, batched or not, or arrays (x, y). They are known by the ids
-            of `with_sample_ids`, or by their positions. Default None: a `PracModel` records.
-        targets: with `data`, which output counts and when it is right. Default `Targets()`.
+        data: the samples to classify after each epoch: a finite `tf.data.Dataset`, batched or not,
+            or arrays (x, y). They are identified by the ids of `with_sample_ids`, or by their
+            positions. Default None: the model is a `PracModel` that records forgetting.
+        targets: with `data`, how to tell whether a sample is classified correctly.
+            Default `Targets()`.
 
     Attributes:
-        forward_samples: samples that were classified for this alone, so far.
+        forward_samples: the number of samples that this callback has classified.
     """
 
-    _given_again = ("data",)
+    _not_serialized = ("data",)
 
     def __init__(self, data: Any = None, *, targets: Targets | Mapping[str, Any] | None = None):
-        self.data, self.targets = data, built(Targets, targets)
+        self.data, self.targets = data, as_options(Targets, targets)
         self.forward_samples = 0
         self._stats: ForgettingStats | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts counting; raises `ArgumentError` for a model that does not record."""
+        """Resets the statistics.
+
+        Raises:
+            ArgumentError: If there is no `data` and the model does not record forgetting.
+        """
         self._stats, self.forward_samples = None, 0
         if self.data is not None:
             self._pass = DataPass(self.data, self._correct)
@@ -66,27 +71,27 @@ class ForgettingLogger(Callback):
                 "model",
                 type(self.model).__name__,
                 "a PracModel with num_samples",
-                "Wrap yours: PracModel(model, num_samples=...), or give the data: "
+                "Wrap yours: PracModel(model, num_samples=...), or pass the data: "
                 "ForgettingLogger(data).",
             )
         self.model.forgetting.reset()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the figures to `logs`."""
+        """Adds the statistics to `logs`."""
         if self.data is None:
             self._stats = self.model.forgetting.stats
         else:
             self._classify()
         stats = self.stats
-        seen = max(1, int(np.count_nonzero(stats.seen)))
+        presented = max(1, int(np.count_nonzero(stats.seen)))
         if logs is not None:
             logs["forgetting_events"] = int(stats.events.sum())
-            logs["unforgettable"] = np.count_nonzero(stats.unforgettable) / seen
-            logs["never_learned"] = np.count_nonzero(stats.never_learned) / seen
+            logs["unforgettable"] = np.count_nonzero(stats.unforgettable) / presented
+            logs["never_learned"] = np.count_nonzero(stats.never_learned) / presented
 
     @property
     def stats(self) -> ForgettingStats:
-        """The statistics after the last epoch; raises `ArgumentError` before there is one."""
+        """The statistics after the last epoch; `ArgumentError` before the end of the first."""
         if self._stats is None:
             raise ArgumentError("stats", None, "statistics of a training", "Call fit first.")
         return self._stats

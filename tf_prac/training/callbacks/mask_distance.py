@@ -1,4 +1,4 @@
-"""`MaskDistance`: how far the mask that pruning would give still moves."""
+"""`MaskDistance`: the distance between the tentative masks of successive epochs."""
 
 from __future__ import annotations
 
@@ -20,51 +20,52 @@ from tf_prac.pruning.criteria import (
 )
 from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.callbacks.callback import Callback, built
-from tf_prac.training.masked_weights import masks_in_force, watched_weights
+from tf_prac.training.callbacks.callback import Callback, as_options
+from tf_prac.training.masked_weights import get_masks, get_prunable
 
 
 class MaskDistance(Callback):
-    """Watches the mask that pruning now would give; can stop training when it settles.
+    """Monitors the mask distance, and optionally stops training when it stays small.
 
-    Adds `mask_distance` to `logs`. Works with any model; the masks that it holds are those in
-    force, and one without starts from dense ones.
+    After each epoch, it computes the tentative mask, which pruning the current weights would give,
+    and adds its distance from that of the previous epoch to `logs`, as `mask_distance`. Works with
+    any model; a model without masks counts as dense.
 
     Example:
 
         >>> watch = MaskDistance(0.2, eps=0.07)  # doctest: +SKIP
-        >>> model.fit(x, y, epochs=100, callbacks=[watch])  # ends when the mask has settled
+        >>> model.fit(x, y, epochs=100, callbacks=[watch])  # stops when the mask has converged
         >>> masks = watch.tentative
 
     Source: PrAC paper, Section 3.1 and Figure 2.
 
     Args:
-        rate: fraction of the remaining weights that would be pruned, or one for each name.
-            Default 0.2.
+        rate: fraction of the remaining weights to prune in the tentative mask, in (0, 1), or one
+            fraction for each weight by name. Default 0.2.
         criterion: a criterion of trained weights: a name in `tf_prac.pruning.CRITERIA`, a
             `Criterion` or a function of weights. Default "magnitude".
         scope: "global" or "layerwise". Default "global".
-        eps: stop when the distance stays below this for `window` epochs. Default None: watch.
+        eps: stop training when the distance stays below this for `window` epochs. Default None:
+            never stop.
         window: see `MaskDistanceStop`. Default 5.
-        min_epochs: never stop before as many epochs. Default 0.
+        min_epochs: minimum number of epochs before training is stopped. Default 0.
         keep: called after each epoch with its number, from 1, and its tentative `Masks`.
             Default None.
         rule: function of the prunable weights and the current masks that returns the tentative
             masks, in place of rate, criterion and scope. Default None: the rule of these three.
         armed: see `MaskDistanceStop`. Default False.
-        pruning: which weights are prunable, in a model that brings no masks.
-            Default `PruningConfig()`.
-        first: what the first epoch's logs say, whose mask there is none to compare with; None:
-            nothing. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping` wants
-            a number. Default infinity.
+        pruning: which weights are prunable, in a model without masks. Default `PruningConfig()`.
+        first: `mask_distance` in the logs of the first epoch, which has no previous mask; None to
+            omit it. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping`
+            requires a number. Default infinity.
 
     Attributes:
-        distances: one for each epoch but the first.
-        tentative: the `Masks` after the last epoch, or None.
-        stopped: whether the rule stopped training.
+        distances: the mask distance of each epoch from the second on.
+        tentative: the tentative `Masks` of the last epoch, or None.
+        stopped: whether this callback has stopped training.
     """
 
-    _given_again = ("keep", "rule")
+    _not_serialized = ("keep", "rule")
 
     def __init__(
         self,
@@ -87,39 +88,49 @@ class MaskDistance(Callback):
         check_choice("scope", scope, SCOPES)
         self.rate, self.criterion, self.scope = rate, criterion_name(criterion), scope
         self.rule = rule or PruneRule(rate, criterion, scope)
-        self.pruning, self.first = built(PruningConfig, pruning), first
+        self.pruning, self.first = as_options(PruningConfig, pruning), first
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
         self.keep = keep
         self.armed = armed
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self.distances: list[float] = []
         self.tentative: Masks | None = None
         self.stopped = False
-        self._rule = None
+        self._stop_rule = None
         if self.eps is not None:
-            self._rule = MaskDistanceStop(self.eps, self.window, armed=self.armed)
+            self._stop_rule = MaskDistanceStop(self.eps, self.window, armed=self.armed)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts anew; raises `ArgumentError` for a model that has nothing to prune."""
-        watched_weights(self.model, self.pruning)
-        self._start()
+        """Resets the state.
+
+        Raises:
+            ArgumentError: If the model has nothing to prune.
+        """
+        get_prunable(self.model, self.pruning)
+        self._reset()
 
     def restore(self, distances: Sequence[float], tentative: Masks | None, stopped: bool) -> None:
-        """Goes on after epochs that gave these distances, the tentative mask of the last one."""
-        self._start()
+        """Sets the state to that after epochs with these distances.
+
+        Args:
+            distances: of the epochs so far.
+            tentative: the tentative mask of the last epoch, or None.
+            stopped: whether training was stopped.
+        """
+        self._reset()
         self.distances, self.tentative, self.stopped = list(distances), tentative, stopped
         self.model.stop_training = stopped
-        if self._rule is not None:
+        if self._stop_rule is not None:
             for distance in distances:
-                self._rule.update(distance)
+                self._stop_rule.update(distance)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the distance to `logs` and stops training if the rule says so."""
-        masks = masks_in_force(self.model, self.pruning)
-        watched = watched_weights(self.model, self.pruning)
-        weights = {name: to_numpy(v) for name, v in watched.items()}
+        """Adds the distance to `logs`, and stops training if it has stayed small."""
+        masks = get_masks(self.model, self.pruning)
+        prunable = get_prunable(self.model, self.pruning)
+        weights = {name: to_numpy(v) for name, v in prunable.items()}
         previous, self.tentative = self.tentative, None
         self.tentative = self.rule(weights, masks)
         if self.keep is not None:
@@ -132,7 +143,7 @@ class MaskDistance(Callback):
         self.distances.append(distance)
         if logs is not None:
             logs["mask_distance"] = distance
-        settled = self._rule is not None and self._rule.update(distance)
-        if settled and epoch + 1 >= self.min_epochs:
+        converged = self._stop_rule is not None and self._stop_rule.update(distance)
+        if converged and epoch + 1 >= self.min_epochs:
             self.stopped = True
             self.model.stop_training = True

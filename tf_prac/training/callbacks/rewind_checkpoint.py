@@ -1,4 +1,4 @@
-"""`RewindCheckpoint`: W_k, taken in the middle of a `fit`."""
+"""`RewindCheckpoint`: keeps W_k, the weights after step k of a `fit`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tf_prac.training.callbacks.callback import Callback
 
 
 class RewindCheckpoint(Callback):
-    """Keeps the weights after exactly k training steps of a `fit`, to rewind to later.
+    """Keeps a copy of the weights after exactly k training steps of a `fit`, to rewind to later.
 
-    Adds `rewind_step`, the k of the weights it has, to `logs`; -1 while it has none. With
-    `steps_per_execution` n, weights can be read after every n steps of an epoch and at its end;
-    a k between is refused before training, with those beside it named.
+    Adds `rewind_step` to `logs`: k, or -1 before step k. With `steps_per_execution` n, weights can
+    be read only after every n steps of an epoch and at its end. Any other k is an error at the
+    start of training, which names the nearest possible steps.
 
     Example:
 
@@ -32,16 +32,16 @@ class RewindCheckpoint(Callback):
     Source: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (W_k).
 
     Args:
-        rewind: k, such as "0it", "500it", "3ep" or "2%" of the steps of this `fit`, which has to
-            know its steps for "%". Default "2%".
-        path: a `.npz` file to write the weights to, one array for each by its name, as
-            `numpy.load` reads it. Default None.
+        rewind: k, in iterations, epochs or percent of the steps of `fit`, such as "0it", "500it",
+            "3ep" or "2%". A percentage needs a `fit` with a known number of steps. Default "2%".
+        path: a `.npz` file to write the weights to, one array per weight under its name, for
+            `numpy.load`. Default None.
 
     Raises:
-        ArgumentError: a point that cannot be read.
+        ArgumentError: If `rewind` is not a rewind point.
 
     Attributes:
-        step: k in steps, or None before.
+        step: k in steps, or None before step k.
     """
 
     async_safe = False
@@ -51,89 +51,89 @@ class RewindCheckpoint(Callback):
     def __init__(self, rewind: str = "2%", *, path: str | os.PathLike | None = None):
         self.rewind = str(RewindPoint.parse(rewind))
         self.path = None if path is None else os.fspath(path)
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self.step: int | None = None
         self._weights: dict[str, np.ndarray] | None = None
-        self._wanted: int | None = None
-        self._length: int | None = None
-        self._epochs = self._before = self._taken = 0
+        self._rewind_step: int | None = None
+        self._steps_per_epoch: int | None = None
+        self._epochs = self._steps_before_epoch = self._steps = 0
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """W_k, every weight by its name; raises `ArgumentError` before step k."""
+        """W_k, every weight by its name; `ArgumentError` before step k."""
         if self._weights is None:
             remedy = f"Train {self.rewind}, or choose an earlier point."
             raise ArgumentError("weights", None, f"the weights after {self.rewind}", remedy)
         return self._weights
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Works out k.
+        """Computes k in steps, and keeps the weights if it is 0.
 
         Raises:
-            ArgumentError: k is not before the end of this `fit`, lies between two steps whose
-                weights can be read, or needs a number of steps that `fit` does not know.
+            ArgumentError: If k is not before the end of this `fit`, is a step after which weights
+                cannot be read, or depends on an unknown number of steps.
         """
-        self._start()
-        self._length = (self.params or {}).get("steps")
-        self._wanted = self._find((self.params or {}).get("epochs"))
-        if self._wanted == 0:
+        self._reset()
+        self._steps_per_epoch = (self.params or {}).get("steps")
+        self._rewind_step = self._k_in_steps((self.params or {}).get("epochs"))
+        if self._rewind_step == 0:
             self._keep()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Keeps the weights if this was step k.
+        """Keeps the weights if this is step k.
 
         Args:
-            batch: number of the step in its epoch, from 0; with `steps_per_execution`, of the
-                last of those that were taken together.
+            batch: index of the step in its epoch, from 0; with `steps_per_execution`, index of the
+                last step of the execution.
             logs: not used.
         """
-        # Keras 3 counts an execution at the end of an epoch as whole, and both Kerases' optimizers
-        # count a step that found the data at its end.
-        self._taken = self._before + min(batch + 1, self._length or batch + 1)
-        if self._weights is None and self._taken == self._wanted:
+        # Keras 3 counts a partial execution at the end of an epoch as full, and the optimizers of
+        # both Kerases count a step that finds no more data.
+        self._steps = self._steps_before_epoch + min(batch + 1, self._steps_per_epoch or batch + 1)
+        if self._weights is None and self._steps == self._rewind_step:
             self._keep()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds k to `logs`; keeps the weights if k is the end of an epoch of unknown length."""
-        self._epochs, self._before = self._epochs + 1, self._taken
+        """Adds k to `logs`, and keeps the weights if k is in epochs of unknown length."""
+        self._epochs, self._steps_before_epoch = self._epochs + 1, self._steps
         point = RewindPoint.parse(self.rewind)
         if self._weights is None and point.unit == "ep" and point.amount == self._epochs:
             self._keep()
         if logs is not None:
             logs["rewind_step"] = -1 if self.step is None else self.step
 
-    def _find(self, epochs: int | None) -> int | None:
-        """K in steps; None where the end of an epoch tells it."""
+    def _k_in_steps(self, epochs: int | None) -> int | None:
+        """Returns k in steps, or None if k is in epochs of unknown length."""
         point = RewindPoint.parse(self.rewind)
-        at_once, length = steps_per_execution(self.model), self._length
+        per_execution, length = steps_per_execution(self.model), self._steps_per_epoch
         if length is None or epochs is None:
-            if at_once == 1 and (point.unit == "it" or point.amount == 0):
+            if per_execution == 1 and (point.unit == "it" or point.amount == 0):
                 return int(point.amount)
-            if at_once == 1 and point.unit == "ep" and float(point.amount).is_integer():
+            if per_execution == 1 and point.unit == "ep" and float(point.amount).is_integer():
                 return None
             raise ArgumentError(
                 "rewind",
                 self.rewind,
-                "a point in iterations or whole epochs, with steps_per_execution=1, where fit "
-                "does not know its steps",
-                "Or give steps_per_epoch to fit.",
+                "a point in iterations or whole epochs, with steps_per_execution=1, if the "
+                "number of steps of fit is unknown",
+                "Or pass steps_per_epoch to fit.",
             )
         k = point.steps(length, length * epochs)
-        before = k - k % length % at_once
-        after = min(before + at_once, (before // length + 1) * length)
+        before = k - k % length % per_execution
+        after = min(before + per_execution, (before // length + 1) * length)
         if before != k:
             raise ArgumentError(
                 "rewind",
                 self.rewind,
-                f"a step whose weights can be read with steps_per_execution={at_once}, "
+                f"a step whose weights can be read with steps_per_execution={per_execution}, "
                 f"such as {before}it or {after}it",
             )
         return k
 
     def _keep(self) -> None:
-        self.step = self._taken
+        self.step = self._steps
         self._weights = snapshot(getattr(self.model, "network", self.model))
         if self.path is not None:
             write_npz(self.path, "rewind", self._weights)

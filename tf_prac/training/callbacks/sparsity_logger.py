@@ -1,4 +1,4 @@
-"""`SparsityLogger`: how sparse a model is, in the logs of a `fit`."""
+"""`SparsityLogger`: adds the sparsity of a model to the logs of a `fit`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from tf_prac.config import PruningConfig, check_bool
 from tf_prac.keras_api import to_numpy
-from tf_prac.training.callbacks.callback import Callback, built
-from tf_prac.training.masked_weights import watched_weights
+from tf_prac.training.callbacks.callback import Callback, as_options
+from tf_prac.training.masked_weights import get_prunable
 
 
 class SparsityLogger(Callback):
-    """Puts the fraction of prunable weights that are exactly 0 into the logs of each epoch.
+    """Adds the fraction of the prunable weights that are exactly 0 to the logs of each epoch.
 
     Adds `sparsity` to `logs`, and with `per_layer` also `sparsity/NAME` for each prunable weight.
-    Zeros are counted, not masks, so it says what any model has that something prunes: one of
-    `prune`, a `PracModel`, one with TFMOT's wrappers, or a plain one.
+    It counts zeros, not masks, so it works with any model: one that `prune` returned, a
+    `PracModel`, one with TFMOT's wrappers, or a plain one.
 
     Example:
 
@@ -26,8 +26,8 @@ class SparsityLogger(Callback):
         >>> model.fit(x, y, callbacks=[SparsityLogger(), ModelCheckpoint("{sparsity:.2f}.keras")])
 
     Args:
-        per_layer: whether to tell of each weight too. Default False.
-        pruning: which weights count, in a model that brings no masks. Default `PruningConfig()`.
+        per_layer: whether to add the sparsity of each prunable weight too. Default False.
+        pruning: which weights are prunable, in a model without masks. Default `PruningConfig()`.
     """
 
     def __init__(
@@ -35,16 +35,20 @@ class SparsityLogger(Callback):
     ):
         check_bool("per_layer", per_layer)
         self.per_layer = per_layer
-        self.pruning = built(PruningConfig, pruning)
-        self._watched: dict[str, Any] = {}
+        self.pruning = as_options(PruningConfig, pruning)
+        self._prunable: dict[str, Any] = {}
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Finds the weights; raises `ArgumentError` for a model that has nothing to prune."""
-        self._watched = watched_weights(self.model, self.pruning)
+        """Finds the prunable weights.
+
+        Raises:
+            ArgumentError: If the model has nothing to prune.
+        """
+        self._prunable = get_prunable(self.model, self.pruning)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the figures to `logs`."""
-        values = {name: to_numpy(variable) for name, variable in self._watched.items()}
+        """Adds the sparsity to `logs`."""
+        values = {name: to_numpy(variable) for name, variable in self._prunable.items()}
         zeros = {name: value.size - np.count_nonzero(value) for name, value in values.items()}
         if logs is None:
             return
