@@ -13,7 +13,7 @@ import source_tree
 # one layer, such as data and pruning, do not know each other.
 LAYERS = (
     {"_lazy", "errors", "version"},
-    {"checks"},
+    {"checks", "registry"},
     {"config", "storage"},
     {"keras_api", "plotting", "presets", "tables"},
     {"data", "models", "pruning"},
@@ -61,6 +61,7 @@ MAY_IMPORT_BY_RUN_TIME_NAME = {
     "tf_prac.cli.main",
     "tf_prac.export.fresh_process",
     "tf_prac.keras_api",
+    "tf_prac.registry",
 }
 
 

@@ -374,7 +374,7 @@ def signs(weights):
 
 def test_a_name_of_a_function_is_not_imported():
     options = SearchConfig(pruning=PruningConfig(criterion=signs)).to_json()
-    with pytest.raises(ArgumentError, match="test_config.signs.*pass the function"):
+    with pytest.raises(ArgumentError, match="test_config.signs.*pass the object"):
         SearchConfig.from_json(options)
 
 

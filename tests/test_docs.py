@@ -73,3 +73,26 @@ def test_the_pages_build_without_warnings(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "api.html").stat().st_size > 100_000
+
+
+def test_the_architecture_names_every_module_and_no_other():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    packages = text.split("## Packages")[1].split("```")[1]
+    named = set(re.findall(r"\w+\.py\b", packages))
+    documented_by_folder = ("cli", "models", "presets", "analysis/report", "training/callbacks")
+    modules = {
+        path.name
+        for path in (ROOT / "tf_prac").rglob("*.py")
+        if path.relative_to(ROOT / "tf_prac").parent.as_posix() not in documented_by_folder
+    } - {"__init__.py", "__main__.py", "_lazy.py", "version.py"}
+    assert not modules - named, f"docs/architecture.md: add {', '.join(sorted(modules - named))}"
+    assert not named - modules, f"docs/architecture.md: no {', '.join(sorted(named - modules))}"
+
+
+def test_the_index_of_the_architecture_names_files_that_exist():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    index = text.split("## Where is ...?")[1].split("## ")[0]
+    files = re.findall(r"^\| Where .*\? \| `(.+)` \|$", index, re.M)
+    assert len(files) >= 10
+    missing = [name for name in files if not (ROOT / name).is_file()]
+    assert not missing, f"docs/architecture.md: no {', '.join(missing)}"

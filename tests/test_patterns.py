@@ -15,7 +15,7 @@ from tf_prac import ConstantSparsity, Masks, PolynomialDecay, PruningConfig, pru
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, flavour_of
 from tf_prac.pruning.criteria import PruneRule
-from tf_prac.pruning.patterns import PATTERNS, Block, MByN, Pattern, Unstructured, get_pattern
+from tf_prac.pruning.patterns import PATTERNS, Block, MByN, Pattern, Unstructured
 from tf_prac.pruning.sparsity_schedules import as_schedule, schedule_config
 
 THEIRS = tfmot.sparsity.keras
@@ -38,7 +38,7 @@ def tfmots_mask(weights, sparsity=0.0, **pattern):
 
 
 def pattern_of(**options):
-    return get_pattern(PruningConfig(**options))
+    return PruningConfig(**options).make_pattern()
 
 
 def ours(weights, sparsity=None, masks=None, **pattern):
@@ -136,7 +136,7 @@ def test_a_pattern_is_one_class_and_one_line(monkeypatch):
     for pattern in (Rows(2), "rows"):
         monkeypatch.setitem(PATTERNS, "rows", Rows)
         config = PruningConfig(pattern=pattern)
-        rule = PruneRule(0.5, pattern=get_pattern(config))
+        rule = PruneRule(0.5, pattern=config.make_pattern())
         mask = rule(weights, Masks.ones_like(weights))["w"]
         assert mask.all(axis=1).sum() == 3 and (~mask).all(axis=1).sum() == 3
         name = config.to_json()["pattern"]
@@ -158,7 +158,7 @@ def test_patterns_of_the_options_are_stored_as_these_options():
         config = PruningConfig(pattern=pattern)
         assert config == PruningConfig(**options) == PruningConfig(pattern=pattern, **options)
         assert "pattern" not in config.to_json()
-        assert isinstance(pattern, str) or get_pattern(config) == pattern
+        assert isinstance(pattern, str) or config.make_pattern() == pattern
         assert dataclasses.replace(config, rounds=1) == PruningConfig(rounds=1, **options)
     assert PruningConfig(pattern="block", block_size=(2, 2)) == PruningConfig(block_size=(2, 2))
     named = PruningConfig(pattern="m_by_n", sparsity_m_by_n=(2, 4))

@@ -186,7 +186,7 @@ def test_a_run_by_a_function_is_reopened_from_python_only(tmp_path, capsys):
     assert main(["retrain", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert re.search(r"criterion: received '\w+\.signed'; .* from Python and pass the", error)
-    with pytest.raises(ArgumentError, match="criterion: .*pass the function"):
+    with pytest.raises(ArgumentError, match="criterion: .*pass the object"):
         PruningConfig(criterion=f"{__name__}.signed")
 
 

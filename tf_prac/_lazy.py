@@ -45,8 +45,3 @@ def attach(package: str, file: str) -> tuple[Getter, Callable[[], list[str]], li
         return value
 
     return get, lambda: sorted(origins), sorted(origins)
-
-
-def load(module: str, name: str) -> Any:
-    """Returns an attribute of a module that is imported now, as a module above its caller is."""
-    return getattr(importlib.import_module(module), name)

@@ -14,13 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tf_prac._lazy import load
 from tf_prac.checks import check_bool as check_bool
 from tf_prac.checks import check_choice as check_choice
 from tf_prac.checks import check_int as check_int
 from tf_prac.checks import check_number as check_number
-from tf_prac.checks import function_name
 from tf_prac.errors import ArgumentError
+from tf_prac.registry import CRITERIA, PATTERNS, SELECTORS
 
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 RETRAINING = ("weight_rewinding", "lr_rewinding", "fine_tuning")
@@ -31,10 +30,6 @@ PATTERN_OPTIONS = ("block_size", "block_pooling_type", "sparsity_m_by_n")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
-SELECTORS: dict[str, Any] = dict.fromkeys(
-    ("random", "entropy", "margin", "el2n", "loss", "grand", "forgetting")
-)
-"""The selectors next to "prac", by name; `tf_prac.search.selectors` sets their functions."""
 
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
@@ -54,18 +49,6 @@ def _rate_rule(text: object) -> tuple[str, float]:
     if not (isinstance(text, str) and pattern and equals and 0 <= value < 1):
         raise ArgumentError("layer_rates", text, "PATTERN=RATE with a rate in [0, 1)")
     return pattern.strip(), value
-
-
-def _check_selector(selector: object) -> None:
-    """Raises `ArgumentError` unless a selector is registered, or a named function."""
-    if callable(selector):
-        function_name("selector", selector)
-        return
-    registered = ("prac", *SELECTORS)
-    if selector not in registered:
-        is_function = isinstance(selector, str) and "." in selector
-        remedy = "It names a function: search from Python and pass the function." * is_function
-        raise ArgumentError("selector", selector, "one of " + ", ".join(registered), remedy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,7 +325,7 @@ class PruningConfig:
 
     def __post_init__(self):
         check_int("rounds", self.rounds, 1)
-        self._check_criterion()
+        CRITERIA.check(self.criterion)
         check_int("score_steps", self.score_steps, 1)
         check_int("score_samples", self.score_samples, 1)
         check_number("prune_rate", self.prune_rate, above=0, below=1)
@@ -381,18 +364,27 @@ class PruningConfig:
                 raise ArgumentError("ignore", pattern, "names or shell patterns")
         object.__setattr__(self, "rewind", str(self.rewind_point))
 
-    # Criteria and patterns are registered in tf_prac.pruning, which imports this module.
+    def make_pattern(self) -> Any:
+        """Returns the `tf_prac.pruning.Pattern`.
 
-    def _check_criterion(self) -> None:
-        module = "tf_prac.pruning.criteria"
-        load(module, "get_criterion")(self.criterion)
-        load(module, "criterion_name")(self.criterion)
+        Raises:
+            ArgumentError: If its options are not allowed, or exclude each other.
+        """
+        if self.pattern is not None and not isinstance(self.pattern, str):
+            return self.pattern
+        by_options = "unstructured" if self.block_size == (1, 1) else "block"
+        by_options = "m_by_n" if self.sparsity_m_by_n else by_options
+        return PATTERNS[self.pattern or by_options].from_config(self)
 
     def _set_pattern(self) -> None:
         """Checks the pattern; stores one that the options describe as these options."""
-        pattern = load("tf_prac.pruning.patterns", "get_pattern")(self)
+        check_choice("block_pooling_type", self.block_pooling_type, ("AVG", "MAX"))
         if self.pattern is None:
+            if self.sparsity_m_by_n or self.block_size != (1, 1):
+                self.make_pattern()  # raises if these options are not allowed
             return
+        PATTERNS.check(self.pattern)
+        pattern = self.make_pattern()
         options = pattern.options()
         for name in PATTERN_OPTIONS:
             value, default = getattr(self, name), getattr(PruningConfig, name)
@@ -406,11 +398,11 @@ class PruningConfig:
     def to_json(self) -> dict[str, Any]:
         """Returns the options; a function or an object is described by its name."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        options["criterion"] = load("tf_prac.pruning.criteria", "criterion_name")(self.criterion)
+        options["criterion"] = CRITERIA.name(self.criterion)
         if self.pattern is None:
             del options["pattern"]  # as in the files of version 0.1
         else:
-            options["pattern"] = load("tf_prac.pruning.patterns", "pattern_name")(self.pattern)
+            options["pattern"] = PATTERNS.name(self.pattern)
         return options
 
     @property
@@ -521,7 +513,7 @@ class PracConfig:
     pretrain_from: str | None = None
 
     def __post_init__(self):
-        _check_selector(self.selector)
+        SELECTORS.check(self.selector, "prac")
         check_bool("class_balanced", self.class_balanced)
         check_bool("use_cet", self.use_cet)
         check_bool("use_cep", self.use_cep)
@@ -586,9 +578,7 @@ class PracConfig:
     @property
     def selector_name(self) -> str:
         """The selector's name; of a function, MODULE.NAME, as config.json has it."""
-        if isinstance(self.selector, str):
-            return self.selector
-        return function_name("selector", self.selector)
+        return SELECTORS.name(self.selector)
 
     @property
     def other_runs(self) -> dict[str, str]:

@@ -1,14 +1,14 @@
-"""`CRITERIA`, which score weights, and how masks follow from scores. NumPy only.
+"""Criteria, which score weights, and how masks follow from scores. NumPy only.
 
 The lowest scores are pruned. To add a criterion, write a function that returns a score for each
-weight, here or, if it takes gradients, in `gradient_criteria.py`, and register it in `CRITERIA`.
+weight, here or, if it takes gradients, in `gradient_criteria.py`, make a `Criterion` of it, and add
+it to `CRITERIA` in `tf_prac/registry.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import decimal
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +19,7 @@ from tf_prac.config import SCOPES
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.patterns import Pattern, Unstructured
+from tf_prac.registry import CRITERIA as CRITERIA
 
 Weights = Mapping[str, np.ndarray]
 Scores = Mapping[str, np.ndarray]
@@ -73,27 +74,8 @@ def magnitude(weights: Weights) -> dict[str, np.ndarray]:
     return {name: np.abs(np.asarray(w, np.float32)) for name, w in weights.items()}
 
 
-def _of_network(function: str, at: str, passes: int) -> Criterion:
-    """Returns a criterion of gradient_criteria.py, which is imported when it is first used."""
-    score = functools.partial(_score_network, function)
-    return Criterion(score, at, needs_network=True, passes=passes)
-
-
-def _score_network(function: str, inputs: Any) -> Scores:
-    from tf_prac.pruning import gradient_criteria
-
-    return getattr(gradient_criteria, function)(inputs)
-
-
-CRITERIA: dict[str, Criterion] = {
-    "magnitude": Criterion(magnitude),
-    "magnitude_init": Criterion(magnitude, REWIND_POINT),
-    "snip": _of_network("snip", REWIND_POINT, passes=1),
-    "grasp": _of_network("grasp", REWIND_POINT, passes=2),
-    "synflow": _of_network("synflow", REWIND_POINT, passes=0),
-    "taylor": _of_network("taylor", TRAINED, passes=1),
-}
-"""The pruning criteria by name. Assign to it to register another one."""
+MAGNITUDE = Criterion(magnitude)
+MAGNITUDE_INIT = Criterion(magnitude, REWIND_POINT)
 
 
 def get_criterion(criterion: str | Criterion | Callable[[Weights], Scores]) -> Criterion:
@@ -106,11 +88,10 @@ def get_criterion(criterion: str | Criterion | Callable[[Weights], Scores]) -> C
         return criterion
     if callable(criterion):
         return Criterion(criterion)
-    if not isinstance(criterion, str) or criterion not in CRITERIA:
-        is_function = isinstance(criterion, str) and "." in criterion
-        remedy = "It names a function: search from Python and pass the function." * is_function
+    if not isinstance(criterion, str):
         allowed = f"one of {', '.join(CRITERIA)}, a Criterion or a function of weights"
-        raise ArgumentError("criterion", criterion, allowed, remedy)
+        raise ArgumentError("criterion", criterion, allowed)
+    CRITERIA.check(criterion)
     return get_criterion(CRITERIA[criterion])
 
 
@@ -125,7 +106,7 @@ def criterion_name(criterion: str | Criterion | Callable[[Weights], Scores]) -> 
     if isinstance(criterion, str):
         return criterion
     found = get_criterion(criterion)
-    for name, each in CRITERIA.items():
+    for name, each in CRITERIA.imported():
         if get_criterion(each) == found:
             return name
     name = function_name("criterion", found.score)

@@ -1,7 +1,7 @@
 """Pruning criteria that take the network and samples, such as for gradients.
 
 Each is a function of `ScoringInputs` that returns a score for each prunable weight. To add one,
-write the function and register it in `CRITERIA` of `criteria.py` with `_of_network`.
+write the function, make a `Criterion` of it, and add it to `CRITERIA` in `tf_prac/registry.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_prac.errors import ArgumentError, NonFiniteLossError
 from tf_prac.keras_api import named_weights
+from tf_prac.pruning.criteria import REWIND_POINT, TRAINED, Criterion
 
 Scores = dict[str, np.ndarray]
 GRASP_TEMPERATURE = 200.0
@@ -73,6 +74,9 @@ def snip(inputs: ScoringInputs) -> Scores:
     return _times_weight(inputs, inputs.gradients(training=True))
 
 
+SNIP = Criterion(snip, REWIND_POINT, needs_network=True, passes=1)
+
+
 def taylor(inputs: ScoringInputs) -> Scores:
     """|w dL/dw|: first-order estimate of the change of the loss without a weight, at inference.
 
@@ -80,6 +84,9 @@ def taylor(inputs: ScoringInputs) -> Scores:
     for single weights, without the square, which does not change the order.
     """
     return _times_weight(inputs, inputs.gradients(training=False))
+
+
+TAYLOR = Criterion(taylor, TRAINED, needs_network=True, passes=1)
 
 
 def grasp(inputs: ScoringInputs, temperature: float = GRASP_TEMPERATURE) -> Scores:
@@ -106,6 +113,9 @@ def grasp(inputs: ScoringInputs, temperature: float = GRASP_TEMPERATURE) -> Scor
         name: product * np.asarray(inputs.prunable[name])
         for name, product in zip(inputs.prunable, products, strict=True)
     }
+
+
+GRASP = Criterion(grasp, REWIND_POINT, needs_network=True, passes=2)
 
 
 def synflow(inputs: ScoringInputs) -> Scores:
@@ -141,6 +151,9 @@ def synflow(inputs: ScoringInputs) -> Scores:
         if all(np.isfinite(score).all() for score in scores):
             return dict(zip(inputs.prunable, scores, strict=True))
     raise NonFiniteLossError("criterion: the scores of synflow are infinite in this network.")
+
+
+SYNFLOW = Criterion(synflow, REWIND_POINT, needs_network=True)
 
 
 def as_tensors(gradients: Sequence[Any], variables: Sequence[Any]) -> list[tf.Tensor]:

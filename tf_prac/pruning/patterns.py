@@ -1,6 +1,7 @@
-"""`PATTERNS`: sparsity patterns, the structure that pruned weights form. NumPy only.
+"""Sparsity patterns: the structure that pruned weights form. NumPy only.
 
-To add a pattern, write a frozen dataclass derived from `Pattern` and register it in `PATTERNS`.
+To add a pattern, write a frozen dataclass derived from `Pattern` and add it to `PATTERNS` in
+`tf_prac/registry.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tf_prac.checks import check_choice
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
+from tf_prac.registry import PATTERNS as PATTERNS
 
 Scores = Mapping[str, np.ndarray]
 
@@ -189,7 +191,11 @@ class MByN(Pattern):
         numbers = config.sparsity_m_by_n
         if len(numbers) != 2:
             raise ArgumentError("sparsity_m_by_n", numbers, "two integers, 1 <= m < n")
-        return cls(*numbers)
+        pattern = cls(*numbers)
+        if config.block_size != (1, 1):
+            allowed, remedy = "() together with block_size", "Choose one of the two."
+            raise ArgumentError("sparsity_m_by_n", numbers, allowed, remedy)
+        return pattern
 
     def options(self) -> dict[str, Any]:
         """Returns the option of `PruningConfig` that describes the pattern."""
@@ -224,47 +230,15 @@ class MByN(Pattern):
         return np.moveaxis(keep, 0, -1)
 
 
-PATTERNS: dict[str, type[Pattern]] = {
-    "unstructured": Unstructured,
-    "block": Block,
-    "m_by_n": MByN,
-}
-"""The sparsity patterns by name. Assign to it to register another one."""
-
-
-def get_pattern(config: PruningConfig) -> Pattern:
-    """Returns the sparsity pattern of a configuration.
+def pattern_name(pattern: Any) -> str:
+    """Returns the name of a pattern object for files, MODULE.CLASS(ARGUMENTS).
 
     Raises:
-        ArgumentError: If the options of the pattern are not allowed, or exclude each other.
+        ArgumentError: If it is not a pattern.
     """
-    block, pattern = Block.from_config(config), config.pattern
-    if isinstance(pattern, Pattern):
-        return pattern
-    if pattern is not None:
-        _check_name(pattern)
-        return PATTERNS[pattern].from_config(config)
-    if config.sparsity_m_by_n:
-        m_by_n = MByN.from_config(config)
-        if block.block_size != (1, 1):
-            value, remedy = config.sparsity_m_by_n, "Choose one of the two."
-            raise ArgumentError("sparsity_m_by_n", value, "() together with block_size", remedy)
-        return m_by_n
-    return Unstructured() if block.block_size == (1, 1) else block
-
-
-def pattern_name(pattern: str | Pattern) -> str:
-    """Returns the name of a pattern for files: as registered, or MODULE.CLASS(ARGUMENTS)."""
-    return pattern if isinstance(pattern, str) else f"{type(pattern).__module__}.{pattern!r}"
-
-
-def _check_name(pattern: object) -> None:
-    if not isinstance(pattern, str) or pattern not in PATTERNS:
-        is_object = isinstance(pattern, str) and "." in pattern
-        remedy = "It names an object: search from Python and pass the object." * is_object
-        raise ArgumentError(
-            "pattern", pattern, f"one of {', '.join(PATTERNS)}, or a Pattern", remedy
-        )
+    if not isinstance(pattern, Pattern):
+        raise ArgumentError("pattern", pattern, f"one of {', '.join(PATTERNS)}, or a Pattern")
+    return f"{type(pattern).__module__}.{pattern!r}"
 
 
 def _is_size(value: object) -> bool:

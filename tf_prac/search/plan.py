@@ -18,7 +18,6 @@ from tf_prac.pruning.criteria import (
     get_criterion,
 )
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import get_pattern
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
@@ -86,7 +85,7 @@ class RoundPlan:
                 "one that scores trained weights while rounds select data",
                 "Rounds that do not train find no critical samples: use prac=none.",
             )
-        get_pattern(pruning).check_rounds(pruning.rounds)
+        pruning.make_pattern().check_rounds(pruning.rounds)
 
     @property
     def imp_steps(self) -> int:
@@ -127,7 +126,7 @@ class RoundPlan:
         """
         options = self._pruning
         sparsity = options.sparsities[number] if options.sparsities else None
-        pattern = get_pattern(options)
+        pattern = options.make_pattern()
         return PruneRule(rates, options.criterion, options.scope, sparsity, pattern)
 
     def mask_distance(

@@ -1,8 +1,7 @@
-"""`SELECTORS`: what chooses the samples of the next round, by name.
+"""Selectors: what chooses the samples of the next round.
 
 To add a selector that ranks samples, write a function that scores the training set after a round,
-and register it in `SELECTORS`; its name is in `tf_prac.config.SELECTORS` and in the docstring of
-`PracConfig`.
+and add it to `SELECTORS` in `tf_prac/registry.py`.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Figures A10 and A14, and the papers
 named in `tf_prac.data.selection` and `tf_prac.training.gradients`.
@@ -12,16 +11,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.config import SELECTORS as SELECTORS
+from tf_prac.checks import function_name
 from tf_prac.config import PracConfig
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
 from tf_prac.errors import ArgumentError
+from tf_prac.registry import SELECTORS as SELECTORS
 from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.finished_run import FinishedRun
@@ -45,7 +45,8 @@ class Scores(NamedTuple):
 Scorer = Callable[[SearchContext, RoundOutcome], Scores]
 
 
-def _random(context: SearchContext, outcome: RoundOutcome) -> Scores:
+def random(context: SearchContext, outcome: RoundOutcome) -> Scores:
+    """Scores all samples alike; ties are broken at random."""
     return Scores(np.zeros(len(context.train.ids)))
 
 
@@ -56,25 +57,40 @@ def _prediction(score: str, context: SearchContext, outcome: RoundOutcome) -> Sc
     return Scores(values, forward_samples=len(values))
 
 
-def _grand(context: SearchContext, outcome: RoundOutcome) -> Scores:
+def grand(context: SearchContext, outcome: RoundOutcome) -> Scores:
+    """Scores samples by the norm of their gradient (GraNd)."""
     context.trainer.load(outcome.trained.weights, outcome.masks)
     values = context.gradient_norms(context.train, outcome.masks)
     return Scores(values, gradient_samples=len(values))
 
 
-def _forgetting(context: SearchContext, outcome: RoundOutcome) -> Scores:
+def forgetting(context: SearchContext, outcome: RoundOutcome) -> Scores:
+    """Scores samples by their forgetting events in round 0, of this search or of a proxy."""
     own = outcome.number == 0 and "proxy_from" not in context.finished_runs
     stats = outcome.trained.forgetting if own else context.proxy
     scores = forgetting_scores(stats, context.config.prac.never_learned)
     return Scores(scores[context.train.ids])
 
 
-SELECTORS.update(
-    random=_random,
-    **{name: functools.partial(_prediction, name) for name in SCORES},
-    grand=_grand,
-    forgetting=_forgetting,
-)
+entropy = functools.partial(_prediction, "entropy")
+margin = functools.partial(_prediction, "margin")
+el2n = functools.partial(_prediction, "el2n")
+loss = functools.partial(_prediction, "loss")
+
+
+def selector_name(selector: Any) -> str:
+    """Returns the name of a function that selects: as registered, or MODULE.NAME.
+
+    Raises:
+        ArgumentError: If it is not a function with a name.
+    """
+    for name, each in SELECTORS.imported():
+        if each is selector:
+            return name
+    if not callable(selector):
+        allowed = f"one of prac, {', '.join(SELECTORS)}, or a function like those"
+        raise ArgumentError("selector", selector, allowed)
+    return function_name("selector", selector)
 
 
 class HighestScores:

@@ -10,8 +10,8 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import PruneRule, criterion_name
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import get_pattern, pattern_name
 from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_config
+from tf_prac.registry import PATTERNS
 from tf_prac.training.callbacks.callback import Callback
 
 
@@ -75,7 +75,7 @@ class GradualPruning(Callback):
                 "sparsity": rule.sparsity,
                 "pattern": {
                     **{name: getattr(PruningConfig, name) for name in PATTERN_OPTIONS},
-                    **({"pattern": pattern_name(pattern)} if options is None else options),
+                    **({"pattern": PATTERNS.name(pattern)} if options is None else options),
                 },
             },
         }
@@ -90,6 +90,6 @@ class GradualPruning(Callback):
                 criterion=rule["criterion"],
                 scope=rule["scope"],
                 sparsity=rule["sparsity"],
-                pattern=get_pattern(PruningConfig(**rule["pattern"])),
+                pattern=PruningConfig(**rule["pattern"]).make_pattern(),
             ),
         )

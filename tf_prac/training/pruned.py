@@ -24,7 +24,6 @@ from tf_prac.keras_api import (
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import get_pattern
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
 from tf_prac.training.distribution import check_fit
@@ -103,7 +102,7 @@ def prune(
         criterion=pruning.criterion,
         scope=pruning.scope,
         sparsity=sparsity,
-        pattern=get_pattern(pruning),
+        pattern=pruning.make_pattern(),
     )
     gradual = None if schedule is None else GradualPruning(as_schedule(schedule), rule)
     variables = _prunable_variables(model, masks, pruning, policy)
