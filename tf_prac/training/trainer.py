@@ -120,6 +120,7 @@ class Trainer:
         self.distribution = Distribution()
         self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
+        self.model.padded_batches = self.distribution.pads_batches
         self._schedule, self._optimizer = self._compile()
         self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
