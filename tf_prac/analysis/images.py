@@ -12,12 +12,12 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.plotting import save_figure
 
 if TYPE_CHECKING:
-    from tf_prac.data.search_data import Subset
+    from tf_prac.data.splits import Split
 
 CLASSES, COLUMNS = 10, 6
 
 
-def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str, Any]]:
+def image_rows(prac_set: PracSet, train: Split, seed: int = 0) -> list[dict[str, Any]]:
     """Samples up to 6 images of each of the first 10 classes, inside and outside the set.
 
     Args:
@@ -40,7 +40,7 @@ def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str
 
 
 def draw_images(
-    stem: str | os.PathLike, prac_set: PracSet, train: Subset, title: str
+    stem: str | os.PathLike, prac_set: PracSet, train: Split, title: str
 ) -> list[pathlib.Path]:
     """Draws the samples of `image_rows`: on the left those in the set, on the right the others.
 

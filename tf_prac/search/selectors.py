@@ -19,8 +19,8 @@ import numpy as np
 from tf_prac.config import SELECTORS as SELECTORS
 from tf_prac.config import PracConfig
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
@@ -158,7 +158,7 @@ class TransferredSets:
         return Selection(self._sets[outcome.number])
 
 
-def open_finished_runs(config: PracConfig, train: Subset, rounds: int) -> dict[str, FinishedRun]:
+def open_finished_runs(config: PracConfig, train: Split, rounds: int) -> dict[str, FinishedRun]:
     """Opens the runs that options such as `sizes_from` name, by option.
 
     Raises:

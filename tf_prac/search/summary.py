@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.data.search_data import SearchData, Subset
+from tf_prac.data.splits import DataSplits, Split
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo
@@ -35,7 +35,7 @@ class SearchResult:
 
 
 def run_config(
-    options: Mapping[str, Any], data: SearchData, network: Any, report: Sequence[WeightInfo]
+    options: Mapping[str, Any], data: DataSplits, network: Any, report: Sequence[WeightInfo]
 ) -> dict[str, Any]:
     """Returns the run configuration: everything that determines the result, for config.json.
 
@@ -114,7 +114,7 @@ def round_metrics(
     }
 
 
-def summary_head(data: SearchData, network: Any, seed: int, rewind_step: int) -> dict[str, Any]:
+def summary_head(data: DataSplits, network: Any, seed: int, rewind_step: int) -> dict[str, Any]:
     """Returns the part of a summary about the data, the network and W_k."""
     return {
         "dataset": {
@@ -175,8 +175,8 @@ def search_cost(
     )
 
 
-def _identity(subset: Subset | None) -> dict[str, Any] | None:
-    return None if subset is None else subset.samples.identity.to_json()
+def _identity(split: Split | None) -> dict[str, Any] | None:
+    return None if split is None else split.samples.identity.to_json()
 
 
 def _version(name: str) -> str:
