@@ -170,7 +170,7 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
         "el2n": np.square(p - one_hot).sum(-1),
         "loss": -np.log((p * one_hot).sum(-1)),
     }[selector]
-    assert found.prac_set.ids.tolist() == sorted(ids[np.argsort(-scores)[:40]])
+    assert found.sample_set.ids.tolist() == sorted(ids[np.argsort(-scores)[:40]])
     assert found.forward_samples == 200
     kernel = snapshot(model)[next(iter(masks))]
     assert not kernel[::2].any(), "the sparse network was asked"
@@ -339,7 +339,7 @@ def test_each_class_keeps_its_share_of_the_minimum():
             run=None,
         )
         outcome = RoundOutcome(0, trained, Masks({}), Masks({}), train.ids)
-        found = CriticalSamples(context).select(outcome).prac_set
+        found = CriticalSamples(context).select(outcome).sample_set
         assert found.cet.tolist() == [0, 1, 2] and len(found) == expected
         if balanced:
             assert np.bincount(labels[found.ids]).tolist() == [8, 2, 1]

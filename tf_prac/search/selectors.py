@@ -18,7 +18,7 @@ import numpy as np
 
 from tf_prac.config import SELECTORS as SELECTORS
 from tf_prac.config import PracConfig
-from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
@@ -114,8 +114,8 @@ class HighestScores:
         labels = train.labels if config.class_balanced else None
         size, seed = self._sizes[outcome.number], (self._context.seed, 0)
         chosen = choose(scores.values, size, seed=seed, labels=labels)
-        prac_set = PracSet((), (), len(train.samples), filled=train.ids[chosen])
-        return Selection(prac_set, scores.forward_samples, scores.gradient_samples)
+        sample_set = SampleSet(train.ids[chosen], len(train.samples))
+        return Selection(sample_set, scores.forward_samples, scores.gradient_samples)
 
     def _scores(self, outcome: RoundOutcome) -> Scores:
         scores, count = self._scorer(self._context, outcome), len(self._context.train.ids)

@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.splits import DataSplits, Split
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
@@ -92,7 +94,7 @@ def round_metrics(
         selection: the samples of the next round.
         gradient_samples: number of samples that pruning took gradients of.
     """
-    trained, prac_set = outcome.trained, selection.prac_set
+    trained = outcome.trained
     return {
         "round": outcome.number,
         "sparsity": outcome.masks.sparsity,
@@ -103,10 +105,7 @@ def round_metrics(
         "samples_seen": trained.samples_seen,
         "stop": trained.stop,
         "mask_distances": trained.mask_distances,
-        "cet": len(prac_set.cet),
-        "cep": len(prac_set.cep),
-        "overlap": prac_set.overlap,
-        "prac_size": len(prac_set),
+        **_set_metrics(selection.sample_set),
         "val_accuracy": trained.best.value,
         "seconds": trained.seconds,
         "forward_samples": trained.validation_samples + selection.forward_samples,
@@ -173,6 +172,14 @@ def search_cost(
         reference_steps=sum(others) + sum(control["retrain_steps"] for control in controls),
         gradient_samples=sum(r["gradient_samples"] for r in rounds),
     )
+
+
+def _set_metrics(sample_set: SampleSet) -> dict[str, Any]:
+    """Returns the sizes of a set; one that is not a PrAC set has no CET and CEP."""
+    cet, cep, overlap = 0, 0, 0.0
+    if isinstance(sample_set, PracSet):
+        cet, cep, overlap = len(sample_set.cet), len(sample_set.cep), sample_set.overlap
+    return {"cet": cet, "cep": cep, "overlap": overlap, "prac_size": len(sample_set)}
 
 
 def _identity(split: Split | None) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from tf_prac.config import (
     SearchConfig,
     TrainingRecipe,
 )
-from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.splits import DataSplits, full_split, make_splits
 from tf_prac.keras_api import new_network, seed_everything
 from tf_prac.pruning.masks import Masks
@@ -314,10 +314,10 @@ class _Session:
         self._context.checkpoints(path).remove()
         self._rounds.append(metrics)
         callbacks.on_round_end(metrics)
-        next_masks, prac_set = Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+        next_masks, sample_set = Masks.load(path / MASKS), SampleSet.load(path / PRAC_SET)
         what = f"round {number}: masks or set"
-        self._search.distribution.check_same(what, next_masks, prac_set.ids)
-        return next_masks, prac_set.ids
+        self._search.distribution.check_same(what, next_masks, sample_set.ids)
+        return next_masks, sample_set.ids
 
     def _rewind_weights(self) -> dict[str, np.ndarray]:
         return self._context.run.load_rewind(self._rounds[0]["rewind_sha256"])
