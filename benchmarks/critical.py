@@ -20,7 +20,7 @@ from turns import rows, table, take_turns, write
 from tf_prac import Masks, prunable_weights, random_mask, snapshot
 from tf_prac.config import PracConfig, SearchConfig, TrainingRecipe
 from tf_prac.data.pipeline import evaluation_batches
-from tf_prac.data.search_data import SearchData, Subset
+from tf_prac.data.splits import DataSplits, Split
 from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.selection import RoundOutcome
@@ -35,7 +35,7 @@ PREDICT_BATCH = 256
 def main(_) -> None:
     """Times both and prints the table."""
     samples = common_flags.load_data().train
-    train = Subset(samples, np.arange(len(samples)))
+    train = Split(samples, np.arange(len(samples)))
     network = network_for(samples)
     batches = evaluation_batches(*train, batch_size=PREDICT_BATCH)
     inputs = np.concatenate([x["inputs"].numpy() for x, _ in batches])
@@ -48,7 +48,7 @@ def main(_) -> None:
         context = SearchContext(
             config=SearchConfig(prac=PracConfig(use_cet=False)),
             seed=0,
-            data=SearchData(train, None, None),
+            data=DataSplits(train, None, None),
             trainer=trainer,
             run=RunDirectory(directory),
         )

@@ -124,7 +124,7 @@ def free_addresses(count: int) -> list[str]:
 def compare(variant: str, directory: pathlib.Path, base: pathlib.Path) -> dict[str, object]:
     """Returns the results of a variant and its agreement with one device."""
     from tf_prac.data.forgetting import ForgettingStats
-    from tf_prac.data.prac_set import PracSet
+    from tf_prac.data.sample_set import SampleSet
     from tf_prac.pruning.masks import Masks
 
     rounds = [path / "round_00" for path in sorted(directory.glob("worker_*"))]
@@ -132,7 +132,7 @@ def compare(variant: str, directory: pathlib.Path, base: pathlib.Path) -> dict[s
     masks = [Masks.load(path / "masks.npz") for path in (ours, reference)]
     equal = sum(int((masks[0][name] == masks[1][name]).sum()) for name in masks[0])
     tables = [ForgettingStats.load(path / "forgetting.npz").table for path in (ours, reference)]
-    sets = [set(PracSet.load(path / "prac_set.npz").ids.tolist()) for path in (ours, reference)]
+    sets = [set(SampleSet.load(path / "prac_set.npz").ids.tolist()) for path in (ours, reference)]
     trained = tables[0][:, 0] > 0
     summary = json.loads((ours.parent / "summary.json").read_text())
     digests = [[sha256(path / name) for name in FILES] for path in rounds]

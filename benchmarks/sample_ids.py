@@ -37,6 +37,7 @@ def steps_on(count, distribution):
     with distribution.strategy.scope():
         network = network_for(train, "lenet300")
         model = tracked(network, count)
+        model.padded_batches = distribution.pads_batches
         if distribution.pads_batches:
             inputs = tf.zeros([1, 8, 8, 1])
             build_metrics(model, inputs, model(inputs))

@@ -98,6 +98,7 @@ def main(_) -> None:
     without_ids = with_ids.map(lambda x, y: (x["inputs"], y))
     with distribution.strategy.scope():
         models = prepared(train)
+        models["search loop"].padded_batches = distribution.pads_batches
         if distribution.pads_batches:
             inputs = tf.zeros([FLAGS.batch_size, *train.input_shape])
             build_metrics(models["search loop"], inputs, models["search loop"](inputs))

@@ -25,7 +25,7 @@ from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.masks import Masks
@@ -90,7 +90,7 @@ def test_set_sizes_are_the_columns_of_table_a3():
 
 def test_images_are_drawn_from_both_sides_of_the_training_set():
     samples = ArraySamples(np.zeros((90, 4, 4, 1), np.uint8), np.arange(90) % 3)
-    train = Subset(samples, np.arange(60))
+    train = Split(samples, np.arange(60))
     prac_set = PracSet(np.arange(0, 60, 7), [], 90)
     rows = image_rows(prac_set, train)
     assert rows == image_rows(prac_set, train)

@@ -41,6 +41,7 @@ WITHOUT_TENSORFLOW = (
     "data.datasets",
     "data.forgetting",
     "data.prac_set",
+    "data.sample_set",
     "data.selection",
     "errors",
     "export.directory",

@@ -17,7 +17,7 @@ from tf_prac import TrainingRecipe, global_magnitude, prunable_weights, snapshot
 from tf_prac.config import CheckpointConfig
 from tf_prac.data.order import id_batches
 from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import FileError, NonFiniteLossError
 from tf_prac.keras_api import FLAVOURS, random_states
 from tf_prac.storage.manifest import write_manifest
@@ -65,7 +65,7 @@ def make_trainer(flavour, recipe=RECIPE, huge=()):
         ]
     )
     samples = ArraySamples(x, y)
-    return Trainer(network, recipe, samples, Subset(samples, np.arange(40, 60)))
+    return Trainer(network, recipe, samples, Split(samples, np.arange(40, 60)))
 
 
 def train(trainer, start, *, order=(1, 0), **options):

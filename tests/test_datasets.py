@@ -20,7 +20,7 @@ from tf_prac.errors import ArgumentError, DataError
 
 
 def images_of(samples: Samples, ids) -> np.ndarray:
-    return next(samples.batches(ids, len(ids)).as_numpy_iterator())[0]
+    return next(samples.batches(ids, len(ids)).as_numpy_iterator())[0]["inputs"]
 
 
 def test_listing_the_names_imports_nothing_slow():

@@ -43,6 +43,7 @@ def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
     losses = []
     for model, jit in zip(models, (True, False), strict=True):
         model.set_masks(random_mask(model.masks, 0.5, seed=1))
+        model.padded_batches = True
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
         model.optimizer.build(model.network.trainable_variables)
@@ -105,7 +106,7 @@ def test_batches_may_come_from_the_service_of_tf_data():
 
 @pytest.mark.parametrize("count", [1, 7, 16, 33, 48])
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_shares_hold_each_sample_once_and_fill_up_with_weight_0(count, workers):
+def test_shards_have_each_sample_once_and_padding_of_weight_0(count, workers):
     data = samples()
     size = 16 // workers
     seen: collections.Counter = collections.Counter()
@@ -113,16 +114,19 @@ def test_shares_hold_each_sample_once_and_fill_up_with_weight_0(count, workers):
     for worker in range(workers):
         shard = BatchShard(worker * size, size, 16)
         steps = -(-count // 16)
-        for x, y in training_batches(
+        for x, y, sample_weight in training_batches(
             data, np.arange(count), batch_size=16, seed=(3,), steps=steps, shard=shard
         ):
-            ids, weight = x["sample_id"].numpy(), x["weight"].numpy()
+            assert set(x) == {"inputs", "sample_id"}
+            ids, weight = x["sample_id"].numpy(), sample_weight.numpy()
             assert ids.shape == y.shape == (size,) and ((ids < 0) == (weight == 0)).all()
             assert np.array_equal(data.labels[ids[ids >= 0]], y.numpy()[ids >= 0])
             seen.update(ids[ids >= 0].tolist())
             total += weight.sum()
-        for x, _ in evaluation_batches(data, np.arange(count), batch_size=16, shard=shard):
-            total += x["weight"].numpy().sum()
+        for _, _, sample_weight in evaluation_batches(
+            data, np.arange(count), batch_size=16, shard=shard
+        ):
+            total += sample_weight.numpy().sum()
     assert seen == {n: 1 for n in range(count)}
     assert total == pytest.approx(2 * 16 * -(-count // 16), rel=1e-5)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_prac import Masks, prunable_weights, rewind, snapshot
 from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning import gradient_criteria
@@ -177,7 +177,7 @@ def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
         functools.partial(cross_entropy, from_logits=last == "linear"),
     )
     ids = np.array([0, 3, 4, 7, 11])
-    found = norms(Subset(samples, ids), masks)
+    found = norms(Split(samples, ids), masks)
     names = {id(v): name for name, v in prunable_weights(model).items()}
     for place, number in enumerate(ids):
         with tf.GradientTape() as tape:
@@ -193,7 +193,7 @@ def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
             kept = masks[names[id(variable)]] if id(variable) in names else 1.0
             squares += np.square(gradient.numpy() * kept).sum()
         assert found[place] == pytest.approx(np.sqrt(squares), rel=1e-4)
-    dense = norms(Subset(samples, ids), Masks.ones_like(snapshot_of(model)))
+    dense = norms(Split(samples, ids), Masks.ones_like(snapshot_of(model)))
     assert (dense >= found - 1e-6).all() and (dense > found).any()
 
 
@@ -205,10 +205,10 @@ def test_a_few_samples_of_each_class_without_validation():
     labels = np.array([0] * 5 + [1] * 20 + [2])
     samples = ArraySamples(np.zeros((26, 2), np.float32), labels)
     ids = np.arange(1, 26)
-    chosen = few_of_each_class(Subset(samples, ids), 4, seed=3)
+    chosen = few_of_each_class(Split(samples, ids), 4, seed=3)
     assert np.bincount(labels[chosen]).tolist() == [4, 4, 1]
     assert set(chosen) <= set(ids) and (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(chosen, few_of_each_class(Subset(samples, ids), 4, seed=3))
+    np.testing.assert_array_equal(chosen, few_of_each_class(Split(samples, ids), 4, seed=3))
 
 
 def test_every_criterion_that_needs_the_network_has_its_function():

@@ -272,3 +272,25 @@ def test_invalid_arguments_are_errors(flavour):
     plain = compiled(small_network(flavour), flavour)
     with pytest.raises(ArgumentError, match="Wrap yours: PracModel"):
         plain.fit(x, y, verbose=0, callbacks=[ForgettingLogger()])
+
+
+@both
+def test_sample_weights_of_padded_batches_count_samples_in_metrics_and_others_are_left(flavour):
+    """The loss is weighted as Keras does it; metrics of padded batches count each sample once."""
+    x, y = blobs(16)
+    weight = np.where(np.arange(16) < 12, 16 / 12, 0).astype(np.float32)
+    plain = small_network(flavour)
+    expected = compiled(plain, flavour, weighted_metrics=["accuracy"], metrics=None)
+    expected = expected.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    unpadded = plain.evaluate(x[:12], y[:12], verbose=0, return_dict=True)
+    batch = tf.data.Dataset.from_tensors(({"inputs": x, "sample_id": np.arange(16)}, y, weight))
+    for padded in (False, True):
+        model = PracModel(plain)
+        model.padded_batches = padded
+        compiled(model, flavour, weighted_metrics=["accuracy"], metrics=None)
+        found = model.evaluate(batch, verbose=0, return_dict=True)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert found["accuracy"] == pytest.approx(expected["accuracy"], rel=1e-6)
+        assert found["loss"] == pytest.approx(unpadded["loss"], rel=1e-5)
+        weights = [v for metric in model.metrics for v in metric.variables if "count" in v.name]
+        assert float(np.array(weights[-1])) == pytest.approx(12 if padded else 16)

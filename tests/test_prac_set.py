@@ -1,4 +1,4 @@
-"""`PracSet`: two sets of ids, their union, and the floor under it."""
+"""`SampleSet`: ids of a data set; `PracSet`: CET, CEP, their union and its minimum size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.errors import ArgumentError, DataError, FileError
 from tf_prac.storage.files import write_npz
 
@@ -155,3 +156,54 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     write_npz(path, "masks", {"cet": np.array([1])})
     with pytest.raises(FileError, match="not a prac_set of tf_prac"):
         PracSet.load(path)
+
+
+@given(IDS)
+def test_a_sample_set_has_sorted_ids_each_once(ids):
+    sample_set = SampleSet(ids, SIZE)
+    assert sample_set.ids.tolist() == sorted(set(ids)) and sample_set.ids.dtype == np.int64
+    assert len(sample_set) == len(set(ids)) and sample_set.num_samples == SIZE
+    assert [i in sample_set for i in range(-3, SIZE + 3)] == [
+        i in set(ids) for i in range(-3, SIZE + 3)
+    ]
+    with pytest.raises(ValueError, match="read-only"):
+        sample_set.ids[:] = 0
+
+
+def test_sample_sets_are_equal_by_their_ids_and_kind():
+    assert SampleSet([2, 1, 1], 10) == SampleSet(np.array([1, 2], np.int8), 10)
+    assert SampleSet([1, 2], 10) != SampleSet([1, 2], 11)
+    assert SampleSet([1, 2], 10) != SampleSet([1, 3], 10)
+    assert SampleSet([1, 2], 10) != PracSet([1], [2], 10) != SampleSet([1, 2], 10)
+    assert SampleSet([1, 2], 10) != [1, 2]
+    assert repr(SampleSet([1, 2], 10)) == "SampleSet(2 of 10)"
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ([3, 10], DataError, "from 3 to 10 received; allowed: 0 to 9"),
+        ([0.0], ArgumentError, "a vector of integer sample ids"),
+        ([[1, 2]], ArgumentError, "a vector of integer sample ids"),
+    ],
+)
+def test_ids_of_a_sample_set_are_checked(ids, error, message):
+    with pytest.raises(error, match=f"^ids: .*{message}"):
+        SampleSet(ids, 10)
+
+
+def test_both_sets_read_the_files_of_each_other(tmp_path):
+    """The file of any set is prac_set.npz; that of a `SampleSet` has all ids as `filled`."""
+    path = tmp_path / "prac_set.npz"
+    SampleSet([5, 2], 10).save(path)
+    assert path.read_bytes() == saved(PracSet([], [], 10, filled=[2, 5]), tmp_path)
+    assert SampleSet.load(path) == SampleSet([2, 5], 10)
+    assert PracSet.load(path) == PracSet([], [], 10, filled=[2, 5])
+    PracSet([1], [3], 10, filled=[7]).save(path)
+    assert type(SampleSet.load(path)) is SampleSet
+    assert SampleSet.load(path) == SampleSet([1, 3, 7], 10)
+
+
+def saved(sample_set, directory):
+    sample_set.save(directory / "other.npz")
+    return (directory / "other.npz").read_bytes()

@@ -17,7 +17,7 @@ from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.samples import ArraySamples, split_validation
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, DamagedFileError, MismatchError
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.weights import snapshot
@@ -84,7 +84,7 @@ def test_the_run_is_k_steps_on_the_subset_and_the_rest_on_everything(finished, f
     network = make_model(flavour)
     trainer = Trainer(network, RECIPE, TRAIN, pruning=PRUNING)
     everything, _ = split_validation(400, fraction=0.1, method="seeded", seed=0)
-    chosen = pretraining_ids(RANDOM, Subset(TRAIN, everything), 0)
+    chosen = pretraining_ids(RANDOM, Split(TRAIN, everything), 0)
     assert len(chosen) == 72 and np.isin(chosen, everything).all()
     masks = get_masks(network, PRUNING)
     first = trainer.train(
@@ -184,7 +184,7 @@ def test_easy_samples_are_those_forgotten_least_and_hard_ones_most(events, unlea
         np.stack([np.full(count, 9), learned, learned, learned * events], axis=1).astype(np.int32)
     )
     ids = np.arange(count)[np.arange(count) % 3 > 0]
-    train = Subset(ArraySamples(np.zeros((count, 1), np.float32), np.arange(count) % 2), ids)
+    train = Split(ArraySamples(np.zeros((count, 1), np.float32), np.arange(count) % 2), ids)
     rank = np.where(np.arange(count) < unlearned, 1_000, stats.events)
     for on, sign in (("easy", 1), ("hard", -1)):
         config = PracConfig(pretrain_on=on, pretrain_size=size, pretrain_from="run")

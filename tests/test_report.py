@@ -22,8 +22,8 @@ from tf_prac.analysis.report.page import page
 from tf_prac.analysis.report.run_data import read_run_data
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.search_data import Subset
 from tf_prac.data.source import ArraySamples
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.masks import Masks
@@ -276,7 +276,7 @@ def test_names_below_bars_are_slanted_and_numbers_are_not():
 def test_images_have_the_names_of_their_classes():
     images, labels = np.zeros((4, 5, 5, 3), np.uint8), np.array([0, 1, 1, 0])
     for names, expected in ((None, "class 1"), (("0", "1"), "class 1"), (("cat", "dog"), "dog")):
-        train = Subset(ArraySamples(images, labels, classes=names), np.arange(4))
+        train = Split(ArraySamples(images, labels, classes=names), np.arange(4))
         found = Page(pictures.gallery(train, np.array([2]), ["3×"]))
         assert found.named("img")[0]["title"] == f"sample 2, {expected}, 3×"
         assert found.text == f"{expected} 3× "

@@ -68,8 +68,15 @@ def read_again(count: int) -> StreamSamples:
 SOURCES = pytest.mark.parametrize("source", [in_memory, held, read_again])
 
 
-def read(batches: tf.data.Dataset) -> list[tuple[np.ndarray, ...]]:
-    return list(batches.as_numpy_iterator())
+def triple(batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, labels and ids of a batch of ({"inputs": x, "sample_id": id}, y)."""
+    inputs, labels = batch
+    assert set(inputs) == {"inputs", "sample_id"}
+    return inputs["inputs"], labels, inputs["sample_id"]
+
+
+def read(batches: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return [triple(batch) for batch in batches.as_numpy_iterator()]
 
 
 def assert_same(first: list, second: list) -> None:
@@ -484,7 +491,7 @@ class TestIds:
             return inputs, label
 
         prac_set = PracSet(cet=[3, 5], cep=[5, 8], num_samples=20)
-        read(prac_set.filter(with_sample_ids(dataset(20))).map(decode))
+        list(prac_set.filter(with_sample_ids(dataset(20))).map(decode))
         assert seen == [3, 5, 8]
 
     def test_filter_needs_ids(self):
@@ -495,7 +502,7 @@ class TestIds:
 
     def test_filter_notices_a_missing_id(self):
         with pytest.raises(tf.errors.OpError, match="2 elements"):
-            read(filter_ids(with_sample_ids(dataset(8)), [3, 99]))
+            list(filter_ids(with_sample_ids(dataset(8)), [3, 99]))
 
 
 class TestSplit:
@@ -631,5 +638,5 @@ def test_batches_of_every_source_are_the_same_in_every_call():
     alone = read(one), read(other)
     pairs = zip(one.as_numpy_iterator(), other.as_numpy_iterator(), strict=True)
     together = list(pairs)
-    assert_same(alone[0], [pair[0] for pair in together])
-    assert_same(alone[1], [pair[1] for pair in together])
+    assert_same(alone[0], [triple(pair[0]) for pair in together])
+    assert_same(alone[1], [triple(pair[1]) for pair in together])

@@ -28,7 +28,7 @@ from tf_prac import (
 from tf_prac.cli.main import main
 from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning import Criterion
@@ -124,7 +124,7 @@ def slow_taylor(flavour, weights):
     """Scores by one batch at inference, of a network of its own."""
     model = make_model(flavour)
     rewind(model, weights)
-    ids = few_of_each_class(Subset(TRAIN, np.arange(400)), 3, seed=0)
+    ids = few_of_each_class(Split(TRAIN, np.arange(400)), 3, seed=0)
     with tf.GradientTape() as tape:
         logits = model(X[ids], training=False)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(Y[ids], logits))

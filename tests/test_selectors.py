@@ -31,7 +31,7 @@ from tf_prac.cli.main import main
 from tf_prac.config import PRAC_VARIANTS, SearchConfig
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.samples import ArraySamples, split_validation
-from tf_prac.data.search_data import SearchData, Subset
+from tf_prac.data.splits import DataSplits, Split
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.search.context import SearchContext
@@ -154,7 +154,7 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
     context = SearchContext(
         config=SearchConfig(prac=PracConfig(selector=selector, subset_size=0.2)),
         seed=0,
-        data=SearchData(Subset(TRAIN, ids), None, None),
+        data=DataSplits(Split(TRAIN, ids), None, None),
         trainer=trainer,
         run=RunDirectory(tmp_path),
     )
@@ -170,7 +170,7 @@ def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
         "el2n": np.square(p - one_hot).sum(-1),
         "loss": -np.log((p * one_hot).sum(-1)),
     }[selector]
-    assert found.prac_set.ids.tolist() == sorted(ids[np.argsort(-scores)[:40]])
+    assert found.sample_set.ids.tolist() == sorted(ids[np.argsort(-scores)[:40]])
     assert found.forward_samples == 200
     kernel = snapshot(model)[next(iter(masks))]
     assert not kernel[::2].any(), "the sparse network was asked"
@@ -324,7 +324,7 @@ def test_cet_at_a_fixed_rate_is_the_authors_mode(tmp_path):
 
 def test_each_class_keeps_its_share_of_the_minimum():
     labels = np.array([0] * 80 + [1] * 19 + [2])
-    train = Subset(ArraySamples(np.zeros((100, 2), np.float32), labels), np.arange(100))
+    train = Split(ArraySamples(np.zeros((100, 2), np.float32), labels), np.arange(100))
     for balanced, expected in ((False, 10), (True, 11)):
         config = PracConfig(use_cep=False, min_size=0.1, class_balanced=balanced)
         stats = ForgettingStats(100)
@@ -334,12 +334,12 @@ def test_each_class_keeps_its_share_of_the_minimum():
         context = SearchContext(
             config=SearchConfig(prac=config),
             seed=0,
-            data=SearchData(train, None, None),
+            data=DataSplits(train, None, None),
             trainer=None,
             run=None,
         )
         outcome = RoundOutcome(0, trained, Masks({}), Masks({}), train.ids)
-        found = CriticalSamples(context).select(outcome).prac_set
+        found = CriticalSamples(context).select(outcome).sample_set
         assert found.cet.tolist() == [0, 1, 2] and len(found) == expected
         if balanced:
             assert np.bincount(labels[found.ids]).tolist() == [8, 2, 1]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tf_prac import Masks, TrainingRecipe, prunable_weights, snapshot
 from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer, is_probability
@@ -29,8 +29,8 @@ def make_trainer(flavour, recipe, count=50, validation=True, softmax=False):
     hidden = keras.layers.Dense(8, activation="relu")(inputs)
     outputs = keras.layers.Dense(3, activation="softmax" if softmax else None)(hidden)
     samples = ArraySamples(x, y)
-    subset = Subset(samples, np.arange(40, count)) if validation else None
-    return Trainer(keras.Model(inputs, outputs), recipe, samples, subset)
+    split = Split(samples, np.arange(40, count)) if validation else None
+    return Trainer(keras.Model(inputs, outputs), recipe, samples, split)
 
 
 def start_of(trainer):

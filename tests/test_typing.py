@@ -13,9 +13,9 @@ import numpy as np
 
 from tf_prac import (
     Range, ConstantSparsity, ForgettingLogger, ForgettingStats, MaskDistance, Masks,
-    PracConfig, PracModel, PracSet, PruningConfig, RewindCheckpoint, SampleScores, SparsityLogger,
-    Targets, Ticket, TicketSearch, TrainingRecipe, global_magnitude, load_dataset, prune, rewind,
-    snapshot, strip,
+    PracConfig, PracModel, PracSet, PruningConfig, RewindCheckpoint, SampleScores, SampleSet,
+    SparsityLogger, Targets, Ticket, TicketSearch, TrainingRecipe, global_magnitude, load_dataset,
+    prune, rewind, snapshot, strip,
 )
 
 x, y = np.zeros((20, 4), np.float32), np.zeros(20, np.int64)
@@ -47,6 +47,7 @@ def fit(network: object) -> None:
     rewind(network, early.weights, watch.tentative)
     strip(prune(network, schedule=ConstantSparsity(0.5, begin_step=0)))
     reveal_type(PracSet([1, 2], [], 20).ids)
+    reveal_type(SampleSet.load("a.npz").ids)
     reveal_type(Range(0.1, 0.2).log)
     reveal_type(global_magnitude(snapshot(network)))
     reveal_type(len(load_dataset("digits").train))

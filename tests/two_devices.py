@@ -23,7 +23,7 @@ from tf_prac import (
 from tf_prac.config import PruningConfig
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
@@ -62,7 +62,7 @@ def trained(flavour, distribution, **options):
     data = samples()
     with distribution.strategy.scope():
         net = network(flavour, **options)
-        trainer = Trainer(net, RECIPE, data, Subset(data, np.arange(TRAINED, COUNT)))
+        trainer = Trainer(net, RECIPE, data, Split(data, np.arange(TRAINED, COUNT)))
         weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
         masks = random_mask(dense, 0.4, seed=0)
         results = [
@@ -71,7 +71,7 @@ def trained(flavour, distribution, **options):
             )
             for ids in (np.arange(TRAINED), np.arange(5, 35))
         ]
-        return trainer, results, trainer.predictor.classes(Subset(data, np.arange(7, 95)))
+        return trainer, results, trainer.predictor.classes(Split(data, np.arange(7, 95)))
 
 
 @both

@@ -58,6 +58,7 @@ from tf_prac.data.datasets import load_dataset as load_dataset
 from tf_prac.data.forgetting import ForgettingStats as ForgettingStats
 from tf_prac.data.ids import with_sample_ids as with_sample_ids
 from tf_prac.data.prac_set import PracSet as PracSet
+from tf_prac.data.sample_set import SampleSet as SampleSet
 from tf_prac.models import build_model as build_model
 
 # Sparse SavedModels.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.plotting import COLORS, Line, draw_lines, line_figure, save_figure
 from tf_prac.pruning.masks import Masks
 
@@ -99,7 +99,7 @@ def draw_forgetting(stem: Path, rounds: Mapping[int, ForgettingStats]) -> list[p
     return save_figure(stem, rows, draw)
 
 
-def class_rows(sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarray) -> list[Row]:
+def class_rows(sets: Mapping[int, SampleSet], labels: np.ndarray, train: np.ndarray) -> list[Row]:
     """Returns the fraction of each class that is in the PrAC set after each round.
 
     Args:
@@ -114,16 +114,16 @@ def class_rows(sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarra
             "class": int(each),
             "samples": count,
             "share": count / int(size),
-            "share_of_set": count / len(prac_set),
+            "share_of_set": count / len(sample_set),
         }
-        for number, prac_set in sets.items()
+        for number, sample_set in sets.items()
         for each, size in zip(classes, sizes, strict=True)
-        for count in [int(np.count_nonzero(labels[prac_set.ids] == each))]
+        for count in [int(np.count_nonzero(labels[sample_set.ids] == each))]
     ]
 
 
 def draw_classes(
-    stem: Path, sets: Mapping[int, PracSet], labels: np.ndarray, train: np.ndarray
+    stem: Path, sets: Mapping[int, SampleSet], labels: np.ndarray, train: np.ndarray
 ) -> list[pathlib.Path]:
     """Draws the class balance of the first and the last PrAC set (Figure A15)."""
     rows, shown = class_rows(sets, labels, train), sorted({min(sets), max(sets)})

@@ -22,7 +22,7 @@ from tf_prac.analysis.replicates import Replicates
 from tf_prac.analysis.stability import SUBNETWORK, subnetwork_columns, subnetworks
 from tf_prac.analysis.weight_space import barrier, interpolate
 from tf_prac.data.pipeline import training_batches
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.search.ticket import STATISTICS_ORDER
 from tf_prac.training.batch_norm import MovingStatistics
 
@@ -126,7 +126,7 @@ class LineEvaluation:
     def __init__(self, replicates: Replicates, config: ConnectivityConfig):
         self._config, self._trainer = config, replicates.trainer
         data = replicates.data
-        train, test = (_first(subset, config.samples) for subset in (data.train, data.test))
+        train, test = (_first(split, config.samples) for split in (data.train, data.test))
         assert train is not None
         self._train = self._trainer.evaluator(train)
         self._test = None if test is None else self._trainer.evaluator(test)
@@ -163,5 +163,5 @@ class LineEvaluation:
         }
 
 
-def _first(subset: Subset | None, count: int | None) -> Subset | None:
-    return None if subset is None else Subset(subset.samples, subset.ids[:count])
+def _first(split: Split | None, count: int | None) -> Split | None:
+    return None if split is None else Split(split.samples, split.ids[:count])

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.plotting import save_figure
 
 if TYPE_CHECKING:
-    from tf_prac.data.search_data import Subset
+    from tf_prac.data.splits import Split
 
 CLASSES, COLUMNS = 10, 6
 
 
-def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str, Any]]:
+def image_rows(sample_set: SampleSet, train: Split, seed: int = 0) -> list[dict[str, Any]]:
     """Samples up to 6 images of each of the first 10 classes, inside and outside the set.
 
     Args:
-        prac_set: the PrAC set.
+        sample_set: the samples of a round.
         train: the training samples.
         seed: of the random choice. Default 0.
 
@@ -29,7 +29,7 @@ def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str
         Rows with the columns class, inside (True or False) and sample_id.
     """
     generator = np.random.default_rng(seed)
-    inside = np.isin(train.ids, prac_set.ids)
+    inside = np.isin(train.ids, sample_set.ids)
     rows = []
     for each in np.unique(train.labels)[:CLASSES]:
         for in_set in (True, False):
@@ -40,7 +40,7 @@ def image_rows(prac_set: PracSet, train: Subset, seed: int = 0) -> list[dict[str
 
 
 def draw_images(
-    stem: str | os.PathLike, prac_set: PracSet, train: Subset, title: str
+    stem: str | os.PathLike, sample_set: SampleSet, train: Split, title: str
 ) -> list[pathlib.Path]:
     """Draws the samples of `image_rows`: on the left those in the set, on the right the others.
 
@@ -49,7 +49,7 @@ def draw_images(
     """
     if not is_image(train.samples.input_shape):
         return []
-    rows = image_rows(prac_set, train)
+    rows = image_rows(sample_set, train)
     ids = np.unique([row["sample_id"] for row in rows])
     batch = train.samples.inputs(ids)
     images = dict(zip(ids.tolist(), batch, strict=True))

@@ -13,7 +13,7 @@ import numpy as np
 
 from tf_prac.checks import check_choice
 from tf_prac.config import CONTROLS
-from tf_prac.data.search_data import prepare
+from tf_prac.data.splits import make_splits
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import COPY_ORDER, Control, Ticket
 from tf_prac.search.ticket_search import TicketSearch
@@ -72,7 +72,7 @@ class Replicates:
     def __init__(self, search: TicketSearch, train: Any, validation: Any = None, test: Any = None):
         self.search, self.seed = search, search.seed
         self.run = RunDirectory(search.directory)
-        self.data = prepare(train, validation, test, search.config.recipe, search.seed)
+        self.data = make_splits(train, validation, test, search.config.recipe, search.seed)
 
     @functools.cached_property
     def trainer(self) -> Trainer:
@@ -172,7 +172,7 @@ class Replicates:
 
     def _origin(self, ticket: Ticket) -> str:
         """Returns a SHA-256 of the ticket and of the identity of the data."""
-        data = [subset and subset.samples.identity.to_json() for subset in self.data]
+        data = [split and split.samples.identity.to_json() for split in self.data]
         head = [ticket.masks.digest(), ticket.rewind_step, data]
         sha = hashlib.sha256(json.dumps(head).encode())
         for name, weight in sorted(ticket.weights.items()):

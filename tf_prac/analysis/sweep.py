@@ -20,7 +20,7 @@ from tf_prac.analysis.experiment import Experiment
 from tf_prac.analysis.results import Row, Summaries, run_rows, write_results
 from tf_prac.checks import check_choice
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, SearchConfig, TrainingRecipe
-from tf_prac.data.search_data import prepare
+from tf_prac.data.splits import make_splits
 from tf_prac.errors import ArgumentError
 from tf_prac.plotting import Line, line_figure
 from tf_prac.search.ticket import CONTROLS
@@ -160,7 +160,7 @@ class RewindSweep(Experiment):
 
     def _check_steps(self, train: Any, validation: Any) -> None:
         """Refuses a rewind point beyond the end of training before anything is trained."""
-        data = prepare(train, validation, None, self.config.recipe, self.seeds[0])
+        data = make_splits(train, validation, None, self.config.recipe, self.seeds[0])
         budget = Budget.full(self.config.recipe, len(data.train.ids))
         points: dict[int, str] = {}
         for rewind in self.rewinds:

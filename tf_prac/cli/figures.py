@@ -56,14 +56,14 @@ def _figures_of_run(
     from tf_prac.analysis.images import draw_images
     from tf_prac.cli.open_run import reopen
     from tf_prac.data.forgetting import ForgettingStats
-    from tf_prac.data.prac_set import PracSet
-    from tf_prac.data.search_data import prepare
+    from tf_prac.data.sample_set import SampleSet
+    from tf_prac.data.splits import make_splits
 
     search, data = reopen(run, data_dir)
-    train = prepare(data.train, None, None, search.config.recipe, search.seed).train
+    train = make_splits(data.train, None, None, search.config.recipe, search.seed).train
     rounds = run.summary()["rounds"]
     paths = {metrics["round"]: run.round_path(metrics["round"]) for metrics in rounds}
-    sets = {number: PracSet.load(path / PRAC_SET) for number, path in paths.items()}
+    sets = {number: SampleSet.load(path / PRAC_SET) for number, path in paths.items()}
     stats = {number: ForgettingStats.load(path / FORGETTING) for number, path in paths.items()}
     last = max(sets)
     title = f"PrAC set after round {last}: {len(sets[last]):,} of {len(train.ids):,} samples"

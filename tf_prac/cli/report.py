@@ -14,7 +14,7 @@ from tf_prac.errors import TfPracError
 from tf_prac.storage.run_directory import REPORT, RunDirectory
 
 if TYPE_CHECKING:
-    from tf_prac.data.search_data import Subset
+    from tf_prac.data.splits import Split
 
 
 def define_flags() -> Flags:
@@ -59,13 +59,13 @@ OFF = "--noimages was set."
 
 def _training_samples(
     run: RunDirectory, config: dict[str, Any], flags: Flags
-) -> tuple[Subset | None, str]:
+) -> tuple[Split | None, str]:
     """Returns the training samples of a run, or None and the reason."""
     if "dataset" not in (config.get("labels") or {}):
         return None, "the search was run from Python, on user-provided data."
     load_tensorflow(config["keras"])
     from tf_prac.cli.open_run import reopen_data
-    from tf_prac.data.search_data import prepare
+    from tf_prac.data.splits import make_splits
 
     try:
         settings, data = reopen_data(run, flags.data_dir)
@@ -73,7 +73,7 @@ def _training_samples(
         print(f"{run.path}: no images and no classes in the report. {error}")
         return None, "the data set was not available when this page was written."
     seed = config["search"]["seed"]
-    return prepare(data.train, None, None, settings.config.recipe, seed).train, ""
+    return make_splits(data.train, None, None, settings.config.recipe, seed).train, ""
 
 
 def _command(config: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@ from tf_prac.data.forgetting import ForgettingStats as ForgettingStats
 from tf_prac.data.ids import filter_ids as filter_ids
 from tf_prac.data.ids import with_sample_ids as with_sample_ids
 from tf_prac.data.prac_set import PracSet as PracSet
+from tf_prac.data.sample_set import SampleSet as SampleSet
 from tf_prac.data.samples import as_samples as as_samples
 from tf_prac.data.source import ArraySamples as ArraySamples
 from tf_prac.data.source import DatasetIdentity as DatasetIdentity

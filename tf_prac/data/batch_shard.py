@@ -1,4 +1,4 @@
-"""`BatchShard`: the part of each batch that one of several workers reads, of static size."""
+"""`BatchShard`: the part of each global batch that one worker reads, padded to a static size."""
 
 from __future__ import annotations
 
@@ -10,50 +10,55 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class BatchShard:
-    """The places `start` to `start + size` of batches that have `of` places.
+    """The positions `start` to `start + size` of each global batch.
 
-    A batch with fewer samples, the last of an epoch, is filled up with its own samples, which
-    have weight 0 there: shapes are static, no sample is lost, and none counts twice.
+    A batch with fewer samples, the last of an epoch, is padded with its own samples, which have
+    weight 0 there: shapes are static, no sample is dropped, and none counts twice.
 
     Args:
-        start: first place.
-        size: number of places.
-        of: places of the whole batch.
+        start: first position.
+        size: number of positions.
+        global_batch_size: number of positions of the global batch.
     """
 
     start: int
     size: int
-    of: int
+    global_batch_size: int
 
-    def take(self, *parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Returns the shard of tensors [batch, ...], where 0 < batch <= `of`."""
-        count = tf.shape(parts[0])[0]
-        places = tf.range(self.start, self.start + self.size) % count
-        return tuple(tf.gather(part, places) for part in parts)
+    def take(self, batch: Any) -> Any:
+        """Returns the shard of a batch, a nest of tensors [n, ...], n <= `global_batch_size`."""
+        count = tf.shape(tf.nest.flatten(batch)[0])[0]
+        positions = tf.range(self.start, self.start + self.size) % count
+        return tf.nest.map_structure(lambda part: tf.gather(part, positions), batch)
 
-    def weights(self, step: tf.Tensor, count: int, training: bool) -> tf.Tensor:
-        """Returns the weight of each place, float32 [size]: 0 where a batch is filled up.
+    def sample_weights(self, step: tf.Tensor, count: int, training: bool) -> tf.Tensor:
+        """Returns the sample weight of each position, float32 [size]; padding has weight 0.
 
-        The others make the mean over all places that over the samples: of the batch in
-        training, and of the whole pass in evaluation.
+        The weight of the samples is the factor by which the mean over all positions becomes the
+        mean over the samples: of the batch in training, of the whole pass in evaluation.
 
         Args:
-            step: number of the batch, int64.
-            count: samples in an epoch.
-            training: which of the two.
+            step: index of the batch, int64.
+            count: samples per epoch.
+            training: True for training, False for evaluation.
         """
-        per_epoch = -(-count // self.of)
-        there = tf.minimum(count - step % per_epoch * self.of, self.of)
-        places = tf.range(self.start, self.start + self.size, dtype=tf.int64)
-        factor = self.of / there if training else per_epoch * self.of / count
-        return tf.where(places < there, tf.cast(factor, tf.float32), 0.0)
+        per_epoch = -(-count // self.global_batch_size)
+        present = tf.minimum(
+            count - step % per_epoch * self.global_batch_size, self.global_batch_size
+        )
+        positions = tf.range(self.start, self.start + self.size, dtype=tf.int64)
+        if training:
+            factor = self.global_batch_size / present
+        else:
+            factor = per_epoch * self.global_batch_size / count
+        return tf.where(positions < present, tf.cast(factor, tf.float32), 0.0)
 
     def split(self, batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
-        """Cuts each batch of `size` places into so many, one after the other."""
+        """Splits each batch of `size` positions into `parts` consecutive batches."""
         if parts == 1:
             return batches
 
-        def cut(*batch: Any) -> tf.data.Dataset:
+        def split(*batch: Any) -> tf.data.Dataset:
             shape = [parts, self.size // parts]
             return tf.data.Dataset.from_tensor_slices(
                 tf.nest.map_structure(
@@ -61,4 +66,4 @@ class BatchShard:
                 )
             )
 
-        return batches.flat_map(cut)
+        return batches.flat_map(split)

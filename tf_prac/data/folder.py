@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -99,15 +100,15 @@ class FolderSamples(Samples):
             std=std,
             classes=found,
         )
-        self._classes = on_cpu(self.labels)
+        self._all_labels = on_cpu(self.labels)
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
         output = tf.TensorSpec(self.input_shape, tf.uint8)
 
-        def fetch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def fetch(i: tf.Tensor) -> Any:
             files = tf.gather(self._files, i)
             images = tf.map_fn(self._decode, files, fn_output_signature=output)
-            return images, tf.gather(self._classes, i), i
+            return {"inputs": images, "sample_id": i}, tf.gather(self._all_labels, i)
 
         return order.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

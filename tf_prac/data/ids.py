@@ -1,4 +1,8 @@
-"""Sample ids on a user's own `tf.data.Dataset`: adding them, filtering by them, splitting them."""
+"""Sample ids in a `tf.data.Dataset`: add them, filter by them, split them.
+
+An element is `({"inputs": x, "sample_id": id}, y[, sample_weight])` from the user's dataset to the
+batches that `fit` takes.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ WITH_IDS = 'an unbatched tf.data.Dataset of ({"inputs": x, "sample_id": id}, y[,
 
 
 def with_sample_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Gives every sample its position as id, in a form that travels through Keras' `fit`.
+    """Adds the position of each sample to its inputs as sample id.
 
-    Call it before shuffling, batching and augmentation; then `PracModel`, `ForgettingLogger` and
-    `PracSet.filter` know each sample wherever it goes.
+    Call it before shuffling, batching and augmentation. `PracModel`, `ForgettingLogger` and
+    `SampleSet.filter` then identify each sample in Keras's `fit` and in any order.
 
     Example:
 
@@ -28,44 +32,48 @@ def with_sample_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
         [0, 1]
 
     Args:
-        dataset: unbatched, of (x, y) or (x, y, sample_weight), with the same order in every pass.
+        dataset: unbatched elements (x, y) or (x, y, sample_weight), in the same order in every
+            pass.
 
     Returns:
-        Unbatched, of ({"inputs": x, "sample_id": int64 scalar}, y[, sample_weight]).
+        Unbatched elements ({"inputs": x, "sample_id": int64 scalar}, y[, sample_weight]).
 
     Raises:
-        ArgumentError: not such a dataset, or it is batched.
+        ArgumentError: If the elements are others, or batched.
     """
     spec = _element_spec(dataset, UNBATCHED)
     if isinstance(spec[0], dict) and "sample_id" in spec[0]:
-        raise ArgumentError("dataset", brief(spec), "a dataset without sample ids")
-    if looks_batched(spec[0], spec[1]):
+        raise ArgumentError("dataset", describe_spec(spec), "a dataset without sample ids")
+    if is_batched(spec[0], spec[1]):
         raise ArgumentError(
-            "dataset", brief(spec), UNBATCHED, "Call this before batch(), or dataset.unbatch()."
+            "dataset",
+            describe_spec(spec),
+            UNBATCHED,
+            "Call this before batch(), or dataset.unbatch().",
         )
     return dataset.enumerate().map(lambda i, e: ({"inputs": e[0], "sample_id": i}, *e[1:]))
 
 
 def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
-    """Keeps the samples with the given ids, and makes their number known.
+    """Keeps the samples with the given ids, with known cardinality.
 
-    A sample that is dropped has been read, but what comes after the filter never sees it: decode
-    and augment there.
+    Other samples are read and dropped. Decode and augment after the filter, so that they do not
+    cost that time.
 
     Args:
-        dataset: unbatched, of ({"inputs": x, "sample_id": id}, y[, sample_weight]).
-        ids: ids to keep, int [n]; each must be in the dataset once.
+        dataset: unbatched elements ({"inputs": x, "sample_id": id}, y[, sample_weight]).
+        ids: ids to keep, int [n]; each is in the dataset once.
 
     Returns:
-        The same elements in the same order, with cardinality n.
+        The elements in the same order, with cardinality n.
 
     Raises:
-        ArgumentError: the dataset is batched or has no ids, or `ids` are no integers.
+        ArgumentError: If the dataset is batched or has no ids, or `ids` are not integers.
     """
     spec = _element_spec(dataset, WITH_IDS)
     if not has_ids(spec) or spec[0]["sample_id"].shape.rank != 0:
         remedy = "Add ids with tf_prac.with_sample_ids before batch()."
-        raise ArgumentError("dataset", brief(spec), WITH_IDS, remedy)
+        raise ArgumentError("dataset", describe_spec(spec), WITH_IDS, remedy)
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ArgumentError("ids", ids, "a vector of integer sample ids")
@@ -76,8 +84,8 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
 
     def is_kept(inputs: dict[str, tf.Tensor], *_: tf.Tensor) -> tf.Tensor:
         sample_id = tf.cast(inputs["sample_id"], tf.int64)
-        place = tf.searchsorted(known, sample_id[None])[0]
-        return known[tf.minimum(place, len(array) - 1)] == sample_id
+        position = tf.searchsorted(known, sample_id[None])[0]
+        return known[tf.minimum(position, len(array) - 1)] == sample_id
 
     kept = dataset.filter(is_kept)
     return kept.apply(tf.data.experimental.assert_cardinality(len(array)))
@@ -86,7 +94,7 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
 def split_validation(
     count: int, *, fraction: float = 0.1, method: str = "seeded", seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Holds out samples for validation; they never enter a training or PrAC set.
+    """Holds out samples for validation, which are never in a training or PrAC set.
 
     Example:
 
@@ -94,19 +102,19 @@ def split_validation(
         >>> validation.tolist()
         [8, 9]
 
-    Source: the PrAC paper holds out 10% of the training data; its official code takes the last.
+    Source: the PrAC paper holds out 10% of the training data; its official code, the last 10%.
 
     Args:
         count: number of samples.
-        fraction: part held out, in [0, 1); `round(count * fraction)` samples. Default 0.1.
-        method: "seeded" draws them at random, "last" takes the end of the data. Default "seeded".
+        fraction: fraction held out, in [0, 1); `round(count * fraction)` samples. Default 0.1.
+        method: "seeded" draws them at random, "last" takes the last ones. Default "seeded".
         seed: seed of the draw, >= 0. Default 0.
 
     Returns:
         Ids for training and ids for validation, int64, sorted and disjoint.
 
     Raises:
-        ArgumentError: a value that is not allowed, or one that leaves a part empty.
+        ArgumentError: If a value is out of range, or leaves one of the two empty.
     """
     check_int("count", count, 1)
     check_number("fraction", fraction, minimum=0, below=1)
@@ -126,12 +134,12 @@ def split_validation(
 
 
 def has_ids(spec: Any) -> bool:
-    """Whether elements carry sample ids, as `with_sample_ids` adds them."""
+    """Whether elements have sample ids, as `with_sample_ids` adds them."""
     return isinstance(spec[0], dict) and set(spec[0]) == {"inputs", "sample_id"}
 
 
-def looks_batched(x: Any, y: Any) -> bool:
-    """Whether labels have an unknown leading dimension, or the same one as the inputs."""
+def is_batched(x: Any, y: Any) -> bool:
+    """Whether the first dimension of the labels is unknown, or that of the inputs."""
     inputs, labels = (tf.nest.flatten(part)[0].shape for part in (x, y))
     return bool(inputs.rank and labels.rank) and labels[0] in (None, inputs[0])
 
@@ -141,11 +149,11 @@ def _element_spec(dataset: Any, allowed: str) -> tuple[Any, ...]:
         raise ArgumentError("dataset", type(dataset).__name__, allowed)
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ArgumentError("dataset", brief(spec), allowed)
+        raise ArgumentError("dataset", describe_spec(spec), allowed)
     return spec
 
 
-def brief(spec: Any) -> str:
-    """Returns the dtypes and shapes of elements in a line, for what an error says was received."""
+def describe_spec(spec: Any) -> str:
+    """Returns the dtypes and shapes of elements in one line, for errors."""
     shapes = tf.nest.map_structure(lambda part: f"{part.dtype.name}{part.shape}", spec)
     return f"elements {shapes}"

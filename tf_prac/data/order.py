@@ -1,7 +1,7 @@
 """Data order as a pure function of (seed, epoch): replayable and resumable at any step.
 
-Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis" writes SGD's randomness as one
-value u, the order of the data and the augmentation; here u is a tuple of integers.
+Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis" denotes the randomness of SGD,
+the order of the data and the augmentation, by one value u. Here u is a seed, a tuple of integers.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from tf_prac.config import check_int
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, DataError
 
-ALGORITHM = "philox"  # named, because the default generator depends on the device
+ALGORITHM = "philox"  # explicit, because the default generator depends on the device
 ENDLESS = 2**62  # more steps or epochs than any run takes
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Returns the number of batches that hold `count` samples, the last one maybe partial."""
+    """Returns the number of batches of `count` samples; the last batch may be partial."""
     check_int("count", count, 1)
     check_int("batch_size", batch_size, 1)
     return math.ceil(count / batch_size)
 
 
 def derive_seed(seed: tuple[int, ...], purpose: str) -> np.ndarray:
-    """Returns the key of TensorFlow's stateless random functions for one purpose.
+    """Returns a key for TensorFlow's stateless random functions.
 
-    Different tuples and purposes ("order", "augment") give unrelated keys; (5,) and (5, 0) differ.
+    Different seeds and purposes have unrelated keys; the seeds (5,) and (5, 0) are different.
 
     Args:
         seed: non-negative integers, such as (seed of the run, round).
-        purpose: what the numbers are for.
+        purpose: "order" or "augment".
 
     Returns:
         int64 [2].
 
     Raises:
-        ArgumentError: `seed` is not a tuple of non-negative integers.
+        ArgumentError: If `seed` is not a tuple of non-negative integers.
     """
     if not isinstance(seed, tuple) or not seed or not all(_is_seed(word) for word in seed):
         raise ArgumentError("seed", seed, "a tuple of integers >= 0")
@@ -50,28 +50,28 @@ def derive_seed(seed: tuple[int, ...], purpose: str) -> np.ndarray:
 
 
 def fold_in(key: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """Returns the key, int64 [2], of step or epoch `number`."""
+    """Returns the key of step or epoch `number`, int64 [2]."""
     number = tf.cast(number, tf.int64)
     return tf.random.experimental.stateless_fold_in(key, number, alg=ALGORITHM)
 
 
 def shuffled(values: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Returns `values` in an order that depends on nothing but `key` and their number."""
+    """Returns `values` in an order that depends only on `key` and the number of values."""
     return tf.random.experimental.stateless_shuffle(values, seed=key, alg=ALGORITHM)
 
 
 def on_cpu(value: Any) -> tf.Tensor:
-    """Returns an eager tensor in host memory, where the input pipeline reads it."""
+    """Returns an eager tensor in host memory, where `tf.data` reads it."""
     with tf.device("CPU:0"):
         return tf.constant(value)
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset in a fixed order, and without tf.data's tuning thread.
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset with deterministic order and without tf.data's autotuning thread.
 
-    That thread sleeps up to as long as an iterator has lived, and the iterator cannot be deleted
-    before it wakes: an epoch may take twice its time. Without it, maps marked `AUTOTUNE` run on
-    as many threads as the pool has.
+    Deleting an iterator waits for that thread, which may sleep for as long as the iterator has
+    existed: an epoch may take twice as long. Without autotuning, a map with `AUTOTUNE` uses all
+    threads of the pool.
     """
     options = tf.data.Options()
     options.deterministic = True
@@ -80,11 +80,11 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def check_ids(ids: Any, count: int) -> np.ndarray:
-    """Returns `ids` as int64 [n]: positions in a source of `count` samples, each at most once.
+    """Returns `ids` as int64 [n], checked to be distinct ids of a data set of `count` samples.
 
     Raises:
-        ArgumentError: not a vector of integers.
-        DataError: empty, outside the source or twice the same.
+        ArgumentError: If `ids` is not a vector of integers.
+        DataError: If `ids` is empty, out of range or has duplicates.
     """
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
@@ -96,27 +96,27 @@ def check_ids(ids: Any, count: int) -> np.ndarray:
             f"ids: from {array.min()} to {array.max()} received; allowed: 0 to {count - 1}."
         )
     if np.bincount(array.astype(np.int64), minlength=count).max() > 1:
-        raise DataError("ids: some sample ids are there twice; allowed: each at most once.")
+        raise DataError("ids: duplicate sample ids received; allowed: each at most once.")
     return array.astype(np.int64)
 
 
-def split_steps(
+def locate_steps(
     count: int, batch_size: int, seeded: bool, start_step: int, steps: int | None
 ) -> tuple[int, int, int]:
-    """Returns where the steps asked for begin and how many batches there will be.
+    """Returns the epoch and the step within it where a range of steps starts, and its length.
 
     Args:
         count: number of samples.
         batch_size: samples per step.
-        seeded: an endless sequence of epochs (True) or one pass (False).
+        seeded: True for an endless sequence of epochs, False for one pass.
         start_step: first step, >= 0.
-        steps: number of steps, None for all.
+        steps: number of steps; None for all.
 
     Returns:
         First epoch, first step within that epoch, and the cardinality.
 
     Raises:
-        ArgumentError: a negative number, or steps past the end of the only pass.
+        ArgumentError: If a number is negative, or the steps exceed the one pass.
     """
     check_int("start_step", start_step, 0)
     if steps is not None:
@@ -141,24 +141,24 @@ def id_batches(
     steps: int | None = None,
     shard: BatchShard | None = None,
 ) -> tf.data.Dataset:
-    """Returns batches of sample ids; every reader of samples follows them.
+    """Returns batches of sample ids, the order in which samples are read.
 
-    With a seed: an endless sequence of epochs, each of them a permutation of `ids` that depends
-    only on (seed, epoch) and ends with a batch that may be partial. No batch crosses epochs.
-    Steps that are skipped cost nothing.
+    With a seed, the dataset is an endless sequence of epochs. Each epoch is a permutation of `ids`
+    that depends only on (seed, epoch); its last batch may be partial, and no batch crosses epochs.
+    Skipped steps cost nothing.
 
     Args:
         ids: int64 [n], unique.
         batch_size: samples per batch, >= 1.
         seed: integers >= 0; None for one pass in the order of `ids`.
-        start_step: first step of the sequence to give.
-        steps: how many steps to give; None for all.
-        shard: which part of each batch. Default None: all of it.
+        start_step: first step.
+        steps: number of steps; None for all.
+        shard: the part of each batch to return. Default None: the whole batch.
 
     Returns:
         Dataset of int64 [batch] with known cardinality.
     """
-    first_epoch, first_step, cardinality = split_steps(
+    first_epoch, first_step, cardinality = locate_steps(
         len(ids), batch_size, seed is not None, start_step, steps
     )
     if seed is None:  # no function to trace
@@ -170,17 +170,17 @@ def id_batches(
         def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             start = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
             order = shuffled(vector, fold_in(key, epoch))[start * batch_size :]
-            # As quick as a map that cuts slices, without a function of its own to trace.
+            # As fast as a map over slices, without another function to trace.
             return tf.data.Dataset.from_tensors(order).rebatch(batch_size)
 
         batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
     if shard is not None:
-        batches = batches.map(lambda batch: shard.take(batch)[0])
+        batches = batches.map(shard.take)
     return with_cardinality(batches, cardinality)
 
 
 def with_cardinality(dataset: tf.data.Dataset, cardinality: int) -> tf.data.Dataset:
-    """Cuts `dataset` to `cardinality` elements and makes that number known."""
+    """Takes `cardinality` elements of `dataset`, and makes that number known."""
     if cardinality != tf.data.INFINITE_CARDINALITY:
         dataset = dataset.take(cardinality)
     return dataset.apply(tf.data.experimental.assert_cardinality(cardinality))

@@ -1,4 +1,4 @@
-"""What a user has, made into `Samples`; and the public names of samples in one place."""
+"""`as_samples`: arrays and datasets as `Samples`; and the public names of samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_prac.config import check_int
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
-from tf_prac.data.scan import load, numbered
+from tf_prac.data.scan import checked_elements, load_arrays
 from tf_prac.data.source import ArraySamples, DatasetIdentity, Samples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
@@ -30,7 +30,7 @@ __all__ = [
 def as_samples(
     data: Any, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, **options: Any
 ) -> Samples:
-    """Turns what a user has into `Samples`.
+    """Returns arrays or a `tf.data.Dataset` as `Samples`.
 
     Example:
 
@@ -38,17 +38,17 @@ def as_samples(
         ArraySamples(arrays train: 4 of (3,), 2 classes)
 
     Args:
-        data: `Samples` (returned as they are); a tuple of arrays (x, y); or a finite, unbatched
-            `tf.data.Dataset` of (x, y) that gives the same order in every pass, or of
-            ({"inputs": x, "sample_id": id}, y) in any order with ids 0 to N - 1.
-        memory_limit_bytes: a dataset whose inputs are larger than this is not held decoded, but
+        data: `Samples` (returned unchanged); a tuple of arrays (x, y); or a finite, unbatched
+            `tf.data.Dataset` with elements (x, y) in the same order in every pass, or
+            ({"inputs": x, "sample_id": id}, y) in any order, with ids 0 to N - 1.
+        memory_limit_bytes: a dataset with more bytes of inputs is not held in memory decoded, but
             read as `StreamSamples`. Default 4 GiB.
-        **options: name, version, split, num_classes, classes, mean, std as for `ArraySamples`; for
-            datasets also decode, buffer_size and check_order as for `StreamSamples`.
+        **options: name, version, split, num_classes, classes, mean, std as in `ArraySamples`; for
+            datasets also decode, buffer_size and check_order as in `StreamSamples`.
 
     Raises:
-        ArgumentError: another kind of data, a batched or endless dataset.
-        DataError: labels, inputs, ids or an order that samples cannot have.
+        ArgumentError: If the data is of another kind, batched or infinite.
+        DataError: If labels, inputs or ids are invalid, or the order differs between passes.
     """
     check_int("memory_limit_bytes", memory_limit_bytes, 0)
     if isinstance(data, Samples):
@@ -76,12 +76,13 @@ def _from_dataset(
     name: str = "dataset",
     **options: Any,
 ) -> Samples:
-    elements = numbered(dataset)
+    elements = checked_elements(dataset)
     if decode is not None:
         elements = elements.map(
-            lambda i, x, y: (i, decode(x), y), num_parallel_calls=tf.data.AUTOTUNE
+            lambda x, y: ({**x, "inputs": decode(x["inputs"])}, y),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
-    arrays = load(elements, name, memory_limit_bytes, check_order=check_order)
+    arrays = load_arrays(elements, name, memory_limit_bytes, check_order=check_order)
     if arrays is not None:
         return ArraySamples(*arrays, name=name, **options)
     return StreamSamples(

@@ -1,4 +1,4 @@
-"""The first pass over a `tf.data.Dataset`: its checks, labels, ids, hash and elements."""
+"""The first pass over a `tf.data.Dataset`: checks it, and reads labels, ids, a hash and inputs."""
 
 from __future__ import annotations
 
@@ -13,84 +13,90 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import brief, has_ids, looks_batched
+from tf_prac.data.ids import describe_spec, has_ids, is_batched
 from tf_prac.errors import ArgumentError, DataError
 
 ALLOWED = 'an unbatched tf.data.Dataset of (x, y), or of ({"inputs": x, "sample_id": id}, y)'
 _BATCH = 512
 _DIGEST_BYTES = 16
-_NOISE = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*")  # node names around TensorFlow's messages
+_NOISE = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*")  # node names in TensorFlow's messages
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What a first pass learned; arrays other than `read_order` are in the order of the ids.
+    """The result of a pass; all arrays except `read_order` are in the order of the ids.
 
     Attributes:
         labels: int64 [N].
-        sizes: bytes of each element, int64 [N].
-        digests: hash of each element and its label, 16 bytes each, [N].
-        read_order: the ids as they came, int64 [N].
-        elements: the elements, bytes or numbers [N, ...]; None when larger than the limit.
+        sizes: bytes of the inputs of each sample, int64 [N].
+        digests: hash of the inputs and label of each sample, 16 bytes each, [N].
+        read_order: the ids in the order of the dataset, int64 [N].
+        inputs: bytes or numbers [N, ...]; None when larger than the limit.
     """
 
     labels: np.ndarray
     sizes: np.ndarray
     digests: np.ndarray
     read_order: np.ndarray
-    elements: np.ndarray | None
+    inputs: np.ndarray | None
 
     def order_hash(self) -> str:
-        """SHA-256 over the elements and labels in the order of the ids, in hexadecimal."""
+        """SHA-256 over the inputs and labels in the order of the ids, in hexadecimal."""
         return hashlib.sha256(self.digests.tobytes()).hexdigest()
 
 
-def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the elements as (id int64, x, y int64), ids being positions unless there are ids.
+def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns elements ({"inputs": x, "sample_id": int64 scalar}, y int64 scalar).
+
+    Elements without ids get their positions.
 
     Raises:
-        ArgumentError: not such a dataset, a batched or an endless one.
-        DataError: labels are not class numbers.
+        ArgumentError: If the elements are others, or the dataset is batched or infinite.
+        DataError: If labels are not class numbers.
     """
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
-        raise ArgumentError("data", brief(spec), ALLOWED)
+        raise ArgumentError("data", describe_spec(spec), ALLOWED)
     with_ids = has_ids(spec)
     x, y = (spec[0]["inputs"] if with_ids else spec[0]), spec[1]
     if not isinstance(x, tf.TensorSpec) or not isinstance(y, tf.TensorSpec):
-        raise ArgumentError("data", brief(spec), ALLOWED)
+        raise ArgumentError("data", describe_spec(spec), ALLOWED)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ArgumentError("data", "a dataset that repeats for ever", "a finite dataset")
     _check_label(spec, x, y)
+
+    def cast(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        sample_id = tf.cast(inputs["sample_id"], tf.int64)
+        return {**inputs, "sample_id": sample_id}, tf.reshape(tf.cast(label, tf.int64), [])
+
     if with_ids:
-        pairs = dataset.map(lambda part, label: (part["sample_id"], (part["inputs"], label)))
+        elements = dataset.map(cast)
     else:
-        pairs = dataset.enumerate()
+        elements = dataset.enumerate().map(
+            lambda i, pair: cast({"inputs": pair[0], "sample_id": i}, pair[1])
+        )
     options = tf.data.Options()
     options.deterministic = True
-
-    def number(i: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        return tf.cast(i, tf.int64), pair[0], tf.reshape(tf.cast(pair[1], tf.int64), [])
-
-    return pairs.map(number).with_options(options)
+    return elements.with_options(options)
 
 
-def packed(elements: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns (id, x, y) with x as one string: itself, or serialised when it is a tensor."""
+def serialize(elements: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the elements with inputs as one string; tensors are checked and serialized."""
 
-    def pack(i: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def to_string(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        x = inputs["inputs"]
         if x.dtype.is_floating:
             x = tf.debugging.check_numerics(x, "inputs must be finite")
-        return i, x if is_string(x) else tf.io.serialize_tensor(x), y
+        return {**inputs, "inputs": x if is_string(x) else tf.io.serialize_tensor(x)}, label
 
-    return elements.map(pack)
+    return elements.map(to_string)
 
 
-def unpack(element: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """Returns the x that `packed` made one string of."""
+def deserialize(string: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """Returns the inputs, of type `spec`, from the string of `serialize`."""
     if is_string(spec):
-        return element
-    return tf.ensure_shape(tf.io.parse_tensor(element, spec.dtype), spec.shape)
+        return string
+    return tf.ensure_shape(tf.io.parse_tensor(string, spec.dtype), spec.shape)
 
 
 def is_string(x: tf.Tensor | tf.TensorSpec) -> bool:
@@ -98,84 +104,91 @@ def is_string(x: tf.Tensor | tf.TensorSpec) -> bool:
     return x.dtype == tf.string and x.shape.rank == 0
 
 
-def first_element(elements: tf.data.Dataset, name: str) -> tuple[tf.Tensor, ...]:
-    """Returns the first element; raises `DataError` when there is none."""
-    with naming(name):
-        for element in elements.take(1):
-            return element
+def first_inputs(elements: tf.data.Dataset, name: str) -> tf.Tensor:
+    """Returns the inputs of the first element; raises `DataError` if there is none."""
+    with read_errors(name):
+        for inputs, _ in elements.take(1):
+            return inputs["inputs"]
     raise DataError(f"{name}: no samples received; allowed: at least one.")
 
 
-def load(
+def load_arrays(
     elements: tf.data.Dataset, name: str, limit: int, *, check_order: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reads the whole of (id, x, y) into arrays (x, y) in the order of the ids.
+    """Reads all elements into arrays (x, y) in the order of the ids.
 
     Returns:
-        None when x is an encoded string, or all x together have more than `limit` bytes.
+        None when inputs are encoded strings, or have more than `limit` bytes in total.
     """
-    spec = elements.element_spec[1]
+    spec = elements.element_spec[0]["inputs"]
     if is_string(spec):
         return None
     if not spec.shape.is_fully_defined():
-        shape = first_element(elements, name)[1].shape
-        elements = elements.map(lambda i, x, y: (i, tf.ensure_shape(x, shape), y))
-        spec = elements.element_spec[1]
+        shape = first_inputs(elements, name).shape
+        elements = elements.map(
+            lambda x, y: ({**x, "inputs": tf.ensure_shape(x["inputs"], shape)}, y)
+        )
+        spec = elements.element_spec[0]["inputs"]
     if int(elements.cardinality()) * math.prod(spec.shape) * spec.dtype.size > limit:
         return None
-    found = scan(elements, name, limit)
-    if found.elements is None:
+    result = scan(elements, name, limit)
+    if result.inputs is None:
         return None
     if check_order:
-        same_order(elements, name, found)
-    return found.elements, found.labels
+        same_order(elements, name, result)
+    return result.inputs, result.labels
 
 
 def scan(elements: tf.data.Dataset, name: str, limit: int) -> Scan:
-    """Reads (id, x, y) once; x is a string or of one shape, of which `limit` bytes are kept.
+    """Reads all elements once, and keeps up to `limit` bytes of inputs.
+
+    Args:
+        elements: inputs are strings, or numbers of one shape.
+        name: name of the data, for errors.
+        limit: bytes; inputs with more in total are not kept.
 
     Raises:
-        DataError: unreadable, no samples, or ids that are not 0 to N - 1.
+        DataError: If the data is unreadable or empty, or ids are not 0 to N - 1.
     """
     kept: list[np.ndarray] = []
     columns: list[tuple[np.ndarray, ...]] = []
     total = 0
-    for ids, x, labels in _batches(elements, name):
-        sizes, digests = _measure(x, labels)
-        columns.append((ids, labels, sizes, digests))
+    for inputs, labels in _batches(elements, name):
+        sizes, digests = _measure(inputs["inputs"], labels)
+        columns.append((inputs["sample_id"], labels, sizes, digests))
         total += int(sizes.sum())
-        kept.append(x)
+        kept.append(inputs["inputs"])
         if total > limit:
             kept.clear()
     if not columns:
         raise DataError(f"{name}: no samples received; allowed: at least one.")
     ids, labels, sizes, digests = (np.concatenate(part) for part in zip(*columns, strict=True))
     order = _order_of(ids, name)
-    held = np.concatenate(kept)[order] if total <= limit else None
-    return Scan(labels[order], sizes[order], digests[order], ids, held)
+    all_inputs = np.concatenate(kept)[order] if total <= limit else None
+    return Scan(labels[order], sizes[order], digests[order], ids, all_inputs)
 
 
-def same_order(elements: tf.data.Dataset, name: str, found: Scan) -> bool:
-    """Reads a second time; returns whether the samples come in the same order.
+def same_order(elements: tf.data.Dataset, name: str, first: Scan) -> bool:
+    """Reads all elements again; returns whether they come in the order of the first pass.
 
     Raises:
-        DataError: a sample has another id this time.
+        DataError: If a sample has another id than in the first pass.
     """
-    again = [(ids, _measure(x, labels)[1]) for ids, x, labels in _batches(elements, name)]
-    ids = np.concatenate([found.read_order[:0], *(part for part, _ in again)])
-    digests = np.concatenate([found.digests[:0], *(part for _, part in again)])
-    if not np.array_equal(digests[_order_of(ids, name)], found.digests):
+    second = [(x["sample_id"], _measure(x["inputs"], y)[1]) for x, y in _batches(elements, name)]
+    ids = np.concatenate([first.read_order[:0], *(part for part, _ in second)])
+    digests = np.concatenate([first.digests[:0], *(part for _, part in second)])
+    if not np.array_equal(digests[_order_of(ids, name)], first.digests):
         raise DataError(
             f"{name}: two passes over the data differ; allowed: the same samples in the same "
             "order in every pass, or with sample ids. Do not shuffle or augment before this, "
             "or call tf_prac.with_sample_ids before shuffling."
         )
-    return np.array_equal(ids, found.read_order)
+    return np.array_equal(ids, first.read_order)
 
 
 @contextlib.contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Turns an error of TensorFlow while reading into a `DataError` of one line."""
+def read_errors(name: str) -> Iterator[None]:
+    """Turns a TensorFlow error during reading into a `DataError` of one line."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -183,12 +196,13 @@ def naming(name: str) -> Iterator[None]:
         raise DataError(f"{name}: cannot be read: {reason}") from error
 
 
-def _batches(elements: tf.data.Dataset, name: str) -> Iterator[tuple[np.ndarray, ...]]:
-    with naming(name):
+def _batches(elements: tf.data.Dataset, name: str) -> Iterator[tuple[Any, np.ndarray]]:
+    with read_errors(name):
         yield from elements.batch(_BATCH).prefetch(2).as_numpy_iterator()
 
 
 def _measure(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the number of bytes and the hash of each sample."""
     rows = x if x.dtype == object else [row.tobytes() for row in x]
     sizes = np.array([len(row) for row in rows], np.int64)
     digests = [
@@ -199,11 +213,11 @@ def _measure(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _order_of(ids: np.ndarray, name: str) -> np.ndarray:
-    """Returns the argsort of ids that are 0 to N - 1 in any order."""
+    """Returns the argsort of ids that must be 0 to N - 1 in any order."""
     order = np.argsort(ids)
     if not np.array_equal(ids[order], np.arange(len(ids))):
-        twice = len(np.unique(ids)) < len(ids)
-        problem = "some are there twice" if twice else f"from {ids.min()} to {ids.max()}"
+        duplicates = len(np.unique(ids)) < len(ids)
+        problem = "with duplicates" if duplicates else f"from {ids.min()} to {ids.max()}"
         raise DataError(
             f"{name}: sample ids of {len(ids)} samples: {problem}; "
             f"allowed: 0 to {len(ids) - 1}, each once."
@@ -216,11 +230,11 @@ def _check_label(spec: Any, x: tf.TensorSpec, y: tf.TensorSpec) -> None:
     if not single:
         if y.shape.rank is None:
             remedy = "The labels have no known shape: give output_signature to from_generator."
-        elif looks_batched(x, y):
+        elif is_batched(x, y):
             remedy = "It is batched: give dataset.unbatch()."
         else:
             remedy = "Turn one-hot labels into class numbers with tf.argmax(y, axis=-1)."
-        raise ArgumentError("data", brief(spec), f"{ALLOWED}, y a class number", remedy)
+        raise ArgumentError("data", describe_spec(spec), f"{ALLOWED}, y a class number", remedy)
     if not y.dtype.is_integer:
         raise DataError(
             f"labels: dtype {y.dtype.name} received; allowed: integer class numbers. "

@@ -1,7 +1,7 @@
-"""`Samples`: a data set that any subset of, in any replayable order, can be read from.
+"""`Samples`: a data set of which any subset can be read, in any order that can be replayed.
 
-Every sample has an id, its position in the source's own order. A reader of samples touches only
-the ids it is asked for, so that an epoch over half of the data takes half of the time.
+Every sample has an id, its position in the source's own order. Only the requested samples are read,
+so that an epoch over half of the data takes half of the time.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3 (training on the PrAC set).
 """
@@ -20,23 +20,23 @@ import tensorflow as tf
 
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.checks import check_inputs, check_labels
-from tf_prac.data.order import check_ids, id_batches, on_cpu, untuned, with_cardinality
+from tf_prac.data.order import check_ids, id_batches, on_cpu, with_cardinality, without_autotune
 from tf_prac.errors import ArgumentError, DataError, FileError
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetIdentity:
-    """Says to which data, in which order, a set of sample ids belongs.
+    """Identifies the data, and its order, to which sample ids belong.
 
     Args:
         name: name of the data set.
-        version: its version, "" when it has none.
+        version: its version; "" if it has none.
         split: "train", "test" and so on.
         count: number of samples.
-        order_hash: SHA-256, in hexadecimal, over the samples in their order, as they are stored.
-            The same images held decoded (`ArraySamples`) and encoded (`StreamSamples`, folders)
-            have different hashes: decoders differ, and decoding all to compare would cost a pass.
-            Sets are not exchanged between the two; load both in the same way.
+        order_hash: SHA-256, in hexadecimal, over the stored samples in order. The same images
+            decoded (`ArraySamples`) and encoded (`StreamSamples`, folders) have different hashes:
+            decoders differ, and decoding all images to compare them would cost a pass. To use sets
+            of one run in another, load the data in the same way.
     """
 
     name: str
@@ -67,26 +67,27 @@ class Samples(abc.ABC):
     A source of another kind is a subclass with one method, `_read`.
 
     Args:
-        identity: what and in which order the samples are.
+        identity: identifies the data set and its order.
         labels: integer class numbers, [N] or [N, 1].
         num_classes: number of classes; None for the largest label plus one.
-        input_shape: shape of one input.
+        input_shape: shape of the inputs of one sample.
         mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
-        std: per-channel standard deviation likewise; given together with `mean`.
-        classes: the name of each class, for people; None where there are none.
+        std: per-channel standard deviation likewise; required with `mean`.
+        classes: the name of each class; None if classes have no names.
 
     Attributes:
         identity: `DatasetIdentity`.
         labels: int64 [N], read-only.
         num_classes: number of classes.
-        input_shape: shape of one input, without the batch.
+        input_shape: shape of the inputs of one sample, without the batch dimension.
         mean: tuple of floats or None.
         std: tuple of floats or None.
         classes: tuple of names or None.
 
     Raises:
-        DataError: labels that are no class numbers below `num_classes`.
-        ArgumentError: statistics that do not match the channels, or names the classes.
+        DataError: If labels are not class numbers below `num_classes`.
+        ArgumentError: If `mean` and `std` do not match the channels, or `classes` the number of
+            classes.
     """
 
     def __init__(
@@ -141,24 +142,25 @@ class Samples(abc.ABC):
         Example:
 
             >>> samples = ArraySamples(np.zeros([10, 8, 8, 1], np.uint8), np.arange(10))
-            >>> [ids.numpy().tolist() for _, _, ids in samples.batches([4, 2, 9], batch_size=2)]
+            >>> batches = samples.batches([4, 2, 9], batch_size=2)
+            >>> [x["sample_id"].numpy().tolist() for x, y in batches]
             [[4, 2], [9]]
 
         Args:
             ids: sample ids, int [n], each at most once.
             batch_size: samples per batch, >= 1.
             seed: integers >= 0, such as (seed of the run, round); None for one pass.
-            start_step: first step of the sequence; those before it are not read.
+            start_step: first step; the steps before it are not read.
             steps: number of steps; None for all (endless with a seed).
-            shard: the part of each batch to read. Default None: all of it.
+            shard: the part of each batch to read. Default None: the whole batch.
 
         Returns:
-            Dataset of (inputs [batch, ...] as stored, labels int64 [batch], sample ids int64
-            [batch]) with known cardinality.
+            Dataset of ({"inputs": [batch, ...] as stored, "sample_id": int64 [batch]}, labels
+            int64 [batch]) with known cardinality.
 
         Raises:
-            ArgumentError: a size, step or seed that is not allowed.
-            DataError: ids that are empty, outside the data or there twice.
+            ArgumentError: If a size, step or seed is out of range.
+            DataError: If `ids` is empty, out of range or has duplicates.
         """
         ids = check_ids(ids, len(self))
         order = id_batches(
@@ -167,16 +169,25 @@ class Samples(abc.ABC):
         return with_cardinality(self._read(order, ids), int(order.cardinality()))
 
     def inputs(self, ids: Any) -> np.ndarray:
-        """Returns the inputs of the samples `ids`, in their order, as stored, [n, ...].
+        """Returns the stored inputs of the samples `ids`, in their order, [n, ...].
 
         Raises:
-            DataError: ids that are empty, outside the data or there twice.
+            DataError: If `ids` is empty, out of range or has duplicates.
         """
-        return next(iter(untuned(self.batches(ids, len(ids)))))[0].numpy()
+        inputs, _ = next(iter(without_autotune(self.batches(ids, len(ids)))))
+        return inputs["inputs"].numpy()
 
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
-        """Reads batches of ids: int64 [batch] to (inputs, labels, ids); `ids` are all that come."""
+        """Reads batches of samples by id.
+
+        Args:
+            order: batches of ids, int64 [batch].
+            ids: all ids that occur in `order`, int64 [n].
+
+        Returns:
+            Dataset of ({"inputs": [batch, ...], "sample_id": int64 [batch]}, labels int64 [batch]).
+        """
 
     def _statistics(self, name: str, values: Sequence[float] | None) -> tuple[float, ...] | None:
         if values is None:
@@ -191,7 +202,7 @@ class Samples(abc.ABC):
 
 
 class ArraySamples(Samples):
-    """Samples held in memory, in the dtype they come in: the fast path.
+    """Samples held in memory in their own dtype, the fastest source.
 
     Example:
 
@@ -200,19 +211,20 @@ class ArraySamples(Samples):
         ArraySamples(zeros train: 100 of (28, 28, 1), 10 classes)
 
     Args:
-        images: numbers [N, ...] of rank >= 2: uint8 images, or any other inputs.
+        images: uint8 images or other numeric inputs, [N, ...] of rank >= 2.
         labels: integer class numbers, [N] or [N, 1].
         name: name for `identity`. Default "arrays".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
-        mean: per-channel mean of the images scaled to [0, 1]. Default no normalisation.
+        mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
         std: per-channel standard deviation likewise.
-        num_classes: number of classes. Default the largest label plus one.
-        classes: the name of each class, for the pages of a report. Default none.
+        num_classes: number of classes. Default: the largest label plus one.
+        classes: the name of each class, for reports. Default: none.
 
     Raises:
-        ArgumentError: inputs that are no array of numbers, or not as many names as classes.
-        DataError: empty, different lengths, NaN or infinite inputs, or bad labels.
+        ArgumentError: If the inputs are not an array of numbers, or a class has no name.
+        DataError: If there are no samples, lengths differ, inputs are NaN or infinite, or labels
+            are invalid.
     """
 
     def __init__(
@@ -246,7 +258,11 @@ class ArraySamples(Samples):
             std=std,
             classes=classes,
         )
-        self._images, self._classes = on_cpu(images), on_cpu(self.labels)
+        self._images, self._all_labels = on_cpu(images), on_cpu(self.labels)
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
-        return order.map(lambda i: (tf.gather(self._images, i), tf.gather(self._classes, i), i))
+        def fetch(i: tf.Tensor) -> Any:
+            inputs = {"inputs": tf.gather(self._images, i), "sample_id": i}
+            return inputs, tf.gather(self._all_labels, i)
+
+        return order.map(fetch)

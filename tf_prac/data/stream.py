@@ -1,7 +1,7 @@
-"""`StreamSamples`: samples of a dataset that is too large to hold decoded.
+"""`StreamSamples`: samples of a dataset that is too large to hold in memory decoded.
 
-The first pass learns labels, count and hash. After it only the samples that are asked for are
-decoded: encoded they are held in memory when they fit, and otherwise read again and filtered.
+The first pass reads labels, count and hash. After it only the requested samples are decoded: their
+encoded inputs are held in memory if they fit; otherwise the dataset is read again and filtered.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from tf_prac.data.order import (
     check_ids,
     derive_seed,
     fold_in,
+    locate_steps,
     on_cpu,
     shuffled,
-    split_steps,
     with_cardinality,
 )
 from tf_prac.data.scan import (
-    first_element,
-    naming,
-    numbered,
-    packed,
+    checked_elements,
+    deserialize,
+    first_inputs,
+    read_errors,
     same_order,
     scan,
-    unpack,
+    serialize,
 )
 from tf_prac.data.source import DatasetIdentity, Samples
 from tf_prac.errors import ArgumentError, DataError
@@ -42,11 +42,10 @@ from tf_prac.errors import ArgumentError, DataError
 class StreamSamples(Samples):
     """Samples of a finite, unbatched `tf.data.Dataset`.
 
-    While the encoded samples asked for fit `memory_limit_bytes`, they are read once and then
-    shuffled perfectly. When they do not, every epoch reads the dataset and drops other samples
-    before `decode`; its order is that of the dataset, shuffled within consecutive blocks of
-    `buffer_size` samples whose borders move from epoch to epoch. Both orders depend only on
-    (seed, epoch).
+    Requested samples whose encoded inputs fit `memory_limit_bytes` are read once, and shuffled
+    uniformly. Otherwise every epoch reads the dataset and drops other samples before `decode`; its
+    order is that of the dataset, shuffled within consecutive blocks of `buffer_size` samples, whose
+    boundaries move from epoch to epoch. Both orders depend only on (seed, epoch).
 
     Example:
 
@@ -54,26 +53,26 @@ class StreamSamples(Samples):
         >>> samples = StreamSamples(files, decode=lambda jpeg: tf.io.decode_jpeg(jpeg, 3))
 
     Args:
-        dataset: (x, y) with the same order in every pass, or ({"inputs": x, "sample_id": id}, y)
-            with ids 0 to N - 1 in any order.
-        decode: function from x to an input, called only for samples that are asked for; all of
-            them must come out in one shape. Default x itself.
+        dataset: elements (x, y) in the same order in every pass, or
+            ({"inputs": x, "sample_id": id}, y) in any order, with ids 0 to N - 1.
+        decode: function from x to the inputs of the model, of the same shape for every sample;
+            called only for requested samples. Default: the identity.
         name: name for `identity`. Default "stream".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
-        mean: per-channel mean of the decoded images scaled to [0, 1]. Default no normalisation.
+        mean: per-channel mean of the decoded images scaled to [0, 1]. Default: no normalisation.
         std: per-channel standard deviation likewise.
-        num_classes: number of classes. Default the largest label plus one.
-        classes: the name of each class, for the pages of a report. Default none.
-        memory_limit_bytes: most encoded bytes held. Default 4 GiB.
-        buffer_size: samples per shuffled block when the dataset is read again; a block is held in
-            memory besides. Default 10,000.
-        check_order: compare two passes in the beginning; False for a source known to keep its
+        num_classes: number of classes. Default: the largest label plus one.
+        classes: the name of each class, for reports. Default: none.
+        memory_limit_bytes: maximum bytes of encoded inputs held in memory. Default 4 GiB.
+        buffer_size: samples per shuffled block when the dataset is read again; one block is held in
+            memory in addition. Default 10,000.
+        check_order: whether two passes are compared first; False for a dataset with a known fixed
             order. Default True.
 
     Raises:
-        ArgumentError: another kind of dataset, a batched or an endless one.
-        DataError: labels, inputs, ids or an order that samples cannot have.
+        ArgumentError: If the dataset has other elements, or is batched or infinite.
+        DataError: If labels, inputs or ids are invalid, or the order differs between passes.
     """
 
     def __init__(
@@ -94,19 +93,19 @@ class StreamSamples(Samples):
     ):
         check_int("memory_limit_bytes", memory_limit_bytes, 0)
         check_int("buffer_size", buffer_size, 1)
-        elements = numbered(dataset)
-        self._stored = elements.element_spec[1]
-        self._source = packed(elements)
-        found = scan(self._source, name, memory_limit_bytes)
-        self._replays = not check_order or same_order(self._source, name, found)
+        elements = checked_elements(dataset)
+        self._stored = elements.element_spec[0]["inputs"]
+        self._source = serialize(elements)
+        first = scan(self._source, name, memory_limit_bytes)
+        self._fixed_order = not check_order or same_order(self._source, name, first)
         self._decode = decode or tf.identity
-        with naming(name):
-            example = self._decode(unpack(first_element(self._source, name)[1], self._stored))
+        with read_errors(name):
+            example = self._decode(deserialize(first_inputs(self._source, name), self._stored))
         if example.dtype == tf.string:
             raise ArgumentError("decode", decode, f"a function to numbers, as {name} holds strings")
         super().__init__(
-            identity=DatasetIdentity(name, version, split, len(found.labels), found.order_hash()),
-            labels=found.labels,
+            identity=DatasetIdentity(name, version, split, len(first.labels), first.order_hash()),
+            labels=first.labels,
             num_classes=num_classes,
             input_shape=example.shape,
             mean=mean,
@@ -114,12 +113,12 @@ class StreamSamples(Samples):
             classes=classes,
         )
         self._dtype = example.dtype
-        self._sizes, self._read_order = found.sizes, found.read_order
+        self._sizes, self._read_order = first.sizes, first.read_order
         self._limit, self._buffer_size = memory_limit_bytes, buffer_size
-        self._classes = on_cpu(self.labels)
-        self._held: list[tuple[np.ndarray, tf.Tensor]] = []
-        if found.elements is not None:
-            self._held.append((np.arange(len(self)), on_cpu(found.elements)))
+        self._all_labels = on_cpu(self.labels)
+        self._cache: list[tuple[np.ndarray, tf.Tensor]] = []
+        if first.inputs is not None:
+            self._cache.append((np.arange(len(self)), on_cpu(first.inputs)))
 
     def batches(
         self,
@@ -133,7 +132,7 @@ class StreamSamples(Samples):
     ) -> tf.data.Dataset:
         """Reads the samples `ids` in batches; see `Samples.batches`.
 
-        Samples that do not fit the memory limit are read again from the dataset: skipped steps
+        Samples that do not fit the memory limit are read again from the dataset. Skipped steps
         are then read but not decoded, and without a seed `ids` must be in the dataset's order.
         """
         ids = check_ids(ids, len(self))
@@ -147,47 +146,50 @@ class StreamSamples(Samples):
         return bool(self._sizes[ids].sum() <= self._limit)
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
-        held_ids, elements = self._hold(ids)
-        places = on_cpu(held_ids)
+        cached_ids, encoded = self._cached(ids)
+        known = on_cpu(cached_ids)
 
-        def fetch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return self._decoded(i, tf.gather(elements, tf.searchsorted(places, i)))
+        def fetch(i: tf.Tensor) -> Any:
+            inputs = tf.gather(encoded, tf.searchsorted(known, i))
+            return self._decoded({"inputs": inputs, "sample_id": i}, tf.gather(self._all_labels, i))
 
         return order.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-    def _hold(self, ids: np.ndarray) -> tuple[np.ndarray, tf.Tensor]:
-        """Returns sorted ids and encoded elements that include `ids`; the oldest make room."""
-        for held in self._held:
-            if np.isin(ids, held[0]).all():
-                return held
+    def _cached(self, ids: np.ndarray) -> tuple[np.ndarray, tf.Tensor]:
+        """Returns sorted ids that include `ids`, and their encoded inputs; evicts the oldest."""
+        for cached in self._cache:
+            if np.isin(ids, cached[0]).all():
+                return cached
         room = self._limit - self._sizes[ids].sum()
-        while self._held and sum(self._sizes[held[0]].sum() for held in self._held) > room:
-            self._held.pop(0)
-        with naming(self.identity.name):
-            parts = list(self._selected(ids).batch(1024).as_numpy_iterator())
-        found = np.concatenate([ids[:0], *(part[0] for part in parts)])
-        if not np.array_equal(np.sort(found), np.sort(ids)):
+        while self._cache and sum(self._sizes[cached[0]].sum() for cached in self._cache) > room:
+            self._cache.pop(0)
+        with read_errors(self.identity.name):
+            parts = [x for x, _ in self._selected(ids).batch(1024).as_numpy_iterator()]
+        read_ids = np.concatenate([ids[:0], *(part["sample_id"] for part in parts)])
+        if not np.array_equal(np.sort(read_ids), np.sort(ids)):
             raise DataError(f"{self.identity.name}: the dataset changed since its first pass.")
-        elements = np.concatenate([part[1] for part in parts])
-        order = np.argsort(found)
-        self._held.append((found[order], on_cpu(elements[order])))
-        return self._held[-1]
+        encoded = np.concatenate([part["inputs"] for part in parts])
+        order = np.argsort(read_ids)
+        self._cache.append((read_ids[order], on_cpu(encoded[order])))
+        return self._cache[-1]
 
     def _selected(self, ids: np.ndarray) -> tf.data.Dataset:
-        """The source's (id, element) of these ids only, in the source's order."""
-        keep = np.zeros(len(self), bool)
-        keep[ids] = True
-        wanted = on_cpu(keep)
-        source = self._source.map(lambda i, element, _: (i, element))
-        return source.filter(lambda i, _: wanted[i])
+        """The elements with these ids, inputs encoded, in the order of the dataset."""
+        selected = np.zeros(len(self), bool)
+        selected[ids] = True
+        is_selected = on_cpu(selected)
+        return self._source.filter(lambda x, _: is_selected[x["sample_id"]])
 
-    def _decoded(self, i: tf.Tensor, elements: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        def decode(element: tf.Tensor) -> tf.Tensor:
-            return tf.ensure_shape(self._decode(unpack(element, self._stored)), self.input_shape)
+    def _decoded(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> Any:
+        """Returns a batch with decoded inputs."""
+
+        def decode(string: tf.Tensor) -> tf.Tensor:
+            x = self._decode(deserialize(string, self._stored))
+            return tf.ensure_shape(x, self.input_shape)
 
         output = tf.TensorSpec(self.input_shape, self._dtype)
-        inputs = tf.map_fn(decode, elements, fn_output_signature=output)
-        return inputs, tf.gather(self._classes, i), i
+        decoded = tf.map_fn(decode, inputs["inputs"], fn_output_signature=output)
+        return {**inputs, "inputs": decoded}, labels
 
     def _read_again(
         self,
@@ -198,12 +200,12 @@ class StreamSamples(Samples):
         steps: int | None,
         shard: BatchShard | None,
     ) -> tf.data.Dataset:
-        if not self._replays:
+        if not self._fixed_order:
             raise DataError(
                 f"{self.identity.name}: the order differs between two passes, and the samples do "
                 f"not fit memory_limit_bytes={self._limit}. Raise it or do not shuffle."
             )
-        first_epoch, first_step, cardinality = split_steps(
+        first_epoch, first_step, cardinality = locate_steps(
             len(ids), batch_size, seed is not None, start_step, steps
         )
         if seed is None:
@@ -218,11 +220,13 @@ class StreamSamples(Samples):
                 return blocks.batch(batch_size)
 
             batches = tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(one_epoch)
-        wanted = with_cardinality(batches.skip(first_step), cardinality)
+        batches = with_cardinality(batches.skip(first_step), cardinality)
         if shard is not None:
-            wanted = wanted.map(shard.take)
-        decoded = wanted.map(self._decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return with_cardinality(decoded, cardinality)
+            batches = batches.map(lambda *batch: shard.take(batch))
+        batches = batches.map(
+            self._decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        return with_cardinality(batches, cardinality)
 
     def _check_sequential(self, ids: np.ndarray) -> None:
         expected = self._read_order[np.isin(self._read_order, ids)]
@@ -236,24 +240,26 @@ class StreamSamples(Samples):
 
 
 def shuffled_blocks(dataset: tf.data.Dataset, size: int, key: tf.Tensor) -> tf.data.Dataset:
-    """Shuffles (id, element) within consecutive blocks, as a pure function of `key`.
+    """Shuffles elements within consecutive blocks, as a pure function of `key`.
 
-    The first block is shorter by a random number of samples, so that the borders of the blocks
+    The first block is shorter by a random number of samples, so that the boundaries of the blocks
     move between epochs.
 
     Args:
-        dataset: unbatched, of (int64, string).
+        dataset: unbatched elements ({"inputs": string, "sample_id": int64}, y int64).
         size: samples per block.
         key: int64 [2].
     """
     missing = tf.random.stateless_uniform([], key, 0, size, tf.int64, alg=ALGORITHM)
-    nothing = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int64), "")).repeat(missing)
+    number = tf.constant(-1, tf.int64)
+    padding = tf.data.Dataset.from_tensors(({"inputs": "", "sample_id": number}, number))
 
-    def shuffle(number: tf.Tensor, block: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
-        ids, elements = block
-        order = shuffled(tf.where(ids >= 0)[:, 0], fold_in(key, number))
+    def shuffle(index: tf.Tensor, block: Any) -> tf.data.Dataset:
+        present = tf.where(block[0]["sample_id"] >= 0)[:, 0]
+        order = shuffled(present, fold_in(key, index))
         return tf.data.Dataset.from_tensor_slices(
-            (tf.gather(ids, order), tf.gather(elements, order))
+            tf.nest.map_structure(lambda part: tf.gather(part, order), block)
         )
 
-    return nothing.concatenate(dataset).batch(size).enumerate().flat_map(shuffle)
+    blocks = padding.repeat(missing).concatenate(dataset).batch(size)
+    return blocks.enumerate().flat_map(shuffle)

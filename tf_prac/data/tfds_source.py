@@ -17,7 +17,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.data.scan import load
+from tf_prac.data.ids import with_sample_ids
+from tf_prac.data.scan import load_arrays
 from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError, DataError
@@ -111,8 +112,8 @@ def read_split(
     shape = decoded.element_spec[0].shape
     if not shape.is_fully_defined():
         raise DataError(f"{name}: images have shape {shape}. Give image_size=(height, width).")
-    numbered = decoded.enumerate().map(lambda i, pair: (i, *pair))
-    arrays = load(numbered, name, memory_limit_bytes, check_order=False)
+    elements = with_sample_ids(decoded)
+    arrays = load_arrays(elements, name, memory_limit_bytes, check_order=False)
     if arrays is not None:
         return ArraySamples(*arrays, **options)
     return StreamSamples(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from tf_prac.config import SearchConfig
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.search_data import SearchData, Subset
+from tf_prac.data.splits import DataSplits, Split
 from tf_prac.search.callbacks import SearchCallbackList
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.storage.run_directory import FORGETTING, RunDirectory
@@ -39,7 +39,7 @@ class SearchContext:
 
     config: SearchConfig
     seed: int
-    data: SearchData
+    data: DataSplits
     trainer: Trainer
     run: RunDirectory
     finished_runs: Mapping[str, FinishedRun] = dataclasses.field(default_factory=dict)
@@ -47,7 +47,7 @@ class SearchContext:
     checkpoints: Callable[[pathlib.Path], Checkpoints] = _no_checkpoints
 
     @property
-    def train(self) -> Subset:
+    def train(self) -> Split:
         """The full training set, without validation samples."""
         return self.data.train
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.search.context import SearchContext
 from tf_prac.search.selection import RoundOutcome, Selection
@@ -34,7 +35,7 @@ class CriticalSamples:
         config, size = self._config, len(self._train.samples)
         cep, forward_samples = self._cep(outcome)
         if not config.use_cet and cep is None:
-            return Selection(PracSet((), (), size, filled=outcome.ids), forward_samples)
+            return Selection(SampleSet(outcome.ids, size), forward_samples)
         cet = self._cet(outcome) if config.use_cet else ()
         prac_set = PracSet(cet, () if cep is None else cep, size)
         return Selection(self._fill(prac_set, outcome), forward_samples)

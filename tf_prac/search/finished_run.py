@@ -15,7 +15,7 @@ import numpy as np
 
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.storage.files import sha256
 from tf_prac.storage.run_directory import FORGETTING, PRAC_SET, RunDirectory
@@ -56,7 +56,7 @@ class FinishedRun:
                 f"a run of at least {rounds} rounds; it has {len(self.rounds)}",
             )
 
-    def check_same_samples(self, train: Subset) -> None:
+    def check_same_samples(self, train: Split) -> None:
         """Raises `MismatchError` unless the run is on the same samples in the same order."""
         ours, theirs = train.samples.identity.to_json(), self._config["dataset"]
         for name, value in ours.items():
@@ -67,7 +67,7 @@ class FinishedRun:
                     "use the same data set, version, split and order."
                 )
 
-    def prac_set(self, number: int, train: Subset) -> PracSet:
+    def prac_set(self, number: int, train: Split) -> PracSet:
         """Returns the set after round `number`.
 
         Raises:
@@ -80,7 +80,7 @@ class FinishedRun:
             raise self._other_split(f"{unknown} samples of its sets are for validation here")
         return prac_set
 
-    def forgetting(self, train: Subset) -> ForgettingStats:
+    def forgetting(self, train: Split) -> ForgettingStats:
         """Returns the forgetting statistics of round 0.
 
         Raises:

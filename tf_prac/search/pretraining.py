@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tf_prac.config import PracConfig
-from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose, forgetting_scores
+from tf_prac.data.splits import Split
 from tf_prac.errors import DamagedFileError
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.context import SearchContext
@@ -87,7 +87,7 @@ class Pretraining:
 
 
 def pretraining_ids(
-    config: PracConfig, train: Subset, seed: int, other: FinishedRun | None = None
+    config: PracConfig, train: Split, seed: int, other: FinishedRun | None = None
 ) -> np.ndarray:
     """Chooses the samples of the first k steps: the fraction `pretrain_size`, at least one sample.
 

@@ -138,7 +138,7 @@ class RoundRunner:
         run, number = self._context.run, outcome.number
         path = run.round_path(number)
         outcome.next_masks.save(path / MASKS)
-        selection.prac_set.save(path / PRAC_SET)
+        selection.sample_set.save(path / PRAC_SET)
         outcome.trained.forgetting.save(path / FORGETTING)
         write_csv(path / HISTORY, outcome.trained.history)
         self._start.save_trained(number, outcome.trained.weights)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tf_prac.data.pipeline import evaluation_batches
-from tf_prac.data.search_data import Subset
 from tf_prac.data.selection import choose
+from tf_prac.data.splits import Split
 from tf_prac.keras_api import random_states, to_numpy
 from tf_prac.pruning.criteria import TRAINED, PruneRule, Scores, get_criterion
 from tf_prac.pruning.gradient_criteria import ScoringInputs
@@ -118,7 +118,7 @@ class _TentativeRule:
         return self.pruner.prune_now(self.rule, masks)
 
 
-def few_of_each_class(train: Subset, count: int, seed: int) -> np.ndarray:
+def few_of_each_class(train: Split, count: int, seed: int) -> np.ndarray:
     """Returns the sorted ids of `count` random samples of each class, or of all it has.
 
     Args:

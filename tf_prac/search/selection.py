@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.trainer import TrainedNetwork
 
@@ -35,12 +35,12 @@ class Selection(NamedTuple):
     """The samples of the next round, and the cost of choosing them.
 
     Attributes:
-        prac_set: the samples; a selector other than "prac" stores its choice as `filled`.
+        sample_set: the samples; a `PracSet` if they were selected as CET and CEP.
         forward_samples: number of samples that went forward.
         gradient_samples: number of samples that went forward and backward, for a score.
     """
 
-    prac_set: PracSet
+    sample_set: SampleSet
     forward_samples: int = 0
     gradient_samples: int = 0
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from tf_prac.checks import function_name
 from tf_prac.config import PracConfig
-from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import Subset
+from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.selection import SCORES, choose, forgetting_scores
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import SELECTORS as SELECTORS
 from tf_prac.search.context import SearchContext
@@ -130,8 +130,8 @@ class HighestScores:
         labels = train.labels if config.class_balanced else None
         size, seed = self._sizes[outcome.number], (self._context.seed, 0)
         chosen = choose(scores.values, size, seed=seed, labels=labels)
-        prac_set = PracSet((), (), len(train.samples), filled=train.ids[chosen])
-        return Selection(prac_set, scores.forward_samples, scores.gradient_samples)
+        sample_set = SampleSet(train.ids[chosen], len(train.samples))
+        return Selection(sample_set, scores.forward_samples, scores.gradient_samples)
 
     def _scores(self, outcome: RoundOutcome) -> Scores:
         scores, count = self._scorer(self._context, outcome), len(self._context.train.ids)
@@ -174,7 +174,7 @@ class TransferredSets:
         return Selection(self._sets[outcome.number])
 
 
-def open_finished_runs(config: PracConfig, train: Subset, rounds: int) -> dict[str, FinishedRun]:
+def open_finished_runs(config: PracConfig, train: Split, rounds: int) -> dict[str, FinishedRun]:
     """Opens the runs that options such as `sizes_from` name, by option.
 
     Raises:

@@ -8,7 +8,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.data.search_data import SearchData, Subset
+from tf_prac.data.prac_set import PracSet
+from tf_prac.data.sample_set import SampleSet
+from tf_prac.data.splits import DataSplits, Split
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo
@@ -35,7 +37,7 @@ class SearchResult:
 
 
 def run_config(
-    options: Mapping[str, Any], data: SearchData, network: Any, report: Sequence[WeightInfo]
+    options: Mapping[str, Any], data: DataSplits, network: Any, report: Sequence[WeightInfo]
 ) -> dict[str, Any]:
     """Returns the run configuration: everything that determines the result, for config.json.
 
@@ -92,7 +94,7 @@ def round_metrics(
         selection: the samples of the next round.
         gradient_samples: number of samples that pruning took gradients of.
     """
-    trained, prac_set = outcome.trained, selection.prac_set
+    trained = outcome.trained
     return {
         "round": outcome.number,
         "sparsity": outcome.masks.sparsity,
@@ -103,10 +105,7 @@ def round_metrics(
         "samples_seen": trained.samples_seen,
         "stop": trained.stop,
         "mask_distances": trained.mask_distances,
-        "cet": len(prac_set.cet),
-        "cep": len(prac_set.cep),
-        "overlap": prac_set.overlap,
-        "prac_size": len(prac_set),
+        **_set_metrics(selection.sample_set),
         "val_accuracy": trained.best.value,
         "seconds": trained.seconds,
         "forward_samples": trained.validation_samples + selection.forward_samples,
@@ -114,7 +113,7 @@ def round_metrics(
     }
 
 
-def summary_head(data: SearchData, network: Any, seed: int, rewind_step: int) -> dict[str, Any]:
+def summary_head(data: DataSplits, network: Any, seed: int, rewind_step: int) -> dict[str, Any]:
     """Returns the part of a summary about the data, the network and W_k."""
     return {
         "dataset": {
@@ -175,8 +174,16 @@ def search_cost(
     )
 
 
-def _identity(subset: Subset | None) -> dict[str, Any] | None:
-    return None if subset is None else subset.samples.identity.to_json()
+def _set_metrics(sample_set: SampleSet) -> dict[str, Any]:
+    """Returns the sizes of a set; one that is not a PrAC set has no CET and CEP."""
+    cet, cep, overlap = 0, 0, 0.0
+    if isinstance(sample_set, PracSet):
+        cet, cep, overlap = len(sample_set.cet), len(sample_set.cep), sample_set.overlap
+    return {"cet": cet, "cep": cep, "overlap": overlap, "prac_size": len(sample_set)}
+
+
+def _identity(split: Split | None) -> dict[str, Any] | None:
+    return None if split is None else split.samples.identity.to_json()
 
 
 def _version(name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tf_prac.checks import check_bool, check_choice, check_int, check_seed
 from tf_prac.config import CONTROLS, RETRAINING, PruningConfig, TrainingRecipe
-from tf_prac.data.search_data import SearchData, prepare
+from tf_prac.data.splits import DataSplits, make_splits
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.keras_api import seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
@@ -201,7 +201,7 @@ class Ticket:
             The trained network; `best` has the best validation accuracy.
         """
         recipe = recipe or TrainingRecipe()
-        data = prepare(train, validation, test, recipe, seed)
+        data = make_splits(train, validation, test, recipe, seed)
         trainer = Trainer(model, recipe, data.train.samples, data.validation, pruning)
         trained = self.train_with(trainer, data, seed)
         trainer.load(trained.best_weights, self.masks)
@@ -210,7 +210,7 @@ class Ticket:
     def train_with(
         self,
         trainer: Trainer,
-        data: SearchData,
+        data: DataSplits,
         seed: int,
         advance: Callable[[int], Any] | None = None,
         checkpoints: Checkpoints | None = None,

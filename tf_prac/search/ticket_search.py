@@ -31,8 +31,8 @@ from tf_prac.config import (
     SearchConfig,
     TrainingRecipe,
 )
-from tf_prac.data.prac_set import PracSet
-from tf_prac.data.search_data import SearchData, prepare, whole
+from tf_prac.data.sample_set import SampleSet
+from tf_prac.data.splits import DataSplits, full_split, make_splits
 from tf_prac.keras_api import new_network, seed_everything
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
@@ -175,7 +175,7 @@ class TicketSearch:
         distribution, rounds = self.distribution, self.config.pruning.rounds
         if not distribution.is_chief:
             observers = SearchCallbackList()
-        data = prepare(train, validation, test, self.config.recipe, self.seed)
+        data = make_splits(train, validation, test, self.config.recipe, self.seed)
         with (
             distribution.detect_lost_workers(),
             distribution.strategy.scope(),
@@ -224,7 +224,7 @@ class TicketSearch:
         """
         network = new_network(self.model_fn, self.config.recipe.mixed_precision)
         rewind(network, weights)
-        return Predictor(network).accuracy(whole(data))
+        return Predictor(network).accuracy(full_split(data))
 
 
 class _Session:
@@ -243,7 +243,7 @@ class _Session:
     def __init__(
         self,
         search: TicketSearch,
-        data: SearchData,
+        data: DataSplits,
         directory: pathlib.Path,
         callbacks: SearchCallbackList,
     ):
@@ -314,10 +314,10 @@ class _Session:
         self._context.checkpoints(path).remove()
         self._rounds.append(metrics)
         callbacks.on_round_end(metrics)
-        next_masks, prac_set = Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
+        next_masks, sample_set = Masks.load(path / MASKS), SampleSet.load(path / PRAC_SET)
         what = f"round {number}: masks or set"
-        self._search.distribution.check_same(what, next_masks, prac_set.ids)
-        return next_masks, prac_set.ids
+        self._search.distribution.check_same(what, next_masks, sample_set.ids)
+        return next_masks, sample_set.ids
 
     def _rewind_weights(self) -> dict[str, np.ndarray]:
         return self._context.run.load_rewind(self._rounds[0]["rewind_sha256"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import has_ids, looks_batched, with_sample_ids
+from tf_prac.data.ids import has_ids, is_batched, with_sample_ids
 from tf_prac.errors import ArgumentError
 
 BATCH = 512
@@ -75,6 +75,6 @@ def _batched(data: Any, batch_size: int | None) -> tf.data.Dataset:
         if spec[0]["sample_id"].shape.rank == 0:
             return data.batch(batch_size or BATCH)
         return data if batch_size is None else data.rebatch(batch_size)
-    if looks_batched(spec[0], spec[1]):
+    if is_batched(spec[0], spec[1]):
         data = data.unbatch()
     return with_sample_ids(data).batch(batch_size or BATCH)

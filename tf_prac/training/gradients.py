@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.pipeline import evaluation_batches
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.pruning.masks import Masks
 
 MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
@@ -49,15 +49,15 @@ class GradientNorms:
         size = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         self.batch_size = max(1, min(128, MAX_GRADIENT_ELEMENTS // max(1, size)))
 
-    def __call__(self, subset: Subset, masks: Masks) -> np.ndarray:
+    def __call__(self, split: Split, masks: Masks) -> np.ndarray:
         """Returns the norm of each sample, float32 [len(ids)], at the network's current weights.
 
         Args:
-            subset: the samples.
+            split: the samples.
             masks: the current masks.
         """
         self.set_masks(masks)
-        batches = evaluation_batches(*subset, batch_size=self.batch_size)
+        batches = evaluation_batches(*split, batch_size=self.batch_size)
         return np.concatenate([self._norms(x["inputs"], y).numpy() for x, y in batches])
 
     def set_masks(self, masks: Masks) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.recorder import all_gather
 
@@ -38,41 +38,41 @@ class Predictor:
         )
         self._outputs = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
 
-    def classes(self, subset: Subset) -> np.ndarray:
+    def classes(self, split: Split) -> np.ndarray:
         """Returns the predicted class of each sample, int32 [len(ids)]."""
         size = self._distribution.padded_batch_size(EVALUATION_BATCH)
         batches = iter(
             self._distribution.batches(
-                lambda shard: evaluation_batches(*subset, batch_size=size, shard=shard), size
+                lambda shard: evaluation_batches(*split, batch_size=size, shard=shard), size
             )
         )
-        predicted = np.zeros(len(subset.samples), np.int32)
+        predicted = np.zeros(len(split.samples), np.int32)
         local = self._distribution.strategy.experimental_local_results
-        for _ in range(steps_per_epoch(len(subset.ids), size)):
+        for _ in range(steps_per_epoch(len(split.ids), size)):
             ids, classes = (local(each)[0].numpy() for each in self._classify(next(batches)[0]))
             predicted[ids[ids >= 0]] = classes[ids >= 0]  # Padding has ids below 0.
-        return predicted[subset.ids]
+        return predicted[split.ids]
 
-    def accuracy(self, subset: Subset) -> float:
+    def accuracy(self, split: Split) -> float:
         """Returns the fraction of the samples that are classified correctly."""
-        return float(np.mean(self.classes(subset) == subset.labels))
+        return float(np.mean(self.classes(split) == split.labels))
 
     def scores(
         self,
-        subset: Subset,
+        split: Split,
         score: Callable[[np.ndarray, np.ndarray], np.ndarray],
         from_logits: bool,
     ) -> np.ndarray:
         """Returns a score of each sample, float [len(ids)].
 
         Args:
-            subset: the samples.
+            split: the samples.
             score: function of probabilities [batch, classes] and classes [batch]; see
                 `tf_prac.data.selection.SCORES`.
             from_logits: whether the network returns logits, to which softmax is applied.
         """
         scores = []
-        for x, labels in evaluation_batches(*subset, batch_size=EVALUATION_BATCH):
+        for x, labels in evaluation_batches(*split, batch_size=EVALUATION_BATCH):
             outputs = self._outputs(x["inputs"])
             probabilities = tf.nn.softmax(outputs) if from_logits else outputs
             scores.append(score(probabilities.numpy(), labels.numpy()))

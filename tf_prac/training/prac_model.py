@@ -57,6 +57,9 @@ class PracModel(MaskedModelMixin):
         masked_weights: the masks as variables.
         forgetting: the `ForgettingRecorder`, or None.
         targets: the `Targets`.
+        padded_batches: whether a sample weight of 0 marks padding, as in the batches of a
+            `BatchShard`; metrics then count every sample once. Set it before the first step.
+            Default False: sample weights are those of the user.
         traces: how often the training step was traced; each time it is compiled.
     """
 
@@ -93,6 +96,7 @@ class PracModel(MaskedModelMixin):
         self._masked_weights = attach_masks(network, pruning)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
         self.targets = targets or Targets()
+        self.padded_batches = False
         if self.forgetting is not None:
             self.targets.check_output(names or ())
         self._steps = _FiniteSteps()
@@ -155,27 +159,23 @@ class PracModel(MaskedModelMixin):
         self.masked_weights.apply_masks(self.optimizer)
         finite = tf.math.is_finite(step.loss)
         if self.forgetting is not None:
-            finite = self.forgetting.record(step.ids, step.correct, finite, step.filled_up)
+            finite = self.forgetting.record(step.ids, step.correct, finite, self.padded_batches)
         self._steps.count(finite)
         return logs
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Keras's own metrics, of samples that count; in training, correctness is noted."""
-        filled_up = _is_filled_up(x)
+        """Keras's own metrics, without padding; in training, notes which samples are correct."""
         if self._step.traced and self.forgetting is not None:
             self._step.ids = x["sample_id"]
             self._step.correct = self.targets.read(self, y, y_pred).correct()
-            self._step.filled_up = filled_up
-        if filled_up:
-            sample_weight = tf.cast(x["weight"] > 0, tf.float32)
+        if self.padded_batches and sample_weight is not None:
+            sample_weight = tf.cast(sample_weight > 0, tf.float32)  # each sample counts once
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
     ) -> Any:
-        """Keras's own loss, with the weights that the inputs bring if a batch is filled up."""
-        if _is_filled_up(x):
-            sample_weight = x["weight"]
+        """Keras's own loss, which the training step checks to be finite."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, **kw)  # type: ignore[misc]
         if self._step.traced:
             self._step.loss = loss
@@ -215,12 +215,6 @@ class _Step(threading.local):
     loss: Any
     ids: Any
     correct: Any
-    filled_up = False
-
-
-def _is_filled_up(x: Any) -> bool:
-    """Whether batches have places without a sample, as those of `BatchShard` may."""
-    return isinstance(x, dict) and {"inputs", "sample_id", "weight"} <= set(x)
 
 
 class _FiniteSteps:

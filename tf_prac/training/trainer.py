@@ -13,7 +13,7 @@ from tf_prac.data.augment import augmentation
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from tf_prac.data.samples import Samples
-from tf_prac.data.search_data import Subset
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
 from tf_prac.keras_api import (
     build_metrics,
@@ -109,7 +109,7 @@ class Trainer:
         network: Any,
         recipe: TrainingRecipe,
         samples: Samples,
-        validation: Subset | None = None,
+        validation: Split | None = None,
         pruning: PruningConfig | None = None,
     ):
         augmentation(recipe.augment, samples.input_shape)  # raises if unknown
@@ -120,6 +120,7 @@ class Trainer:
         self.distribution = Distribution()
         self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
+        self.model.padded_batches = self.distribution.pads_batches
         self._schedule, self._optimizer = self._compile()
         self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
@@ -288,9 +289,9 @@ class Trainer:
         """Sets the network's weights; with masks, pruned weights become 0."""
         rewind(self.network, weights, masks)
 
-    def evaluator(self, subset: Subset) -> Evaluator:
+    def evaluator(self, split: Split) -> Evaluator:
         """Returns an `Evaluator` of the network's current weights on some samples."""
-        return Evaluator(self._loop, subset, self.distribution)
+        return Evaluator(self._loop, split, self.distribution)
 
     def _validation_logs(self) -> dict[str, float]:
         logs = {} if self._validate is None else self._validate()
@@ -369,16 +370,16 @@ class Evaluator:
 
     Args:
         loop: runs the evaluation steps of the model.
-        subset: the samples.
+        split: the samples.
         distribution: the same as that of `loop`.
     """
 
-    def __init__(self, loop: StepLoop, subset: Subset, distribution: Distribution):
+    def __init__(self, loop: StepLoop, split: Split, distribution: Distribution):
         size = distribution.padded_batch_size(EVALUATION_BATCH)
-        self._loop, self._steps = loop, steps_per_epoch(len(subset.ids), size)
+        self._loop, self._steps = loop, steps_per_epoch(len(split.ids), size)
         self._batches = iter(
             distribution.batches(
-                lambda shard: evaluation_batches(*subset, batch_size=size, shard=shard), size
+                lambda shard: evaluation_batches(*split, batch_size=size, shard=shard), size
             )
         )
 

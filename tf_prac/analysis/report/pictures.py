@@ -16,7 +16,7 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 
 if TYPE_CHECKING:
-    from tf_prac.data.search_data import Subset
+    from tf_prac.data.splits import Split
 
 MAX_IMAGES, MAX_PIXELS = 20, 64
 
@@ -46,7 +46,7 @@ def forgotten_by_pruning(prac_set: PracSet) -> np.ndarray:
     return cep[np.linspace(0, len(cep) - 1, min(MAX_IMAGES, len(cep))).astype(int)]
 
 
-def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
+def gallery(train: Split, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
     """Returns the images of samples, each with its class and a note.
 
     Args:
@@ -65,13 +65,13 @@ def gallery(train: Subset, ids: np.ndarray, notes: Sequence[str] = ()) -> Html:
     return tag("div", figures, class_="gallery")
 
 
-def class_name(train: Subset, label: int) -> str:
+def class_name(train: Split, label: int) -> str:
     """Returns the name of a class, or its number if it has none."""
     names = train.samples.classes
     return f"class {label}" if names is None or names[label].isdigit() else names[label]
 
 
-def has_images(train: Subset) -> bool:
+def has_images(train: Split) -> bool:
     """Whether samples can be shown as images."""
     return is_image(train.samples.input_shape)
 

@@ -12,7 +12,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.storage.run_directory import FORGETTING, MASKS, PRAC_SET, SUMMARY, RunDirectory
 
 if TYPE_CHECKING:
-    from tf_prac.data.search_data import Subset
+    from tf_prac.data.splits import Split
 
 Metrics = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class RunData:
     sets: dict[int, PracSet]
     forgetting: dict[int, ForgettingStats]
     command: str | None = None
-    train: Subset | None = None
+    train: Split | None = None
     without_data: str = ""
 
     @property
@@ -89,7 +89,7 @@ def read_run_data(
     name: str,
     *,
     command: str | None = None,
-    train: Subset | None = None,
+    train: Split | None = None,
     without_data: str = "",
 ) -> RunData:
     """Reads the files of a run, finished or not, and checks each of them.

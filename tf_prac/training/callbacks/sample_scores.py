@@ -27,7 +27,7 @@ class SampleScores(Callback):
 
         >>> scores = SampleScores(dataset, "el2n")  # doctest: +SKIP
         >>> model.fit(dataset.shuffle(60000).batch(128), epochs=10, callbacks=[scores])
-        >>> hard = PracSet(scores.highest(20000), [], 60000)
+        >>> hard = SampleSet(scores.highest(20000), 60000)
         >>> model.fit(hard.filter(with_sample_ids(dataset)).batch(128))  # a PracModel
 
     Source: Paul et al. 2021, "Deep Learning on a Data Diet", Definitions 2.1 and 2.2; for

@@ -1,0 +1,142 @@
+"""`SampleSet`: the ids of some samples of a data set. Numpy only, except for `filter`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from tf_prac.errors import ArgumentError, DataError, FileError
+from tf_prac.storage.files import read_npz, write_npz
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+KIND = "prac_set"
+PARTS = ("cet", "cep", "filled")
+
+
+class SampleSet:
+    """Any subset of the samples of a data set.
+
+    Ids are positions in the order of the data set, so that a set can be used with any network on
+    the same data. Immutable.
+
+    Example:
+
+        >>> sample_set = SampleSet([7, 1, 5], num_samples=10)
+        >>> sample_set.ids.tolist(), len(sample_set), 7 in sample_set
+        ([1, 5, 7], 3, True)
+
+    Args:
+        ids: ids of the samples, int [any]; duplicates are removed.
+        num_samples: size of the data set; ids are in [0, num_samples).
+
+    Raises:
+        DataError: If an id is out of range.
+        ArgumentError: If the ids are not a vector of integers.
+
+    Attributes:
+        ids: int64, sorted, read-only.
+        num_samples: size of the data set.
+    """
+
+    ids: np.ndarray
+    num_samples: int
+
+    def __init__(self, ids: Any, num_samples: int):
+        self.num_samples = int(num_samples)
+        self.ids = unique_ids("ids", ids, self.num_samples)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, sample_id: int) -> bool:
+        position = np.searchsorted(self.ids, sample_id)
+        return bool(position < len(self.ids) and self.ids[position] == sample_id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SampleSet) or type(other) is not type(self):
+            return NotImplemented
+        ours, theirs = self._parts(), other._parts()
+        return self.num_samples == other.num_samples and all(
+            np.array_equal(ours[name], theirs[name]) for name in PARTS
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"SampleSet({len(self)} of {self.num_samples})"
+
+    def filter(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Keeps the samples of this set, with known cardinality.
+
+        Args:
+            dataset: unbatched elements `({"inputs": x, "sample_id": id}, ...)`, as from
+                `tf_prac.with_sample_ids`. Decode and augment after this call, so that other
+                samples do not cost that time.
+
+        Raises:
+            ArgumentError: If the dataset is batched or has no ids.
+        """
+        from tf_prac.data.ids import filter_ids
+
+        return filter_ids(dataset, self.ids)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes an `.npz` file with the ids as int64.
+
+        The file is that of a `PracSet`: cet and cep are empty, and filled has all ids.
+        """
+        write_npz(path, KIND, {**self._parts(), "num_samples": np.array(self.num_samples)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Reads a file that `save` of any set wrote; raises `FileError` for any other file."""
+        arrays = read_npz(path, KIND)
+        try:
+            size = arrays["num_samples"]
+            if size.shape != () or size.dtype.kind != "i" or size < 1:
+                raise ValueError("num_samples is not a positive integer")
+            parts = {name: unique_ids(name, arrays[name], int(size)) for name in PARTS}
+            for name, ids in parts.items():
+                if not np.array_equal(ids, arrays[name]):
+                    raise ValueError(f"{name} is not strictly increasing")
+            return cls._from_parts(parts, int(size))
+        except (KeyError, ValueError, ArgumentError) as error:
+            raise FileError(f"{path}: damaged, {error}.") from error
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        """The ids by their arrays in the file."""
+        return {"cet": self.ids[:0], "cep": self.ids[:0], "filled": self.ids}
+
+    @classmethod
+    def _from_parts(cls, parts: Mapping[str, np.ndarray], num_samples: int) -> Self:
+        return cls(np.concatenate([parts[name] for name in PARTS]), num_samples)
+
+
+def unique_ids(name: str, ids: Any, num_samples: int) -> np.ndarray:
+    """Returns ids as a sorted, read-only int64 vector without duplicates.
+
+    Args:
+        name: of the argument, for errors.
+        ids: sample ids, int [any].
+        num_samples: size of the data set.
+
+    Raises:
+        DataError: If an id is out of range.
+        ArgumentError: If the ids are not a vector of integers.
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ArgumentError(name, ids, "a vector of integer sample ids")
+    array = np.unique(array.astype(np.int64))
+    if array.size and not 0 <= array[0] <= array[-1] < num_samples:
+        raise DataError(
+            f"{name}: sample ids from {array[0]} to {array[-1]} received; "
+            f"allowed: 0 to {num_samples - 1}."
+        )
+    array.flags.writeable = False
+    return array

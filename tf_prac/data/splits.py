@@ -1,0 +1,69 @@
+"""`DataSplits`: the training, validation and test samples of a search."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_prac.config import TrainingRecipe
+from tf_prac.data.samples import Samples, as_samples, split_validation
+
+
+class Split(NamedTuple):
+    """Some samples of a data set.
+
+    Attributes:
+        samples: the data set.
+        ids: the ids of the split, int64, sorted.
+    """
+
+    samples: Samples
+    ids: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of the split, int64 [len(ids)]."""
+        return self.samples.labels[self.ids]
+
+
+class DataSplits(NamedTuple):
+    """The splits of a search; validation and test samples are never trained on."""
+
+    train: Split
+    validation: Split | None
+    test: Split | None
+
+
+def make_splits(
+    train: Any, validation: Any, test: Any, recipe: TrainingRecipe, seed: int
+) -> DataSplits:
+    """Returns the user's data as splits; by default, validation samples are held out of `train`.
+
+    Args:
+        train: anything `as_samples` takes.
+        validation: the same, or None to hold out `recipe.validation_split` of `train`.
+        test: the same, or None.
+        recipe: `validation_split` and `split` set how many samples are held out, and which.
+        seed: seed of a "seeded" split.
+
+    Raises:
+        ArgumentError, DataError: If the data cannot be trained on.
+    """
+    train_split = full_split(train)
+    test_split = None if test is None else full_split(test)
+    if validation is not None:
+        return DataSplits(train_split, full_split(validation), test_split)
+    if recipe.validation_split == 0:
+        return DataSplits(train_split, None, test_split)
+    samples = train_split.samples
+    train_ids, validation_ids = split_validation(
+        len(samples), fraction=recipe.validation_split, method=recipe.split, seed=seed
+    )
+    return DataSplits(Split(samples, train_ids), Split(samples, validation_ids), test_split)
+
+
+def full_split(data: Any) -> Split:
+    """Returns all samples of anything that `as_samples` takes."""
+    samples = as_samples(data)
+    return Split(samples, np.arange(len(samples), dtype=np.int64))
