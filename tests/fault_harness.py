@@ -156,7 +156,7 @@ def place_of(directory: pathlib.Path) -> str:
 
 
 def checkpoints_in(directory: pathlib.Path) -> set[pathlib.Path]:
-    """The checkpoints of a run, which may come and go meanwhile."""
+    """The checkpoints of a run, which may be written and removed during the listing."""
     try:
         return set(directory.rglob("checkpoints/step_*"))
     except FileNotFoundError:
