@@ -24,7 +24,7 @@ def attach(package: str, file: str) -> tuple[Getter, Callable[[], list[str]], li
 
     Args:
         package: `__name__` of the package or module.
-        file: its `__file__`; the stub lies beside it.
+        file: its `__file__`; the stub is next to it.
     """
     stub = ast.parse(pathlib.Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
     origins = {

@@ -76,7 +76,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _accuracies(figures: Mapping[str, Any]) -> tuple[str, str]:
-    values = (figures["val_accuracy"], figures["test_accuracy"])
+def _accuracies(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    values = (metrics["val_accuracy"], metrics["test_accuracy"])
     val, test = ("-" if value is None else f"{value:.2%}" for value in values)
     return val, test
