@@ -1,6 +1,6 @@
-"""Everything is in pyproject.toml but the name of the build folder.
+"""Sets the name of the build directory; everything else is in pyproject.toml.
 
-Where file names ignore case, setuptools' `build` folder and the file `BUILD` are one name.
+On file systems that ignore case, setuptools' default `build` would be the file `BUILD`.
 """
 
 from setuptools import setup

@@ -267,7 +267,7 @@ def test_the_code_of_the_page_about_callbacks_runs(flavour, tmp_path, monkeypatc
         exec(compile(code, "docs/callbacks.md", "exec"), names)
     assert (names["recorder"].stats.presentations == 3).all()
     assert names["logs"]["sparsity"] == names["masked"].masks.sparsity > 0.4
-    assert names["early"].step == 1 and len(names["hard"]) == len(X) // 4
+    assert names["w_k"].step == 1 and len(names["hard"]) == len(X) // 4
     assert names["logger"].stats.presentations.tolist() == [3] * len(X)
 
 

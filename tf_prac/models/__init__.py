@@ -56,8 +56,8 @@ def build_model(
         num_classes: number of logits, at least 2.
 
     Returns:
-        A built, uncompiled functional model: from normalised images, float32 [batch,
-        *input_shape], to logits, float32 [batch, num_classes].
+        A built, uncompiled functional model: from normalised images, float32
+        `[batch, *input_shape]`, to logits, float32 `[batch, num_classes]`.
 
     Raises:
         ArgumentError: If the name or flavour is unknown, a size is not a positive integer, or the
