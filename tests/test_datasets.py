@@ -249,8 +249,8 @@ class TestTinyImageNet:
         for bad, message in [
             (good.replace("n01", "n03"), "class 'n03' is not among the classes of training"),
             (good + "val_3.JPEG\tn01\n", "val_3.JPEG: no such image"),
-            ("val_0.JPEG\n", "lines that begin with a file and a class"),
-            ("", "lines that begin with a file and a class"),
+            ("val_0.JPEG\n", "lines that start with a file and a class"),
+            ("", "lines that start with a file and a class"),
         ]:
             annotations.write_text(bad)
             with pytest.raises(DataError, match=message):

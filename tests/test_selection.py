@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.selection import SCORES, choose, forgetting_scores, shares
+from tf_prac.data.selection import SCORES, apportion, choose, forgetting_scores
 from tf_prac.errors import ArgumentError
 
 
@@ -101,9 +101,9 @@ def test_classes_keep_their_shares(data):
 @given(hnp.arrays(int, st.integers(1, 9), elements=st.integers(1, 50)), st.data())
 def test_shares_are_exact_in_sum_and_within_one(sizes, data):
     count = data.draw(st.integers(0, int(sizes.sum())))
-    found = shares(sizes, count)
-    assert sum(found) == count
-    for size, share in zip(sizes, found, strict=True):
+    quotas = apportion(sizes, count)
+    assert sum(quotas) == count
+    for size, share in zip(sizes, quotas, strict=True):
         assert 0 <= share <= size and abs(share - count * size / sizes.sum()) < 1
 
 

@@ -1,7 +1,7 @@
-"""Augmentation of whole batches, as a pure function of (images, seed).
+"""Augmentations of batches, as pure functions of (images, seed).
 
-A new augmentation is one function and one line in `AUGMENTATIONS`. The randomness of a batch is
-drawn from the seed alone, so that the same step gives the same images in every replay.
+To add an augmentation, write a function and register it in `AUGMENTATIONS`. Random numbers depend
+on the seed alone, so that a step has the same images in every replay.
 
 Source: "Deep Residual Learning for Image Recognition", Section 4.2: pad 4 pixels, crop and flip.
 """
@@ -22,38 +22,38 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def none(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Returns the inputs as they are; they need not be images."""
+    """Returns the inputs unchanged; they need not be images."""
     del seed
     return images
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors each image left to right with probability 1/2.
+    """Flips each image left to right with probability 1/2.
 
     Args:
         images: [B, H, W, C] of any dtype.
         seed: int [2].
 
     Returns:
-        The same shape and dtype.
+        Images of the same shape and dtype.
     """
-    shift, mirrored = draw(tf.shape(images)[0], seed)
-    return _windows(images, images, tf.zeros_like(shift), mirrored)
+    shift, flipped = draw(tf.shape(images)[0], seed)
+    return _windows(images, images, tf.zeros_like(shift), flipped)
 
 
 def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Pads each image with 4 zeros on every side and crops a random window of its own size.
+    """Pads each image with 4 zeros on every side, and crops a random window of the original size.
 
-    Args and Returns as for `flip`.
+    Args and Returns as in `flip`.
     """
-    shift, mirrored = draw(tf.shape(images)[0], seed)
-    return _windows(images, _padded(images), shift, tf.zeros_like(mirrored))
+    shift, flipped = draw(tf.shape(images)[0], seed)
+    return _windows(images, _padded(images), shift, tf.zeros_like(flipped))
 
 
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Does `crop` and then `flip`, with the same draws as those two.
+    """Applies `crop` and then `flip`, with the random numbers of both.
 
-    Args and Returns as for `flip`.
+    Args and Returns as in `flip`.
     """
     return _windows(images, _padded(images), *draw(tf.shape(images)[0], seed))
 
@@ -67,25 +67,25 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def augmentation(name: str, input_shape: tuple[int, ...]) -> Augmentation:
-    """Looks up an augmentation for inputs of a shape.
+    """Returns the augmentation of a name.
 
     Args:
         name: a key of `AUGMENTATIONS`.
-        input_shape: shape of one input.
+        input_shape: shape of the inputs of one sample.
 
     Raises:
-        ArgumentError: unknown, or the inputs are not images [H, W, C].
+        ArgumentError: If the name is unknown, or the inputs are not images [H, W, C].
     """
     check_choice("augment", name, tuple(AUGMENTATIONS))
     if name != "none" and len(input_shape) != 3:
         raise ArgumentError(
-            "augment", name, f"none, as inputs of shape {input_shape} are no images [H, W, C]"
+            "augment", name, f"none, as inputs of shape {input_shape} are not images [H, W, C]"
         )
     return AUGMENTATIONS[name]
 
 
 def draw(batch_size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws the top left corner of each window, int32 [B, 2], and who is mirrored, bool [B]."""
+    """Draws the top left corner of each window, int32 [B, 2], and which are flipped, bool [B]."""
     numbers = tf.random.stateless_uniform([batch_size, 3], seed, alg=ALGORITHM)
     shift = tf.cast(numbers[:, :2] * (2 * PADDING + 1), tf.int32)
     return tf.minimum(shift, 2 * PADDING), numbers[:, 2] < 0.5
@@ -96,16 +96,16 @@ def _padded(images: tf.Tensor) -> tf.Tensor:
 
 
 def _windows(
-    images: tf.Tensor, source: tf.Tensor, shift: tf.Tensor, mirrored: tf.Tensor
+    images: tf.Tensor, source: tf.Tensor, shift: tf.Tensor, flipped: tf.Tensor
 ) -> tf.Tensor:
-    """Cuts windows of the size of `images` out of `source`, maybe mirrored.
+    """Crops windows of the size of `images` from `source`, and flips some of them.
 
-    One gather of pixels: measured faster than slices, reversal, resampling or two gathers.
+    One gather of pixels, which is faster than slicing, reversing, resampling or two gathers.
     """
     size, height, width, channels = tf.unstack(tf.shape(images))
     _, source_height, source_width, _ = tf.unstack(tf.shape(source))
     column = tf.range(width)
-    columns = shift[:, 1:] + tf.where(mirrored[:, None], width - 1 - column, column)
+    columns = shift[:, 1:] + tf.where(flipped[:, None], width - 1 - column, column)
     rows = tf.range(size)[:, None] * source_height + shift[:, :1] + tf.range(height)
     pixels = rows[:, :, None] * source_width + columns[:, None, :]
     return tf.ensure_shape(tf.gather(tf.reshape(source, [-1, channels]), pixels), images.shape)

@@ -1,4 +1,4 @@
-"""What labels and inputs must be, checked once for every source of samples. Numpy only."""
+"""Checks of labels and inputs, for every source of samples. Numpy only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from tf_prac.config import check_int
 from tf_prac.errors import ArgumentError, DataError
 
-MEMORY_LIMIT_BYTES = 4 * 2**30  # what is held decoded by default
+MEMORY_LIMIT_BYTES = 4 * 2**30  # default limit of decoded data in memory
 
 
 def check_labels(labels: Any, num_classes: int | None) -> tuple[np.ndarray, int]:
     """Returns class numbers as read-only int64 [N], and the number of classes.
 
-    One-hot labels are refused rather than guessed.
+    One-hot labels are refused.
 
     Raises:
-        DataError: empty, not integer, negative, not below `num_classes`, or of another shape.
+        DataError: If labels are empty, not integers, negative, not below `num_classes`, or of
+            another shape.
     """
     array = np.asarray(labels)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -53,8 +54,8 @@ def check_inputs(inputs: Any) -> np.ndarray:
     """Returns inputs as an array of finite numbers [N, ...].
 
     Raises:
-        ArgumentError: not numbers, or of rank below 2.
-        DataError: empty, NaN or infinite.
+        ArgumentError: If inputs are not numbers, or have rank 0 or 1.
+        DataError: If there are none, or one is NaN or infinite.
     """
     array = np.asarray(inputs)
     if array.ndim < 2 or array.dtype.kind not in "biuf":
@@ -64,6 +65,6 @@ def check_inputs(inputs: Any) -> np.ndarray:
     if not array.size:
         raise DataError(f"images: shape {array.shape} received; allowed: at least one sample.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        where = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        raise DataError(f"images: sample {where} holds NaN or infinity; allowed: finite numbers.")
+        index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        raise DataError(f"images: sample {index} has NaN or infinity; allowed: finite numbers.")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

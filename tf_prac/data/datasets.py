@@ -1,6 +1,6 @@
-"""`load_dataset`: data sets by name. Importing this module is quick; loading imports the rest.
+"""`load_dataset`: data sets by name. TensorFlow is imported only when a data set is loaded.
 
-A new data set of one's own needs no entry here: give `Samples`, arrays or a `tf.data.Dataset`.
+A user's own data set needs no entry here: pass `Samples`, arrays or a `tf.data.Dataset`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ VAL_ANNOTATIONS = "val_annotations.txt"
 
 @dataclasses.dataclass(frozen=True)
 class LoadedData:
-    """A data set with its own split.
+    """The training and test samples of a data set.
 
     Args:
         train: the training samples; validation samples are held out of these.
-        test: the test samples, or None when the data set has none.
+        test: the test samples; None if the data set has none.
     """
 
     train: Samples
@@ -53,7 +53,7 @@ def load_dataset(
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     image_size: tuple[int, int] | None = None,
 ) -> LoadedData:
-    """Loads a data set by name, without ever downloading it.
+    """Loads a data set by name, from local files only.
 
     Example:
 
@@ -62,19 +62,20 @@ def load_dataset(
         (1442, 355, (8, 8, 1))
 
     Args:
-        name: "digits" (comes with scikit-learn; every fifth image of each class is for testing);
+        name: "digits" (part of scikit-learn; every fifth image of each class is in the test set);
             any TFDS image data set with the features `image` and `label`, such as "mnist" or
             "cifar10"; "tiny_imagenet" in its own layout: `data_dir/train/CLASS/images/FILE`,
             `data_dir/val/images/FILE` and `val/val_annotations.txt`, whose validation images are
             the test set; or "folder": `data_dir/train/CLASS/FILE`, and `test` or `val` likewise.
-        data_dir: where TFDS data sets are prepared (default as in TFDS), or the folder.
-        limit_train: keep the first `limit_train` training samples. Default all.
-        memory_limit_bytes: a split of more decoded bytes is not held in memory. Default 4 GiB.
-        image_size: (height, width) to resize to; needed when images have different sizes.
+        data_dir: data directory of TFDS (default as in TFDS), or the folder.
+        limit_train: keep the first `limit_train` training samples. Default: all.
+        memory_limit_bytes: a split with more decoded bytes is not held in memory. Default 4 GiB.
+        image_size: (height, width) to resize to; required if images have different sizes.
 
     Raises:
-        ArgumentError: unknown name, nothing prepared in `data_dir`, or a limit past the end.
-        DataError: the data are damaged, or have different sizes without `image_size`.
+        ArgumentError: If the name is unknown, no data set is prepared in `data_dir`, or
+            `limit_train` exceeds the number of samples.
+        DataError: If the data is damaged, or images have different sizes and `image_size` is None.
     """
     if limit_train is not None:
         check_int("limit_train", limit_train, 1)
@@ -100,10 +101,10 @@ def _digits(limit_train: int | None) -> LoadedData:
     is_test = rank % 5 == 4
     mean, std = STATISTICS["digits"]
 
-    def samples(chosen: np.ndarray, split: str) -> ArraySamples:
+    def samples(selected: np.ndarray, split: str) -> ArraySamples:
         return ArraySamples(
-            images[chosen],
-            labels[chosen],
+            images[selected],
+            labels[selected],
             name="digits",
             version="1",
             split=split,

@@ -1,4 +1,4 @@
-"""`FolderSamples`: a folder of class folders, of which only the files asked for are read."""
+"""`FolderSamples`: images in class folders, of which only the requested files are read."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
 class FolderSamples(Samples):
     """Images in `directory/CLASS/**/FILE`, JPEG, PNG or BMP.
 
-    Class numbers follow the sorted folder names. Samples are in turns: the first file of each
-    class (by sorted path), then the second of each, so that the first n samples, and the last ten
-    percent, hold all classes alike.
+    Class numbers follow the sorted folder names. Samples alternate between classes: the first file
+    of each class (by sorted path), then the second of each, and so on. So the first n samples, and
+    the last ten percent, have all classes in equal numbers.
 
     Example:
 
@@ -34,21 +34,21 @@ class FolderSamples(Samples):
         ('n01443537', 'n01629819')
 
     Args:
-        directory: the folder of class folders.
+        directory: contains the class folders.
         image_size: (height, width) that every image is resized to (bilinear, antialiased, the
-            aspect ratio is not kept). Default no resizing: then all files are decoded once to see
-            that they have one size.
+            aspect ratio is not kept). Default: no resizing; all files are then decoded once to
+            check that they have the same size.
         channels: 3 for colour (default) or 1 for greyscale.
         classes: folder names in the order of the class numbers, such as those of the training
-            set; others are refused. Default the sorted names found.
-        annotations: name of a file in `directory`, each of whose lines begins with the name of a
-            file in `directory/images` and its class, as Tiny-ImageNet says the classes of its
-            validation images; samples are in the order of its lines. Default: class folders.
-        limit: keep the first `limit` samples only. Default all.
+            set; other folders are refused. Default: the sorted folder names.
+        annotations: name of a file in `directory`. Each line starts with the name of a file in
+            `directory/images` and its class, as in the validation set of Tiny-ImageNet; samples
+            are in the order of the lines. Default: class folders.
+        limit: keep the first `limit` samples only. Default: all.
         name: name for `identity`. Default "folder".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
-        mean: per-channel mean of the images scaled to [0, 1]. Default no normalisation.
+        mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
         std: per-channel standard deviation likewise.
 
     Attributes:
@@ -56,8 +56,9 @@ class FolderSamples(Samples):
         paths: path of each sample relative to `directory`, in the order of the ids.
 
     Raises:
-        ArgumentError: no such directory, or a size that is not allowed.
-        DataError: no class folders, no images, a file that cannot be decoded or has another size.
+        ArgumentError: If the directory cannot be read, or an option is invalid.
+        DataError: If there are no class folders or no images, or a file cannot be decoded or has
+            another size.
     """
 
     def __init__(
@@ -80,10 +81,10 @@ class FolderSamples(Samples):
         if channels not in (1, 3):
             raise ArgumentError("channels", channels, "1 or 3")
         if annotations is None:
-            found = _classes(root, classes)
-            files = _files_in_turns(root, found)
+            class_names = _class_names(root, classes)
+            files = _alternating_files(root, class_names)
         else:
-            found, files = _annotated(root, annotations, classes)
+            class_names, files = _annotated_files(root, annotations, classes)
         if limit is not None:
             check_int("limit", limit, 1)
             files = files[:limit]
@@ -94,11 +95,11 @@ class FolderSamples(Samples):
         super().__init__(
             identity=DatasetIdentity(name, version, split, len(files), _order_hash(root, files)),
             labels=labels,
-            num_classes=len(found),
+            num_classes=len(class_names),
             input_shape=(*shape, channels),
             mean=mean,
             std=std,
-            classes=found,
+            classes=class_names,
         )
         self._all_labels = on_cpu(self.labels)
 
@@ -128,18 +129,18 @@ class FolderSamples(Samples):
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        found: list[tuple[int, int]] = []
+        checked: list[tuple[int, int]] = []
         try:
             for height, width in sizes.as_numpy_iterator():
-                found.append((int(height), int(width)))
-                if found[-1] != found[0]:
+                checked.append((int(height), int(width)))
+                if checked[-1] != checked[0]:
                     raise DataError(
-                        f"{self.paths[len(found) - 1]}: size {found[-1]} received, unlike "
-                        f"{found[0]} of {self.paths[0]}. Give image_size=(height, width)."
+                        f"{self.paths[len(checked) - 1]}: size {checked[-1]} received, unlike "
+                        f"{checked[0]} of {self.paths[0]}. Give image_size=(height, width)."
                     )
         except tf.errors.OpError as error:
-            raise DataError(f"{self.paths[len(found)]}: not a readable image.") from error
-        return found[0]
+            raise DataError(f"{self.paths[len(checked)]}: not a readable image.") from error
+        return checked[0]
 
 
 def _check_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -152,25 +153,25 @@ def _check_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(image_size[0]), int(image_size[1])
 
 
-def _classes(root: pathlib.Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(root: pathlib.Path, expected: Sequence[str] | None) -> tuple[str, ...]:
     try:
-        found = sorted(
+        folders = sorted(
             entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
         )
     except OSError as error:
         reason = error.strerror or str(error)
         raise ArgumentError("directory", str(root), f"a readable directory ({reason})") from error
-    if not found:
+    if not folders:
         raise DataError(f"{root}: no class folders; allowed: images in {root}/CLASS/.")
-    unknown = sorted(set(found) - set(found if wanted is None else wanted))
+    unknown = sorted(set(folders) - set(folders if expected is None else expected))
     if unknown:
         raise DataError(
             f"{root}: class folder {unknown[0]!r} is not among the classes of training."
         )
-    return tuple(found if wanted is None else wanted)
+    return tuple(folders if expected is None else expected)
 
 
-def _files_in_turns(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[str, int]]:
+def _alternating_files(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[str, int]]:
     """Returns (relative path, label): the first file of each class, then the second, and so on."""
     columns = []
     for label, name in enumerate(classes):
@@ -186,18 +187,18 @@ def _files_in_turns(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[st
     return files
 
 
-def _annotated(
-    root: pathlib.Path, annotations: str, wanted: Sequence[str] | None
+def _annotated_files(
+    root: pathlib.Path, annotations: str, expected: Sequence[str] | None
 ) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
-    """Returns the classes, and (relative path, label) in the order of the lines."""
+    """Returns the class names, and (relative path, label) in the order of the lines."""
     try:
         lines = (root / annotations).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{root / annotations}: cannot be read: {error}.") from error
     pairs = [line.split()[:2] for line in lines if line.strip()]
     if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise DataError(f"{root / annotations}: allowed: lines that begin with a file and a class.")
-    classes = tuple(sorted({name for _, name in pairs}) if wanted is None else wanted)
+        raise DataError(f"{root / annotations}: allowed: lines that start with a file and a class.")
+    classes = tuple(sorted({name for _, name in pairs}) if expected is None else expected)
     number = {name: label for label, name in enumerate(classes)}
     files = []
     for file, name in pairs:

@@ -1,4 +1,4 @@
-"""`ForgettingStats`: what was learned and forgotten, sample by sample. Numpy only.
+"""`ForgettingStats`: forgetting statistics of each sample. Numpy only.
 
 Source: Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network
 Learning", Section 3; used by the PrAC paper, Section 3.1, to find critical examples for training.
@@ -20,8 +20,8 @@ COLUMNS = ("presentations", "last_correct", "learned", "events")
 class ForgettingStats:
     """How often each sample was presented, learned and forgotten.
 
-    A *forgetting event* happens when a sample that was classified correctly at one presentation
-    is classified incorrectly at the next. A sample that has never been correct is *never
+    A *forgetting event* occurs when a sample that was classified correctly at one presentation
+    is classified incorrectly at the next. A sample that was never classified correctly is *never
     learned*; one that was learned and never forgotten is *unforgettable*.
 
     Example:
@@ -45,21 +45,21 @@ class ForgettingStats:
 
     @classmethod
     def from_table(cls, table: np.ndarray) -> ForgettingStats:
-        """Wraps a copy of an int32 array [num_samples, 4] with the columns of `COLUMNS`."""
+        """Returns the statistics of a table, int32 [num_samples, 4], which is copied."""
         stats = cls(len(table))
         stats.table[...] = table
         return stats
 
     def update(self, ids: np.ndarray, correct: np.ndarray) -> None:
-        """Records one presentation of each sample in `ids`, which must not repeat.
+        """Records one presentation of each sample in `ids`.
 
         Args:
-            ids: int array [batch], positions in the data set.
-            correct: bool array [batch].
+            ids: distinct sample ids, int [batch].
+            correct: whether each sample is classified correctly, bool [batch].
 
         Raises:
-            DataError: an id is outside the data set or given twice.
-            ArgumentError: the ids are not integers, or `correct` is not one value for each.
+            DataError: If an id is out of range or a duplicate.
+            ArgumentError: If `ids` are not integers, or `correct` has another shape.
         """
         ids, correct = np.asarray(ids), np.asarray(correct, bool).astype(np.int32)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
@@ -109,16 +109,16 @@ class ForgettingStats:
     ) -> np.ndarray:
         """Returns CET: the ids of the samples that are hard to memorize, sorted int64.
 
-        Source: PrAC paper, Algorithm 1, line 4, with E_F = `threshold`. The paper does not say
-        what becomes of samples that were never learned, which cannot be forgotten; the authors'
-        code keeps them.
+        Source: PrAC paper, Algorithm 1, line 4, with E_F = `threshold`. The paper does not define
+        whether samples that were never learned, and so cannot be forgotten, are in CET; in the
+        authors' code they are.
 
         Args:
-            threshold: a sample is critical with more forgetting events than this. Default 0.
-            never_learned: "critical" keeps samples that were never learned; "ignore" does not.
+            threshold: a sample is critical if it has more forgetting events. Default 0.
+            never_learned: "critical" includes samples that were never learned; "ignore" does not.
 
         Raises:
-            ArgumentError: a threshold below 0 or another word.
+            ArgumentError: If the threshold is negative, or `never_learned` is another word.
         """
         check_int("forget_threshold", threshold, 0)
         check_choice("never_learned", never_learned, ("critical", "ignore"))
@@ -128,14 +128,20 @@ class ForgettingStats:
         return np.flatnonzero(critical & self.seen)
 
     def check_presented_once_more(self, before: np.ndarray, ids: np.ndarray, times: int) -> None:
-        """Raises `DataError` unless exactly `ids` were presented `times` more than `before`."""
+        """Raises `DataError` unless `ids`, and no others, were presented `times` times.
+
+        Args:
+            before: `presentations` before them, int [num_samples].
+            ids: sample ids, int [n].
+            times: number of presentations of each.
+        """
         expected = np.array(before)
         expected[ids] += times
         wrong = np.flatnonzero(expected != self.presentations)
         if wrong.size:
             raise DataError(
                 f"sample ids: {wrong.size} samples were not presented exactly once per epoch, "
-                f"the first is {int(wrong[0])}. Does the data set give every sample one id?"
+                f"the first is {int(wrong[0])}. Does every sample of the data set have its own id?"
             )
 
     def save(self, path: str | os.PathLike) -> None:

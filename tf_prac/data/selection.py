@@ -1,8 +1,8 @@
-"""Scores that say how hard a sample is, and choosing the highest. Numpy only.
+"""Scores of how difficult a sample is, and the choice of the highest. Numpy only.
 
-These are what the PrAC paper compares itself with (Figures A10 and A14), and others of their kind.
-A score of a model's answer is a function of probabilities and labels; to add one, write it and
-name it in `SCORES`.
+They include the scores that the PrAC paper compares with (Figures A10 and A14). The score of a
+prediction is a function of probabilities and labels; to add one, write it and register it in
+`SCORES`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ TINY = np.finfo(np.float32).tiny
 
 
 def entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Entropy of the prediction, in nats: the model is unsure.
+    """Entropy of the prediction, in nats: high if the model is uncertain.
 
     Source: uncertainty sampling; "Entropy" in the PrAC paper, Figure A10.
 
     Args:
         probabilities: float [n, classes], rows that sum to 1.
-        labels: not used; every score takes the same.
+        labels: not used.
 
     Returns:
         float [n], in [0, log(classes)].
@@ -34,7 +34,7 @@ def entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """One minus the lead of the most likely class over the second: high where it is small.
+    """One minus the difference between the two highest probabilities: high if they are close.
 
     Source: Scheffer et al. 2001, "Active Hidden Markov Models" (least margin).
 
@@ -45,8 +45,8 @@ def margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         float [n], in [0, 1].
     """
-    two = np.partition(probabilities, -2, axis=-1)[..., -2:]
-    return 1 - (two[..., 1] - two[..., 0])
+    top_two = np.partition(probabilities, -2, axis=-1)[..., -2:]
+    return 1 - (top_two[..., 1] - top_two[..., 0])
 
 
 def el2n(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-_TOGETHER: dict[str, Callable[..., np.ndarray]] = {
+_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "entropy": np.sum,
     "margin": np.max,
     "el2n": np.linalg.norm,
@@ -95,32 +95,32 @@ _TOGETHER: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def of_questions(score: str, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns a score of samples that ask several questions, such as whether each label holds.
+def multi_label_scores(score: str, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns a score of samples with several labels each, such as in multi-label classification.
 
     Args:
         score: a key of `SCORES`.
-        probabilities: float [n, questions, classes].
-        labels: classes, int [n, questions].
+        probabilities: of each label, float [n, labels, classes].
+        labels: classes, int [n, labels].
 
     Returns:
         float [n]: the norm of all errors, the sum of entropies or losses, or the highest margin.
     """
-    count, questions, classes = probabilities.shape
+    n, count, classes = probabilities.shape
     scores = SCORES[score](probabilities.reshape(-1, classes), labels.reshape(-1))
-    return _TOGETHER[score](scores.reshape(count, questions), axis=1)
+    return _REDUCTIONS[score](scores.reshape(n, count), axis=1)
 
 
 def forgetting_scores(stats: ForgettingStats, never_learned: str = "critical") -> np.ndarray:
-    """Forgetting events of each sample, as something to rank by.
+    """Returns the number of forgetting events of each sample, as a score.
 
-    Source: Toneva et al. 2019, Section 3: a sample that was never learned counts as forgotten
-    infinitely often.
+    Source: Toneva et al. 2019, Section 3: a sample that was never learned has infinitely many
+    forgetting events.
 
     Args:
-        stats: of one training.
-        never_learned: "critical" puts samples that were never learned first; "ignore" ranks them
-            by their events, of which they have none.
+        stats: the forgetting statistics of one training.
+        never_learned: "critical" gives samples that were never learned the highest score; "ignore"
+            gives them their number of events, 0.
 
     Returns:
         int64 [num_samples]; -1 for samples that were not presented.
@@ -135,10 +135,10 @@ def forgetting_scores(stats: ForgettingStats, never_learned: str = "critical") -
 def choose(
     scores: np.ndarray, count: int, *, seed: Any, labels: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns the positions of the highest scores; equal ones are drawn at random.
+    """Returns the positions of the highest scores; ties are broken at random.
 
-    The same seed breaks ties in the same order whatever `count` is, so that of equal scores the
-    smaller choice is a part of the larger: with constant scores, nested random subsets.
+    Ties are broken in the same order for every `count`, so that choices of different sizes are
+    nested: with constant scores, nested random subsets.
 
     Example:
 
@@ -147,15 +147,16 @@ def choose(
 
     Args:
         scores: numbers [n].
-        count: how many to choose, 0 to n.
+        count: number of positions, 0 to n.
         seed: anything `numpy.random.default_rng` takes.
-        labels: classes, int [n]: choose from each class in proportion to its size. Default None.
+        labels: classes, int [n], to choose from each class in proportion to its size. Default
+            None: classes are ignored.
 
     Returns:
         int64 [count], sorted.
 
     Raises:
-        ArgumentError: a count that is negative or no integer.
+        ArgumentError: If `count` is negative or not an integer.
     """
     check_int("count", count, 0)
     tie = np.random.default_rng(seed).permutation(len(scores))
@@ -164,27 +165,31 @@ def choose(
         return np.sort(order[:count])
     classes, sizes = np.unique(labels, return_counts=True)
     chosen = [
-        order[labels[order] == each][:share]
-        for each, share in zip(classes, shares(sizes, count), strict=True)
+        order[labels[order] == each][:quota]
+        for each, quota in zip(classes, apportion(sizes, count), strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 
 
-def shares(sizes: np.ndarray, count: int) -> list[int]:
-    """Divides `count` in proportion to `sizes`, by largest remainder; the sum is exact.
+def apportion(sizes: np.ndarray, count: int) -> list[int]:
+    """Divides `count` in proportion to `sizes`, by the largest remainder method.
 
     Example:
 
-        >>> shares(np.array([50, 30, 20]), 9)
+        >>> apportion(np.array([50, 30, 20]), 9)
         [4, 3, 2]
 
     Args:
         sizes: int [groups].
         count: 0 to the sum of the sizes.
+
+    Returns:
+        A number for each group; they add up to `count`.
     """
     total = int(sizes.sum())
-    whole = [int(size) * count // total for size in sizes]
-    rest = [int(size) * count % total for size in sizes]
-    for group in sorted(range(len(sizes)), key=lambda g: -rest[g])[: count - sum(whole)]:
-        whole[group] += 1
-    return whole
+    quotas = [int(size) * count // total for size in sizes]
+    remainders = [int(size) * count % total for size in sizes]
+    largest = sorted(range(len(sizes)), key=lambda group: -remainders[group])
+    for group in largest[: count - sum(quotas)]:
+        quotas[group] += 1
+    return quotas

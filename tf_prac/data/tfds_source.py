@@ -1,6 +1,6 @@
-"""Reading data sets in TFDS format; nothing is ever downloaded.
+"""Reads prepared data sets in TFDS format; downloads nothing.
 
-`tensorflow_datasets` takes seconds to import, and is imported when first needed.
+`tensorflow_datasets` takes seconds to import, and is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _INFO = "dataset_info.json"
 
 
 def open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
-    """Opens a data set that has been prepared before.
+    """Opens a prepared data set.
 
     Args:
         name: "mnist", "mnist:3.0.1" or "imagenette/320px-v2", as in TFDS.
         data_dir: the data directory of TFDS, or the directory of the version itself; None for
-            TFDS's default (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
+            the default of TFDS (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
 
     Returns:
         A read-only `tfds.core.DatasetBuilder`.
 
     Raises:
-        ArgumentError: unknown name, or nothing is prepared under that name.
-        DataError: what is there is damaged.
+        ArgumentError: If the name is unknown, or no data set is prepared under it.
+        DataError: If the data set is damaged.
     """
     root = pathlib.Path(data_dir or default_data_dir()).expanduser()
     match = _NAME.fullmatch(name)
@@ -55,13 +55,13 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     else:
         raise unknown_dataset(name)
     try:
-        found = json.loads((directory / _INFO).read_text())["name"]
+        prepared = json.loads((directory / _INFO).read_text())["name"]
         with _quiet():
             builder = _tfds().builder_from_directory(directory)
-    except Exception as error:  # TFDS raises all kinds of errors on a damaged directory
+    except Exception as error:  # TFDS raises many kinds of errors on a damaged directory
         raise DataError(f"{directory}: no readable TFDS data set ({error}).") from error
-    if match is None or found != match["set"]:
-        raise ArgumentError("dataset", name, f"{found!r}, the data set in {directory}")
+    if match is None or prepared != match["set"]:
+        raise ArgumentError("dataset", name, f"{prepared!r}, the data set in {directory}")
     return builder
 
 
@@ -77,16 +77,17 @@ def read_split(
     """Reads the `image` and `label` of a split, in the order of its files.
 
     Args:
-        builder: what `open_builder` returned.
+        builder: from `open_builder`.
         split: name of the split.
         limit: keep the first `limit` samples; None for all.
-        memory_limit_bytes: more than this is read from the files instead of held decoded.
-        image_size: (height, width) that images are resized to; None for the size they have.
-        **options: mean and std as for `ArraySamples`.
+        memory_limit_bytes: a split with more decoded bytes is read from its files again instead of
+            held in memory.
+        image_size: (height, width) that images are resized to; None for no resizing.
+        **options: mean and std as in `ArraySamples`.
 
     Raises:
-        ArgumentError: the data set has no images and class labels.
-        DataError: unreadable files, or images of different sizes without `image_size`.
+        ArgumentError: If the data set does not have images and class labels.
+        DataError: If files are unreadable, or images have different sizes and `image_size` is None.
     """
     features = dict(builder.info.features.items())
     if "image" not in features or not hasattr(features.get("label"), "num_classes"):
@@ -126,7 +127,7 @@ def read_split(
 
 
 def unknown_dataset(name: str) -> ArgumentError:
-    """Returns the error for a name that is neither ours nor one of TFDS."""
+    """Returns the error for a name that is neither of this library nor of TFDS."""
     return ArgumentError(
         "dataset",
         name,
@@ -136,7 +137,7 @@ def unknown_dataset(name: str) -> ArgumentError:
 
 
 def default_data_dir() -> str:
-    """Returns where TFDS keeps its data sets."""
+    """Returns the default data directory of TFDS."""
     return os.environ.get("TFDS_DATA_DIR", os.path.join("~", "tensorflow_datasets"))
 
 
@@ -148,7 +149,7 @@ def _tfds() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back the deprecation warnings that TFDS gives about itself."""
+    """Suppresses deprecation warnings of TFDS about itself."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -161,7 +162,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _encoded(builder: Any, split: str, limit: int | None) -> tf.data.Dataset:
-    """Returns (encoded image, label) in the order of the files; other features are not parsed."""
+    """Returns (encoded image, label) in the order of the files; parses no other features."""
     tfds = _tfds()
     decoding = {"image": tfds.decode.SkipDecoding()}
     partial = tfds.decode.PartialDecoding({"image": True, "label": True}, decoders=decoding)
@@ -182,16 +183,16 @@ def _resize(image: tf.Tensor, size: tuple[int, int] | None) -> tf.Tensor:
 
 
 def _version_directory(root: pathlib.Path, match: re.Match[str]) -> pathlib.Path:
-    """Returns root/set[/config]/version: the version asked for, or the newest."""
+    """Returns root/set[/config]/version: the requested version, or the newest."""
     directory = root / match["set"] / (match["config"] or "")
-    found = {path.name: path for path in _entries(directory)} if directory.is_dir() else {}
+    entries = {path.name: path for path in _entries(directory)} if directory.is_dir() else {}
     versions = [
-        v for v, path in found.items() if _VERSION.fullmatch(v) and (path / _INFO).is_file()
+        v for v, path in entries.items() if _VERSION.fullmatch(v) and (path / _INFO).is_file()
     ]
-    wanted = [v for v in versions if match["version"] in (None, v)]
-    if not wanted:
+    matching = [v for v in versions if match["version"] in (None, v)]
+    if not matching:
         raise _not_prepared(match[0], root)
-    newest = max(wanted, key=lambda version: tuple(map(int, version.split("."))))
+    newest = max(matching, key=lambda version: tuple(map(int, version.split("."))))
     return directory / newest
 
 

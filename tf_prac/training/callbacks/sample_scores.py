@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import check_choice, check_int
-from tf_prac.data.selection import SCORES, choose, of_questions
+from tf_prac.data.selection import SCORES, choose, multi_label_scores
 from tf_prac.errors import ArgumentError
 from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.data_pass import DataPass
@@ -116,7 +116,7 @@ class SampleScores(Callback):
             self._norms.set_masks(get_masks(self.model))
             return self._pass()
         ids, (probabilities, labels) = self._pass()
-        return ids, of_questions(self.score, probabilities, labels)
+        return ids, multi_label_scores(self.score, probabilities, labels)
 
     def _probabilities(self, x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
         predictions = self.targets.read(self.model, y, self.model(x, training=False))
