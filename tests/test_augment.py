@@ -15,15 +15,15 @@ IMAGES = [name for name in AUGMENTATIONS if name != "none"]
 
 
 def slow(name: str, images: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
-    """Pads, slices and mirrors one image at a time, with the draws of `draw`."""
-    shift, mirrored = (part.numpy() for part in draw(len(images), seed))
+    """Pads, crops and flips one image at a time, with the random numbers of `draw`."""
+    shift, flipped = (part.numpy() for part in draw(len(images), seed))
     result = []
-    for image, (top, left), mirror in zip(images, shift, mirrored, strict=True):
+    for image, (top, left), flip in zip(images, shift, flipped, strict=True):
         if "crop" in name:
             height, width, _ = image.shape
             padded = np.pad(image, [(4, 4), (4, 4), (0, 0)])
             image = padded[top : top + height, left : left + width]
-        if "flip" in name and mirror:
+        if "flip" in name and flip:
             image = image[:, ::-1]
         result.append(image)
     return np.stack(result)
@@ -49,10 +49,10 @@ def test_equals_slow_reference(name, shape, seed, dtype):
 
 def test_every_crop_and_both_directions_come_equally_often():
     """Chi-square over 81 crops (80 degrees of freedom) and five sigma for the flips."""
-    shift, mirrored = (part.numpy() for part in draw(81 * 500, [1, 2]))
+    shift, flipped = (part.numpy() for part in draw(81 * 500, [1, 2]))
     counts = np.bincount(shift[:, 0] * 9 + shift[:, 1], minlength=81)
     assert len(counts) == 81 and ((counts - 500) ** 2 / 500).sum() < 150
-    assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(mirrored))
+    assert abs(flipped.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(flipped))
 
 
 @pytest.mark.parametrize("name", IMAGES)

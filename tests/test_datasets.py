@@ -43,10 +43,10 @@ class TestDigits:
         share = np.bincount(data.test.labels) / np.bincount(labels)
         assert data.train.num_classes == data.test.num_classes == 10
         assert (abs(share - 0.2) < 0.01).all()
-        found = np.concatenate(
+        images = np.concatenate(
             [images_of(part, range(len(part))).reshape(-1, 64) for part in (data.train, data.test)]
         )
-        restored = np.round(found / 255 * 16)
+        restored = np.round(images / 255 * 16)
         np.testing.assert_array_equal(np.sort(restored, axis=0), np.sort(pixels, axis=0))
 
     def test_statistics_normalise(self):
@@ -126,7 +126,7 @@ class TestTfds:
         expected = np.stack([element["image"] for element in first.as_numpy_iterator()])
         np.testing.assert_array_equal(images_of(train, range(20)), expected)
 
-    def test_a_stream_holds_the_same_samples(self, tfds_dir):
+    def test_a_stream_has_the_same_samples(self, tfds_dir):
         options = {"data_dir": tfds_dir, "limit_train": 300}
         loaded = load_dataset("cifar10", **options).train
         for limit in (0, 600_000):
@@ -153,7 +153,7 @@ class TestTfds:
         with pytest.raises(ArgumentError, match="data_dir"):
             load_dataset("mnist:0.0.1", data_dir=tfds_dir)
 
-    def test_another_set_than_that_of_the_directory(self, tfds_dir):
+    def test_name_of_another_data_set_than_that_of_the_directory(self, tfds_dir):
         (version,) = (tfds_dir / "cifar10").iterdir()
         with pytest.raises(ArgumentError, match="dataset: received 'mnist'"):
             load_dataset("mnist", data_dir=version)
@@ -226,7 +226,7 @@ class TestTinyImageNet:
         (tmp_path / "test" / "images").mkdir(parents=True)
         return tmp_path
 
-    def test_its_own_layout(self, root):
+    def test_layout(self, root):
         data = load_dataset("tiny_imagenet", data_dir=root)
         assert data.train.classes == data.test.classes == ("n01", "n02")
         assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
@@ -240,7 +240,7 @@ class TestTinyImageNet:
         small = load_dataset("tiny_imagenet", data_dir=root, limit_train=4, image_size=(32, 32))
         assert len(small.train) == 4 and small.test.input_shape == (32, 32, 3)
 
-    def test_what_is_missing_is_named(self, root):
+    def test_missing_files_are_named(self, root):
         for data_dir in (None, root / "train", root / "nowhere"):
             with pytest.raises(ArgumentError, match="data_dir: .*val/val_annotations.txt"):
                 load_dataset("tiny_imagenet", data_dir=data_dir)
@@ -257,8 +257,8 @@ class TestTinyImageNet:
                 load_dataset("tiny_imagenet", data_dir=root)
 
 
-def test_decoded_and_encoded_samples_have_orders_of_their_own():
-    """The hash is of what is stored, so their sets are not taken for each other's."""
+def test_decoded_and_encoded_samples_have_different_hashes():
+    """The hash is of the stored samples, so that sets of one are refused for the other."""
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
     labels = np.arange(6) % 2
     files = [tf.io.encode_png(image).numpy() for image in images]

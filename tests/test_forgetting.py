@@ -50,7 +50,7 @@ def presentations(draw):
 
 
 def both(num_samples, batches):
-    """The statistics, and the state machines that saw the same."""
+    """The statistics and the state machines after the same presentations."""
     stats, samples = ForgettingStats(num_samples), [Sample() for _ in range(num_samples)]
     for batch in batches:
         stats.update(np.array([i for i, _ in batch], int), np.array([c for _, c in batch], bool))
@@ -75,7 +75,7 @@ def test_statistics_are_those_of_the_state_machines(shown):
 
 @pytest.mark.parametrize("word", ["critical", "ignore"])
 @given(shown=presentations(), threshold=st.integers(0, 4))
-def test_cet_is_what_the_state_machines_call_critical(word, shown, threshold):
+def test_cet_is_that_of_the_state_machines(word, shown, threshold):
     stats, samples = both(*shown)
     cet = stats.critical_for_training(threshold, word)
     assert cet.dtype == np.int64
@@ -164,7 +164,7 @@ def test_a_data_set_has_at_least_one_sample(size):
         ForgettingStats(size)
 
 
-def test_thresholds_and_words_have_bounds():
+def test_invalid_thresholds_and_words():
     stats = ForgettingStats(2)
     for threshold in (-1, 0.5):
         with pytest.raises(ArgumentError, match="forget_threshold.*integer >= 0"):

@@ -1,4 +1,4 @@
-"""What reaches `Model.fit`: replayable to the bit, normalised, and no more than was asked for."""
+"""Batches for `Model.fit`: replayable bit for bit, normalised, of requested samples only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(batches: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray, np.ndar
     start=st.integers(0, 20),
     augment=st.sampled_from(list(AUGMENTATIONS)),
 )
-def test_replay_from_any_step_is_the_same_to_the_bit(name, ids, batch_size, start, augment):
+def test_replay_from_any_step_is_identical(name, ids, batch_size, start, augment):
     options = {"batch_size": batch_size, "seed": (3, 1), "augment": augment}
     whole = read(training_batches(SAMPLES[name], ids, steps=start + 4, **options))
     tail = read(training_batches(SAMPLES[name], ids, start_step=start, steps=4, **options))
@@ -55,7 +55,7 @@ def test_replay_from_any_step_is_the_same_to_the_bit(name, ids, batch_size, star
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
-def test_batches_are_what_the_definition_says(augment):
+def test_batches_match_their_definition(augment):
     samples, seed = SAMPLES["arrays"], (7, 2)
     batches = training_batches(
         samples, range(10, 33), batch_size=8, seed=seed, start_step=5, steps=4, augment=augment
@@ -99,7 +99,7 @@ def test_only_uint8_is_scaled(dtype):
     np.testing.assert_allclose(inputs, (x - np.array([1, 2, 3])) / [2, 2, 4], atol=1e-6)
 
 
-def test_element_spec_does_not_depend_on_the_subset():
+def test_element_spec_does_not_depend_on_the_ids():
     """One compiled training function must serve every round."""
     specs = [
         training_batches(

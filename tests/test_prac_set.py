@@ -32,7 +32,7 @@ def test_it_is_the_union_of_both(cet, cep):
 
 
 @given(IDS, IDS, st.randoms())
-def test_equal_sets_are_equal_however_they_were_given(cet, cep, random):
+def test_equality_does_not_depend_on_type_and_order_of_the_arguments(cet, cep, random):
     prac_set = PracSet(cet, cep, SIZE)
     random.shuffle(cet)
     assert prac_set == PracSet(np.array(cet + cet[:2], np.int16), tuple(cep), SIZE)
@@ -42,7 +42,7 @@ def test_equal_sets_are_equal_however_they_were_given(cet, cep, random):
     assert prac_set != sorted(set(cet) | set(cep))
 
 
-def test_it_cannot_be_changed():
+def test_it_is_immutable():
     prac_set = PracSet([1], [2], SIZE, filled=[3])
     for array in (prac_set.ids, prac_set.cet, prac_set.cep, prac_set.filled):
         with pytest.raises(ValueError, match="read-only"):
@@ -53,12 +53,12 @@ def test_it_cannot_be_changed():
     assert prac_set.ids.tolist() == [4, 5]
 
 
-def test_its_repr_says_what_it_holds():
+def test_repr():
     assert repr(PracSet([1, 2], [2], 10)) == "PracSet(2 of 10: CET 2, CEP 1)"
 
 
 @given(IDS, IDS, IDS, st.integers(-2, SIZE + 5), st.integers(0, 2**32))
-def test_a_set_that_is_too_small_is_filled_from_the_candidates(cet, cep, others, minimum, seed):
+def test_a_set_below_the_minimum_size_is_extended_by_candidates(cet, cep, others, minimum, seed):
     prac_set = PracSet(cet, cep, SIZE)
     filled = prac_set.fill(minimum, np.array(others, int), seed)
     possible = set(prac_set.ids) | set(others)
@@ -70,14 +70,14 @@ def test_a_set_that_is_too_small_is_filled_from_the_candidates(cet, cep, others,
 
 
 @given(IDS, st.integers(0, SIZE), st.integers(0, SIZE))
-def test_filling_again_goes_on(cet, first, second):
+def test_filling_twice_extends_the_set(cet, first, second):
     once = PracSet(cet, [], SIZE).fill(first, np.arange(SIZE), 0)
     twice = once.fill(second, np.arange(SIZE), 1)
     assert set(once.ids) <= set(twice.ids)
     assert len(twice) == max(len(once), second)
 
 
-def test_the_seed_decides_what_a_set_is_filled_with():
+def test_the_added_samples_depend_on_the_seed():
     empty = PracSet([], [], 1000)
     seeds = [0, 7, (0, 1), (0, 2), (7, 1)]
     fills = {tuple(empty.fill(10, np.arange(1000), seed).ids) for seed in seeds}
@@ -92,7 +92,7 @@ def test_candidates_outside_the_data_set_are_refused():
 
 @settings(deadline=None)
 @given(IDS, IDS, IDS)
-def test_a_file_gives_back_the_same_set(tmp_path_factory, cet, cep, filled):
+def test_save_and_load_return_an_equal_set(tmp_path_factory, cet, cep, filled):
     prac_set = PracSet(cet, cep, SIZE, filled=filled)
     path = tmp_path_factory.getbasetemp() / "prac_set.npz"
     prac_set.save(path)
@@ -116,7 +116,7 @@ def test_a_file_gives_back_the_same_set(tmp_path_factory, cet, cep, filled):
         (None, ArgumentError, "a vector of integer sample ids"),
     ],
 )
-def test_ids_that_cannot_be_are_refused_by_name(part, ids, error, message):
+def test_invalid_ids_are_refused_by_name(part, ids, error, message):
     parts = {"cet": [], "cep": [], part: ids}
     with pytest.raises(error, match=f"{part}: .*{message}"):
         PracSet(**parts, num_samples=10)
@@ -142,7 +142,7 @@ def test_ids_that_cannot_be_are_refused_by_name(part, ids, error, message):
         {"cet": np.array([2**64 - 1], np.uint64)},
     ],
 )
-def test_files_that_hold_no_set_are_refused(changed, tmp_path):
+def test_files_without_a_valid_set_are_refused(changed, tmp_path):
     path = tmp_path / "prac_set.npz"
     ids = np.array([1, 2])
     arrays = {"cet": ids, "cep": ids, "filled": ids, "num_samples": np.array(10), **changed}

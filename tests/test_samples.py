@@ -1,4 +1,4 @@
-"""Properties of every source of samples: order, replay, and reading only what is asked for."""
+"""Properties of every source of samples: order, replay, and reading only requested samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ quick = settings(max_examples=8, deadline=None)
 
 
 def arrays(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs that tell the id of a sample, and labels."""
+    """Inputs that encode the id of the sample, and labels."""
     x = np.arange(count, dtype=np.float32)[:, None] * [1.0, -1.0]
     return x.astype(np.float32), np.arange(count) % 3
 
@@ -38,7 +38,7 @@ def dataset(count: int) -> tf.data.Dataset:
 
 
 def generator(count: int, reads: list[int]) -> tf.data.Dataset:
-    """A dataset that counts what is read from it."""
+    """A dataset that records which elements are read."""
     x, y = arrays(count)
 
     def elements():
@@ -94,7 +94,7 @@ class TestOrder:
     @SOURCES
     @quick
     @given(ids=subsets, batch_size=st.integers(1, 12), seed=st.tuples(st.integers(0, 2**70)))
-    def test_every_epoch_holds_every_id_once(self, source, ids, batch_size, seed):
+    def test_every_epoch_has_every_id_once(self, source, ids, batch_size, seed):
         samples = source(30)
         per_epoch = -(-len(ids) // batch_size)
         steps = read(samples.batches(ids, batch_size, seed=seed, steps=3 * per_epoch))
@@ -107,7 +107,7 @@ class TestOrder:
     @SOURCES
     @quick
     @given(ids=subsets, batch_size=st.integers(1, 12), start=st.integers(0, 40))
-    def test_start_step_gives_the_tail_of_the_sequence(self, source, ids, batch_size, start):
+    def test_start_step_returns_the_tail_of_the_sequence(self, source, ids, batch_size, start):
         samples = source(30)
         whole = samples.batches(ids, batch_size, seed=(1, 2), steps=start + 5)
         tail = samples.batches(ids, batch_size, seed=(1, 2), start_step=start, steps=5)
@@ -149,7 +149,7 @@ class TestOrder:
         assert ((counts - 500) ** 2 / 500).sum() < 36
 
     def test_blocks_move_between_epochs(self):
-        """Samples 6 and 7, next to a fixed border of blocks of seven, share a block sometimes."""
+        """Samples 6 and 7, next to a fixed boundary of blocks of seven, share a block sometimes."""
         batches = read_again(30).batches(range(30), 30, seed=(0,), steps=40)
         orders = [batch[2].tolist() for batch in read(batches)]
         assert any(order.index(7) < order.index(6) for order in orders)
@@ -195,7 +195,7 @@ class TestArrays:
         inputs = read(samples.batches(range(4), 4))[0][0]
         assert inputs.dtype == np.dtype(dtype).newbyteorder("=")
 
-    def test_later_changes_of_the_array_are_not_seen(self):
+    def test_later_changes_of_the_array_have_no_effect(self):
         x, y = np.zeros([4, 1000]), np.array([0, 1, 0, 1])
         samples = ArraySamples(x, y)
         x[:], y[:] = 1, 0
@@ -204,7 +204,7 @@ class TestArrays:
         with pytest.raises(ValueError, match="read-only"):
             samples.labels[0] = 1
 
-    def test_identity_tells_data_apart(self):
+    def test_identity_differs_between_data_sets(self):
         x, y = np.arange(12, dtype=np.uint8).reshape(6, 2), np.array([0, 1, 2, 0, 1, 2])
         variants = [
             (x, y),
@@ -249,7 +249,7 @@ class TestArrays:
             ArraySamples(x, [0, 1, 0])
 
     @pytest.mark.parametrize("x", [np.ones(2), [["a"], ["b"]], [[None], [1]], [[1j], [2j]], 3])
-    def test_inputs_that_are_no_arrays_of_numbers(self, x):
+    def test_inputs_that_are_not_numeric_arrays(self, x):
         with pytest.raises(ArgumentError, match="images"):
             ArraySamples(x, [0, 1])
 
@@ -295,7 +295,7 @@ class TestStream:
         assert len(reads) == 3 * 30
 
     @pytest.mark.parametrize("limit", [0, 600, 2**30])
-    def test_only_samples_asked_for_are_decoded(self, limit):
+    def test_only_requested_samples_are_decoded(self, limit):
         decoded: list[int] = []
 
         def decode(x):
@@ -313,7 +313,7 @@ class TestStream:
         read(samples.batches(range(5, 20), 4, seed=(1,), start_step=9, steps=3))
         assert len(decoded) == 4 + 4 + 3
 
-    def test_shuffled_dataset_with_ids_is_put_in_order(self):
+    def test_shuffled_dataset_with_ids_is_sorted(self):
         mixed = with_sample_ids(dataset(30)).shuffle(30)
         for limit in (2**20, 200):
             samples = as_samples(mixed, memory_limit_bytes=limit)
@@ -351,7 +351,7 @@ class TestStream:
 
 
 class TestAsSamples:
-    def test_what_it_makes(self):
+    def test_type_of_the_result(self):
         samples = in_memory(30)
         assert as_samples(samples) is samples
         for data in (arrays(30), dataset(30), with_sample_ids(dataset(30)), generator(30, [])):
@@ -464,7 +464,7 @@ class TestIds:
             np.testing.assert_array_equal(inputs["inputs"], x[i])
             assert (label, weight) == (y[i], y[i] / 2)
 
-    def test_datasets_that_get_no_ids(self):
+    def test_datasets_that_cannot_have_ids(self):
         x, y = arrays(8)
         for data in (
             dataset(8).batch(4),
@@ -483,7 +483,7 @@ class TestIds:
         assert int(kept.cardinality()) == len(ids)
         assert [int(x["sample_id"]) for x, _ in kept] == sorted(ids)
 
-    def test_what_follows_the_filter_sees_no_other_sample(self):
+    def test_maps_after_the_filter_receive_no_other_sample(self):
         seen: list[int] = []
 
         def decode(inputs, label):
@@ -569,7 +569,7 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 class TestFolder:
-    def test_samples_come_in_turns_of_classes(self, folder):
+    def test_samples_alternate_between_classes(self, folder):
         samples = FolderSamples(folder)
         assert samples.classes == ("a", "b", "c")
         assert samples.labels.tolist() == [0, 1, 2, 0, 1, 1, 1]
@@ -579,7 +579,7 @@ class TestFolder:
         assert inputs.shape == (3, 6, 5, 3) and inputs.dtype == np.uint8
         assert inputs[:, 0, 0, 0].tolist() == [101, 200, 13] and labels.tolist() == [0, 2, 1]
 
-    def test_only_files_asked_for_are_read(self, folder):
+    def test_only_requested_files_are_read(self, folder):
         samples = FolderSamples(folder)
         for i in (1, 2, 5):
             (folder / samples.paths[i]).unlink()
@@ -631,7 +631,7 @@ class TestFolder:
 
 
 def test_batches_of_every_source_are_the_same_in_every_call():
-    """Reading several datasets of the same samples at a time does not mix them up."""
+    """Datasets of the same samples that are read at the same time are independent."""
     samples = read_again(30)
     one = samples.batches(range(30), 4, seed=(1,), steps=8)
     other = samples.batches(range(15), 4, seed=(2,), steps=8)

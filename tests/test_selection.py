@@ -16,7 +16,7 @@ from tf_prac.errors import ArgumentError
 
 
 @st.composite
-def answers(draw):
+def predictions(draw):
     """Probabilities [n, classes], some of them 0 or 1, and labels."""
     n, classes = draw(st.integers(1, 8)), draw(st.integers(2, 6))
     numbers = st.sampled_from([0.0, 1.0, 2.0]) | st.floats(1e-3, 10)
@@ -44,29 +44,29 @@ def slow_loss(p, label):
 
 
 @pytest.mark.parametrize("name", SCORES)
-@given(answers())
-def test_scores_are_the_formulas_written_out(name, answer):
-    probabilities, labels = answer
+@given(predictions())
+def test_scores_match_their_formulas(name, prediction):
+    probabilities, labels = prediction
     before = probabilities.copy()
-    expected = [globals()[f"slow_{name}"](list(p), y) for p, y in zip(*answer, strict=True)]
+    expected = [globals()[f"slow_{name}"](list(p), y) for p, y in zip(*prediction, strict=True)]
     np.testing.assert_allclose(SCORES[name](probabilities, labels), expected, atol=1e-12)
     np.testing.assert_array_equal(probabilities, before)
 
 
-def test_a_sure_and_right_answer_is_the_easiest_by_every_score():
+def test_a_confident_correct_prediction_has_the_lowest_score():
     probabilities = np.array([[1.0, 0, 0], [0.5, 0.3, 0.2], [0.2, 0.4, 0.4]], np.float32)
     labels = np.zeros(3, np.int64)
     for score in SCORES.values():
-        found = score(probabilities, labels)
-        assert found.shape == (3,) and np.isfinite(found).all()
-        assert found[0] == 0 and found[0] < found[1] < found[2]
+        scores = score(probabilities, labels)
+        assert scores.shape == (3,) and np.isfinite(scores).all()
+        assert scores[0] == 0 and scores[0] < scores[1] < scores[2]
 
 
 @given(
     hnp.arrays(np.float64, st.integers(1, 30), elements=st.sampled_from([0.0, 1.0, 2.0, -1.0])),
     st.data(),
 )
-def test_the_highest_are_chosen_and_a_smaller_choice_is_part_of_a_larger(scores, data):
+def test_the_highest_are_chosen_and_choices_are_nested(scores, data):
     larger = data.draw(st.integers(0, len(scores)))
     smaller = data.draw(st.integers(0, larger))
     seed = data.draw(st.integers(0, 2**32))
@@ -84,7 +84,7 @@ def test_ties_are_broken_at_random_by_the_seed():
 
 
 @given(st.data())
-def test_classes_keep_their_shares(data):
+def test_classes_keep_their_proportions(data):
     labels = data.draw(hnp.arrays(int, st.integers(1, 40), elements=st.integers(0, 4)))
     count = data.draw(st.integers(0, len(labels)))
     scores = data.draw(hnp.arrays(float, len(labels), elements=st.sampled_from([0.0, 1.0, 2.0])))
@@ -99,12 +99,12 @@ def test_classes_keep_their_shares(data):
 
 
 @given(hnp.arrays(int, st.integers(1, 9), elements=st.integers(1, 50)), st.data())
-def test_shares_are_exact_in_sum_and_within_one(sizes, data):
+def test_quotas_have_the_exact_sum_and_are_within_one(sizes, data):
     count = data.draw(st.integers(0, int(sizes.sum())))
     quotas = apportion(sizes, count)
     assert sum(quotas) == count
-    for size, share in zip(sizes, quotas, strict=True):
-        assert 0 <= share <= size and abs(share - count * size / sizes.sum()) < 1
+    for size, quota in zip(sizes, quotas, strict=True):
+        assert 0 <= quota <= size and abs(quota - count * size / sizes.sum()) < 1
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, True])
