@@ -8,7 +8,8 @@ authors' `main_PrAC_imp.py` (VITA-Group/PrAC-LTH) instead, which prints a line e
 samples:
 
     python benchmarks/pytorch.py --dataset=cifar10 --data_dir=DATA --model=resnet20 \
-        --augment=crop_flip --limit_train=6400 --authors="python main_PrAC_imp.py --dataset cifar10 ..."
+        --augment=crop_flip --limit_train=6400 \
+        --authors="python main_PrAC_imp.py --dataset cifar10 ..."
 
 The two take turns. A process is stopped (SIGSTOP) during the turn of the other, so they never
 compete for the processor. Prints the median seconds of a turn and the ratio to PyTorch; `--output`

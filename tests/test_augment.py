@@ -82,5 +82,5 @@ def test_bad_names_and_shapes():
     ):
         augmentation("mixup", (8, 8, 1))
     for name in IMAGES:
-        with pytest.raises(ArgumentError, match="no images"):
+        with pytest.raises(ArgumentError, match="not images"):
             augmentation(name, (64,))
