@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
 from tf_prac.storage.files import write_csv, write_json, write_npz
-from tf_prac.storage.manifest import read_manifest
-from tf_prac.storage.run_directory import (
+from tf_prac.storage.layout import (
     CONFIG,
     FORGETTING,
     HISTORY,
@@ -24,8 +23,9 @@ from tf_prac.storage.run_directory import (
     RETRAINED,
     REWIND,
     ROUND,
-    RunDirectory,
 )
+from tf_prac.storage.manifest import read_manifest
+from tf_prac.storage.run_directory import RunDirectory
 
 
 def config(**changes):

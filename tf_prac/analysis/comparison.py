@@ -20,7 +20,8 @@ from tf_prac.analysis.results import write_results
 from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError
 from tf_prac.search.ticket import Control
-from tf_prac.storage.run_directory import SUMMARY, RunDirectory
+from tf_prac.storage.layout import SUMMARY
+from tf_prac.storage.run_directory import RunDirectory
 
 
 class Comparison(Experiment):

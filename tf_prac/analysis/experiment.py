@@ -18,8 +18,8 @@ from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
+from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import read_json, write_json
-from tf_prac.storage.run_directory import check_same
 
 
 class Experiment:

@@ -18,7 +18,8 @@ from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import COPY_ORDER, Control, Ticket
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.files import read_npz, write_npz
-from tf_prac.storage.run_directory import TICKET, RunDirectory
+from tf_prac.storage.layout import TICKET
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
 _WEIGHTS = "weights/"

@@ -24,7 +24,8 @@ from tf_prac.data.splits import make_splits
 from tf_prac.errors import ArgumentError
 from tf_prac.plotting import Line, line_figure
 from tf_prac.search.ticket import CONTROLS
-from tf_prac.storage.run_directory import CONFIG, RunDirectory
+from tf_prac.storage.layout import CONFIG
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tables import text_table
 from tf_prac.training.schedules import Budget
 

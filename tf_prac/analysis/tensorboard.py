@@ -24,14 +24,8 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.storage.files import inside
-from tf_prac.storage.run_directory import (
-    FORGETTING,
-    HISTORY,
-    MASKS,
-    PRAC_SET,
-    TENSORBOARD,
-    RunDirectory,
-)
+from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, TENSORBOARD
+from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tf_prac.data.source import Samples

@@ -28,7 +28,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     from tf_prac.cli.open_run import reopen
     from tf_prac.search.ticket import Ticket
     from tf_prac.storage.files import read_npz
-    from tf_prac.storage.run_directory import TRAINED
+    from tf_prac.storage.layout import TRAINED
 
     search, data = reopen(run, flags.data_dir)
     if data.test is None:

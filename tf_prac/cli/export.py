@@ -14,7 +14,8 @@ from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.directory import check_target
 from tf_prac.export.encoding import STORAGES
 from tf_prac.storage.files import inside
-from tf_prac.storage.run_directory import MODEL, TICKET, RunDirectory
+from tf_prac.storage.layout import MODEL, TICKET
+from tf_prac.storage.run_directory import RunDirectory
 
 FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "npz")
 CONTENTS = ("trained", "ticket")
@@ -93,7 +94,7 @@ def _model_or_ticket(run: RunDirectory, number: int, flags: Flags) -> tuple[Any,
     from tf_prac.pruning.weights import rewind
     from tf_prac.search.ticket import Ticket
     from tf_prac.storage.files import read_npz
-    from tf_prac.storage.run_directory import TRAINED
+    from tf_prac.storage.layout import TRAINED
 
     ticket = Ticket.load(run.ticket_path(number))
     options: dict[str, Any] = {"metadata": _metadata(run, number)}

@@ -9,7 +9,8 @@ from tf_prac.cli.arguments import define_moved_data_flag, run_arguments
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
-from tf_prac.storage.run_directory import FORGETTING, MASKS, PRAC_SET, TENTATIVE, RunDirectory
+from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET, TENTATIVE
+from tf_prac.storage.run_directory import RunDirectory
 
 
 def define_flags() -> Flags:

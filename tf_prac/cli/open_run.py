@@ -11,7 +11,8 @@ from tf_prac.data.datasets import LoadedData, load_dataset
 from tf_prac.errors import FileError, MismatchError
 from tf_prac.models import build_model
 from tf_prac.search.ticket_search import TicketSearch
-from tf_prac.storage.run_directory import CONFIG, RunDirectory
+from tf_prac.storage.layout import CONFIG
+from tf_prac.storage.run_directory import RunDirectory
 
 
 def load_data(settings: Settings) -> LoadedData:

@@ -11,7 +11,8 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.runs import search_command
 from tf_prac.errors import TfPracError
-from tf_prac.storage.run_directory import REPORT, RunDirectory
+from tf_prac.storage.layout import REPORT
+from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tf_prac.data.splits import Split

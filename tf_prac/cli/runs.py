@@ -13,7 +13,9 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.storage.run_directory import SUMMARY, RunDirectory, check_same
+from tf_prac.storage.config_check import check_same
+from tf_prac.storage.layout import SUMMARY
+from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tf_prac.analysis.replicates import Replicates

@@ -12,7 +12,8 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.splits import DataSplits, Split
 from tf_prac.search.callbacks import SearchCallbackList
 from tf_prac.search.finished_run import FinishedRun
-from tf_prac.storage.run_directory import FORGETTING, RunDirectory
+from tf_prac.storage.layout import FORGETTING
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
 from tf_prac.training.gradients import GradientNorms, cross_entropy
 from tf_prac.training.trainer import Trainer

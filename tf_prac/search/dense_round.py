@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import FileError
+from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import atomic_write, read_npz, write_npz
-from tf_prac.storage.run_directory import ROUND, RunDirectory, check_same
+from tf_prac.storage.layout import ROUND
+from tf_prac.storage.run_directory import RunDirectory
 
 ALLOWED_TO_DIFFER = {
     "pruning": ("rewind", "rounds", "lr_rewind"),

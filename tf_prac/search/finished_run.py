@@ -18,7 +18,8 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.storage.files import sha256
-from tf_prac.storage.run_directory import FORGETTING, PRAC_SET, RunDirectory
+from tf_prac.storage.layout import FORGETTING, PRAC_SET
+from tf_prac.storage.run_directory import RunDirectory
 
 
 class FinishedRun:

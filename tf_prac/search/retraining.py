@@ -12,7 +12,8 @@ from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.context import SearchContext
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.storage.files import sync, write_csv, write_npz
-from tf_prac.storage.run_directory import HISTORY, MODEL, TICKET, TRAINED, WEIGHTS, RunDirectory
+from tf_prac.storage.layout import HISTORY, MODEL, TICKET, TRAINED, WEIGHTS
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.state import identity_of
 
 RETRAIN = ("last", "all", "none")

@@ -15,7 +15,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.search.context import SearchContext
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
-from tf_prac.storage.run_directory import WEIGHTS
+from tf_prac.storage.layout import WEIGHTS
 
 Weights = Mapping[str, np.ndarray]
 

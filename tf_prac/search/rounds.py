@@ -24,7 +24,7 @@ from tf_prac.search.selectors import make_selector
 from tf_prac.search.summary import round_metrics
 from tf_prac.search.ticket import SEARCH_ORDER
 from tf_prac.storage.files import write_csv
-from tf_prac.storage.run_directory import FORGETTING, HISTORY, MASKS, PRAC_SET
+from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET
 from tf_prac.training.trainer import TrainedNetwork, untrained
 
 

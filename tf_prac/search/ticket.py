@@ -19,7 +19,7 @@ from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
-from tf_prac.storage.run_directory import MASKS, REWIND, TICKET, WEIGHTS
+from tf_prac.storage.layout import MASKS, REWIND, TICKET, WEIGHTS
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.masked_weights import set_masks
 from tf_prac.training.schedules import Budget

@@ -54,7 +54,8 @@ from tf_prac.search.summary import (
 )
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.search.workers import ReadOnlyCheckpoints, opened, worker_directory
-from tf_prac.storage.run_directory import CHECKPOINTS, MASKS, PRAC_SET, RunDirectory
+from tf_prac.storage.layout import CHECKPOINTS, MASKS, PRAC_SET
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor

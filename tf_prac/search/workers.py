@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_prac.errors import MismatchError
+from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import inside
-from tf_prac.storage.run_directory import LOCK, RunDirectory, check_same
+from tf_prac.storage.layout import LOCK
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints, SavedState
 from tf_prac.training.distribution import Distribution
 

@@ -18,27 +18,17 @@ from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.storage.layout import (
-    CHECKPOINT,
-    CHECKPOINTS,
     CONFIG,
-    FORGETTING,
-    HISTORY,
     LOCK,
     MASKS,
-    MODEL,
     PRAC_SET,
     PREDICTIONS,
     PRETRAINED,
-    REPORT,
     RETRAINED,
     REWIND,
     ROUND,
     SUMMARY,
-    TENSORBOARD,
     TENTATIVE,
-    TICKET,
-    TRAINED,
-    WEIGHTS,
     RunLayout,
 )
 from tf_prac.storage.lock import locked
@@ -49,32 +39,6 @@ from tf_prac.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-
-__all__ = [
-    "CHECKPOINT",
-    "CHECKPOINTS",
-    "CONFIG",
-    "FORGETTING",
-    "HISTORY",
-    "LOCK",
-    "MASKS",
-    "MODEL",
-    "PRAC_SET",
-    "PREDICTIONS",
-    "PRETRAINED",
-    "REPORT",
-    "RETRAINED",
-    "REWIND",
-    "ROUND",
-    "SUMMARY",
-    "TENSORBOARD",
-    "TENTATIVE",
-    "TICKET",
-    "TRAINED",
-    "WEIGHTS",
-    "RunDirectory",
-    "check_same",
-]
 
 
 class RunDirectory(RunLayout):

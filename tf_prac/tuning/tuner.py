@@ -21,7 +21,8 @@ from tf_prac.pruning.weights import rewind
 from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import SearchResult, TicketSearch
 from tf_prac.storage.files import read_npz, write_csv
-from tf_prac.storage.run_directory import TRAINED, RunDirectory
+from tf_prac.storage.layout import TRAINED
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tuning.space import (
     METRICS,
     Range,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.pruning.masks import Masks
-from tf_prac.storage.run_directory import FORGETTING, MASKS, PRAC_SET, SUMMARY, RunDirectory
+from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET, SUMMARY
+from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tf_prac.data.splits import Split
