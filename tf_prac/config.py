@@ -14,10 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tf_prac.checks import check_bool as check_bool
-from tf_prac.checks import check_choice as check_choice
-from tf_prac.checks import check_int as check_int
-from tf_prac.checks import check_number as check_number
+from tf_prac.checks import check_bool, check_choice, check_int, check_number
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import CRITERIA, PATTERNS, SELECTORS
 

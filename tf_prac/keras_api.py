@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.config import check_choice
+from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError
 
 FLAVOURS = ("keras", "tf_keras")

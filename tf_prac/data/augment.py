@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_prac.config import check_choice
+from tf_prac.checks import check_choice
 from tf_prac.data.order import ALGORITHM
 from tf_prac.errors import ArgumentError
 

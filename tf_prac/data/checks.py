@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.config import check_int
+from tf_prac.checks import check_int
 from tf_prac.errors import ArgumentError, DataError
 
 MEMORY_LIMIT_BYTES = 4 * 2**30  # default limit of decoded data in memory

@@ -10,7 +10,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from tf_prac.config import check_int
+from tf_prac.checks import check_int
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.errors import ArgumentError, DataError
 

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from tf_prac.config import check_choice, check_int
+from tf_prac.checks import check_choice, check_int
 from tf_prac.errors import ArgumentError, DataError, FileError
 from tf_prac.storage.files import read_npz, write_npz
 

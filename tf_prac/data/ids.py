@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.config import check_choice, check_int, check_number
+from tf_prac.checks import check_choice, check_int, check_number
 from tf_prac.data.order import on_cpu
 from tf_prac.errors import ArgumentError
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.config import check_int
+from tf_prac.checks import check_int
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, DataError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.config import check_int
+from tf_prac.checks import check_int
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
 from tf_prac.data.scan import checked_elements, load_arrays

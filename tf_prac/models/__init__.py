@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TypeAlias
 
-from tf_prac.config import check_choice, check_int
+from tf_prac.checks import check_choice, check_int
 from tf_prac.keras_api import Flavour
 from tf_prac.models.conv import conv2, conv4, conv6
 from tf_prac.models.inception import inception_v3

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 
-from tf_prac.config import check_int, check_number
+from tf_prac.checks import check_int, check_number
 from tf_prac.pruning.masks import Masks
 
 

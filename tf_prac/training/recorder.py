@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_prac.config import check_int
+from tf_prac.checks import check_int
 from tf_prac.data.forgetting import COLUMNS, ForgettingStats
 from tf_prac.errors import ArgumentError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.config import check_bool, check_choice
+from tf_prac.checks import check_bool, check_choice
 from tf_prac.errors import ArgumentError
 
 KINDS = ("auto", "sparse", "one_hot", "binary", "multi_label")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tf_prac.config import SCOPES, PruningConfig, check_choice
+from tf_prac.checks import check_choice
+from tf_prac.config import SCOPES, PruningConfig
 from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import (
     Criterion,

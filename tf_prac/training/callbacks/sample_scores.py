@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.config import check_choice, check_int
+from tf_prac.checks import check_choice, check_int
 from tf_prac.data.selection import SCORES, choose, multi_label_scores
 from tf_prac.errors import ArgumentError
 from tf_prac.training.callbacks.callback import Callback, as_options

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.config import PruningConfig, check_bool
+from tf_prac.checks import check_bool
+from tf_prac.config import PruningConfig
 from tf_prac.keras_api import to_numpy
 from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.masked_weights import get_prunable
