@@ -21,7 +21,7 @@ from tf_prac.analysis.weight_space import angle, distance, interpolate
 from tf_prac.data.pipeline import training_batches
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.search.ticket import COPY_ORDER
+from tf_prac.search.ticket import REPLICATE_ORDER
 from tf_prac.training.batch_norm import MovingStatistics
 from tf_prac.training.trainer import Trainer
 
@@ -136,7 +136,7 @@ def test_replicates_start_from_the_masked_rewind_weights_and_keep_the_mask(repli
     ticket = replicates.ticket(2)
     for name, value in ticket.weights.items():
         np.testing.assert_array_equal(weights[name], value)
-    assert order == (3, COPY_ORDER, 7)
+    assert order == (3, REPLICATE_ORDER, 7)
     assert (budget.first_step, budget.total_steps) == (5, 18) and found.steps == 13
     for name, mask in masks.items():
         assert mask.sum() == ticket.masks[name].sum()

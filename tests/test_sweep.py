@@ -220,7 +220,7 @@ def test_a_dense_round_is_reused_only_if_it_is_the_same(sweeps, tmp_path):
     cases = [
         ({"seed": 1}, MismatchError, "seed: 1 requested"),
         ({"recipe": TrainingRecipe(epochs=4, batch_size=64)}, MismatchError, "epochs: 4 requested"),
-        ({"rewind": "6it"}, FileError, "did not keep the weights after step 6"),
+        ({"rewind": "6it"}, FileError, "did not store the weights after step 6"),
     ]
     for number, (changes, error, message) in enumerate(cases):
         path = tmp_path / str(number)

@@ -15,8 +15,8 @@ Getter = Callable[[str], Any]
 def attach(package: str, file: str) -> tuple[Getter, Callable[[], list[str]], list[str]]:
     """Returns `__getattr__`, `__dir__` and `__all__` of a package, read from its stub file.
 
-    The stub, `__init__.pyi`, is the one list of the package's public names. It has lines
-    `from MODULE import NAME as NAME` alone, which type checkers and editors read too.
+    The stub, `__init__.pyi`, is the one list of the package's public names. It contains only lines
+    `from MODULE import NAME as NAME`, which type checkers and editors read too.
 
     Example:
 
@@ -25,6 +25,9 @@ def attach(package: str, file: str) -> tuple[Getter, Callable[[], list[str]], li
     Args:
         package: `__name__` of the package or module.
         file: its `__file__`; the stub is next to it.
+
+    Returns:
+        `__getattr__`, which imports a name when it is first used; `__dir__`; and `__all__`.
     """
     stub = ast.parse(pathlib.Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
     origins = {
@@ -37,10 +40,10 @@ def attach(package: str, file: str) -> tuple[Getter, Callable[[], list[str]], li
     def get(name: str) -> Any:
         if name not in origins:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, there = origins[name]
-        if module == package:  # a package inside this one
-            return importlib.import_module(f"{package}.{there}")
-        value = getattr(importlib.import_module(module), there)
+        module, original = origins[name]
+        if module == package:  # a subpackage
+            return importlib.import_module(f"{package}.{original}")
+        value = getattr(importlib.import_module(module), original)
         setattr(sys.modules[package], name, value)
         return value
 

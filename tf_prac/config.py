@@ -1,4 +1,4 @@
-"""Every option of a search, as frozen dataclasses that are validated when built.
+"""The options of a search, as frozen dataclasses that are validated when built.
 
 There are three groups: how a network is trained (`TrainingRecipe`), how it is pruned and rewound
 (`PruningConfig`), and on which samples the search trains (`PracConfig`). `SearchConfig` contains
@@ -244,10 +244,10 @@ class PruningConfig:
             (1 - prune_rate) ** n. Default 5.
         prune_rate: fraction of the remaining prunable weights to prune in each round, in (0, 1).
             Default 0.2.
-        layer_rates: other prune rates for some layers, such as ("output=0.1", "conv=0.15"):
-            "output" (the last dense layer), a group of `layers`, or a shell pattern of names; the
-            first match counts. With scope "global", weights with equal rates are ranked
-            together. Default ().
+        layer_rates: prune rates of some layers in place of `prune_rate`, such as
+            ("output=0.1", "conv=0.15"): "output" (the last dense layer), a group of `layers`, or a
+            shell pattern of names; the first match counts. With scope "global", weights with equal
+            rates are ranked together. Default ().
         sparsities: target sparsity after each round, increasing, in place of rates; for example
             `tf_prac.PolynomialDecay(...).per_round(rounds)`. Default ().
         criterion: how weights are scored; the lowest scores are pruned. "magnitude" and "taylor"
@@ -333,13 +333,7 @@ class PruningConfig:
         for name in ("sparsities", "block_size", "sparsity_m_by_n"):
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         self._set_pattern()
-        for sparsity in self.sparsities:
-            check_number("sparsities", sparsity, above=0, below=1)
-        if list(self.sparsities) != sorted(set(self.sparsities)):
-            raise ArgumentError("sparsities", self.sparsities, "increasing fractions")
-        if self.sparsities and len(self.sparsities) != self.rounds:
-            allowed = f"one for each round (rounds={self.rounds})"
-            raise ArgumentError("sparsities", self.sparsities, allowed)
+        self._check_sparsities()
         check_bool("prune_last_dense", self.prune_last_dense)
         check_bool("lr_rewind", self.lr_rewind)
         check_choice("retraining", self.retraining, RETRAINING)
@@ -350,6 +344,19 @@ class PruningConfig:
                 remedy = f"With {self.retraining} no weights are rewound."
                 raise ArgumentError(name, not default, str(default), remedy)
         check_bool("keep_epoch_masks", self.keep_epoch_masks)
+        self._check_layers()
+        object.__setattr__(self, "rewind", str(self.rewind_point))
+
+    def _check_sparsities(self) -> None:
+        for sparsity in self.sparsities:
+            check_number("sparsities", sparsity, above=0, below=1)
+        if list(self.sparsities) != sorted(set(self.sparsities)):
+            raise ArgumentError("sparsities", self.sparsities, "increasing fractions")
+        if self.sparsities and len(self.sparsities) != self.rounds:
+            allowed = f"one for each round (rounds={self.rounds})"
+            raise ArgumentError("sparsities", self.sparsities, allowed)
+
+    def _check_layers(self) -> None:
         object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
         object.__setattr__(self, "ignore", _as_tuple("ignore", self.ignore))
         if not self.layers:
@@ -359,7 +366,6 @@ class PruningConfig:
         for pattern in self.ignore:
             if not isinstance(pattern, str):
                 raise ArgumentError("ignore", pattern, "names or shell patterns")
-        object.__setattr__(self, "rewind", str(self.rewind_point))
 
     def make_pattern(self) -> Any:
         """Returns the `tf_prac.pruning.Pattern`.
@@ -369,12 +375,12 @@ class PruningConfig:
         """
         if self.pattern is not None and not isinstance(self.pattern, str):
             return self.pattern
-        by_options = "unstructured" if self.block_size == (1, 1) else "block"
-        by_options = "m_by_n" if self.sparsity_m_by_n else by_options
-        return PATTERNS[self.pattern or by_options].from_config(self)
+        name = "unstructured" if self.block_size == (1, 1) else "block"
+        name = "m_by_n" if self.sparsity_m_by_n else name
+        return PATTERNS[self.pattern or name].from_config(self)
 
     def _set_pattern(self) -> None:
-        """Checks the pattern; stores one that the options describe as these options."""
+        """Checks the pattern; stores it in the options of `PATTERN_OPTIONS` if they describe it."""
         check_choice("block_pooling_type", self.block_pooling_type, ("AVG", "MAX"))
         if self.pattern is None:
             if self.sparsity_m_by_n or self.block_size != (1, 1):
@@ -393,7 +399,7 @@ class PruningConfig:
             object.__setattr__(self, "pattern", None)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the options; a function or an object is described by its name."""
+        """Returns the options as JSON values; a function or an object becomes its name."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         options["criterion"] = CRITERIA.name(self.criterion)
         if self.pattern is None:
@@ -431,14 +437,15 @@ class PracConfig:
         subset_size: fraction of the training set that a selector other than "prac" selects.
             Default None.
         sizes_from: directory of a finished run, for a control of equal size and budget: a
-            selector other than "prac" selects sets of the same sizes as its rounds, and every
-            selector trains for the same numbers of steps, without early stop. Default None.
+            selector other than "prac" selects sets of the same sizes as the rounds of that run,
+            and every selector trains for the same numbers of steps, without early stop.
+            Default None.
         class_balanced: select every class in its proportion of the training set; "prac" only adds
             samples, until every class has its proportion of `min_size`. Default False.
         prac_from: directory of a finished run on the same samples, with any network; its sets
             are used in place of a selector's. Default None.
-        prac_from_round: which of its sets are used: that of "each" round, the "last", or the one
-            after the round of this number. Default "each".
+        prac_from_round: which sets of `prac_from` are used: in "each" round its own, or in all
+            rounds the "last" one, or the one after the round of this number. Default "each".
         proxy_from: directory of a finished run on the same samples, with any network; the
             selector "forgetting" uses the forgetting events of its round 0 (selection via
             proxy) in place of this run's. Default None.
@@ -468,8 +475,8 @@ class PracConfig:
             steps of the full data). Default "steps".
         early_stop_eps: stop a round once the mask distance stays below this value; None ("off"
             on the command line): never. Default 0.07.
-        early_stop_window: number of consecutive mask distances that must be below.
-            Default 5.
+        early_stop_window: number of consecutive mask distances that must be below
+            `early_stop_eps`. Default 5.
         early_stop_arming: which mask distances count: "after_above": those after warmup and after
             a distance above `early_stop_eps`, so that a slow start does not stop a round (the
             authors' code); "at_once": all. Default "after_above".
@@ -479,7 +486,7 @@ class PracConfig:
             al. 2022). Default "all".
         pretrain_size: fraction of the training set in this subset. Default None.
         pretrain_from: directory of a finished run on the same samples, with any network, whose
-            forgetting events decide what is easy. Default None.
+            forgetting events rank the samples. Default None.
 
     Raises:
         ArgumentError: If a value is outside its range, or two options exclude each other.
@@ -574,7 +581,7 @@ class PracConfig:
 
     @property
     def selector_name(self) -> str:
-        """The selector's name; of a function, MODULE.NAME, as config.json has it."""
+        """The name of the selector in config.json; MODULE.NAME for a function."""
         return SELECTORS.name(self.selector)
 
     @property
@@ -602,7 +609,7 @@ class PracConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """Every option that decides the result of a search, in three groups.
+    """The options of training, pruning and sample selection, in three groups.
 
     Option names are unique across the groups, so `replace` takes them without a group.
 
@@ -638,7 +645,12 @@ class SearchConfig:
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
     ) -> SearchConfig:
-        """Builds the configuration from its groups, or returns it if `recipe` is one already.
+        """Returns the configuration of these groups, or `recipe` if it is a `SearchConfig`.
+
+        Args:
+            recipe: how a network is trained, or all three groups. Default `TrainingRecipe()`.
+            pruning: what is pruned, and the rewind point. Default `PruningConfig()`.
+            prac: which samples a round trains on. Default `PracConfig()`.
 
         Raises:
             ArgumentError: If `recipe` is a `SearchConfig` and another group is given too.
@@ -679,7 +691,7 @@ class SearchConfig:
     def from_json(cls, groups: Mapping[str, Mapping[str, Any]], **other_runs: Any) -> SearchConfig:
         """Builds the configuration from the dictionary of `to_json`.
 
-        Options that are missing, because an older version wrote it, have their defaults.
+        Options that an older version did not write have their defaults.
 
         Args:
             groups: options by group.

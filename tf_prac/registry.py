@@ -1,8 +1,8 @@
 """`Registry`: the criteria, patterns and selectors that options take by name.
 
-A registry maps each name to a part, or to the place where the part is defined, "MODULE:NAME". As
-with the entry points of Python packages, the module is imported when the part is first used. So
-options are checked against the names without importing what implements them.
+A registry maps each name to an object, or to its import path "MODULE:NAME". As with the entry
+points of Python packages, the module is imported when the object is first used. So names in options
+are checked without importing the modules that implement them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tf_prac.errors import ArgumentError
 
 
 class Registry(MutableMapping[str, Any]):
-    """The parts of one kind, by name. Assign to it to register another one.
+    """A dictionary of the objects of one kind, by name. Assign an item to register another object.
 
     Example:
 
@@ -25,43 +25,43 @@ class Registry(MutableMapping[str, Any]):
         >>> CRITERIA["mine"] = lambda weights: weights  # doctest: +SKIP
 
     Args:
-        option: the option that takes a name of this registry; from Python it also takes a part.
-        namer: place of a function that returns the name of a part for config.json, and raises
-            `ArgumentError` if the option does not take it.
-        parts: parts or their places, by name.
+        option: the option that takes a name of this registry; from Python, it also takes an object.
+        name_fn: import path of the function that returns the name of an object for config.json, and
+            raises `ArgumentError` if the option does not take the object.
+        objects: objects or their import paths, by name.
     """
 
-    def __init__(self, option: str, namer: str, parts: Mapping[str, Any]):
-        self._option, self._namer, self._parts = option, namer, dict(parts)
+    def __init__(self, option: str, name_fn: str, objects: Mapping[str, Any]):
+        self._option, self._name_fn, self._objects = option, name_fn, dict(objects)
 
     def __getitem__(self, name: str) -> Any:
-        part = self._parts[name]
-        return _imported(part) if isinstance(part, str) else part
+        value = self._objects[name]
+        return _import(value) if isinstance(value, str) else value
 
-    def __setitem__(self, name: str, part: Any) -> None:
-        self._parts[name] = part
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._objects[name] = value
 
     def __delitem__(self, name: str) -> None:
-        del self._parts[name]
+        del self._objects[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
+        return iter(self._objects)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._objects)
 
     def imported(self) -> Iterator[tuple[str, Any]]:
-        """Yields the names and parts whose modules have been imported."""
-        for name, part in self._parts.items():
-            if not isinstance(part, str) or part.partition(":")[0] in sys.modules:
+        """Yields the names and objects whose modules have been imported."""
+        for name, value in self._objects.items():
+            if not isinstance(value, str) or value.partition(":")[0] in sys.modules:
                 yield name, self[name]
 
     def check(self, value: Any, *others: str) -> None:
-        """Raises `ArgumentError` unless the option takes a value: a name, or a part.
+        """Raises `ArgumentError` unless the option takes a value, which is a name or an object.
 
         Args:
-            value: of the option.
-            *others: names that it takes in addition to those registered.
+            value: the value of the option.
+            *others: names that the option takes in addition to the registered ones.
         """
         if not isinstance(value, str):
             self.name(value)
@@ -72,11 +72,12 @@ class Registry(MutableMapping[str, Any]):
 
     def name(self, value: Any) -> str:
         """Returns the name of a value of the option for config.json."""
-        return value if isinstance(value, str) else _imported(self._namer)(value)
+        return value if isinstance(value, str) else _import(self._name_fn)(value)
 
 
-def _imported(place: str) -> Any:
-    module, _, name = place.partition(":")
+def _import(path: str) -> Any:
+    """Returns the object of an import path "MODULE:NAME"."""
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -118,4 +119,4 @@ SELECTORS = Registry(
         "forgetting": "tf_prac.search.selectors:forgetting",
     },
 )
-"""Selectors of samples next to "prac": functions of a `SearchContext` and a `RoundOutcome`."""
+"""Selectors of samples other than "prac": functions of a `SearchContext` and a `RoundOutcome`."""

@@ -15,7 +15,7 @@ from tf_prac.checks import check_choice
 from tf_prac.config import CONTROLS
 from tf_prac.data.splits import make_splits
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.search.ticket import COPY_ORDER, Control, Ticket
+from tf_prac.search.ticket import REPLICATE_ORDER, Control, Ticket
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.storage.layout import TICKET
@@ -137,7 +137,7 @@ class Replicates:
     ) -> None:
         ids = self.data.train.ids
         budget = ticket.retrain_budget(self.search.config.recipe, len(ids))
-        order = (self.seed, COPY_ORDER, replicate)
+        order = (self.seed, REPLICATE_ORDER, replicate)
         with self.search.callbacks.training(title, budget.steps) as advance:
             trained = self.trainer.train(
                 ticket.weights, ticket.masks, ids, budget, order, advance=advance

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tf_prac.checks import check_choice, check_int
 from tf_prac.cli.flags import Flags
 from tf_prac.config import (
     PRAC_VARIANTS,
@@ -12,8 +13,6 @@ from tf_prac.config import (
     PruningConfig,
     SearchConfig,
     TrainingRecipe,
-    check_choice,
-    check_int,
 )
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS

@@ -1,4 +1,4 @@
-"""Checks of labels and inputs, for every source of samples. Numpy only."""
+"""Checks of sample ids, labels and inputs. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from tf_prac.checks import check_int
 from tf_prac.errors import ArgumentError, DataError
 
 MEMORY_LIMIT_BYTES = 4 * 2**30  # default limit of decoded data in memory
+
+
+def check_id_vector(argument: str, ids: Any) -> np.ndarray:
+    """Returns sample ids as int64 [n], in the same order.
+
+    Args:
+        argument: name of the argument, for errors.
+        ids: sample ids, int [n]; may be empty.
+
+    Raises:
+        ArgumentError: If the ids are not a vector of integers.
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ArgumentError(argument, ids, "a vector of integer sample ids")
+    return array.astype(np.int64)
 
 
 def check_labels(labels: Any, num_classes: int | None) -> tuple[np.ndarray, int]:

@@ -11,6 +11,7 @@ import os
 import numpy as np
 
 from tf_prac.checks import check_choice, check_int
+from tf_prac.data.checks import check_id_vector
 from tf_prac.errors import ArgumentError, DataError, FileError
 from tf_prac.storage.files import read_npz, write_npz
 
@@ -61,10 +62,7 @@ class ForgettingStats:
             DataError: If an id is out of range or a duplicate.
             ArgumentError: If `ids` are not integers, or `correct` has another shape.
         """
-        ids, correct = np.asarray(ids), np.asarray(correct, bool).astype(np.int32)
-        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-            raise ArgumentError("ids", ids, "a vector of integer sample ids")
-        ids = ids.astype(np.int64)
+        ids, correct = check_id_vector("ids", ids), np.asarray(correct, bool).astype(np.int32)
         if correct.shape != ids.shape:
             raise ArgumentError("correct", correct.shape, f"the shape of ids, {ids.shape}")
         if len(np.unique(ids)) != len(ids):

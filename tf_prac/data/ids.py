@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_choice, check_int, check_number
+from tf_prac.data.checks import check_id_vector
 from tf_prac.data.order import on_cpu
 from tf_prac.errors import ArgumentError
 
@@ -74,10 +75,7 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
     if not has_ids(spec) or spec[0]["sample_id"].shape.rank != 0:
         remedy = "Add ids with tf_prac.with_sample_ids before batch()."
         raise ArgumentError("dataset", describe_spec(spec), WITH_IDS, remedy)
-    array = np.asarray(ids)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ArgumentError("ids", ids, "a vector of integer sample ids")
-    array = np.unique(array.astype(np.int64))
+    array = np.unique(check_id_vector("ids", ids))
     if not array.size:
         return dataset.take(0)
     known = on_cpu(array)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_prac.checks import check_int
 from tf_prac.data.batch_shard import BatchShard
+from tf_prac.data.checks import check_id_vector
 from tf_prac.errors import ArgumentError, DataError
 
 ALGORITHM = "philox"  # explicit, because the default generator depends on the device
@@ -86,18 +87,16 @@ def check_ids(ids: Any, count: int) -> np.ndarray:
         ArgumentError: If `ids` is not a vector of integers.
         DataError: If `ids` is empty, out of range or has duplicates.
     """
-    array = np.asarray(ids)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ArgumentError("ids", ids, "a vector of integer sample ids")
+    array = check_id_vector("ids", ids)
     if not array.size:
         raise DataError("ids: no samples received; allowed: at least one.")
     if array.min() < 0 or array.max() >= count:
         raise DataError(
             f"ids: from {array.min()} to {array.max()} received; allowed: 0 to {count - 1}."
         )
-    if np.bincount(array.astype(np.int64), minlength=count).max() > 1:
+    if np.bincount(array, minlength=count).max() > 1:
         raise DataError("ids: duplicate sample ids received; allowed: each at most once.")
-    return array.astype(np.int64)
+    return array
 
 
 def locate_steps(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from tf_prac.data.checks import check_id_vector
 from tf_prac.errors import ArgumentError, DataError, FileError
 from tf_prac.storage.files import read_npz, write_npz
 
@@ -129,10 +130,7 @@ def unique_ids(name: str, ids: Any, num_samples: int) -> np.ndarray:
         DataError: If an id is out of range.
         ArgumentError: If the ids are not a vector of integers.
     """
-    array = np.asarray(ids)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ArgumentError(name, ids, "a vector of integer sample ids")
-    array = np.unique(array.astype(np.int64))
+    array = np.unique(check_id_vector(name, ids))
     if array.size and not 0 <= array[0] <= array[-1] < num_samples:
         raise DataError(
             f"{name}: sample ids from {array[0]} to {array[-1]} received; "

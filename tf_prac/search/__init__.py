@@ -1,4 +1,4 @@
-"""Searches for winning tickets, their callbacks, and tickets."""
+"""Searches for winning tickets, their callbacks and selectors, and tickets."""
 
 from tf_prac._lazy import attach
 

@@ -15,9 +15,9 @@ class SearchCallback:
 
     A search calls `on_search_begin`, `on_round_end` for each round, `on_ticket_end` for each
     retrained ticket and control, and `on_search_end`, each once and in this order. The hooks of a
-    training are called before the `on_round_end` or `on_ticket_end` that it belongs to. A search
-    that resumes calls `on_round_end` and `on_ticket_end` for finished rounds and tickets too,
-    without a training.
+    training are called before the `on_round_end` or `on_ticket_end` of its round or ticket. A
+    search that resumes calls `on_round_end` and `on_ticket_end` for finished rounds and tickets
+    too, without hooks of a training.
 
     With several workers, the callbacks of the chief are called. An exception in a hook ends the
     search, which can be resumed.
@@ -38,7 +38,7 @@ class SearchCallback:
         """
 
     def on_message(self, text: str) -> None:
-        """Called with lines for the user: what is pruned, or which damaged file is replaced."""
+        """Called with a message for the user, such as which damaged file is replaced."""
 
     def on_training_begin(self, title: str, steps: int) -> None:
         """Called before a training.
@@ -49,10 +49,15 @@ class SearchCallback:
         """
 
     def on_training_steps(self, count: int) -> None:
-        """Called after `count` more steps; first with those of a resumed checkpoint."""
+        """Called during a training, after every few steps.
+
+        Args:
+            count: number of steps since the last call; in the first call of a resumed training,
+                the steps of its checkpoint.
+        """
 
     def on_training_end(self) -> None:
-        """Called after a training, also if it ends by an exception."""
+        """Called after a training, also if an exception ends it."""
 
     def on_round_end(self, metrics: Mapping[str, Any]) -> None:
         """Called when the files of a round are written.
@@ -80,7 +85,7 @@ class SearchCallbackList(SearchCallback):
     """Calls the hooks of several callbacks, in order.
 
     Args:
-        callbacks: what is called.
+        callbacks: the callbacks to call.
 
     Raises:
         ArgumentError: If one is not a `SearchCallback`.
@@ -150,7 +155,7 @@ class ProgressBar(SearchCallback):
         self._bar: Any = None
 
     def on_search_begin(self, config: Mapping[str, Any]) -> None:
-        """Stores the size of the training set, which the lines of rounds refer to."""
+        """Stores the size of the training set, for the percentages in the lines of rounds."""
         self._train_samples = config["train_samples"]
 
     def on_message(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`SearchContext`: what all parts of one search share."""
+"""`SearchContext`: the configuration, data, network and directory of one search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _no_checkpoints(path: pathlib.Path) -> Checkpoints:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchContext:
-    """The configuration, data, network and directory of one search.
+    """What the parts of one search share.
 
     Attributes:
         config: all options.
@@ -35,7 +35,8 @@ class SearchContext:
         run: the directory of the run.
         finished_runs: the runs that options such as `sizes_from` name, by option.
         callbacks: observe the search.
-        checkpoints: from a directory of the run to the checkpoints of the training in it.
+        checkpoints: function from a directory of the run to the `Checkpoints` of the training whose
+            files are in it.
     """
 
     config: SearchConfig
@@ -54,7 +55,7 @@ class SearchContext:
 
     @functools.cached_property
     def gradient_norms(self) -> GradientNorms:
-        """Computes GraNd; compiled once."""
+        """The function that computes GraNd; it is compiled once."""
         model, from_logits = self.trainer.model, self.trainer.from_logits
         loss = functools.partial(cross_entropy, from_logits=from_logits)
         return GradientNorms(self.trainer.network, model.prunable, loss)

@@ -1,4 +1,4 @@
-"""`Cost`: counted steps and samples of a search, compared with a search on the full data.
+"""`Cost`: the counted steps and samples of a search, compared with a search on the full data.
 
 Source: PrAC paper, Section 4.1 ("training iterations saved"), which counts the SGD steps of the
 search alone. The cost of retraining and of the forward passes is counted too.

@@ -54,14 +54,14 @@ class CriticalSamples:
         ids, seed = outcome.ids, (self._seed, outcome.number)
         if not self._config.class_balanced:
             return prac_set.fill(max(1, math.ceil(fraction * len(self._train.ids))), ids, seed)
-        for each, size in zip(*np.unique(self._train.labels, return_counts=True), strict=True):
-            missing = math.ceil(fraction * size) - np.count_nonzero(labels[prac_set.ids] == each)
-            of_class = ids[labels[ids] == each]
-            prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, (*seed, int(each)))
+        for label, size in zip(*np.unique(self._train.labels, return_counts=True), strict=True):
+            missing = math.ceil(fraction * size) - np.count_nonzero(labels[prac_set.ids] == label)
+            of_class = ids[labels[ids] == label]
+            prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, (*seed, int(label)))
         return prac_set if len(prac_set) else prac_set.fill(1, ids, seed)
 
     def _cep(self, outcome: RoundOutcome) -> tuple[np.ndarray | None, int]:
-        """Returns CEP, None in a round without it, and the number of samples that went forward."""
+        """Returns CEP, or None in a round without it, and the number of samples predicted."""
         config, train, trainer = self._config, self._train, self._context.trainer
         if not config.use_cep:
             return None, 0

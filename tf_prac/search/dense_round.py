@@ -1,4 +1,4 @@
-"""Runs that differ only in their rewind point share the training of the dense network.
+"""Sharing round 0, the training of the dense network, between runs with other rewind points.
 
 Round 0 depends on k only in the weights that it stores. With `also_keep` a run stores the weights
 of further rewind points in round_00, and with `dense_from` another run copies that round.
@@ -26,7 +26,7 @@ ALLOWED_TO_DIFFER = {
 """Options that do not affect the training and pruning of round 0, by group of config.json."""
 
 
-def kept_name(step: int) -> str:
+def rewind_point_name(step: int) -> str:
     """Returns the name of the file in round_00 with the weights after `step` steps."""
     return f"rewind_step_{step}.npz"
 
@@ -34,9 +34,9 @@ def kept_name(step: int) -> str:
 def save_rewind_points(
     run: RunDirectory, snapshots: Mapping[int, Mapping[str, np.ndarray]]
 ) -> None:
-    """Writes the weights after some steps of round 0, by step, into round_00."""
+    """Writes snapshots of round 0, weights by step, into round_00."""
     for step, weights in snapshots.items():
-        write_npz(run.round_path(0) / kept_name(step), "rewind", weights)
+        write_npz(run.round_path(0) / rewind_point_name(step), "rewind", weights)
 
 
 def copy_dense_round(
@@ -62,13 +62,13 @@ def copy_dense_round(
     metrics = other.finished_round(0)
     if metrics is None:
         raise FileError(f"{other.path}: its dense round is not finished. Run its search first.")
-    kept = other.round_path(0) / kept_name(step)
-    if not kept.exists():
+    stored = other.round_path(0) / rewind_point_name(step)
+    if not stored.exists():
         raise FileError(
-            f"{other.path}: its dense round did not keep the weights after step {step}. "
-            "Search there with also_keep, in another directory."
+            f"{other.path}: its dense round did not store the weights after step {step}. "
+            "Run that search again with also_keep, in a new directory."
         )
-    weights = read_npz(kept, "rewind")
+    weights = read_npz(stored, "rewind")
     for file in sorted(other.round_path(0).iterdir()):
         if file.is_file() and file.name != ROUND and not file.name.startswith((".", "rewind_")):
             _copy(file, run.round_path(0) / file.name)

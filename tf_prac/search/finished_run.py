@@ -102,7 +102,7 @@ class FinishedRun:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that another search can use of the run."""
+        """SHA-256 of everything in the run that another search can use."""
         used = [
             [
                 *(metrics[name] for name in ("train_samples", "prac_size", "steps")),

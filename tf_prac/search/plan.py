@@ -29,7 +29,7 @@ class RoundPlan:
     Args:
         config: the options of the search.
         num_samples: size of the full training set.
-        sizes_from: a run whose numbers of steps are used, or None.
+        sizes_from: a finished run whose numbers of steps are used. Default None.
         also_keep: further rewind points at which round 0 stores its weights. Default ().
 
     Raises:
@@ -56,9 +56,9 @@ class RoundPlan:
         self._recipe, self._pruning, self._prac = recipe, pruning, prac
         self._num_samples, self._sizes_from = num_samples, sizes_from
         self.full = Budget.full(recipe, num_samples)
-        length = self.full.steps_per_epoch, self.full.total_steps
-        self.k = pruning.rewind_point.steps(*length)
-        self.kept = {RewindPoint.parse(point).steps(*length) for point in also_keep}
+        steps = self.full.steps_per_epoch, self.full.total_steps
+        self.k = pruning.rewind_point.steps(*steps)
+        self.kept = {RewindPoint.parse(point).steps(*steps) for point in also_keep}
         self.first_step = self.k if pruning.lr_rewind else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = get_criterion(pruning.criterion).at == TRAINED
@@ -101,13 +101,13 @@ class RoundPlan:
             return self._scaled(number, size)
         other = self._sizes_from.rounds[number]
         budget = self._scaled(number, other["train_samples"])
-        length = steps_per_epoch(size, self._recipe.batch_size)
-        return dataclasses.replace(budget, steps_per_epoch=length, limit=other["steps"])
+        per_epoch = steps_per_epoch(size, self._recipe.batch_size)
+        return dataclasses.replace(budget, steps_per_epoch=per_epoch, limit=other["steps"])
 
     def pretraining(self, size: int) -> Budget:
         """Returns the budget of the first k steps, on `size` samples."""
-        length = steps_per_epoch(size, self._recipe.batch_size)
-        return dataclasses.replace(self.full, steps_per_epoch=length, limit=self.k)
+        per_epoch = steps_per_epoch(size, self._recipe.batch_size)
+        return dataclasses.replace(self.full, steps_per_epoch=per_epoch, limit=self.k)
 
     def _scaled(self, number: int, size: int) -> Budget:
         if number == 0:
@@ -136,26 +136,29 @@ class RoundPlan:
         rule: Callable[[Weights, Masks], Masks],
         keep: Callable[[int, Masks], None] | None = None,
     ) -> MaskDistance:
-        """Returns the early stop of a round, which never stops before W_k or within warmup.
+        """Returns the mask-distance callback of a round, which may stop it early.
+
+        It never stops round 0 before the last rewind point to store and, with `early_stop_arming`
+        "after_above", no round during the warmup of the learning rate.
 
         Args:
             number: the round.
             size: number of samples it trains on.
             rule: how the round will be pruned, see `MaskDistance`.
-            keep: see `MaskDistance`.
+            keep: see `MaskDistance`. Default None.
         """
         prac, budget = self._prac, self.budget(number, size)
-        kept = 0 if number else max(self.rewind_at, *self.kept, 0)
-        least = math.ceil(kept / self.full.steps_per_epoch)
+        last_stored = 0 if number else max(self.rewind_at, *self.kept, 0)
+        min_epochs = math.ceil(last_stored / self.full.steps_per_epoch)
         warmup = self._recipe.warmup_fraction * budget.total_steps - budget.first_step
         if warmup > 0 and prac.early_stop_arming == "after_above":
-            warm = math.ceil(warmup / budget.steps_per_epoch)
-            least = max(least, warm + 1 + prac.early_stop_window)
+            warmup_epochs = math.ceil(warmup / budget.steps_per_epoch)
+            min_epochs = max(min_epochs, warmup_epochs + 1 + prac.early_stop_window)
         return MaskDistance(
             rule=rule,
             eps=None if self._sizes_from else prac.early_stop_eps,
             window=prac.early_stop_window,
-            min_epochs=least,
+            min_epochs=min_epochs,
             armed=prac.early_stop_arming == "at_once",
             keep=keep,
             first=None,
@@ -164,15 +167,15 @@ class RoundPlan:
     def _check_steps(self, other: FinishedRun) -> None:
         for number in range(self._pruning.rounds):
             metrics = other.rounds[number]
-            most = self._scaled(number, metrics["train_samples"]).steps
-            least = 1 if number else self.rewind_at + 1
-            if not least <= metrics["steps"] <= most:
+            max_steps = self._scaled(number, metrics["train_samples"]).steps
+            min_steps = 1 if number else self.rewind_at + 1
+            if not min_steps <= metrics["steps"] <= max_steps:
                 raise ArgumentError(
                     "sizes_from",
                     self._prac.sizes_from,
                     "a run with the same recipe, rewind point and budget",
-                    f"Its round {number} took {metrics['steps']} steps; here {least} to {most} "
-                    "are possible.",
+                    f"Its round {number} took {metrics['steps']} steps; here {min_steps} "
+                    f"to {max_steps} are possible.",
                 )
 
 

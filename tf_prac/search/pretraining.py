@@ -35,7 +35,7 @@ class Pretraining:
         MismatchError: If the run `pretrain_from` holds out training samples of this search.
 
     Attributes:
-        ids: the samples, int64, sorted.
+        ids: the samples to train on, int64, sorted.
     """
 
     def __init__(self, context: SearchContext, plan: RoundPlan):

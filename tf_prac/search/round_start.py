@@ -36,7 +36,7 @@ class RoundStart:
         self._rewinds_all = rewinds_weights and self._pruning.rewind_statistics
 
     def is_rewound(self, number: int) -> bool:
-        """Whether a round, or the ticket of its number, starts from W_k alone."""
+        """Whether a round, or the ticket of its number, starts from exactly W_k."""
         return number == 0 or self._rewinds_all
 
     def weights(self, number: int, w_k: Weights) -> Weights:

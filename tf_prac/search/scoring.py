@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.selection import choose
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import random_states, to_numpy
-from tf_prac.pruning.criteria import TRAINED, PruneRule, Scores, get_criterion
+from tf_prac.pruning.criteria import TRAINED, PruneRule, Scores, Weights, get_criterion
 from tf_prac.pruning.gradient_criteria import ScoringInputs
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
@@ -20,7 +20,6 @@ from tf_prac.search.context import SearchContext
 from tf_prac.training.gradients import cross_entropy
 from tf_prac.training.trainer import TrainedNetwork
 
-Weights = Mapping[str, np.ndarray]
 BATCH = 256
 
 
@@ -98,7 +97,7 @@ class NetworkPruner:
         return few_of_each_class(context.train, self._pruning.score_samples, context.seed)
 
     def prune_now(self, rule: PruneRule, masks: Masks) -> Masks:
-        """Returns the next masks by the network's current weights, without changing the network."""
+        """Prunes by the network's current weights, which it restores; returns the next masks."""
         network = self._context.trainer.network
         states = [(state, to_numpy(state)) for state in random_states(network)]
         result = self.prune(rule, snapshot(network), masks)
@@ -109,7 +108,7 @@ class NetworkPruner:
 
 @dataclasses.dataclass(frozen=True)
 class _TentativeRule:
-    """Like `rule`, for a criterion that needs the network."""
+    """Prunes like `rule`, with scores from the network in its current state."""
 
     rule: PruneRule
     pruner: NetworkPruner = dataclasses.field(repr=False)

@@ -1,4 +1,4 @@
-"""Selectors: what chooses the samples of the next round.
+"""Selectors, which choose the samples of the next round.
 
 To add a selector that ranks samples, write a function that scores the training set after a round,
 and add it to `SELECTORS` in `tf_prac/registry.py`.
@@ -43,6 +43,7 @@ class Scores(NamedTuple):
 
 
 Scorer = Callable[[SearchContext, RoundOutcome], Scores]
+"""A selector that ranks samples, as in `SELECTORS`."""
 
 
 def random(context: SearchContext, outcome: RoundOutcome) -> Scores:
@@ -50,7 +51,7 @@ def random(context: SearchContext, outcome: RoundOutcome) -> Scores:
     return Scores(np.zeros(len(context.train.ids)))
 
 
-def _prediction(score: str, context: SearchContext, outcome: RoundOutcome) -> Scores:
+def _score_predictions(score: str, context: SearchContext, outcome: RoundOutcome) -> Scores:
     trainer = context.trainer
     trainer.load(outcome.trained.weights, outcome.masks)
     values = trainer.predictor.scores(context.train, SCORES[score], trainer.from_logits)
@@ -72,14 +73,14 @@ def forgetting(context: SearchContext, outcome: RoundOutcome) -> Scores:
     return Scores(scores[context.train.ids])
 
 
-entropy = functools.partial(_prediction, "entropy")
-margin = functools.partial(_prediction, "margin")
-el2n = functools.partial(_prediction, "el2n")
-loss = functools.partial(_prediction, "loss")
+entropy = functools.partial(_score_predictions, "entropy")
+margin = functools.partial(_score_predictions, "margin")
+el2n = functools.partial(_score_predictions, "el2n")
+loss = functools.partial(_score_predictions, "loss")
 
 
 def selector_name(selector: Any) -> str:
-    """Returns the name of a function that selects: as registered, or MODULE.NAME.
+    """Returns the name of a selector: as registered, or MODULE.NAME of the function.
 
     Raises:
         ArgumentError: If it is not a function with a name.
@@ -108,7 +109,7 @@ class HighestScores:
     def __init__(self, context: SearchContext):
         self._context, config = context, context.config.prac
         selector = config.selector
-        self._scorer = SELECTORS[selector] if isinstance(selector, str) else selector
+        self._scorer: Scorer = SELECTORS[selector] if isinstance(selector, str) else selector
         available, rounds = len(context.train.ids), context.config.pruning.rounds
         if config.subset_size is not None:
             self._sizes = [max(1, round(config.subset_size * available))] * rounds
@@ -144,7 +145,7 @@ class HighestScores:
 
 
 class TransferredSets:
-    """Selects the sets of another run.
+    """Selects the sets of the finished run `prac_from`.
 
     Args:
         context: of the search.
@@ -179,7 +180,7 @@ def open_finished_runs(config: PracConfig, train: Split, rounds: int) -> dict[st
 
     Raises:
         ArgumentError: If one is not a finished run, or has too few rounds.
-        MismatchError: If sample ids are used of a run on other data.
+        MismatchError: If a run whose sample ids are used is on other data.
     """
     finished_runs = {}
     for name, path in config.other_runs.items():

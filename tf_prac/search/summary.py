@@ -92,7 +92,7 @@ def round_metrics(
     Args:
         outcome: the trained and pruned round.
         selection: the samples of the next round.
-        gradient_samples: number of samples that pruning took gradients of.
+        gradient_samples: number of samples whose gradients were computed to prune.
     """
     trained = outcome.trained
     return {
@@ -175,7 +175,7 @@ def search_cost(
 
 
 def _set_metrics(sample_set: SampleSet) -> dict[str, Any]:
-    """Returns the sizes of a set; one that is not a PrAC set has no CET and CEP."""
+    """Returns the sizes of a set; CET and CEP are 0 if it is not a PrAC set."""
     cet, cep, overlap = 0, 0, 0.0
     if isinstance(sample_set, PracSet):
         cet, cep, overlap = len(sample_set.cet), len(sample_set.cep), sample_set.overlap

@@ -27,7 +27,8 @@ from tf_prac.training.trainer import TrainedNetwork, Trainer
 
 W_K_OF_RUN = f"../../{REWIND}"
 """How the ticket.json in RUN/tickets/round_NN names the file with W_k, instead of weights.npz."""
-SEARCH_ORDER, RETRAIN_ORDER, COPY_ORDER, STATISTICS_ORDER, PRETRAIN_ORDER = range(5)
+SEARCH_ORDER, RETRAIN_ORDER, REPLICATE_ORDER, STATISTICS_ORDER, PRETRAIN_ORDER = range(5)
+"""Purposes of a data order, the second number of its seed: each has its own random numbers."""
 
 
 class Control(NamedTuple):
@@ -46,12 +47,12 @@ class Control(NamedTuple):
 
     @property
     def label(self) -> str:
-        """KIND_SEED, as in `Ticket.control`."""
+        """The value of `Ticket.control`: KIND_SEED."""
         return f"{self.kind}_{self.seed}"
 
     @classmethod
     def of(cls, number: int, label: str) -> Control:
-        """Returns the control of ticket `number` with a label."""
+        """Returns the control of ticket `number` with the given label."""
         kind, _, seed = label.rpartition("_")
         return cls(number, kind, int(seed) if seed.isdecimal() else -1)
 
@@ -112,7 +113,7 @@ class Ticket:
         return self.masks.sparsity
 
     def apply(self, model: Any) -> Any:
-        """Sets a model's weights to the masked W_k, in place, and returns the model.
+        """Sets the weights of a model to the masked W_k, in place, and returns the model.
 
         To train it with the mask, use `tf_prac.prune(model, ticket=ticket)`. If the model has
         masks or TFMOT's pruning wrappers already, they are set to the ticket's masks.
@@ -195,10 +196,15 @@ class Ticket:
             test: not used; accepted so that the arguments are those of `TicketSearch.run`.
             recipe: how to train. Default `TrainingRecipe()`.
             pruning: which weights are prunable, as in the search. Default `PruningConfig()`.
-            seed: of the split, data order and augmentation.
+            seed: of the split, data order and augmentation. Default 0.
 
         Returns:
-            The trained network; `best` has the best validation accuracy.
+            A `TrainedNetwork`; `best` has the best validation accuracy, its epoch and weights.
+
+        Raises:
+            ArgumentError, DataError: If the data or the model cannot be trained on.
+            MismatchError: If the model is of another architecture.
+            NonFiniteLossError: If training diverges.
         """
         recipe = recipe or TrainingRecipe()
         data = make_splits(train, validation, test, recipe, seed)
@@ -271,16 +277,16 @@ class Ticket:
         file = inside(directory, TICKET)
         document = read_json(file, "ticket")
         weights_name = _weights_name(file, document.get("files"))
-        masks, weights = inside(directory, MASKS), _weights_file(directory, weights_name)
-        for name, path in ((MASKS, masks), (weights_name, weights)):
+        masks_path, weights_path = inside(directory, MASKS), _weights_file(directory, weights_name)
+        for name, path in ((MASKS, masks_path), (weights_name, weights_path)):
             if sha256(path) != document["files"][name]:
                 raise DamagedFileError(f"{path}: damaged, or not the file that {file} refers to.")
-        kept = Masks.load(masks)
-        values = read_npz(weights, "weights" if weights_name == WEIGHTS else "rewind")
+        masks = Masks.load(masks_path)
+        weights = read_npz(weights_path, "weights" if weights_name == WEIGHTS else "rewind")
         try:
             return cls(
-                kept,
-                values,
+                masks,
+                weights,
                 document["round"],
                 document["rewind_step"],
                 document["lr_rewind"],

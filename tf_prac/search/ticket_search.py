@@ -100,8 +100,8 @@ class TicketSearch:
             on a command line. Default None.
         strategy: distribution over devices: "one", "mirrored", "multi_worker", "tpu", or a
             `tf.distribute.Strategy`. Default None: the strategy in whose scope this is called.
-        verbose: whether to show progress on the terminal; a `SearchCallback` is called too.
-            Default True.
+        verbose: whether to show progress on the terminal; or a `SearchCallback` to call in addition
+            to showing progress. Default True.
 
     Raises:
         ArgumentError: If an option is not allowed.
@@ -172,16 +172,16 @@ class TicketSearch:
         """
         for control in controls:
             control.check(self.config.pruning.rounds)
-        observers = SearchCallbackList([*self.callbacks, *callbacks])
         distribution, rounds = self.distribution, self.config.pruning.rounds
+        all_callbacks = SearchCallbackList([*self.callbacks, *callbacks])
         if not distribution.is_chief:
-            observers = SearchCallbackList()
+            all_callbacks = SearchCallbackList()
         data = make_splits(train, validation, test, self.config.recipe, self.seed)
         with (
             distribution.detect_lost_workers(),
             distribution.strategy.scope(),
             worker_directory(distribution, self.directory) as directory,
-            _Session(self, data, directory, observers).opened() as session,
+            _Session(self, data, directory, all_callbacks).opened() as session,
         ):
             masks, ids = session.dense, data.train.ids
             for number in range(rounds):
@@ -281,7 +281,7 @@ class _Session:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[_Session]:
-        """Opens the directory, for this search alone, for the duration of the block."""
+        """Locks the directory of the run for a block; checks or writes its config.json."""
         context, distribution = self._context, self._search.distribution
         digests = {name: run.digest for name, run in context.finished_runs.items()}
         options = {**self._search.options(), "other_runs": digests}
@@ -316,8 +316,9 @@ class _Session:
         self._rounds.append(metrics)
         callbacks.on_round_end(metrics)
         next_masks, sample_set = Masks.load(path / MASKS), SampleSet.load(path / PRAC_SET)
-        what = f"round {number}: masks or set"
-        self._search.distribution.check_same(what, next_masks, sample_set.ids)
+        self._search.distribution.check_same(
+            f"round {number}: masks or set", next_masks, sample_set.ids
+        )
         return next_masks, sample_set.ids
 
     def _rewind_weights(self) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Several workers on one run: the chief writes the run, the others have temporary copies of it.
+"""Several workers on one run: the chief writes it, the others have temporary copies.
 
 Every worker performs the same search, on its shard of each batch, and computes the same masks and
 sets. When they start, the other workers get the files of the run from the chief, so that they
@@ -57,7 +57,7 @@ def opened(
     check_configuration(distribution, config)
     if distribution.is_chief:
         with run.locked(config):
-            distribution.broadcast_from_chief(_packed(run.path))
+            distribution.broadcast_from_chief(_pack(run.path))
             yield
     else:
         _unpack(distribution.broadcast_from_chief(b""), run.path)
@@ -67,11 +67,11 @@ def opened(
 
 def check_configuration(distribution: Distribution, config: Mapping[str, Any]) -> None:
     """Raises `MismatchError` in all workers unless their run configurations are the same."""
-    of_chief = json.loads(distribution.broadcast_from_chief(json.dumps(config).encode()))
-    own = json.loads(json.dumps(config))
+    chief_config = json.loads(distribution.broadcast_from_chief(json.dumps(config).encode()))
+    own_config = json.loads(json.dumps(config))
     mismatch: MismatchError | None = None
     try:
-        check_same(pathlib.Path("worker 0, the chief,"), own, of_chief)
+        check_same(pathlib.Path("worker 0, the chief,"), own_config, chief_config)
     except MismatchError as error:
         mismatch = MismatchError(f"worker {distribution.worker}: {error}")
     if any(distribution.any_worker(mismatch is not None)):
@@ -88,7 +88,7 @@ class ReadOnlyCheckpoints(Checkpoints):
         """Writes nothing; the chief does."""
 
 
-def _packed(path: pathlib.Path) -> bytes:
+def _pack(path: pathlib.Path) -> bytes:
     """Returns the files of a directory as bytes: names and sizes as JSON, then the contents."""
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
     contents = {p.relative_to(path).as_posix(): p.read_bytes() for p in files if p.name != LOCK}
@@ -97,6 +97,7 @@ def _packed(path: pathlib.Path) -> bytes:
 
 
 def _unpack(packed: bytes, path: pathlib.Path) -> None:
+    """Writes the files that `_pack` returned into a directory."""
     head, _, rest = packed.partition(b"\n")
     start = 0
     for name, size in json.loads(head).items():
