@@ -112,8 +112,8 @@ def test_patterns_that_fit_no_weight_are_refused():
     for shape, pattern, message in [
         ((3, 3, 4, 4), {"block_size": (2, 2)}, r"blocks for matrices.*\(3, 3, 4, 4\)"),
         ((4, 4), {"block_size": (5, 1)}, "at least as large"),
-        ((4,), {"sparsity_m_by_n": (2, 4)}, "not 2 or 4 dimensions.*ignore"),
-        ((2, 3, 4), {"sparsity_m_by_n": (2, 4)}, "not 2 or 4 dimensions"),
+        ((4,), {"sparsity_m_by_n": (2, 4)}, "without 2 or 4 dimensions.*ignore"),
+        ((2, 3, 4), {"sparsity_m_by_n": (2, 4)}, "without 2 or 4 dimensions"),
     ]:
         with pytest.raises(ArgumentError, match=message):
             ours(np.ones(shape), 0.5, **pattern)

@@ -106,7 +106,7 @@ def test_a_worker_that_differs_is_refused_at_the_start_and_names_the_difference(
 
 
 def test_own_fit_records_every_sample_in_all_workers_or_is_refused(workers):
-    """Keras 3 takes the workers' parts of a batch for one tensor."""
+    """Keras 3 treats the workers' shards of a batch as one tensor."""
     for worker in workers:
         found = json.loads((worker / "found.json").read_text())
         assert found["tf_keras"] == [EPOCHS, EPOCHS]

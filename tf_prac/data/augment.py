@@ -1,7 +1,7 @@
 """Augmentations of batches, as pure functions of (images, seed).
 
 To add an augmentation, write a function and register it in `AUGMENTATIONS`. Random numbers depend
-on the seed alone, so that a step has the same images in every replay.
+only on the seed, so that a step has the same images in every replay.
 
 Source: "Deep Residual Learning for Image Recognition", Section 4.2: pad 4 pixels, crop and flip.
 """

@@ -12,8 +12,8 @@ import tensorflow as tf
 class BatchShard:
     """The positions `start` to `start + size` of each global batch.
 
-    A batch with fewer samples, the last of an epoch, is padded with its own samples, which have
-    weight 0 there: shapes are static, no sample is dropped, and none counts twice.
+    The last batch of an epoch, if it has fewer samples, is padded with copies of its own samples
+    that have weight 0. So shapes are static, no sample is dropped, and none counts twice.
 
     Args:
         start: first position.
@@ -34,8 +34,8 @@ class BatchShard:
     def sample_weights(self, step: tf.Tensor, count: int, training: bool) -> tf.Tensor:
         """Returns the sample weight of each position, float32 [size]; padding has weight 0.
 
-        The weight of the samples is the factor by which the mean over all positions becomes the
-        mean over the samples: of the batch in training, of the whole pass in evaluation.
+        All samples have the same weight, which turns the mean over all positions into the mean over
+        the samples: those of the batch in training, those of the whole pass in evaluation.
 
         Args:
             step: index of the batch, int64.

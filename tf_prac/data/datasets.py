@@ -1,6 +1,6 @@
 """`load_dataset`: data sets by name. TensorFlow is imported only when a data set is loaded.
 
-A user's own data set needs no entry here: pass `Samples`, arrays or a `tf.data.Dataset`.
+Other data needs no entry here: pass `Samples`, arrays or a `tf.data.Dataset` to a search.
 """
 
 from __future__ import annotations

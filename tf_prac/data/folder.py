@@ -44,12 +44,12 @@ class FolderSamples(Samples):
         annotations: name of a file in `directory`. Each line starts with the name of a file in
             `directory/images` and its class, as in the validation set of Tiny-ImageNet; samples
             are in the order of the lines. Default: class folders.
-        limit: keep the first `limit` samples only. Default: all.
+        limit: keep only the first `limit` samples. Default: all.
         name: name for `identity`. Default "folder".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
         mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
-        std: per-channel standard deviation likewise.
+        std: per-channel standard deviation of the same images.
 
     Attributes:
         classes: tuple of class names.
@@ -136,7 +136,7 @@ class FolderSamples(Samples):
                 if checked[-1] != checked[0]:
                     raise DataError(
                         f"{self.paths[len(checked) - 1]}: size {checked[-1]} received, unlike "
-                        f"{checked[0]} of {self.paths[0]}. Give image_size=(height, width)."
+                        f"{checked[0]} of {self.paths[0]}. Pass image_size=(height, width)."
                     )
         except tf.errors.OpError as error:
             raise DataError(f"{self.paths[len(checked)]}: not a readable image.") from error
@@ -180,8 +180,8 @@ def _alternating_files(root: pathlib.Path, classes: Sequence[str]) -> list[tuple
         columns.append(
             [(path, label) for path in sorted(p.relative_to(root).as_posix() for p in images)]
         )
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*columns))
-    files = [file for file in turns if file is not None]
+    interleaved = itertools.chain.from_iterable(itertools.zip_longest(*columns))
+    files = [file for file in interleaved if file is not None]
     if not files:
         raise DataError(f"{root}: no images in its class folders; allowed: {', '.join(SUFFIXES)}.")
     return files
@@ -199,16 +199,16 @@ def _annotated_files(
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise DataError(f"{root / annotations}: allowed: lines that start with a file and a class.")
     classes = tuple(sorted({name for _, name in pairs}) if expected is None else expected)
-    number = {name: label for label, name in enumerate(classes)}
+    labels = {name: label for label, name in enumerate(classes)}
     files = []
     for file, name in pairs:
-        if name not in number:
+        if name not in labels:
             raise DataError(
                 f"{root / annotations}: class {name!r} is not among the classes of training."
             )
         if not (root / "images" / file).is_file():
             raise DataError(f"{root / 'images' / file}: no such image; {annotations} names it.")
-        files.append((f"images/{file}", number[name]))
+        files.append((f"images/{file}", labels[name]))
     return classes, files
 
 

@@ -1,4 +1,4 @@
-"""`ForgettingStats`: forgetting statistics of each sample. Numpy only.
+"""`ForgettingStats`: forgetting statistics of each sample. NumPy only.
 
 Source: Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network
 Learning", Section 3; used by the PrAC paper, Section 3.1, to find critical examples for training.
@@ -19,7 +19,7 @@ COLUMNS = ("presentations", "last_correct", "learned", "events")
 
 
 class ForgettingStats:
-    """How often each sample was presented, learned and forgotten.
+    """For each sample: how often it was presented and forgotten, and whether it was learned.
 
     A *forgetting event* occurs when a sample that was classified correctly at one presentation
     is classified incorrectly at the next. A sample that was never classified correctly is *never

@@ -102,7 +102,7 @@ def check_ids(ids: Any, count: int) -> np.ndarray:
 def locate_steps(
     count: int, batch_size: int, seeded: bool, start_step: int, steps: int | None
 ) -> tuple[int, int, int]:
-    """Returns the epoch and the step within it where a range of steps starts, and its length.
+    """Returns where a range of steps starts, as epoch and step within it, and its length.
 
     Args:
         count: number of samples.
@@ -112,7 +112,7 @@ def locate_steps(
         steps: number of steps; None for all.
 
     Returns:
-        First epoch, first step within that epoch, and the cardinality.
+        First epoch, first step within that epoch, and the number of steps as a cardinality.
 
     Raises:
         ArgumentError: If a number is negative, or the steps exceed the one pass.
@@ -124,8 +124,8 @@ def locate_steps(
     if not seeded:
         left = per_epoch - start_step
         if left < 0 or (steps or 0) > left:
-            wanted = start_step + (steps or 0)
-            raise ArgumentError("steps", wanted, f"at most {per_epoch}, as there is one pass")
+            end_step = start_step + (steps or 0)
+            raise ArgumentError("steps", end_step, f"at most {per_epoch}, as there is one pass")
         return 0, start_step, left if steps is None else steps
     cardinality = tf.data.INFINITE_CARDINALITY if steps is None else steps
     return *divmod(start_step, per_epoch), cardinality

@@ -31,7 +31,7 @@ def training_batches(
     """Returns the training steps [start_step, start_step + steps) over the samples `ids`.
 
     The sequence of batches, including augmentation, is a pure function of (samples, ids,
-    batch_size, seed, augment): with `start_step`, a stopped run continues bit for bit.
+    batch_size, seed, augment): with `start_step`, a stopped run resumes bit for bit.
 
     Example:
 
@@ -56,19 +56,19 @@ def training_batches(
         Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
         [batch]) with known cardinality. uint8 inputs are augmented, scaled to [0, 1] and
         normalised with the statistics of `samples`; others are augmented and normalised. With a
-        shard, batches are padded to a static size and have the sample weight float32 [batch] as
-        third part; see `BatchShard.sample_weights`. Padding has weight 0 and sample id -1.
+        shard, batches are padded to a static size and have sample weights, float32 [batch], as a
+        third component; see `BatchShard.sample_weights`. Padding has weight 0 and sample id -1.
 
     Raises:
         ArgumentError: If a size, seed or augmentation is invalid.
         DataError: If `ids` is empty, out of range or has duplicates.
     """
-    change, key = augmentation(augment, samples.input_shape), derive_seed(seed, "augment")
+    augment_fn, key = augmentation(augment, samples.input_shape), derive_seed(seed, "augment")
     batches = samples.batches(
         ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
     )
     if augment != "none":
-        batches = _augmented(batches, change, on_cpu(key), start_step, shard)
+        batches = _augmented(batches, augment_fn, on_cpu(key), start_step, shard)
     batches = _normalised(batches, samples)
     if shard is not None:
         batches = _weighted(batches, shard, start_step, len(ids), training=True)
@@ -97,7 +97,7 @@ def evaluation_batches(
 
 def _augmented(
     batches: tf.data.Dataset,
-    change: Augmentation,
+    augment_fn: Augmentation,
     key: tf.Tensor,
     start_step: int,
     shard: BatchShard | None,
@@ -107,7 +107,7 @@ def _augmented(
 
     def augment(step: tf.Tensor, batch: Any) -> Any:
         inputs, labels = batch
-        return {**inputs, "inputs": change(inputs["inputs"], fold_in(key, step))}, labels
+        return {**inputs, "inputs": augment_fn(inputs["inputs"], fold_in(key, step))}, labels
 
     return batches.enumerate(start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -146,10 +146,10 @@ def normalised(samples: Samples, inputs: tf.Tensor) -> tf.Tensor:
     uint8 is scaled to [0, 1]; `mean` and `std` of `samples` are applied to every dtype.
     """
     std, mean = np.asarray(samples.std or [1.0]), np.asarray(samples.mean or [0.0])
-    unit = 255 if inputs.dtype == tf.uint8 else 1
+    scale = 255 if inputs.dtype == tf.uint8 else 1
     inputs = tf.cast(inputs, tf.float32)
-    if unit != 1 or samples.std:
-        inputs *= _rows(1 / (std * unit), samples.input_shape)
+    if scale != 1 or samples.std:
+        inputs *= _rows(1 / (std * scale), samples.input_shape)
     if samples.mean:
         inputs -= _rows(mean / std, samples.input_shape)
     return inputs

@@ -1,4 +1,4 @@
-"""`PracSet`: the critical samples that a round of a search trains on. Numpy only.
+"""`PracSet`: the critical samples that a round of a search trains on. NumPy only.
 
 Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1.
 """
@@ -14,7 +14,7 @@ from tf_prac.data.sample_set import SampleSet, unique_ids
 
 
 class PracSet(SampleSet):
-    """The Pruning-Aware Critical set: CET (hard to memorize) united with CEP (pruning forgets).
+    """The Pruning-Aware Critical set: CET (hard to memorize) and CEP (forgotten by pruning).
 
     Example:
 
@@ -34,9 +34,9 @@ class PracSet(SampleSet):
 
     Attributes:
         ids: all ids of the set, int64, sorted, read-only.
-        cet: likewise, as given.
-        cep: likewise, as given.
-        filled: likewise, as given.
+        cet: the ids of CET, int64, sorted, read-only.
+        cep: the ids of CEP, int64, sorted, read-only.
+        filled: the ids added to reach a minimum size, int64, sorted, read-only.
         num_samples: size of the data set.
     """
 

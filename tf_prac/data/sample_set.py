@@ -1,4 +1,4 @@
-"""`SampleSet`: the ids of some samples of a data set. Numpy only, except for `filter`."""
+"""`SampleSet`: the ids of some samples of a data set. NumPy only, except for `filter`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class SampleSet:
     def save(self, path: str | os.PathLike) -> None:
         """Writes an `.npz` file with the ids as int64.
 
-        The file is that of a `PracSet`: cet and cep are empty, and filled has all ids.
+        The format is the same as for a `PracSet`: cet and cep are empty, and filled has all ids.
         """
         write_npz(path, KIND, {**self._parts(), "num_samples": np.array(self.num_samples)})
 
@@ -110,7 +110,7 @@ class SampleSet:
             raise FileError(f"{path}: damaged, {error}.") from error
 
     def _parts(self) -> dict[str, np.ndarray]:
-        """The ids by their arrays in the file."""
+        """Returns the arrays of ids in the file, by name."""
         return {"cet": self.ids[:0], "cep": self.ids[:0], "filled": self.ids}
 
     @classmethod

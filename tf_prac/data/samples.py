@@ -1,4 +1,4 @@
-"""`as_samples`: arrays and datasets as `Samples`; and the public names of samples."""
+"""`as_samples`, which converts arrays and datasets to `Samples`, and the names of this package."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
     if not isinstance(x, tf.TensorSpec) or not isinstance(y, tf.TensorSpec):
         raise ArgumentError("data", describe_spec(spec), ALLOWED)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ArgumentError("data", "a dataset that repeats for ever", "a finite dataset")
+        raise ArgumentError("data", "an infinite dataset", "a finite dataset")
     _check_label(spec, x, y)
 
     def cast(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
@@ -226,12 +226,14 @@ def _order_of(ids: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_label(spec: Any, x: tf.TensorSpec, y: tf.TensorSpec) -> None:
-    single = y.shape.rank == 0 or (y.shape == (1,) and x.shape.rank and x.shape[0] not in (1, None))
-    if not single:
+    is_single_label = y.shape.rank == 0 or (
+        y.shape == (1,) and x.shape.rank and x.shape[0] not in (1, None)
+    )
+    if not is_single_label:
         if y.shape.rank is None:
-            remedy = "The labels have no known shape: give output_signature to from_generator."
+            remedy = "The labels have no known shape: pass output_signature to from_generator."
         elif is_batched(x, y):
-            remedy = "It is batched: give dataset.unbatch()."
+            remedy = "It is batched: pass dataset.unbatch()."
         else:
             remedy = "Turn one-hot labels into class numbers with tf.argmax(y, axis=-1)."
         raise ArgumentError("data", describe_spec(spec), f"{ALLOWED}, y a class number", remedy)

@@ -1,4 +1,4 @@
-"""Scores of how difficult a sample is, and the choice of the highest. Numpy only.
+"""Scores of how difficult a sample is, and the choice of the highest. NumPy only.
 
 They include the scores that the PrAC paper compares with (Figures A10 and A14). The score of a
 prediction is a function of probabilities and labels; to add one, write it and register it in

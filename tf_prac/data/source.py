@@ -1,4 +1,4 @@
-"""`Samples`: a data set of which any subset can be read, in any order that can be replayed.
+"""`Samples`: a data set of which any subset can be read, in a replayable order.
 
 Every sample has an id, its position in the source's own order. Only the requested samples are read,
 so that an epoch over half of the data takes half of the time.
@@ -64,7 +64,7 @@ class DatasetIdentity:
 class Samples(abc.ABC):
     """A classification data set with random access by sample id.
 
-    A source of another kind is a subclass with one method, `_read`.
+    To add a kind of source, write a subclass with one method, `_read`.
 
     Args:
         identity: identifies the data set and its order.
@@ -72,7 +72,7 @@ class Samples(abc.ABC):
         num_classes: number of classes; None for the largest label plus one.
         input_shape: shape of the inputs of one sample.
         mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
-        std: per-channel standard deviation likewise; required with `mean`.
+        std: per-channel standard deviation of the same images; required with `mean`.
         classes: the name of each class; None if classes have no names.
 
     Attributes:
@@ -105,7 +105,7 @@ class Samples(abc.ABC):
         self.labels, self.num_classes = check_labels(labels, num_classes)
         self.input_shape = tuple(int(size) for size in input_shape)
         if (mean is None) != (std is None):
-            raise ArgumentError("std", std, "None exactly when mean is None")
+            raise ArgumentError("std", std, "None if and only if mean is None")
         self.mean = self._statistics("mean", mean)
         self.std = self._statistics("std", std)
         if classes is not None and len(classes) != self.num_classes:
@@ -217,7 +217,7 @@ class ArraySamples(Samples):
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
         mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
-        std: per-channel standard deviation likewise.
+        std: per-channel standard deviation of the same images.
         num_classes: number of classes. Default: the largest label plus one.
         classes: the name of each class, for reports. Default: none.
 

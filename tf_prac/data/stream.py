@@ -61,7 +61,7 @@ class StreamSamples(Samples):
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
         mean: per-channel mean of the decoded images scaled to [0, 1]. Default: no normalisation.
-        std: per-channel standard deviation likewise.
+        std: per-channel standard deviation of the same images.
         num_classes: number of classes. Default: the largest label plus one.
         classes: the name of each class, for reports. Default: none.
         memory_limit_bytes: maximum bytes of encoded inputs held in memory. Default 4 GiB.
@@ -174,7 +174,7 @@ class StreamSamples(Samples):
         return self._cache[-1]
 
     def _selected(self, ids: np.ndarray) -> tf.data.Dataset:
-        """The elements with these ids, inputs encoded, in the order of the dataset."""
+        """Returns the encoded elements with these ids, in the order of the dataset."""
         selected = np.zeros(len(self), bool)
         selected[ids] = True
         is_selected = on_cpu(selected)

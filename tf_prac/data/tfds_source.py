@@ -112,7 +112,7 @@ def read_split(
     )
     shape = decoded.element_spec[0].shape
     if not shape.is_fully_defined():
-        raise DataError(f"{name}: images have shape {shape}. Give image_size=(height, width).")
+        raise DataError(f"{name}: images have shape {shape}. Pass image_size=(height, width).")
     elements = with_sample_ids(decoded)
     arrays = load_arrays(elements, name, memory_limit_bytes, check_order=False)
     if arrays is not None:

@@ -105,15 +105,15 @@ def criterion_name(criterion: str | Criterion | Callable[[Weights], Scores]) -> 
     """
     if isinstance(criterion, str):
         return criterion
-    found = get_criterion(criterion)
-    for name, each in CRITERIA.imported():
-        if get_criterion(each) == found:
+    resolved = get_criterion(criterion)
+    for name, registered in CRITERIA.imported():
+        if get_criterion(registered) == resolved:
             return name
-    name = function_name("criterion", found.score)
+    name = function_name("criterion", resolved.score)
     options = [
-        f"{field.name}={getattr(found, field.name)!r}"
-        for field in dataclasses.fields(found)[1:]
-        if getattr(found, field.name) != field.default
+        f"{field.name}={getattr(resolved, field.name)!r}"
+        for field in dataclasses.fields(resolved)[1:]
+        if getattr(resolved, field.name) != field.default
     ]
     return f"{name}({', '.join(options)})" if options else name
 
@@ -260,7 +260,7 @@ class PruneRule:
         )
 
     def by_scores(self, scores: Scores, masks: Masks) -> Masks:
-        """Returns the next masks by given scores, in place of those of `criterion`."""
+        """Returns the next masks from given scores, in place of the scores of `criterion`."""
         if self.sparsity is not None:
             return prune_to(scores, masks, self.sparsity, self.scope, self.pattern)
         return prune(scores, masks, self.rate, self.scope, self.pattern)
@@ -283,11 +283,11 @@ class PruneRule:
         for step in range(1, steps + 1):
             current = scores(result)
             pruned_first = {n: np.where(result[n], current[n], -np.inf) for n in masks}
-            result = self._part(step / steps, masks.density).by_scores(pruned_first, masks)
+            result = self._partial(step / steps, masks.density).by_scores(pruned_first, masks)
         return result
 
-    def _part(self, progress: float, density: float) -> PruneRule:
-        """Returns the rule that prunes a part of the amount, from masks of a density."""
+    def _partial(self, progress: float, density: float) -> PruneRule:
+        """Returns the rule that prunes a fraction of the total, from masks of the given density."""
         if progress == 1:
             return self
         if self.sparsity is not None:

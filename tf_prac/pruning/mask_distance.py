@@ -1,4 +1,4 @@
-"""Mask distance, and the early stop by it. NumPy only.
+"""Mask distance, and early stopping by it. NumPy only.
 
 Source: PrAC paper, Section 3.1 ("early stopping"), after the early-bird tickets of You et al. 2020.
 """
@@ -17,8 +17,8 @@ def mask_distance(tentative: Masks, previous: Masks, remaining: int) -> float:
     Two weights that are swapped count twice, so the distance is at most twice the prune rate.
 
     Args:
-        tentative: the masks that pruning after this epoch results in.
-        previous: the masks that pruning after the previous epoch results in.
+        tentative: the masks that pruning after this epoch would result in.
+        previous: the masks that pruning after the previous epoch would result in.
         remaining: number of weights that the current masks keep.
     """
     return tentative.hamming(previous) / remaining
@@ -39,7 +39,7 @@ class MaskDistanceStop:
 
     Args:
         eps: threshold of the distance, > 0; 0.07 in the paper, 0.08 in its code.
-        window: number of consecutive distances that must be below. Default 5.
+        window: number of consecutive distances that must be below `eps`. Default 5.
         armed: whether all distances count, also before one has exceeded `eps`. Default False.
 
     Raises:

@@ -36,13 +36,13 @@ class Pattern:
 
     @classmethod
     def from_config(cls, config: PruningConfig) -> Self:
-        """Returns the pattern for its name in `PruningConfig.pattern`."""
+        """Returns the pattern that a configuration describes."""
         return cls()
 
     def options(self) -> dict[str, Any] | None:
-        """Returns the fields of `PruningConfig` that describe the pattern without `pattern`.
+        """Returns the fields of `PruningConfig`, other than `pattern`, that describe the pattern.
 
-        They are also TFMOT's arguments. None if there are none.
+        TFMOT has arguments of the same names. Returns None if no fields describe it.
         """
         return None
 
@@ -50,7 +50,7 @@ class Pattern:
         """Raises `ArgumentError` unless a weight of this shape can be pruned in the pattern."""
 
     def check_rounds(self, rounds: int) -> None:
-        """Raises `ArgumentError` unless a search with so many rounds can use the pattern."""
+        """Raises `ArgumentError` unless a search with `rounds` rounds can use the pattern."""
         if self.sets_sparsity and rounds > 1:
             option = next(iter(self.options() or {"pattern": None}))
             remedy = "This pattern prunes all its weights at once."
@@ -74,7 +74,7 @@ class Unstructured(Pattern):
     """Each weight is pruned independently of the others."""
 
     def options(self) -> dict[str, Any]:
-        """No options: this is their default."""
+        """Returns no options: their defaults describe this pattern."""
         return {}
 
     def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
@@ -207,7 +207,7 @@ class MByN(Pattern):
             raise ArgumentError(
                 "sparsity_m_by_n",
                 (self.m, self.n),
-                "() for a weight that has not 2 or 4 dimensions",
+                "() for a weight without 2 or 4 dimensions",
                 f"{name} has shape {shape}; add it to ignore.",
             )
 

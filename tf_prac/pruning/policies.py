@@ -12,6 +12,7 @@ from typing import Any
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import class_names, consumers, flavour_of, producers
 
+# Layers that XNNPACK runs sparse with any options, and supported functions of other layers.
 _ANYWHERE = {"Add", "Multiply", "Subtract", "Identity", "ZeroPadding2D", "ReLU", "LeakyReLU"}
 _ANYWHERE |= {"ELU", "Dropout"}
 _FUNCTIONS = {"relu", "relu6", "leaky_relu", "elu", "sigmoid"}
@@ -42,9 +43,9 @@ class PruneForLatencyOnXNNPack:
                 "a built functional or sequential model with this policy",
                 f"{model.name} is a {type(model).__name__}.",
             )
-        starts = _search([t._keras_history[0] for t in model.inputs], _starts, consumers)
+        starts = _search([t._keras_history[0] for t in model.inputs], _is_start, consumers)
         _require(starts, "3x3 Conv2D of 3 channels, stride 2, 'valid', after ZeroPadding2D(1)")
-        ends = _search([t._keras_history[0] for t in model.outputs], _ends, producers)
+        ends = _search([t._keras_history[0] for t in model.outputs], _is_end, producers)
         _require(ends, "GlobalAveragePooling2D before each output")
 
         def at_end(layer: Any) -> bool:
@@ -96,9 +97,9 @@ def _is(layer: Any, name: str) -> bool:
 def _search(
     layers: Iterable[Any], stop: Callable[[Any], bool], following: Callable[[Any], list[Any]]
 ) -> list[Any]:
-    """Walks from `layers` to the first ones on each path where `stop` is true, and returns them.
+    """Returns the first layer on each path from `layers` for which `stop` returns True.
 
-    Returns an empty list if a path has none.
+    Returns an empty list if there is none on some path.
     """
     to_visit = list(layers)
     seen, stops = list(to_visit), []
@@ -130,7 +131,7 @@ def _padding_before(layer: Any) -> int:
     return sizes.pop() if len(sizes) == 1 else 0
 
 
-def _starts(layer: Any) -> bool:
+def _is_start(layer: Any) -> bool:
     return (
         _is(layer, "Conv2D")
         and tuple(layer.kernel.shape[:3]) == (3, 3, 3)
@@ -140,7 +141,7 @@ def _starts(layer: Any) -> bool:
     )
 
 
-def _ends(layer: Any) -> bool:
+def _is_end(layer: Any) -> bool:
     return _is(layer, "GlobalAveragePooling2D")
 
 
@@ -152,7 +153,7 @@ def _is_supported(layer: Any) -> bool:
     if _is(layer, "Conv2D"):
         ones = (layer.dilation_rate, layer.kernel_size, layer.strides)
         return layer.groups == 1 and all(tuple(sizes) == (1, 1) for sizes in ones)
-    if _ends(layer):
+    if _is_end(layer):
         return bool(layer.keepdims)
     if _is(layer, "BatchNormalization"):
         axis = layer.axis if isinstance(layer.axis, int) else list(layer.axis)

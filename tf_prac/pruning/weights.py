@@ -39,6 +39,8 @@ PRUNABLE_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+Decision = tuple[bool, str]
+"""Whether a weight is pruned, and the reason."""
 OPTIMIZER = "@optimizer/"
 """Prefix of the optimizer's variables in the weights of a rewind point."""
 
@@ -71,18 +73,21 @@ def weight_report(
     weights = named_weights(model)
     masked = _masked_ids(model)
     if masked:
-        verdicts = [_masked_verdict(id(w.variable) in masked) for w in weights]
+        decisions = [_decide_by_mask(id(w.variable) in masked) for w in weights]
     else:
         last_dense = _last_dense(weights)
-        verdicts = [_judge(w, config, last_dense) for w in weights]
+        decisions = [_decide(w, config, last_dense) for w in weights]
         if policy is None and config.policy == "xnnpack":
             policy = PruneForLatencyOnXNNPack()
         if policy is not None:
             check_policy(policy, model)
-            verdicts = [_restrict(policy, w, v) for w, v in zip(weights, verdicts, strict=True)]
+            decisions = [
+                _decide_by_policy(policy, w, decision)
+                for w, decision in zip(weights, decisions, strict=True)
+            ]
     return [
-        WeightInfo(w.name, tuple(w.variable.shape), *verdict)
-        for w, verdict in zip(weights, verdicts, strict=True)
+        WeightInfo(w.name, tuple(w.variable.shape), *decision)
+        for w, decision in zip(weights, decisions, strict=True)
     ]
 
 
@@ -210,23 +215,24 @@ def _masked_ids(model: Any) -> set[int]:
     return {id(w) for layer in pruning_wrappers(model) for w, _, _ in layer.pruning_vars}
 
 
-def _masked_verdict(masked: bool) -> tuple[bool, str]:
+def _decide_by_mask(masked: bool) -> Decision:
     return masked, "the model has a mask for it" if masked else "the model has no mask for it"
 
 
-def _restrict(policy: Any, weight: NamedWeight, verdict: tuple[bool, str]) -> tuple[bool, str]:
-    if verdict[0] and not policy.allow_pruning(weight.layer):
+def _decide_by_policy(policy: Any, weight: NamedWeight, decision: Decision) -> Decision:
+    if decision[0] and not policy.allow_pruning(weight.layer):
         return False, f"the policy {type(policy).__name__} does not allow it"
-    return verdict
+    return decision
 
 
-def _judge(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> tuple[bool, str]:
+def _decide(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> Decision:
+    """Returns whether the layer and the options make a weight prunable, and why."""
     if any(_matches(_names(weight), pattern) for pattern in config.ignore):
         return False, "named in ignore"
     rule = _rule(weight.layer)
     # TFMOT adds this method to instances of layers that it supports when it wraps them.
-    own = getattr(type(weight.layer) if rule else weight.layer, "get_prunable_weights", None)
-    if own is not None:
+    owner = type(weight.layer) if rule else weight.layer
+    if getattr(owner, "get_prunable_weights", None) is not None:
         chosen = any(weight.variable is w for w in weight.layer.get_prunable_weights())
         return chosen, "chosen by its layer" if chosen else "not chosen by its layer"
     if rule is None:

@@ -14,10 +14,10 @@ MOVING = ("moving_mean", "moving_variance")
 class MovingStatistics:
     """Recomputes the BatchNorm statistics for a network's current weights.
 
-    Weights interpolated between two trained networks lead to other activations than either, so
-    that interpolated statistics are wrong. Here, the moving averages start at zero, are updated
-    with the given batches in training mode, and are divided by the sum of the batches' weights in
-    the averages (1 - momentum^count).
+    A network with weights interpolated between two trained networks has activations unlike those
+    of either, so interpolated statistics are wrong for it. Here, the moving averages start at zero
+    and are updated with the given batches in training mode. Dividing them by the sum of the weights
+    of all batches, 1 - momentum^count, removes the bias towards zero.
 
     Args:
         network: a built model of either flavour. Layers that are not trainable keep their

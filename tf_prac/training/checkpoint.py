@@ -79,7 +79,7 @@ class Checkpoints:
         self._signals.__exit__(*exception)
 
     def is_due(self, step: int = 0) -> bool:
-        """Returns whether to `save` now: by time, by a pending signal or, if given, by step."""
+        """Returns whether to `save` now: by time, for a pending signal or, if given, by step."""
         every = self.config.checkpoint_steps
         if self._signals.pending or (every and step and step % every == 0):
             return True
@@ -93,7 +93,7 @@ class Checkpoints:
         return f"{self._step_path(self._saved_step)} (step {self._saved_step})"
 
     def due_steps(self, steps: int) -> set[int]:
-        """Returns the steps below `steps` after which a checkpoint is saved at any rate."""
+        """Returns the steps below `steps` after which a checkpoint is saved regardless of time."""
         every = self.config.checkpoint_steps
         return set(range(every, steps, every)) if every else set()
 

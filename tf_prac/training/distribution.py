@@ -128,8 +128,8 @@ class Distribution:
             dataset_fn: returns a dataset of the batches of a shard; of whole batches for None,
                 with which it is called for one device.
             batch_size: the global batch size.
-            endless: whether to repeat the dataset. With several replicas, the dataset must be
-                endless, by this or by itself.
+            endless: whether to repeat the dataset without end. With several replicas, it must be
+                endless, repeated here or endless already. Default True.
         """
         if not self.pads_batches:
             return dataset_fn(None).repeat() if endless else dataset_fn(None)
@@ -167,7 +167,7 @@ class Distribution:
         return [bool(count) for count in self._sum_workers(np.array(flags, np.int32))]
 
     def broadcast_from_chief(self, content: bytes) -> bytes:
-        """Returns the content that the chief passes, in every worker."""
+        """Returns, in every worker, the content that the chief passes."""
         if self.workers == 1:
             return content
         content = content if self.is_chief else b""
@@ -217,7 +217,7 @@ class Distribution:
 
     @contextlib.contextmanager
     def detect_lost_workers(self) -> Iterator[None]:
-        """Converts TensorFlow's error about a lost worker, in the context, to `WorkerLostError`.
+        """Converts TensorFlow's errors about a lost worker to `WorkerLostError`, in the context.
 
         Raises:
             WorkerLostError: If another worker is lost; the message says how to resume.
@@ -364,7 +364,7 @@ def check_fit(model: Any) -> None:
         raise ArgumentError(
             "strategy",
             "MultiWorkerMirroredStrategy",
-            "a strategy for one machine with `fit` of Keras 3, which takes the workers' parts of "
-            "a batch for one tensor",
+            "a strategy for one machine with `fit` of Keras 3, which treats the workers' shards of "
+            "a batch as one tensor",
             "Use a tf_keras model, or a search, which has its own training loop.",
         )

@@ -1,9 +1,9 @@
 """`StepLoop`: a training and evaluation loop that counts in steps.
 
 `fit` counts in epochs of one data set. A search needs steps: W_k is the state after k steps, also
-in the middle of an epoch, the data of a round is one long replayable sequence, and many short
-rounds should not pay the overhead of each epoch. The loop uses what both Kerases document: calling
-`train_step` and `test_step` in a `tf.function`, and the metrics of the model.
+in the middle of an epoch; the data of a round is one long replayable sequence; and the overhead
+that `fit` has in each epoch would dominate short rounds. The loop uses what both Kerases document:
+calling `train_step` and `test_step` in a `tf.function`, and the metrics of the model.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tf_prac.keras_api import tf_variable
 from tf_prac.training.distribution import Distribution
 
 CALL_SECONDS = 0.2
+"""Target duration of one call of the compiled function, which takes several steps."""
 
 
 class StepLoop:
@@ -101,7 +102,7 @@ class StepLoop:
 def replica_averages(network: Any) -> list[Any]:
     """Returns the variables that each replica updates from its own samples.
 
-    They are the moving averages of BatchNorm.
+    These are the moving averages of BatchNorm.
     """
     weights = [tf_variable(weight) for weight in network.non_trainable_weights]
     return [weight for weight in weights if weight.dtype.is_floating]

@@ -117,7 +117,7 @@ class PracModel(MaskedModelMixin):
 
     @property
     def records(self) -> list[tf.Variable]:
-        """The variables that the training step counts in: of `finite_steps` and forgetting."""
+        """The variables of `finite_steps` and `forgetting`, which the training step updates."""
         variables = [self._steps.variable]
         return variables if self.forgetting is None else [*variables, self.forgetting.table]
 
@@ -182,7 +182,7 @@ class PracModel(MaskedModelMixin):
         return loss
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Keras's own; empty inside `silent`."""
+        """Keras's own metric results; empty inside `silent`."""
         return {} if self._silent else super().get_metrics_result()  # type: ignore[misc]
 
     @contextlib.contextmanager

@@ -56,6 +56,9 @@ def prune(
     TFMOT's own functions work on the result; existing wrappers are kept, with their masks. Keras 3
     models have no wrappers; their masks are stored next to the weights, in the saved file too.
 
+    Pass at most one of `masks`, `ticket`, `sparsity` and `schedule`. Without any, the model keeps
+    the masks it has, or gets dense ones; change them with `set_masks`.
+
     Example:
 
         >>> model = tf_prac.prune(network, sparsity=0.8)  # doctest: +SKIP
@@ -68,13 +71,11 @@ def prune(
         model: a built model of either flavour.
         masks: the masks to apply, such as `ticket.masks`; they select the prunable weights.
         ticket: a `Ticket`; sets the weights to its masked W_k and applies its masks.
-        sparsity: prune now, with weights ranked as configured by `pruning`, to this fraction of
-            zeros among the prunable weights, in [0, 1).
+        sparsity: prune now to this fraction of zeros among the prunable weights, in [0, 1), with
+            weights ranked as configured by `pruning`.
         schedule: prune during `fit`: a `ConstantSparsity` or `PolynomialDecay`, of tf_prac or
             TFMOT. It counts steps of the optimizer. Masks change before a step, or with
-            `steps_per_execution` before the next execution. By default, without any of masks,
-            ticket, sparsity and schedule, the model keeps the masks it has, or gets dense ones;
-            change them with `set_masks`.
+            `steps_per_execution` before the next execution.
         policy: which layers to prune, as a `PruningPolicy` of TFMOT. Default: the policy that
             `pruning.policy` names.
         pruning: which weights are prunable, how they are ranked, and in what pattern they are

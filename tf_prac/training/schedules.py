@@ -52,8 +52,8 @@ class Budget:
     @classmethod
     def full(cls, recipe: TrainingRecipe, num_samples: int, first_step: int = 0) -> Budget:
         """Returns the full budget of the recipe, for all `num_samples` of the training set."""
-        length = steps_per_epoch(num_samples, recipe.batch_size)
-        return cls(length, recipe.steps or recipe.epochs * length, first_step)
+        per_epoch = steps_per_epoch(num_samples, recipe.batch_size)
+        return cls(per_epoch, recipe.steps or recipe.epochs * per_epoch, first_step)
 
     def scaled(self, recipe: TrainingRecipe, size: int, num_samples: int, rule: str) -> Budget:
         """Returns the budget of a round on `size` of `num_samples`, by a `PracConfig.budget` rule.
@@ -64,13 +64,13 @@ class Budget:
 
         The schedule, and the step it is rewound to, are scaled in proportion.
         """
-        length = steps_per_epoch(size, recipe.batch_size)
+        per_epoch = steps_per_epoch(size, recipe.batch_size)
         epochs = self.total_steps / self.steps_per_epoch
         if rule == "epochs":
             epochs = max(1, int(epochs * size / num_samples))
-        total = self.total_steps if rule == "full" else max(1, round(epochs * length))
+        total = self.total_steps if rule == "full" else max(1, round(epochs * per_epoch))
         first = round(self.first_step * total / self.total_steps)
-        return Budget(length, total, min(first, total - 1), at_end=self.at_end)
+        return Budget(per_epoch, total, min(first, total - 1), at_end=self.at_end)
 
 
 class RoundSchedule:
@@ -89,7 +89,7 @@ class RoundSchedule:
         self._total_steps = tf.Variable(1.0, trainable=False, name="total_steps")
 
     def set_budget(self, budget: Budget, optimizer_steps: int = 0) -> None:
-        """Makes step `optimizer_steps` of the optimizer the first step of `budget`."""
+        """Starts the schedule of `budget` at step `optimizer_steps` of the optimizer."""
         first = budget.total_steps - 1 if budget.at_end else budget.first_step
         self._first_step.assign(first - optimizer_steps)
         self._total_steps.assign(budget.total_steps)

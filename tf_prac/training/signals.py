@@ -54,7 +54,7 @@ class DeferredSignals:
         return bool(self._received)
 
     def deliver(self) -> None:
-        """Delivers the received signals to the previous handlers; returns if the handlers do."""
+        """Delivers the received signals to the previous handlers; returns only if they return."""
         while self._received:
             number = self._received.pop(0)
             with self._previous_handler(number):

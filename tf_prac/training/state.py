@@ -59,11 +59,11 @@ class TrainingState:
         return time.perf_counter() - self._started
 
     def end_epoch(self, logs: Mapping[str, float], learning_rate: float) -> None:
-        """Adds the row of the epoch that ends at this step.
+        """Adds the metrics of the epoch that ends at this step to `rows`.
 
         Args:
             logs: the metrics of the epoch.
-            learning_rate: that of its last step.
+            learning_rate: the learning rate of its last step.
         """
         now = self.elapsed
         row = {"epoch": len(self.rows) + 1, "step": self.step, **logs}

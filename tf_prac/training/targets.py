@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_prac.checks import check_bool, check_choice
 from tf_prac.errors import ArgumentError
+from tf_prac.training.gradients import as_logits
 
 KINDS = ("auto", "sparse", "one_hot", "binary", "multi_label")
 
@@ -112,7 +113,7 @@ class Predictions:
     def correct(self) -> tf.Tensor:
         """Returns whether each sample is classified correctly, bool [batch]."""
         if self._is_binary:
-            predicted = self._flat(self.y_pred) > (0.0 if self._known_from_logits() else 0.5)
+            predicted = self._flat(self.y_pred) > (0.0 if self._require_from_logits() else 0.5)
         else:
             predicted = tf.argmax(self.y_pred, -1)
         return tf.reduce_all(self._flat(tf.cast(predicted, tf.int64)) == self.labels(), -1)
@@ -129,10 +130,10 @@ class Predictions:
         y_pred = self.y_pred
         if self._is_binary:
             y_pred = self._flat(y_pred)
-            negative = tf.zeros_like(y_pred) if self._known_from_logits() else 1 - y_pred
+            negative = tf.zeros_like(y_pred) if self._require_from_logits() else 1 - y_pred
             y_pred = tf.stack([negative, y_pred], -1)
-        if not self._known_from_logits():
-            y_pred = tf.math.log(tf.maximum(y_pred, tf.constant(1e-30, y_pred.dtype)))
+        if not self._require_from_logits():
+            y_pred = as_logits(y_pred)
         classes = y_pred.shape[-1]
         return tf.reshape(y_pred, [tf.shape(y_pred)[0], -1, classes])
 
@@ -146,7 +147,7 @@ class Predictions:
     def _is_binary(self) -> bool:
         return self.kind in ("binary", "multi_label")
 
-    def _known_from_logits(self) -> bool:
+    def _require_from_logits(self) -> bool:
         if self.from_logits is None:
             raise ArgumentError(
                 "from_logits",

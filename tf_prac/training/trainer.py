@@ -179,7 +179,7 @@ class Trainer:
         advance: Callable[[int], Any] | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> TrainedNetwork:
-        """Trains from `weights`.
+        """Trains the network from `weights`, and returns the result.
 
         The optimizer starts from its initial state, or from the optimizer variables in `weights`
         if there are any.
@@ -218,25 +218,29 @@ class Trainer:
         if checkpoint:
             self._loop.trace(batches)
             state.restore(checkpoint, self._variables())
-            (advance or int)(state.step)
+            if advance is not None:
+                advance(state.step)
         elif 0 in snapshot_at:
             state.snapshots[0] = self._snapshot()
+        pauses = _pauses(budget, {*snapshot_at, *checkpoints.due_steps(budget.steps)})
         with checkpoints:
-            for stop, ends_epoch in _stops(
-                budget, {*snapshot_at, *checkpoints.due_steps(budget.steps)}
-            ):
-                while state.step < stop and not self.model.stop_training:
+            for pause, ends_epoch in pauses:
+                while state.step < pause and not self.model.stop_training:
                     state.step += self._loop.train(
-                        batches, stop - state.step, advance, checkpoints.is_due
+                        batches, pause - state.step, advance, checkpoints.is_due
                     )
                     self._check_finite(state.step, budget, checkpoints)
                     if state.step in snapshot_at:
                         state.snapshots[state.step] = self._snapshot()
-                    if state.step == stop and ends_epoch:
+                    if state.step == pause and ends_epoch:
                         self._end_epoch(state)
                     if any(self.distribution.any_worker(checkpoints.is_due(state.step))):
                         checkpoints.save(state.to_checkpoint(identity, self._variables()))
+        return self._result(state, ids, budget)
+
+    def _result(self, state: TrainingState, ids: np.ndarray, budget: Budget) -> TrainedNetwork:
         assert self.model.forgetting is not None
+        num_validation = len(self.validation.ids) if self.validation else 0
         return TrainedNetwork(
             weights=snapshot(self.network),
             best=state.best,
@@ -245,8 +249,7 @@ class Trainer:
             forgetting=self.model.forgetting.stats,
             steps=state.step,
             samples_seen=_samples_seen(state.step, len(ids), budget, self.recipe.batch_size),
-            validation_samples=len(state.rows)
-            * (len(self.validation.ids) if self.validation else 0),
+            validation_samples=len(state.rows) * num_validation,
             stop="early_stop" if state.step < budget.steps else budget.end,
             seconds=state.elapsed,
         )
@@ -278,7 +281,7 @@ class Trainer:
     def _variables(self) -> list[Any]:
         """Returns every variable that training changes, once each, in a fixed order.
 
-        Metrics create their variables when the training step is traced first.
+        Metrics create their variables when the training step is first traced.
         """
         owners = [self.network, self._optimizer, *self.model.metrics]
         variables = [variable for owner in owners for variable in owner.variables]
@@ -345,17 +348,17 @@ class Trainer:
         )
 
 
-def _stops(budget: Budget, steps: Collection[int]) -> list[tuple[int, bool]]:
+def _pauses(budget: Budget, steps: Collection[int]) -> list[tuple[int, bool]]:
     """Returns the steps at which to pause training, and whether an epoch ends there.
 
     Args:
         budget: of the training.
-        steps: where to pause besides the ends of epochs.
+        steps: where to pause in addition to the ends of epochs.
     """
-    length, end = budget.steps_per_epoch, budget.steps
-    epoch_ends = {*range(length, end, length), end}
+    per_epoch, end = budget.steps_per_epoch, budget.steps
+    epoch_ends = {*range(per_epoch, end, per_epoch), end}
     others = {step for step in steps if 0 < step < end}
-    return [(stop, stop in epoch_ends) for stop in sorted(epoch_ends | others)]
+    return [(step, step in epoch_ends) for step in sorted(epoch_ends | others)]
 
 
 def untrained(weights: Weights, num_samples: int, step: int) -> TrainedNetwork:

@@ -20,9 +20,9 @@ class Callback:
     """A callback for the `fit` of either flavour.
 
     Neither Keras checks the class of a callback, but a callback derived from one Keras's base class
-    does not work with the other Keras. This plain class has the methods that both call. Hooks of
-    epochs and of the whole training do something here; what must happen in each step belongs in
-    the training step.
+    does not work with the other Keras. This plain class has the methods that both call; its hooks
+    do nothing. Keras 2 skips the batch hooks of a subclass unless it replaces
+    `_implements_train_batch_hooks`; what must happen in each step belongs in the training step.
 
     In a custom training loop, call `set_model`, `on_train_begin`, `on_epoch_end` after each epoch,
     and `on_train_end`. The state is reset at the start of each training, so an instance can be

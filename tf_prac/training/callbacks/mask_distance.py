@@ -28,9 +28,9 @@ from tf_prac.training.masked_weights import get_masks, get_prunable
 class MaskDistance(Callback):
     """Monitors the mask distance, and optionally stops training when it stays small.
 
-    After each epoch, it computes the tentative mask, which pruning the current weights would give,
-    and adds its distance from that of the previous epoch to `logs`, as `mask_distance`. Works with
-    any model; a model without masks counts as dense.
+    After each epoch, it computes the tentative mask, which is the result of pruning the current
+    weights, and adds its distance from the tentative mask of the previous epoch to `logs`, as
+    `mask_distance`. It works with any model; a model without masks counts as dense.
 
     Example:
 
@@ -113,11 +113,11 @@ class MaskDistance(Callback):
         self._reset()
 
     def restore(self, distances: Sequence[float], tentative: Masks | None, stopped: bool) -> None:
-        """Sets the state to that after epochs with these distances.
+        """Restores the state after some epochs.
 
         Args:
-            distances: of the epochs so far.
-            tentative: the tentative mask of the last epoch, or None.
+            distances: the mask distances of these epochs.
+            tentative: the tentative mask of the last of them, or None.
             stopped: whether training was stopped.
         """
         self._reset()

@@ -18,8 +18,8 @@ class RewindCheckpoint(Callback):
     """Keeps a copy of the weights after exactly k training steps of a `fit`, to rewind to later.
 
     Adds `rewind_step` to `logs`: k, or -1 before step k. With `steps_per_execution` n, weights can
-    be read only after every n steps of an epoch and at its end. Any other k is an error at the
-    start of training, which names the nearest possible steps.
+    be read only after every n steps of an epoch and at its end. For any other k, an error at the
+    start of training names the nearest possible steps.
 
     Example:
 

@@ -19,7 +19,7 @@ from tf_prac.training.targets import Targets
 
 
 class SampleScores(Callback):
-    """Scores the samples of a data set with the model after an epoch; high scores are hard samples.
+    """Scores the samples of a data set after an epoch; samples with high scores are hard.
 
     Adds the mean, under the name of the score, to `logs`.
 

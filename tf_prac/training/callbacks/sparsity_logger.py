@@ -18,7 +18,7 @@ class SparsityLogger(Callback):
     """Adds the fraction of the prunable weights that are exactly 0 to the logs of each epoch.
 
     Adds `sparsity` to `logs`, and with `per_layer` also `sparsity/NAME` for each prunable weight.
-    It counts zeros, not masks, so it works with any model: one that `prune` returned, a
+    This counts zeros, not masks, so it works with any model: one that `prune` returned, a
     `PracModel`, one with TFMOT's wrappers, or a plain one.
 
     Example:
