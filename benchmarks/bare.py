@@ -1,4 +1,4 @@
-"""The training loop of a search against a bare one without Keras's loop, ids, masks or statistics.
+"""The training loop of a search against a bare loop: no Keras loop, ids, masks or statistics.
 
     python benchmarks/bare.py --dataset=mnist --data_dir=DATA
 

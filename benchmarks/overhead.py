@@ -3,8 +3,8 @@
     python benchmarks/overhead.py --dataset=cifar10 --data_dir=DATA --model=resnet20 \
         --limit_train=10000
 
-Runs one search. Measured are the compiled steps of training and validation and the predictions of
-CEP; the rest is masks, mask distances, snapshots, checkpoints and files. The first call of each
+Runs one search. Measures the compiled steps of training and validation and the predictions of CEP;
+the rest is masks, mask distances, snapshots, checkpoints and files. The first call of each
 includes compilation and is reported separately. Also prints how often the training step was traced:
 once, for any number of rounds.
 """
@@ -48,10 +48,10 @@ class Clock:
             try:
                 return method(*args, **kwargs)
             finally:
-                passed = time.perf_counter() - started
-                new = kind not in self.first
-                self.first.setdefault(kind, passed)
-                self.seconds[kind] += 0 if new else passed
+                elapsed = time.perf_counter() - started
+                is_first = kind not in self.first
+                self.first.setdefault(kind, elapsed)
+                self.seconds[kind] += 0 if is_first else elapsed
 
         setattr(owner, name, timed)
 
@@ -84,8 +84,8 @@ def main(_) -> None:
         wall = time.perf_counter() - started
     steps, first = sum(clock.seconds.values()), sum(clock.first.values())
     rest = wall - steps - first
-    for name, passed in {**clock.seconds, "first calls": first, "the rest": rest}.items():
-        print(f"{name:<15}{passed:>10.2f} s{passed / (wall - first):>10.1%}")
+    for name, seconds in {**clock.seconds, "first calls": first, "the rest": rest}.items():
+        print(f"{name:<15}{seconds:>10.2f} s{seconds / (wall - first):>10.1%}")
     print(f"{'wall':<15}{wall:>10.2f} s")
     [model] = models
     print(f"{len(result.summary['rounds'])} rounds, training step traced {model.traces} times")

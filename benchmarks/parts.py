@@ -2,10 +2,10 @@
 
     python benchmarks/parts.py --dataset=mnist --data_dir=DATA
 
-Compared are the loop of a search; without forgetting statistics; also without masks, which is
-Keras's own step; also without the accuracy metric; and on one repeated batch, without an input
-pipeline. Each trains one epoch per turn. Prints the median seconds of an epoch and the ratio to the
-loop of a search; `--output` writes them as JSON.
+Compares the loop of a search with the same loop without forgetting statistics; also without masks,
+which is Keras's own step; also without the accuracy metric; and on one repeated batch, without an
+input pipeline. Each trains one epoch per turn. Prints the median seconds of an epoch and the ratio
+to the loop of a search; `--output` writes them as JSON.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/sample_ids.py --keras=keras --devices=2
 
 Times the same network and steps with each number of samples, in turns: the loop of a search, which
-reads, trains, applies masks and records forgetting events, at ids from the whole data set. The time
+reads, trains, applies masks and records forgetting events, for ids of the whole data set. The time
 to shuffle the ids, once per epoch, is measured separately.
 """
 

@@ -4,7 +4,7 @@
 
 The same network, optimizer, batches and sparsity are trained unpruned; with TFMOT's wrappers and
 callback at a constant sparsity (masks updated every 100 steps, its default); with `tf_prac.prune`;
-as a `PracModel`, which also records forgetting events; and as that in the loop of a search. Each
+as a `PracModel`, which also records forgetting events; and the same in the loop of a search. Each
 trains one epoch per turn; with `--devices=2`, under `MirroredStrategy`. Prints the median seconds
 of an epoch, the ratio to TFMOT and the fraction of zeros; `--output` writes them as JSON.
 """
@@ -81,6 +81,7 @@ def prepared(train) -> dict[str, Any]:
 
 
 def main(_) -> None:
+    """Times the models and prints the table."""
     distribution = (
         make_distribution("mirrored", FLAGS.devices)
         if FLAGS.devices > 1

@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py --keras=keras --model=lenet300 --batch_size=60
 
-Compared are plain `fit`, `fit` of a `PracModel` with an 80% mask, and the loop of a search (the
+Compares plain `fit`, `fit` of a `PracModel` with an 80% mask, and the loop of a search (the
 same, with exact steps). Each trains one epoch per turn. Prints the median seconds of an epoch and
 the ratio to plain `fit`; `--output` writes them as JSON.
 """

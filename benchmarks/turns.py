@@ -1,7 +1,7 @@
 """Timing of alternatives that take turns.
 
 Each turn runs all alternatives once, and ratios are computed within a turn, so other load on the
-machine affects both sides. Reported are the median, minimum and maximum over the turns.
+machine affects both sides. Reports the median, minimum and maximum over the turns.
 """
 
 from __future__ import annotations

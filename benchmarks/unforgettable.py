@@ -6,8 +6,8 @@
 Toneva et al. 2019, "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
 Section 4: all 60,000 samples, two convolutions of 5 x 5 (10 and 20 channels), a dense layer of 50,
 SGD with learning rate 0.01, momentum 0.5, no dropout and batches of 64, for 200 epochs. According
-to the authors' code and its README, the published fraction is of the samples that none of five
-trainings with different seeds forgets. The fraction over all --seeds is therefore reported too.
+to the authors' code and its README, the published fraction counts the samples that are forgotten in
+none of five trainings with different seeds. So the fraction over all --seeds is reported too.
 """
 
 import json

@@ -23,7 +23,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datas
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _MODEL = flags.DEFINE_string("model", _PRESET.model, "Name of the network.")
 _EPOCHS = flags.DEFINE_integer("epochs", _PRESET.recipe["epochs"], "Epochs of the dense network.")
-_ROUNDS = flags.DEFINE_integer("rounds", _PRESET.pruning["rounds"], "Train-and-prune rounds.")
+_ROUNDS = flags.DEFINE_integer("rounds", _PRESET.pruning["rounds"], "Rounds of the search.")
 _LIMIT = flags.DEFINE_integer("limit_train", None, "Use only the first n training samples.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/cifar10_prac", "Directory of the run.")
 
@@ -50,10 +50,10 @@ def main(_) -> None:
     )
     summary = search.run(data.train, test=data.test).summary
     print("round  sparsity  samples   steps")
-    for each in summary["rounds"]:
+    for metrics in summary["rounds"]:
         print(
-            f"{each['round']:5}  {each['sparsity']:8.1%}  {each['train_samples']:7,}"
-            f"  {each['steps']:6,}"
+            f"{metrics['round']:5}  {metrics['sparsity']:8.1%}  {metrics['train_samples']:7,}"
+            f"  {metrics['steps']:6,}"
         )
     dense, ticket = summary["dense"], summary["tickets"][-1]
     print(f"dense network  {dense['test_accuracy']:.2%} on the test set")

@@ -26,7 +26,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/distributed", "Directory o
 
 def main(_) -> None:
     """Runs the search; all workers get the same result, which the chief writes."""
-    distribution = make_distribution(_STRATEGY.value, _DEVICES.value)  # before anything else
+    distribution = make_distribution(_STRATEGY.value, _DEVICES.value)  # before TensorFlow starts
     data = load_dataset(_DATASET.value, data_dir=_DATA_DIR.value)
 
     def make_model():

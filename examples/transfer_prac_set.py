@@ -53,7 +53,7 @@ def main(_) -> None:
         print(
             f"  dense {dense['test_accuracy']:.1%}, ticket {ticket['test_accuracy']:.1%} at "
             f"{ticket['sparsity']:.1%} sparsity, {result.summary['cost']['steps_saved']:.1%} "
-            f"of steps saved, {result.summary['cost']['forward_samples']:,} samples only predicted"
+            f"of steps saved, {result.summary['cost']['forward_samples']:,} samples forward only"
         )
 
 

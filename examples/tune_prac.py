@@ -3,7 +3,7 @@
     python examples/tune_prac.py
 
 Each trial of KerasTuner is a search for a ticket of the same sparsity. The same command resumes
-where it stopped.
+an interrupted tuning.
 """
 
 import keras_tuner

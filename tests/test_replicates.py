@@ -104,7 +104,7 @@ def test_a_data_order_is_replayed_to_the_bit_and_another_differs(replicates, mon
     """The same u: same batches and augmentation, for every network and a second time."""
     seen = recorded_batches(monkeypatch)
     for number, network, u in ((0, "ticket", 0), (2, "ticket", 0), (2, "ticket", 1)):
-        path = replicates.run.copy_path(number, network, u)
+        path = replicates.run.replicate_path(number, network, u)
         path.unlink(missing_ok=True)
         replicates.trained(number, network, u)
     dense, ticket, other = seen
@@ -130,7 +130,7 @@ def test_replicates_start_from_the_masked_rewind_weights_and_keep_the_mask(repli
         return train(self, weights, masks, ids, budget, order, **options)
 
     monkeypatch.setattr(Trainer, "train", recording)
-    replicates.run.copy_path(2, "random_mask", 7).unlink(missing_ok=True)
+    replicates.run.replicate_path(2, "random_mask", 7).unlink(missing_ok=True)
     found = replicates.trained(2, "random_mask", 7)
     ((weights, masks, budget, order),) = starts
     ticket = replicates.ticket(2)
@@ -146,7 +146,7 @@ def test_replicates_start_from_the_masked_rewind_weights_and_keep_the_mask(repli
 
 @both
 def test_a_replicate_is_trained_once_and_read_afterwards(replicates, runs, flavour, monkeypatch):
-    path = replicates.run.copy_path(1, "ticket", 0)
+    path = replicates.run.replicate_path(1, "ticket", 0)
     path.unlink(missing_ok=True)
     first = replicates.trained(1, "ticket", 0)
     content = path.read_bytes()
@@ -334,13 +334,13 @@ def test_bad_input(replicates, runs, monkeypatch):
         with pytest.raises(ArgumentError, match="copies: received 1; allowed: an integer >= 2"):
             config(copies=1)
     replicates.trained(1, "ticket", 0)
-    path = replicates.run.copy_path(1, "ticket", 0)
+    path = replicates.run.replicate_path(1, "ticket", 0)
     good = path.read_bytes()
     path.write_bytes(good[:-40])
     with pytest.raises(FileError, match="damaged"):
         replicates.trained(1, "ticket", 0)
     replicates.trained(2, "ticket", 0)
-    path.write_bytes(replicates.run.copy_path(2, "ticket", 0).read_bytes())
+    path.write_bytes(replicates.run.replicate_path(2, "ticket", 0).read_bytes())
     with pytest.raises(FileError, match="trained from another ticket or data. Remove it"):
         replicates.trained(1, "ticket", 0)
     path.write_bytes(good)

@@ -127,7 +127,7 @@ def test_an_unfinished_run_shows_its_finished_rounds(run, tmp_path, capsys):
     assert main(["report", str(copy), "--noimages"]) == 0
     page = self_contained((copy / "report.html").read_text())
     assert "not finished: 1 of 2 rounds" in page.text and "1 of 2" in page.text
-    assert "saved with retraining" not in page.text
+    assert "saved, with retraining" not in page.text
     shutil.rmtree(copy / "round_00")
     assert main(["report", str(copy), "--noimages"]) == 0
     assert "No round of this search is finished yet." in (copy / "report.html").read_text()
@@ -213,11 +213,11 @@ numbers = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=20), st.booleans())
-def test_everything_is_inside_the_chart(pairs, falling):
+def test_everything_is_inside_the_chart(pairs, inverted):
     x, y = zip(*pairs, strict=True)
     chart = line_chart(
         [Series("one", x, y), Series("two", x, y[::-1])],
-        Axis("x", falling=falling),
+        Axis("x", inverted=inverted),
         Axis("y"),
         about="a test",
         references=[(y[0], "here")],

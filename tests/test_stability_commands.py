@@ -94,7 +94,7 @@ def test_connectivity_over_k_and_sparsity(runs, tmp_path, capsys):
     flags = ("--rounds=0,1,2", "--points=3", "--samples=100", "--successive")
     assert run("connectivity", [runs["k4"], runs["a"]], tmp_path, *flags) == 0
     printed = capsys.readouterr().out
-    assert "barriers: mean (min to max)" in printed and "dense" in printed
+    assert "error barriers: mean (min to max)" in printed and "dense" in printed
     barriers = rows_of(tmp_path / "barriers.csv")
     keys = {(r["k"], r["round"], r["line"]) for r in barriers}
     assert keys == {

@@ -252,7 +252,7 @@ def test_the_command(tmp_path, capsys):
     command = ["sweep", *flags, "--rewinds=0it,3it", "--controls=random_mask,reinit"]
     assert main([*command, f"--output_dir={directory}"]) == 0
     printed = capsys.readouterr().out
-    assert "k=3it reinit" in printed and "more without shared rounds" in printed
+    assert "k=3it reinit" in printed and "more without sharing round 0" in printed
     results = json.loads((directory / "results.json").read_text())
     arms = [row["arm"] for row in results["table"] if row["round"] == 2]
     kinds = ("", " random_mask", " reinit")

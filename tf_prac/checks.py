@@ -65,7 +65,7 @@ def check_model_fn(value: object) -> None:
 
 
 def function_name(argument: str, function: Any) -> str:
-    """Returns MODULE.NAME of a function, for files; raises `ArgumentError` if it has no name."""
+    """Returns MODULE.NAME of a function, for config.json; raises `ArgumentError` for a lambda."""
     name = getattr(function, "__qualname__", "<lambda>")
     if "<lambda>" in name:
         raise ArgumentError(argument, function, "a function defined by def, which has a name")

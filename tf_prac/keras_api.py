@@ -36,7 +36,7 @@ class Flavour:
         name: "keras" or "tf_keras".
 
     Raises:
-        ArgumentError: If the name is another one.
+        ArgumentError: If there is no such flavour.
     """
 
     def __init__(self, name: str):
@@ -49,7 +49,7 @@ class Flavour:
         return importlib.import_module(self.name)
 
     def subclass(self, mixin: type, base: type) -> type:
-        """Returns the class that inherits from `mixin` and `base`, always the same object."""
+        """Returns the class that inherits from `mixin` and `base`, which is created only once."""
         return _subclass(self.name, mixin, base)
 
     def __eq__(self, other: object) -> bool:
@@ -144,7 +144,14 @@ def reset_random_layers(model: Any, seed: tuple[int, ...]) -> None:
 
 
 class NamedWeight(NamedTuple):
-    """A weight of a model, with a name that does not depend on flavour or process."""
+    """A weight of a model, with a name that does not depend on flavour or process.
+
+    Attributes:
+        name: the path of layers to the weight, such as "conv1/kernel".
+        role: the last part of the name, such as "kernel".
+        variable: the Keras variable.
+        layer: the layer that owns it.
+    """
 
     name: str
     role: str
@@ -163,8 +170,7 @@ def named_weights(model: Any) -> list[NamedWeight]:
         model: a built model or layer of either flavour.
 
     Returns:
-        `NamedWeight`s: name, role (the last part of the name, such as "kernel"), variable, and
-        the layer that owns it.
+        A `NamedWeight` for each weight.
 
     Raises:
         ArgumentError: If the model is not built.
@@ -312,7 +318,7 @@ class CoupledWeightDecay:
 
 
 def pruning_wrappers(model: Any) -> list[Any]:
-    """Returns the `PruneLowMagnitude` layers of TFMOT in a model, nested ones too."""
+    """Returns the `PruneLowMagnitude` layers of TFMOT in a model, including nested ones."""
     return [layer for layer in model._flatten_layers() if _is_wrapper(layer)]
 
 

@@ -1,4 +1,4 @@
-"""Tables as rows of columns: mean, minimum and maximum over groups, lines of figures, CSV files."""
+"""Rows of results, one mapping each: mean, minimum and maximum of groups, lines, CSV files."""
 
 from __future__ import annotations
 
@@ -64,11 +64,12 @@ def lines_of(rows: Sequence[Row], x: str, y: str, label: Callable[[Row], str]) -
     for row in rows:
         if y in row:
             groups.setdefault(label(row).replace("_", " "), []).append(row)
-    return [
-        Line(name, *([row[key] for row in sorted(group, key=lambda row: row[x])] for key in keys))
-        for name, group in groups.items()
-        for keys in [(x, y, f"{y}_min", f"{y}_max")]
-    ]
+    columns = (x, y, f"{y}_min", f"{y}_max")
+    lines = []
+    for name, group in groups.items():
+        group.sort(key=lambda row: row[x])
+        lines.append(Line(name, *([row[column] for row in group] for column in columns)))
+    return lines
 
 
 def write_csvs(

@@ -60,7 +60,7 @@ def draw_set_sizes(stem: Path, rounds: Sequence[Mapping[str, Any]]) -> list[path
 def forgetting_rows(rounds: Mapping[int, ForgettingStats]) -> list[Row]:
     """Returns the histogram of forgetting events over the presented samples, for each round.
 
-    Samples that were never learned cannot be forgotten; they are counted in a row of their own.
+    Samples that were never learned cannot be forgotten; they are counted in a separate row.
 
     Args:
         rounds: the forgetting statistics of each round.
@@ -111,14 +111,14 @@ def class_rows(sets: Mapping[int, SampleSet], labels: np.ndarray, train: np.ndar
     return [
         {
             "round": number,
-            "class": int(each),
+            "class": int(label),
             "samples": count,
             "share": count / int(size),
             "share_of_set": count / len(sample_set),
         }
         for number, sample_set in sets.items()
-        for each, size in zip(classes, sizes, strict=True)
-        for count in [int(np.count_nonzero(labels[sample_set.ids] == each))]
+        for label, size in zip(classes, sizes, strict=True)
+        for count in [int(np.count_nonzero(labels[sample_set.ids] == label))]
     ]
 
 
@@ -151,7 +151,7 @@ def draw_classes(
 def mask_distances(tentative: np.ndarray) -> np.ndarray:
     """Returns the distances between the tentative masks of all epochs, float [epochs, epochs].
 
-    As in the early stop, this is the Hamming distance divided by the number of remaining weights.
+    As for the early stop, this is the Hamming distance divided by the number of remaining weights.
 
     Args:
         tentative: bool [epochs, remaining weights].

@@ -74,15 +74,15 @@ class Arm:
 
 def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
     return Arm(
-        about=f"{about}, sizes and steps as in {sizes_from}",
+        about=f"{about}; as many samples and steps as {sizes_from}",
         changes={"selector": selector},
         sizes_from=sizes_from,
     )
 
 
-def _untrained(criterion: str) -> Arm:
+def _pruned_at_init(criterion: str) -> Arm:
     return Arm(
-        about=f"{criterion}, pruned at initialisation (Figure 6)",
+        about="pruning at initialisation by this criterion (Figure 6)",
         changes={**_IMP, "criterion": criterion, "rewind": "0it"},
     )
 
@@ -96,12 +96,12 @@ ARMS: dict[str, Arm] = {
         about="full data, as many steps in each round as prac", changes=_IMP, sizes_from="prac"
     ),
     "random_subset": _selected("random", "a random subset (Figures 5 and A14)"),
-    "entropy": _selected("entropy", "the least certain predictions (Figure A10)"),
-    "forgetting": _selected("forgetting", "the most forgotten in round 0 (SVP, Figure A10)"),
-    "margin": _selected("margin", "the smallest margins"),
-    "el2n": _selected("el2n", "the largest errors"),
-    "grand": _selected("grand", "the largest gradients"),
-    "loss": _selected("loss", "the largest losses"),
+    "entropy": _selected("entropy", "samples of highest entropy (Figure A10)"),
+    "forgetting": _selected("forgetting", "samples most forgotten in round 0 (SVP, Figure A10)"),
+    "margin": _selected("margin", "samples of smallest margin"),
+    "el2n": _selected("el2n", "samples of largest error norm"),
+    "grand": _selected("grand", "samples of largest gradient norm"),
+    "loss": _selected("loss", "samples of largest loss"),
     "transfer": Arm(about="the sets of the run --prac_from (Figure 4)", transfers=True),
     "random_transfer": _selected("random", "a random subset", "transfer"),
     "cet": Arm(about="CET alone (Figure A12)", changes={"use_cep": False}),
@@ -114,16 +114,16 @@ ARMS: dict[str, Arm] = {
     "reinit": Arm(
         about="tickets of prac with new initial weights", controls="prac", control="reinit"
     ),
-    "magnitude_init": _untrained("magnitude_init"),
-    "snip": _untrained("snip"),
-    "grasp": _untrained("grasp"),
-    "synflow": _untrained("synflow"),
+    "magnitude_init": _pruned_at_init("magnitude_init"),
+    "snip": _pruned_at_init("snip"),
+    "grasp": _pruned_at_init("grasp"),
+    "synflow": _pruned_at_init("synflow"),
 }
 """Every arm by name."""
 
 
 def chosen_arms(names: Iterable[str]) -> dict[str, Arm]:
-    """Returns the named arms, each after the arm that it needs, which is added if not named.
+    """Returns the named arms; the arm that another one needs comes first, and is added if missing.
 
     Raises:
         ArgumentError: an unknown arm, or none.

@@ -104,8 +104,8 @@ class Comparison(Experiment):
 
         Raises:
             ArgumentError, DataError: the data or the model cannot be used.
-            MismatchError: the directory holds a comparison with other options.
-            FileError: a file is damaged, foreign, or cannot be written.
+            MismatchError: the directory contains a comparison with other options.
+            FileError: a file is damaged, of something else, or cannot be written.
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
         self._run_all(train, validation, test)
@@ -119,16 +119,16 @@ class Comparison(Experiment):
         return self.arms[arm].options(self._with_sets_of(seed), runs)
 
     def _with_sets_of(self, seed: int) -> SearchConfig:
-        """If `prac_from` is an arm of another comparison, takes its run with the same seed."""
+        """Returns the options; if `prac_from` is an arm of a comparison, with its run of `seed`."""
         source = self.config.prac.prac_from
         if source is None or not (run := pathlib.Path(source, f"seed_{seed}")).is_dir():
             return self.config
         return self.config.replace(prac_from=str(run))
 
     def _control_kinds(self, arm: str) -> list[str]:
-        return [each.control for each in self.arms.values() if each.controls == arm]
+        return [other.control for other in self.arms.values() if other.controls == arm]
 
-    def _may_hold(self, name: str) -> bool:
+    def _may_contain(self, name: str) -> bool:
         return name in ARMS
 
     def _check_different(self) -> None:

@@ -64,7 +64,7 @@ def measure_connectivity(
         >>> rows.summary()[0]["test_error_barrier"]
 
     Args:
-        replicates: of the run.
+        replicates: the replicates of the run.
         config: what to measure. Default `ConnectivityConfig()`.
 
     Raises:
@@ -77,23 +77,23 @@ def measure_connectivity(
     chosen = subnetworks(replicates, rounds, config.controls)
     evaluate = LineEvaluation(replicates, config)
 
-    def measure(head: Mapping[str, Any], ends: Sequence[tuple[int, str, int]]) -> None:
+    def measure(columns: Mapping[str, Any], ends: Sequence[tuple[int, str, int]]) -> None:
         first, second = (replicates.trained(*end).weights for end in ends)
         points = evaluate(first, second)
-        rows.points.extend({**head, **point} for point in points)
-        rows.barriers.append({**head, **barriers(points)})
+        rows.points.extend({**columns, **point} for point in points)
+        rows.barriers.append({**columns, **barriers(points)})
 
     for number, network in chosen:
         for u, v in itertools.combinations(range(config.copies), 2):
-            head = subnetwork_columns(replicates, number, network)
-            head |= {"line": "order", "first": u, "second": v}
-            measure(head, [(number, network, u), (number, network, v)])
+            columns = subnetwork_columns(replicates, number, network)
+            columns |= {"line": "order", "first": u, "second": v}
+            measure(columns, [(number, network, u), (number, network, v)])
     for before, after in itertools.pairwise(rounds) if config.successive else ():
         for u in range(config.copies):
-            v = (u + 1) % config.copies
-            head = subnetwork_columns(replicates, after, "ticket")
-            head |= {"line": "rounds", "first": u, "second": v}
-            measure(head, [(before, "ticket", u), (after, "ticket", v)])
+            v = (u + 1) % config.copies  # rounds of a search have different data orders
+            columns = subnetwork_columns(replicates, after, "ticket")
+            columns |= {"line": "rounds", "first": u, "second": v}
+            measure(columns, [(before, "ticket", u), (after, "ticket", v)])
     return rows
 
 
@@ -106,7 +106,7 @@ def merged(rows: Sequence[ConnectivityRows]) -> ConnectivityRows:
 
 
 def barriers(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Returns the barrier of each error and loss on one line; None without samples."""
+    """Returns the barrier of each error and loss on one line; None if it was not measured."""
     return {
         f"{name}_barrier": None
         if points[0][name] is None

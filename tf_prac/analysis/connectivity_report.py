@@ -43,7 +43,7 @@ def connectivity_table(rows: ConnectivityRows) -> str:
                 str(row["samples"]),
             )
         )
-    return f"barriers: mean (min to max), errors in points\n{text_table(table)}"
+    return f"error barriers: mean (min to max); of errors in percentage points\n{text_table(table)}"
 
 
 def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> list[pathlib.Path]:

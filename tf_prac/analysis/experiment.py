@@ -30,7 +30,7 @@ class Experiment:
     Args:
         model_fn: returns a new, built model whose initial weights depend on the seed alone.
         config: the options that the arms start from.
-        seeds: one run of each arm for each.
+        seeds: each arm runs once with each seed.
         directory: where runs and results are stored.
         retrain, deterministic, labels, verbose: as in `TicketSearch`.
 
@@ -75,11 +75,11 @@ class Experiment:
         return self.directory / arm / f"seed_{seed}"
 
     def _arms(self) -> Collection[str]:
-        """Names the arms that have searches, each after those that it depends on."""
+        """Returns the names of the arms that have searches, each after those it depends on."""
         raise NotImplementedError
 
     def _title(self, arm: str) -> str:
-        """Returns what progress calls an arm."""
+        """Returns the name of an arm in progress messages."""
         return arm
 
     def _arm_config(self, arm: str, seed: int) -> SearchConfig:
@@ -94,8 +94,8 @@ class Experiment:
         """Returns the kinds of controls that are retrained with the tickets of an arm."""
         raise NotImplementedError
 
-    def _may_hold(self, name: str) -> bool:
-        """Whether the directory of an unfinished first run may have this entry."""
+    def _may_contain(self, name: str) -> bool:
+        """Whether the directory may contain this entry before its first run is finished."""
         raise NotImplementedError
 
     def _search(self, arm: str, seed: int) -> TicketSearch:
@@ -156,7 +156,7 @@ class Experiment:
             check_same(self.directory, self._shared_options(), stored)
         elif self.directory.exists() and (
             not self.directory.is_dir()
-            or not all(self._may_hold(path.name) for path in self.directory.iterdir())
+            or not all(self._may_contain(path.name) for path in self.directory.iterdir())
         ):
             raise FileError(
                 f"{self.directory}: not empty and not a {self.kind}. Name another directory."

@@ -31,11 +31,11 @@ def image_rows(sample_set: SampleSet, train: Split, seed: int = 0) -> list[dict[
     generator = np.random.default_rng(seed)
     inside = np.isin(train.ids, sample_set.ids)
     rows = []
-    for each in np.unique(train.labels)[:CLASSES]:
+    for label in np.unique(train.labels)[:CLASSES]:
         for in_set in (True, False):
-            ids = train.ids[(train.labels == each) & (inside == in_set)]
+            ids = train.ids[(train.labels == label) & (inside == in_set)]
             chosen = np.sort(generator.choice(ids, min(COLUMNS, len(ids)), replace=False))
-            rows += [{"class": int(each), "inside": in_set, "sample_id": int(i)} for i in chosen]
+            rows += [{"class": int(label), "inside": in_set, "sample_id": int(i)} for i in chosen]
     return rows
 
 
@@ -60,12 +60,12 @@ def draw_images(
         for half, in_set in zip(figure.subfigures(1, 2), (True, False), strict=True):
             half.suptitle("in the set" if in_set else "outside")
             grid = half.subplots(len(classes), COLUMNS, squeeze=False)
-            for line, each in zip(grid, classes, strict=True):
-                samples = [r for r in rows if (r["class"], r["inside"]) == (each, in_set)]
-                for axes in line:
+            for axes_row, label in zip(grid, classes, strict=True):
+                samples = [r for r in rows if (r["class"], r["inside"]) == (label, in_set)]
+                for axes in axes_row:
                     axes.axis("off")
-                for axes, row in zip(line, samples, strict=False):
-                    axes.imshow(shown(images[row["sample_id"]]), cmap="gray")
+                for axes, row in zip(axes_row, samples, strict=False):
+                    axes.imshow(displayable(images[row["sample_id"]]), cmap="gray")
 
     return save_figure(stem, rows, draw, size=(7.0, 0.55 * len(classes) + 0.8))
 
@@ -75,7 +75,7 @@ def is_image(shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3))
 
 
-def shown(image: np.ndarray) -> np.ndarray:
+def displayable(image: np.ndarray) -> np.ndarray:
     """Returns an image for display: uint8, or floats scaled to [0, 1]."""
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     if image.dtype == np.uint8:

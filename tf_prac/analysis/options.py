@@ -21,7 +21,7 @@ class StabilityConfig:
         rounds: tickets to measure, by number of prunings. Default (): the last.
         copies: replicates of each subnetwork, each trained in another data order; stability to
             data order compares all pairs. Default 4.
-        pruning_copies: in how many of these data orders the full network is trained too, for
+        pruning_copies: number of these data orders in which the full network is trained too, for
             stability to pruning. Default 1, as in the paper.
         controls: controls to measure along with the tickets: "random_mask" (a random mask with
             the same layer-wise density), "reinit" (the same mask, new initial weights) or "both".

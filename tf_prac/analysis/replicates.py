@@ -67,7 +67,7 @@ class Replicates:
     Attributes:
         run: the directory of tickets and replicates.
         data: the samples.
-        seed: of the run.
+        seed: the seed of the run.
     """
 
     def __init__(self, search: TicketSearch, train: Any, validation: Any = None, test: Any = None):
@@ -88,7 +88,7 @@ class Replicates:
         return self.search.config.pruning.rounds
 
     def ticket(self, number: int, network: str = "ticket") -> Ticket:
-        """Returns a ticket of the run, or a control of it.
+        """Returns a ticket of the run, or one of its controls.
 
         Args:
             number: number of prunings; 0 is the dense network.
@@ -104,7 +104,7 @@ class Replicates:
         path = self.run.ticket_path(number)
         if not (path / TICKET).exists():
             raise FileError(
-                f"{path}: no ticket yet. Run the search of this directory to its end first: "
+                f"{path}: no ticket yet. Run the search of this directory until it finishes: "
                 f"tf-prac search --output_dir={self.run.path}, with the flags it was started with."
             )
         ticket = Ticket.load(path)
@@ -125,7 +125,7 @@ class Replicates:
             NonFiniteLossError: training diverged.
         """
         ticket = self.ticket(number, network)
-        path = self.run.copy_path(number, network, replicate)
+        path = self.run.replicate_path(number, network, replicate)
         origin = self._origin(ticket)
         if not path.exists():
             title = f"round {number} {network} replicate {replicate}"

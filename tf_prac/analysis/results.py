@@ -1,7 +1,7 @@
 """The table and figures of a comparison, from the summaries of its runs. Plain Python.
 
-The cost of the ticket of round n is the steps of rounds 0 to n - 1 (the search, which is what the
-papers count) and, end to end, also the steps of its own retraining. The runs counted these steps.
+The cost of the ticket of round n is the number of steps of rounds 0 to n - 1 (the search, which is
+what the papers count) and, end to end, also of its own retraining. The runs counted these steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
     """Returns one row for the dense network and each retrained ticket of a run.
 
     Args:
-        arm, seed: of the run.
+        arm, seed: the arm and seed of the run.
         summary: the content of its summary.json.
     """
     dense = {**summary["dense"], "round": 0, "sparsity": 0.0}
@@ -125,7 +125,7 @@ def write_results(
         directory: where to write.
         summaries: the contents of summary.json, by arm and seed.
         runs: the rows of all runs. By default `run_rows` of each summary.
-        kind: of results.json.
+        kind: the kind of results.json, see `write_json`.
         reference: the arm that others are compared with. Default "imp".
         **more: further content of results.json.
 
@@ -136,13 +136,13 @@ def write_results(
     if runs is None:
         runs = [
             row
-            for arm, of_seed in summaries.items()
-            for seed, summary in of_seed.items()
+            for arm, by_seed in summaries.items()
+            for seed, summary in by_seed.items()
             for row in run_rows(arm, seed, summary)
         ]
     results = {
         "table": table(runs, reference),
-        "cost": cost_table({arm: list(of_seed.values()) for arm, of_seed in summaries.items()}),
+        "cost": cost_table({arm: list(by_seed.values()) for arm, by_seed in summaries.items()}),
         **more,
         "runs": runs,
     }
@@ -166,7 +166,7 @@ def results_text(results: Mapping[str, Any]) -> str:
         for title, name, form in (
             ("search steps", "search_steps", "{:,.0f}"),
             ("saved", "steps_saved", "{:.1%}"),
-            ("end to end", "end_to_end_steps", "{:,.0f}"),
+            ("with retraining", "end_to_end_steps", "{:,.0f}"),
             ("saved", "end_to_end_steps_saved", "{:.1%}"),
             ("seeds", "seeds", "{}"),
         )
@@ -261,8 +261,8 @@ def _spread(name: str, values: Sequence[float | None]) -> Row:
 
 
 def _differences(rows: Sequence[Row], reference: Sequence[Row]) -> Row:
-    of_seed = {row["seed"]: row["test_accuracy"] for row in reference}
-    pairs = [(row["test_accuracy"], of_seed.get(row["seed"])) for row in rows]
+    by_seed = {row["seed"]: row["test_accuracy"] for row in reference}
+    pairs = [(row["test_accuracy"], by_seed.get(row["seed"])) for row in rows]
     differences = [a - b for a, b in pairs if a is not None and b is not None]
     return {
         "difference": statistics.fmean(differences) if differences else None,

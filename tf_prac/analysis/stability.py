@@ -24,7 +24,7 @@ from tf_prac.pruning.masks import Masks
 
 SUBNETWORK = ("k", "round", "density", "network")
 FULL = {"ticket": "ticket", "random_mask": "ticket", "reinit": "reinit", "both": "reinit"}
-"""The network whose full version starts from the same weights as each subnetwork."""
+"""For each subnetwork, the network that is trained without a mask from the same weights."""
 
 MEASURES = ("distance", "angle", "disagreement")
 
@@ -63,7 +63,7 @@ def measure_stability(
         >>> rows.summary()
 
     Args:
-        replicates: of the run.
+        replicates: the replicates of the run.
         config: what to measure. Default `StabilityConfig()`.
 
     Raises:
@@ -74,18 +74,18 @@ def measure_stability(
     rows = StabilityRows([], [])
     rounds = config.rounds or (replicates.rounds,)
     for number, network in subnetworks(replicates, rounds, config.controls):
-        head = subnetwork_columns(replicates, number, network)
+        columns = subnetwork_columns(replicates, number, network)
         masks = replicates.ticket(number, network).masks
         trained = [replicates.trained(number, network, u) for u in range(config.copies)]
         for u, replicate in enumerate(trained):
             accuracy = {"copy": u, "test_accuracy": replicate.accuracy}
-            rows.replicates.append({**head, **accuracy})
+            rows.replicates.append({**columns, **accuracy})
         for u, v in itertools.combinations(range(config.copies), 2):
-            row = {**head, "measure": "order", "first": u, "second": v}
+            row = {**columns, "measure": "order", "first": u, "second": v}
             rows.pairs.append({**row, **_compare(trained[u], trained[v], masks)})
         for u in range(config.pruning_copies if number else 0):
             full = replicates.trained(0, FULL[network], u)
-            row = {**head, "measure": "pruning", "first": u, "second": u}
+            row = {**columns, "measure": "pruning", "first": u, "second": u}
             rows.pairs.append({**row, **_compare(full, trained[u], masks)})
     return rows
 

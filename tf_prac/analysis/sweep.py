@@ -111,8 +111,8 @@ class RewindSweep(Experiment):
         Raises:
             ArgumentError, DataError: the data, the model or a rewind point cannot be used; nothing
                 was trained.
-            MismatchError: the directory holds a sweep with other options.
-            FileError: a file is damaged, foreign, or cannot be written.
+            MismatchError: the directory contains a sweep with other options.
+            FileError: a file is damaged, of something else, or cannot be written.
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
         self._check_steps(train, validation)
@@ -130,7 +130,7 @@ class RewindSweep(Experiment):
     def _control_kinds(self, arm: str) -> tuple[str, ...]:
         return self.controls
 
-    def _may_hold(self, name: str) -> bool:
+    def _may_contain(self, name: str) -> bool:
         return name.startswith("rewind_")
 
     def _shared_options(self) -> dict[str, Any]:

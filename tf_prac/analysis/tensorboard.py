@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_prac.analysis.images import is_image, shown
+from tf_prac.analysis.images import displayable, is_image
 from tf_prac.analysis.report.pictures import forgotten_by_pruning, most_forgotten
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
@@ -30,7 +30,7 @@ from tf_prac.storage.run_directory import RunDirectory
 if TYPE_CHECKING:
     from tf_prac.data.source import Samples
 
-MISSING = "no events for TensorBoard, it is missing: pip install 'tf-prac[tensorboard]'"
+MISSING = "no events written, TensorBoard is not installed: pip install 'tf-prac[tensorboard]'"
 ROUND = ("sparsity", "train_samples", "epochs", "steps", "val_accuracy", "seconds")
 SETS = ("cet", "cep", "prac_size", "overlap")
 COLUMNS = 5
@@ -65,7 +65,7 @@ class TensorBoardCallback(SearchCallback):
         self._forgetting: list[ForgettingStats] = []
 
     def on_search_begin(self, config: Mapping[str, Any]) -> None:
-        """Opens a new file; options are hyperparameters, by which runs can be compared."""
+        """Opens a new event file, and writes the options as hyperparameters."""
         self._steps, self._forgetting = 0, []
         if not self._installed:
             print(MISSING, flush=True)
@@ -156,7 +156,7 @@ def grid(images: np.ndarray) -> np.ndarray:
     Args:
         images: [n, height, width] or [n, height, width, channels].
     """
-    tiles = [np.atleast_3d(shown(image)) for image in images]
+    tiles = [np.atleast_3d(displayable(image)) for image in images]
     if tiles[0].dtype != np.uint8:
         tiles = [np.round(255 * tile).astype(np.uint8) for tile in tiles]
     tiles = [np.pad(tile, ((0, 1), (0, 1), (0, 0)), constant_values=128) for tile in tiles]

@@ -16,11 +16,11 @@ def ticket_flags(usage: str, description: str) -> Flags:
     flags = Flags(usage, description)
     flags.group("Ticket")
     flags.integer("round", None, "Number of prunings of the ticket. Default: the last ticket.")
-    define_moved_data_flag(flags)
+    define_data_dir_flag(flags)
     return flags
 
 
-def define_moved_data_flag(flags: Flags) -> None:
+def define_data_dir_flag(flags: Flags) -> None:
     """Defines --data_dir, for a run whose data set may have been moved, in the current group."""
     flags.string("data_dir", None, "Directory of the data set. Default: as in the search.")
 
@@ -46,7 +46,7 @@ def define_strategy_flags(flags: Flags) -> None:
     flags.integer(
         "devices",
         None,
-        "Number of devices of mirrored: GPUs, or parts of the CPU if there are none. "
+        "Number of devices of mirrored: GPUs, or logical CPU devices if there are none. "
         "Default: all GPUs.",
     )
 

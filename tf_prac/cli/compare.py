@@ -22,13 +22,16 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
         "compare [--flags]",
-        "Compares PrAC with its controls, the arms, from the same initial weights and data order. "
-        "Writes a table and figures: test accuracy against remaining weights and against training "
-        "steps. Run the same command again to resume, or to add arms and seeds.",
+        "Compares PrAC with baselines, ablations and controls (the arms), from the same initial "
+        "weights and data order. Writes a table and figures: test accuracy against remaining "
+        "weights and against training steps. Run the same command again to resume, or to add arms "
+        "and seeds.",
     )
     flags.group("Comparison")
     arms = "; ".join(f"{name}: {arm.about}" for name, arm in ARMS.items())
-    flags.string("arms", "prac,imp,imp+early_stop,prac-early_stop", f"Any of these. {arms}.")
+    flags.string(
+        "arms", "prac,imp,imp+early_stop,prac-early_stop", f"Arms, separated by commas. {arms}."
+    )
     flags.string("seeds", "0,1,2", "Seeds of initial weights, split, data order and augmentation.")
     flags.string("output_dir", None, "Output directory. Default: comparisons/DATASET_MODEL_KERAS.")
     define_retrain_flag(flags, "all")

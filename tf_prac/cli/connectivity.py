@@ -29,5 +29,5 @@ def main(flags: Flags, positional: list[str]) -> int:
     rows = merged([measure_connectivity(replicates, config) for replicates in runs])
     files = write_connectivity(flags.output_dir, rows)
     print(f"\n{connectivity_table(rows)}\n")
-    print(f"figures  {', '.join(path.name for path in files)} in {flags.output_dir}")
+    print(f"results  {', '.join(path.name for path in files)} in {flags.output_dir}")
     return 0

@@ -27,8 +27,9 @@ def define_flags() -> Flags:
     flags = ticket_flags(
         "export RUN --output=DIR [--flags]",
         "Exports a retrained ticket of a finished run, and compares the export with the Keras "
-        "model on test samples, in a new process without tf_prac. --report measures the size of "
-        "every format, with or without --output.",
+        "model on test samples, in a new process without tf_prac. RUN may also be the directory of "
+        "a ticket, RUN/tickets/round_NN. --report measures the size of every format, with or "
+        "without --output.",
     )
     flags.group("Export")
     flags.string("output", None, "Output directory; required without --report.")
@@ -48,7 +49,7 @@ def define_flags() -> Flags:
     flags.boolean(
         "report",
         False,
-        "Measure sizes, multiplications and latency; printed and written to RUN/size/.",
+        "Measure sizes, multiplications and latency; print them, and write them to RUN/size/.",
     )
     return flags
 
@@ -80,7 +81,7 @@ def main(flags: Flags, positional: list[str]) -> int:
 
 
 def _run_of_ticket(flags: Flags, positional: list[str]) -> list[str]:
-    """Returns the run of a ticket's directory, and sets --round; other arguments are unchanged."""
+    """Replaces the directory of a ticket by its run, and sets --round accordingly."""
     path = run_argument(positional).path
     ticket = re.fullmatch(r"round_(\d+)", path.resolve().name)
     if not ticket or not (path / TICKET).exists() or flags.round is not None:

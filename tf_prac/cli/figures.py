@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tf_prac.cli.arguments import define_moved_data_flag, run_arguments
+from tf_prac.cli.arguments import define_data_dir_flag, run_arguments
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
@@ -19,14 +19,14 @@ def define_flags() -> Flags:
         "figures RUN [RUN...] [--flags]",
         "Draws the figures of the PrAC paper's appendix, each with its data as CSV. For one run: "
         "sizes of CET, CEP and PrAC set, forgetting, class balance, images inside and outside the "
-        "set, and, with --keep_epoch_masks, the mask distances between all epochs. For several "
-        "runs: the overlap of their masks, pair by pair.",
+        "set, and, for a search with --keep_epoch_masks, the mask distances between all epochs. "
+        "For several runs: the overlap of their masks, pair by pair.",
     )
     flags.group("Figures")
     flags.string(
         "output_dir", None, "Output directory. Default: RUN/figures, or figures for several runs."
     )
-    define_moved_data_flag(flags)
+    define_data_dir_flag(flags)
     return flags
 
 

@@ -1,4 +1,4 @@
-"""The flags of a command: some are built from the fields of a dataclass. Also their help text."""
+"""The flags of a command, some built from the fields of a dataclass, and their help text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from absl import flags
 
 from tf_prac.errors import ArgumentError
 
-WIDTH, COLUMN = 80, 26  # of the help text; flags are before the column, their meaning is after it
+WIDTH, COLUMN = 80, 26  # of the help text; the meaning of a flag starts at the column
 _DEFAULT = re.compile(r' Default (\(.*?\)|".*?"|[\w.]*\w)([.,:])')
 
 
@@ -187,7 +187,7 @@ def _documented_args(config: type) -> dict[str, str]:
 
 
 def _default_as_flag(match: re.Match[str]) -> str:
-    """Writes a default of a docstring as on the command line; those that mean "none" go."""
+    """Writes a default of a docstring as on the command line; one that means "none" is omitted."""
     value, punctuation = ast.literal_eval(match[1]), match[2]
     if punctuation == ":":  # "Default (): the last."
         return " Default:"

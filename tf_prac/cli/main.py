@@ -20,7 +20,7 @@ COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
     "retrain": "retrain a ticket of a finished run on the full data",
     "evaluate": "measure a retrained ticket on the test set",
-    "compare": "compare PrAC with its controls, over several seeds",
+    "compare": "compare PrAC with baselines and controls, over several seeds",
     "stability": "measure how stable tickets are to pruning and data order",
     "connectivity": "measure error barriers between networks trained from W_k",
     "report": "write a report of searches as one HTML page",

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import define_moved_data_flag, distinct_runs
+from tf_prac.cli.arguments import define_data_dir_flag, distinct_runs
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.runs import search_command
@@ -16,6 +16,8 @@ from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tf_prac.data.splits import Split
+
+NO_IMAGES = "--noimages was set."
 
 
 def define_flags() -> Flags:
@@ -32,7 +34,7 @@ def define_flags() -> Flags:
         None,
         "Output file. Default: RUN/report.html, or report.html for several runs.",
     )
-    define_moved_data_flag(flags)
+    define_data_dir_flag(flags)
     flags.boolean("images", True, "Show samples and classes, which reads the data set.")
     return flags
 
@@ -47,15 +49,14 @@ def main(flags: Flags, positional: list[str]) -> int:
     data = []
     for run, name in zip(runs, _names(runs), strict=True):
         config = run.config()
-        train, without = _training_samples(run, config, flags) if flags.images else (None, OFF)
+        train, without = (
+            _training_samples(run, config, flags) if flags.images else (None, NO_IMAGES)
+        )
         command = _command(config)
         data.append(read_run_data(run, name, command=command, train=train, without_data=without))
     write_report(output, data)
     print(output)
     return 0
-
-
-OFF = "--noimages was set."
 
 
 def _training_samples(

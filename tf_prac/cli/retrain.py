@@ -13,8 +13,8 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = ticket_flags(
         "retrain RUN [--flags]",
-        "Retrains a ticket of a finished run, or a control of it, on the full data for the full "
-        "schedule. Writes the network next to the ticket, and its accuracy to summary.json.",
+        "Retrains a ticket of a finished run, or one of its controls, on the full data for the "
+        "full schedule. Writes the network next to the ticket, and its accuracy to summary.json.",
     )
     define_strategy_flags(flags)
     flags.group("Control")
@@ -45,5 +45,10 @@ def main(flags: Flags, positional: list[str]) -> int:
     tickets = [*result.summary["tickets"], *result.summary["controls"]]
     metrics = next(t for t in tickets if (t["round"], t["control"]) == (number, label))
     print(f"ticket   {run.ticket_path(number, label)}")
-    print(f"accuracy validation {metrics['val_accuracy']}, test {metrics['test_accuracy']}")
+    validation, test = (_percent(metrics[f"{split}_accuracy"]) for split in ("val", "test"))
+    print(f"accuracy validation {validation}, test {test}")
     return 0
+
+
+def _percent(fraction: float | None) -> str:
+    return "not measured" if fraction is None else f"{fraction:.2%}"

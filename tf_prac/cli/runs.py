@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import define_moved_data_flag, distinct_runs
+from tf_prac.cli.arguments import define_data_dir_flag, distinct_runs
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import OPTION_GROUPS
@@ -33,7 +33,7 @@ def analysis_flags(usage: str, description: str, output_dir: str) -> Flags:
     )
     flags.group("Run")
     flags.string("output_dir", output_dir, "Directory of figures and tables.")
-    define_moved_data_flag(flags)
+    define_data_dir_flag(flags)
     return flags
 
 

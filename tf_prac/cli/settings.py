@@ -27,7 +27,7 @@ class Settings:
     """The data, network and options of a search.
 
     Attributes:
-        labels: names from which data and network can be built again.
+        labels: the names and sizes from which data set and network can be built again.
         keras: the flavour.
         config: the options of the search.
     """
@@ -74,7 +74,9 @@ def define_settings_flags(flags: Flags) -> None:
 def define_deterministic_flag(flags: Flags) -> None:
     """Defines --deterministic, in the current group."""
     flags.boolean(
-        "deterministic", False, "Use only operations whose result does not depend on timing."
+        "deterministic",
+        False,
+        "Use deterministic operations only, so results do not depend on timing.",
     )
 
 

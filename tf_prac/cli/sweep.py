@@ -71,7 +71,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     results = sweep.run(data.train, test=data.test)
     steps, directory = results["steps"], sweep.directory
     print(f"\n{sweep_text(results)}\n")
-    print(f"trained  {steps['trained']:,} steps; {steps['shared']:,} more without shared rounds")
+    print(f"trained  {steps['trained']:,} steps; {steps['shared']:,} more without sharing round 0")
     print(f"results  {directory}/results.csv, results.json, cost.csv, runs.csv")
     figures = f"{directory}/accuracy_remaining.png, accuracy_rewind.png"
     print(f"figures  {figures if can_draw() else NO_PICTURES}")

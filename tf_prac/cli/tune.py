@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tf_prac.checks import check_choice, check_int, check_number
 from tf_prac.cli.arguments import read_seeds, refuse_positional
 from tf_prac.cli.flags import Flags
@@ -9,6 +11,9 @@ from tf_prac.cli.quiet import load_tensorflow, quiet_start
 from tf_prac.cli.settings import define_settings_flags, read_settings
 from tf_prac.errors import ArgumentError, TfPracError
 from tf_prac.tuning.space import METRICS, parse_space
+
+if TYPE_CHECKING:
+    from tf_prac.tuning.tuner import PracTuner
 
 ORACLES = {
     "random": "RandomSearchOracle",
@@ -20,7 +25,7 @@ ORACLES = {
 def define_flags() -> Flags:
     """Defines the flags of the command."""
     flags = Flags(
-        "tune --space=prune_rate=0.1..0.5,rewind=0it|2% --sparsity=0.9 [--flags]",
+        "tune --space='prune_rate=0.1..0.5,rewind=0it|2%' --sparsity=0.9 [--flags]",
         "Tunes the options of a search for a ticket of a given sparsity with KerasTuner, and "
         "prints which were best on the validation samples. Each search is an ordinary run. Run "
         "the same command again to resume.",
@@ -29,7 +34,7 @@ def define_flags() -> Flags:
     flags.string(
         "space",
         None,
-        "Options to tune, of the groups below, separated by commas: OPTION=LOW..HIGH, "
+        "Options to tune, from the groups below, separated by commas: OPTION=LOW..HIGH, "
         "OPTION=LOW..HIGH:log (logarithmic) or OPTION=A|B|C.",
     )
     flags.string("sparsity", "0.9", "Sparsity of every ticket, in (0, 1).")
@@ -53,7 +58,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     """Tunes a search."""
     refuse_positional(positional)
     if flags.space is None:
-        raise ArgumentError("space", None, "options to vary, such as prune_rate=0.1..0.5")
+        raise ArgumentError("space", None, "options to tune, such as prune_rate=0.1..0.5")
     space = parse_space(flags.space)
     check_choice("objective", flags.objective, tuple(METRICS))
     check_choice("oracle", flags.oracle, tuple(ORACLES))
@@ -74,14 +79,8 @@ def main(flags: Flags, positional: list[str]) -> int:
 
     data = load_data(settings)
     model_fn = model_function(settings, data)
-    oracle = getattr(keras_tuner.oracles, ORACLES[flags.oracle])(
-        keras_tuner.Objective(flags.objective, METRICS[flags.objective]),
-        max_trials=flags.max_trials,
-        seed=flags.tuner_seed,
-    )
-    oracle.verbose = 0
     tuner = PracTuner(
-        oracle,
+        _make_oracle(flags, keras_tuner),
         lambda hp: model_fn(),
         space,
         recipe=settings.config,
@@ -96,14 +95,29 @@ def main(flags: Flags, positional: list[str]) -> int:
         tuner.search(data.train, test=data.test)
     except RuntimeError as error:
         raise TfPracError(str(error).strip().splitlines()[-1]) from error
+    _print_trials(tuner)
+    print(f"trials   {tuner.project_dir}/{TRIALS}")
+    return 0
+
+
+def _make_oracle(flags: Flags, keras_tuner: Any) -> Any:
+    oracle = getattr(keras_tuner.oracles, ORACLES[flags.oracle])(
+        keras_tuner.Objective(flags.objective, METRICS[flags.objective]),
+        max_trials=flags.max_trials,
+        seed=flags.tuner_seed,
+    )
+    oracle.verbose = 0
+    return oracle
+
+
+def _print_trials(tuner: PracTuner) -> None:
+    """Prints a line for each trial, the best one marked with *."""
     best = tuner.best_trial()
     print()
     for row in tuner.rows():
         mark = "*" if row["trial"] == best.trial_id else " "
         print(mark, "  ".join(f"{name} {_format(value)}" for name, value in row.items()))
     print(f"\nbest     {tuner.run_path(best)}  (show it with tf-prac info)")
-    print(f"trials   {tuner.project_dir}/{TRIALS}")
-    return 0
 
 
 def _number(name: str, flags: Flags) -> float:

@@ -49,6 +49,12 @@ def description(source: Source, export_format: str, storage: str) -> dict[str, A
 class Content:
     """The weights of an export: which are packed, and where each is in the checkpoint.
 
+    Args:
+        source: the network and its masks.
+        served: its traced inference function.
+        sparse: whether to pack pruned weights.
+        storage: storage type of packed weights, one of `encoding.STORAGES`.
+
     Attributes:
         variables: the variable of every weight, by name.
         plain: the variables that the checkpoint stores as they are, by name.
@@ -90,8 +96,8 @@ class Content:
     def description(self) -> dict[str, Any]:
         """Returns the metadata of weights, groups, signature and architecture."""
         rows = {name: self._row(name, variable) for name, variable in self.variables.items()}
-        for key, variable in enumerate(self.plain):
-            rows[variable]["variable"] = f"dense/{key}/.ATTRIBUTES/VARIABLE_VALUE"
+        for index, name in enumerate(self.plain):
+            rows[name]["variable"] = f"dense/{index}/.ATTRIBUTES/VARIABLE_VALUE"
         for group, names in self.groups.items():
             starts = np.cumsum([0, *(self.stored[name].values.size for name in names)]).tolist()
             for name, start in zip(names, starts, strict=False):
@@ -111,7 +117,7 @@ class Content:
         }
 
     def _group(self, name: str, stored: Stored) -> str:
-        """The group of a weight: its type, and whether the dense encoding is smaller."""
+        """Returns the group of a weight, which names its encoding, storage type and own type."""
         dense = is_smaller_dense(stored.values.reshape(-1), self._keep(name))
         return f"{'dense' if dense else 'kept'}_{stored.storage}_{stored.dtype}"
 

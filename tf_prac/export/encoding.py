@@ -1,11 +1,11 @@
 """How pruned weights are stored: their kept values, and the gaps between them. NumPy only.
 
-Weights of the same type are flattened, concatenated to one row and packed together. A gap is the
-number of pruned elements before a kept one. Gaps are written as codes of `bits` bits: the largest
-code means as many pruned elements as its value, and no kept one after them; any other code is a
-gap that is followed by a kept element. With one bit this is a bitmask. Of the widths that need
-hardly more than the least space, the widest is used, because it decodes fastest. For the same
-reason no code crosses a byte boundary.
+Weights of the same type are flattened, concatenated into one vector and packed together. A gap is
+the number of pruned elements before a kept one. Gaps are written as codes of `bits` bits. The
+largest code stands for that many pruned elements, without a kept element after them; any other code
+is a gap that is followed by a kept element. With one bit this is a bitmask. Among the widths whose
+size is at most `SLACK` times the smallest, the widest is used, because it decodes fastest. For the
+same reason no code crosses a byte boundary.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tf_prac.errors import ArgumentError
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 WIDTHS = (1, 2, 4, 8, 16)
-SLACK = 1.02  # space allowed for faster decoding, relative to the least space
+SLACK = 1.02  # size allowed for faster decoding, relative to the smallest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A row of values without its pruned elements.
+    """A vector of values without its pruned elements.
 
     Attributes:
-        size: number of elements of the row.
+        size: number of elements of the vector.
         values: the kept values, [kept], or all values if `bits` is 0.
-        bits: width of a code in bits; 1 is a bitmask, 0 means that the row is stored dense.
+        bits: width of a code in bits; 1 is a bitmask, 0 means that the vector is stored dense.
         codes: the codes, uint8, least significant bit first; padded with the largest code.
     """
 
@@ -115,7 +115,7 @@ def store(weight: np.ndarray, storage: str = "float32", channel_axis: int = -1) 
 
 
 def pack(values: np.ndarray, keep: np.ndarray, dense: bool = False) -> Packed:
-    """Packs a row without its pruned elements.
+    """Packs a vector without its pruned elements.
 
     Example:
 
@@ -146,9 +146,9 @@ def pack(values: np.ndarray, keep: np.ndarray, dense: bool = False) -> Packed:
 
 
 def unpack(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row (pruned elements are 0) and its mask, the inverse of `pack`.
+    """Returns the vector (pruned elements are 0) and its mask: the inverse of `pack`.
 
-    The mask of a row that is stored dense is its non-zero elements.
+    The mask of a vector that is stored dense is its non-zero elements.
 
     Raises:
         ValueError: If codes and values do not match.
@@ -163,13 +163,13 @@ def unpack(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("codes do not match the values")
     keep = np.zeros(packed.size, bool)
     keep[positions] = True
-    row = np.zeros(packed.size, packed.values.dtype)
-    row[positions] = packed.values
-    return row, keep
+    vector = np.zeros(packed.size, packed.values.dtype)
+    vector[positions] = packed.values
+    return vector, keep
 
 
 def is_smaller_dense(values: np.ndarray, keep: np.ndarray) -> bool:
-    """Whether a weight takes less space stored dense, and its zeros still tell its mask."""
+    """Whether a weight is smaller when stored dense, and its zeros determine its mask."""
     kept = values[keep]
     if not keep.all() and not kept.all():
         return False

@@ -2,7 +2,7 @@
 
     python -P fresh_process.py KIND PATH SAMPLES.npz OUTPUTS.npz
 
-KIND is saved_model, keras, tf_keras or tflite. It must not import tf_prac.
+KIND is saved_model, keras, tf_keras or tflite. The script itself must not import tf_prac.
 """
 
 import importlib

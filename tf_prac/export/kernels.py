@@ -20,7 +20,7 @@ _LAYOUT_OPS = (
     "Squeeze",
     "Transpose",
 )
-_PRODUCTS = (
+_MULTIPLICATIONS = (
     "BatchMatMulV2",
     "Conv2D",
     "Conv2DBackpropInput",
@@ -39,8 +39,8 @@ class KernelUse:
         name: name of the weight.
         operation: type of the operation, "Conv2D", "MatMul", ...
         shape: shape of the kernel.
-        positions: number of products of each kernel element for one sample; None if it depends
-            on the input's size.
+        positions: number of multiplications by each kernel element for one sample; None if it
+            depends on the input's size.
         strides: (height, width) of a convolution's strides.
         padded_by_one: whether the input is padded by exactly one row and column on every side.
     """
@@ -72,7 +72,7 @@ def kernel_uses(model: Any, served: Serving) -> list[KernelUse]:
             captured[inner.name] = weights[id(variable)]
     uses = []
     for operation in served.graph.get_operations():
-        if operation.type in _PRODUCTS:
+        if operation.type in _MULTIPLICATIONS:
             kernels = [_kernel(tensor, captured) for tensor in operation.inputs]
             uses += [_use(operation, *kernel) for kernel in kernels if kernel is not None]
     return uses
@@ -103,8 +103,8 @@ def sparse_inference(
 
     The conditions are documented by XNNPACK's delegate in TensorFlow Lite, "Sparse Inference":
     a floating-point network that starts with a 3x3 convolution of stride 2 over 3 channels, padded
-    by one; after it, all convolutions are 1x1, with at least two thirds of zeros, or depthwise 3x3
-    or 5x5; weights are stored sparse.
+    by one; after it, all convolutions are 1x1, with at least two thirds zeros, or depthwise 3x3 or
+    5x5; weights are stored sparse.
 
     Args:
         uses: the kernel uses of the model.
@@ -129,7 +129,9 @@ def sparse_inference(
             )
     others = [u for u in convolutions[1:] if u.shape[:2] != (1, 1) or u.strides != (1, 1)]
     if others:
-        reasons.append(f"{len(others)} convolutions are not 1x1 of stride 1, as {_text(others[0])}")
+        reasons.append(
+            f"{len(others)} convolutions are not 1x1 of stride 1, such as {_text(others[0])}"
+        )
     pointwise = [u.name for u in convolutions[1:] if u.shape[:2] == (1, 1)]
     zeros = [1 - float(np.mean(masks[n])) if n in masks else 0.0 for n in pointwise]
     if first is not None and not pointwise:
@@ -167,7 +169,7 @@ def _use(operation: Any, name: str, shape: tuple[int, ...]) -> KernelUse:
 
 
 def _positions(operation: Any, shape: tuple[int, ...]) -> int | None:
-    """The number of products of each kernel element, for one sample."""
+    """Returns the number of multiplications by each kernel element, for one sample."""
     if operation.type == "Conv2DBackpropInput":
         sizes = operation.inputs[2].shape.as_list()[1:-1]
     elif operation.type == "DepthwiseConv2dNative":
@@ -183,7 +185,7 @@ def _positions(operation: Any, shape: tuple[int, ...]) -> int | None:
 
 
 def _einsum_positions(operation: Any, shape: tuple[int, ...]) -> int | None:
-    """The product of the sizes of all indices that the kernel does not have, but the batch."""
+    """Returns the product of the sizes of the indices that are neither batch nor in the kernel."""
     equation = operation.get_attr("equation").decode()
     left, _ = equation.split("->")
     sizes: dict[str, int] = {}

@@ -50,8 +50,6 @@ def tflite(
     weights. The metadata reports under "sparse_weights" whether weights are stored sparse, and
     under "sparse_inference" whether XNNPACK's sparse inference applies, and why not.
 
-    Arguments, results and errors are those of `saved_model`, except:
-
     Example:
 
         >>> export = tflite(network, "lite", storage="float16")  # doctest: +SKIP
@@ -63,7 +61,11 @@ def tflite(
         storage: type of the weights: "float32", "float16", or "int8" (dynamic range).
             Default "float32".
 
+    Returns:
+        The `Export`.
+
     Raises:
+        MismatchError, FileError: As for `saved_model`.
         ArgumentError: As for `saved_model`; or if an input dimension other than the first is not
             fixed, or TFLite cannot convert the model.
     """
@@ -107,7 +109,7 @@ def convert(content: Content, sparse: bool) -> bytes:
         ArgumentError: If TFLite cannot convert the model.
     """
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings(action="ignore"):
-        write(content, {**content.description()}, pathlib.Path(directory))
+        write(content, content.description(), pathlib.Path(directory))
         converter = tf.lite.TFLiteConverter.from_saved_model(
             directory, signature_keys=["serving_default"]
         )
@@ -132,6 +134,6 @@ def _check_fixed(served: Serving) -> None:
             raise ArgumentError(
                 "inputs",
                 f"{name} of shape {spec.shape}",
-                "no free dimension but the first in TFLite",
+                "fixed dimensions except the first, which TFLite requires",
                 "Give inputs=tf.TensorSpec with fixed sizes.",
             )

@@ -203,7 +203,7 @@ def _refuse_python_ops(model: Any, graph: Any) -> None:
 
 
 def _layers(model: Any) -> list[Any]:
-    """The layers of a model, nested ones too, without the model itself."""
+    """The layers of a model, including nested ones, without the model itself."""
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 

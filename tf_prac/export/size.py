@@ -42,9 +42,9 @@ class SizeReport:
 
     Attributes:
         model: name of the network.
-        weights: a row for each weight: name, shape, sparsity; bytes dense, stored, of the
-            information bound, and of the dense array compressed by gzip; multiplications dense
-            and with the mask.
+        weights: a row for each weight: name, shape and sparsity; bytes of the dense array, as
+            stored, of the information bound, and of the dense array compressed by gzip;
+            multiplications without and with the mask.
         totals: the sums of the same columns.
         formats: a row for each format: name, bytes, bytes compressed by gzip, and a note.
         timing: median milliseconds of loading and of running a batch, for the sparse export and
@@ -79,8 +79,8 @@ class SizeReport:
             "stored",
             "bound",
             "gzip",
-            "products",
-            "kept",
+            "multiplications",
+            "with mask",
         )
         rows = [
             (
@@ -114,7 +114,7 @@ class SizeReport:
             )
             for action, t in self.timing.items()
         ]
-        head = ("median ms", "sparse", "dense", "ratio", "of CPU time")
+        head = ("median ms", "sparse", "dense", "ratio", "CPU ratio")
         return text_table([head, *rows], left=(0,))
 
     def _draw(self, figure: Any) -> None:
@@ -143,9 +143,8 @@ def size_report(
 ) -> SizeReport:
     """Exports a model in every format, to a temporary directory, and measures size and latency.
 
-    A multiplication is a product of a kernel element and an input, for one sample. "With the mask"
-    counts the products of kept elements, those of a runtime that skips zeros. TensorFlow does not
-    skip zeros, as the latency shows.
+    Multiplications by kernel elements are counted for one sample; with the mask, only those by kept
+    elements, as in a runtime that skips zeros. TensorFlow does not skip them, as the latency shows.
 
     Example:
 

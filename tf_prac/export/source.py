@@ -69,7 +69,7 @@ def source_of(
             plain model, the zeros of its prunable weights.
 
     Raises:
-        ArgumentError: If a ticket comes without a model, or the object is not a model.
+        ArgumentError: If a ticket is given without a model, or the object is not a model.
         MismatchError: If the masks do not match the model, or a masked weight is not zero.
     """
     if isinstance(model_or_ticket, (str, os.PathLike)):

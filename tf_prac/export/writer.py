@@ -158,7 +158,10 @@ def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -
         raise FileError(f"{directory}: cannot be written: {error.message}.") from error
     except AssertionError as error:
         raise ArgumentError(
-            "model", content.source.network.name, "a model that tracks all it uses", str(error)
+            "model",
+            content.source.network.name,
+            "a model that tracks all objects it uses",
+            str(error),
         ) from error
     asset.unlink()
     _remove_save_graph(directory)

@@ -1,4 +1,4 @@
-"""`check_same`: whether two configurations of a run are the same, and where they differ."""
+"""Comparing the configurations of runs: `check_same`, and `flatten`, which gives dotted names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_same(
         may_differ: prefixes of dotted names, "group.option", that may differ; "labels." always
             may.
     """
-    new, old = _flatten(json.loads(json.dumps(requested))), _flatten(existing)
+    new, old = flatten(json.loads(json.dumps(requested))), flatten(existing)
     for name in [*new, *old]:
         if name.startswith(("labels.", *may_differ)):
             continue
@@ -36,11 +36,18 @@ def check_same(
             )
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values of a nested configuration by dotted name.
+
+    Example:
+
+        >>> flatten({"seed": 0, "pruning": {"rounds": 5}})
+        {'seed': 0, 'pruning.rounds': 5}
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
     return flat

@@ -98,7 +98,7 @@ def write_json(
 
 
 def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
-    """Reads a file of `write_json`; returns the content without kind, schema and checksum.
+    """Reads a file written by `write_json`; returns its content without kind, schema, checksum.
 
     Raises:
         FileError: If the file is missing, not JSON, too large, of another kind or of a newer
@@ -153,7 +153,7 @@ def write_npz(path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarra
 
 
 def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
-    """Reads the arrays of a file of `write_npz`, without pickle and up to `MAX_BYTES`.
+    """Reads the arrays of a file written by `write_npz`: at most `MAX_BYTES`, without pickle.
 
     Raises:
         FileError: If the file is missing, damaged, of another kind, of a newer schema or too

@@ -10,12 +10,12 @@
                               ticket starts from other weights; after retraining trained.npz,
                               history.csv, retrained.json and, if Keras can save it, model.keras
     tickets/round_03/controls/reinit_0/    the same files of a control, with weights.npz
-    copies/                   replicates: networks trained from W_k in other orders, one .npz each
+    copies/                   replicates: networks trained from W_k, one .npz for each data order
     summary.json              the metrics of the whole run
     report.html               the report of `tf-prac report`
     tensorboard/              events of `tf-prac search --tensorboard`
 
-During a training, checkpoints/step_000001234/ next to its other files contains its state:
+While a network trains, checkpoints/step_000001234/ in its directory contains the training state:
 checkpoint.json and tensors.*. A running search holds a lock on `.lock`.
 """
 
@@ -67,9 +67,9 @@ class RunLayout:
         """The directory of the training to W_k, if it uses other samples."""
         return self._directory("pretraining")
 
-    def copy_path(self, number: int, network: str, copy: int) -> pathlib.Path:
+    def replicate_path(self, number: int, network: str, replicate: int) -> pathlib.Path:
         """The file of a replicate, a network that `Replicates` trains from W_k."""
-        return self.path / "copies" / f"round_{number:02d}_{network}_{copy:02d}.npz"
+        return self.path / "copies" / f"round_{number:02d}_{network}_{replicate:02d}.npz"
 
     def _directory(self, *names: str) -> pathlib.Path:
         path = inside(self.path, *names)

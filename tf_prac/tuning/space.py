@@ -21,6 +21,8 @@ FIXED = (
     "proxy_from",
     "validation_split",
 )
+"""Options that cannot be tuned."""
+
 METRICS = {"val_accuracy": "max", "steps_saved": "max", "search_steps": "min", "score": "max"}
 
 
@@ -115,7 +117,7 @@ def parse_space(text: str) -> dict[str, Range | tuple[Any, ...]]:
         else:
             space[name] = tuple(_value(value) for value in values.split("|"))
     if not space:
-        raise ArgumentError("space", text, "at least one option to vary")
+        raise ArgumentError("space", text, "at least one option to tune")
     return check_space(space)
 
 

@@ -240,7 +240,7 @@ class PracTuner(BaseTuner):
         return RunDirectory(self.run_path(trial)).ticket_path(rounds)
 
     def _model(self, hp: Any) -> Any:
-        with contextlib.suppress(ArgumentError):  # which the trial raises, too
+        with contextlib.suppress(ArgumentError):  # the trial raises it
             self.options(hp)
         return self._build(hp)
 
@@ -272,7 +272,7 @@ def _is_plain(values: tuple[Any, ...]) -> bool:
 
 @contextlib.contextmanager
 def _oracle_errors() -> Iterator[None]:
-    """Raises errors of a search as KerasTuner's: a failed trial, or the end of the tuning."""
+    """Converts errors of a search to KerasTuner's: a failed trial, or the end of the tuning."""
     try:
         yield
     except (NonFiniteLossError, ArgumentError) as error:

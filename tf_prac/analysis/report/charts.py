@@ -16,9 +16,9 @@ from tf_prac.analysis.report.numbers import short
 
 WIDTH, HEIGHT = 380.0, 250.0
 LEFT, TOP, BOTTOM = 42.0, 30.0, 40.0
-LETTER = 6.3  # width of a letter of a label
-LINE = 14.0  # height of a label
-LONGEST = 11  # letters of a name below bars
+LETTER_WIDTH = 6.3  # of labels
+LABEL_HEIGHT = 14.0
+MAX_NAME_LENGTH = 11  # letters of a name below bars
 COLORS = 6
 Point = tuple[float, float]
 
@@ -55,18 +55,18 @@ class Axis:
         label: label with the unit.
         low, high: limits; None to use those of the data.
         log: whether the axis is logarithmic.
-        falling: whether values decrease along the axis.
-        whole: whether ticks are integers only.
-        write: function that formats a value.
+        inverted: whether values decrease along the axis.
+        integer: whether ticks are integers only.
+        formatter: function that formats a value.
     """
 
     label: str
     low: float | None = None
     high: float | None = None
     log: bool = False
-    falling: bool = False
-    whole: bool = False
-    write: Callable[[float], str] = short
+    inverted: bool = False
+    integer: bool = False
+    formatter: Callable[[float], str] = short
 
 
 class _Scale:
@@ -87,13 +87,13 @@ class _Scale:
             low, high = (low / 2, high * 2) if axis.log else (low - 0.5, high + 0.5)
         self.axis = axis
         self.ticks = _log_ticks(low, high, max_ticks) if axis.log else ticks(low, high, max_ticks)
-        if axis.whole:
+        if axis.integer:
             self.ticks = [tick for tick in self.ticks if tick == round(tick)]
         if to_ticks and not axis.log:
             low = min(low, self.ticks[0]) if axis.low is None else low
             high = max(high, self.ticks[-1]) if axis.high is None else high
         self.low, self.high = (math.log(low), math.log(high)) if axis.log else (low, high)
-        self.start, self.end = (end, start) if axis.falling else (start, end)
+        self.start, self.end = (end, start) if axis.inverted else (start, end)
 
     def __call__(self, value: float) -> float:
         value = math.log(value) if self.axis.log else value
@@ -118,24 +118,24 @@ def line_chart(
         references: values and labels of dotted horizontal lines.
     """
     labels = max((len(each.label) for each in series), default=0)
-    right = WIDTH - max(14.0, min(labels * LETTER + 12, 130))
+    right = WIDTH - max(14.0, min(labels * LETTER_WIDTH + 12, 130))
     xs = [value for each in series for value in each.x]
     ys = [value for each in series for value in each.y] + [height for height, _ in references]
-    across = _Scale(x, xs, LEFT, right, 6, to_ticks=False)
-    up = _Scale(y, ys, HEIGHT - BOTTOM, TOP, 5)
-    lines = [_line(each, across, up) for each in series]
-    paths = [[(across(x), up(y)) for x, y in zip(e.x, e.y, strict=True)] for e in series]
-    points = [point for path in paths for point in _along(path)]
-    ends = [
-        (_label_start(path[-1], len(each.label) * LETTER, right, points), path[-1][1] + 4, each)
-        for each, path in zip(series, paths, strict=True)
-        if each.label and path
-    ]
+    x_scale = _Scale(x, xs, LEFT, right, 6, to_ticks=False)
+    y_scale = _Scale(y, ys, HEIGHT - BOTTOM, TOP, 5)
+    lines = [_line(each, x_scale, y_scale) for each in series]
+    paths = [[(x_scale(x), y_scale(y)) for x, y in zip(e.x, e.y, strict=True)] for e in series]
+    points = [point for path in paths for point in _points_along(path)]
+    ends = []
+    for each, path in zip(series, paths, strict=True):
+        if each.label and path:
+            x_label = _label_start(path[-1], len(each.label) * LETTER_WIDTH, right, points)
+            ends.append((x_label, path[-1][1] + 4, each))
     return _svg(
         about,
-        _frame(across, up, right),
+        _frame(x_scale, y_scale, right),
         lines,
-        [_reference(*each, up, right, points) for each in references],
+        [_reference(*each, y_scale, right, points) for each in references],
         _end_labels(ends),
     )
 
@@ -161,7 +161,7 @@ def bar_chart(
     """
     right = WIDTH - 10
     ys = [value for each in series for value in each.y] + [height for height, _ in references]
-    up = _Scale(dataclasses.replace(y, low=0), ys, HEIGHT - BOTTOM, TOP, 5)
+    y_scale = _Scale(dataclasses.replace(y, low=0), ys, HEIGHT - BOTTOM, TOP, 5)
     step = (right - LEFT) / max(len(names), 1)
     positions = [index for each in series for index in each.x]
     colors = sorted({each.color for each in series}) if len(set(positions)) < len(positions) else []
@@ -171,17 +171,18 @@ def bar_chart(
         shift = (colors.index(each.color) - (len(colors) - 1) / 2) * width if colors else 0.0
         for index, height in zip(each.x, each.y, strict=True):
             middle = LEFT + step * (index + 0.5) + shift
-            title = f"{names[int(index)]}: {y.write(height)} {each.label}".rstrip()
-            tops.append((middle, up(height)))
-            bars.append(_bar(middle, width, up(height), up(0), each.color, title))
+            title = f"{names[int(index)]}: {y.formatter(height)} {each.label}".rstrip()
+            tops.append((middle, y_scale(height)))
+            bars.append(_bar(middle, width, y_scale(height), y_scale(0), each.color, title))
     below = _names(names, [LEFT + step * (n + 0.5) for n in range(len(names))], step)
-    frame = _frame(None, up, right, "" if any(name[:1].isalpha() for name in names) else x.label)
+    words = any(name[:1].isalpha() for name in names)
+    frame = _frame(None, y_scale, right, "" if words else x.label)
     legend = _legend(series if len(series) > 1 else [], right)
     return _svg(
         about,
         frame,
         bars,
-        [_reference(*each, up, right, tops) for each in references],
+        [_reference(*each, y_scale, right, tops) for each in references],
         below,
         legend,
     )
@@ -219,37 +220,40 @@ def _svg(about: str, *parts: object) -> Html:
     return tag("svg", *parts, viewBox=box, role="img", aria_label=about)
 
 
-def _frame(across: _Scale | None, up: _Scale, right: float, x_label: str = "") -> list[Html]:
+def _frame(x_scale: _Scale | None, y_scale: _Scale, right: float, x_label: str = "") -> list[Html]:
     bottom = HEIGHT - BOTTOM
-    parts = [_text(2, 13, up.axis.label, "axis", "start")]
-    for tick in _shown(up):
-        parts.append(tag("line", x1=LEFT, x2=right, y1=up(tick), y2=up(tick), class_="grid"))
-        parts.append(_text(LEFT - 6, up(tick) + 4, up.axis.write(tick), "tick", "end"))
+    parts = [_text(2, 13, y_scale.axis.label, "axis", "start")]
+    for tick in _visible_ticks(y_scale):
+        y = y_scale(tick)
+        parts.append(tag("line", x1=LEFT, x2=right, y1=y, y2=y, class_="grid"))
+        parts.append(_text(LEFT - 6, y + 4, y_scale.axis.formatter(tick), "tick", "end"))
     parts.append(tag("line", x1=LEFT, x2=right, y1=bottom, y2=bottom, class_="base"))
-    for tick in _shown(across) if across else []:
-        parts.append(_text(across(tick), bottom + 15, across.axis.write(tick), "tick", "middle"))  # type: ignore[misc,union-attr]
-    label = across.axis.label if across else x_label
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 6, label, "axis", "middle"))
+    if x_scale is not None:
+        x_label = x_scale.axis.label
+        for tick in _visible_ticks(x_scale):
+            text = x_scale.axis.formatter(tick)
+            parts.append(_text(x_scale(tick), bottom + 15, text, "tick", "middle"))
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 6, x_label, "axis", "middle"))
     return parts
 
 
-def _shown(scale: _Scale) -> list[float]:
+def _visible_ticks(scale: _Scale) -> list[float]:
     low, high = sorted((scale.start, scale.end))
     return [tick for tick in scale.ticks if low - 0.5 <= scale(tick) <= high + 0.5]
 
 
-def _line(series: Series, across: _Scale, up: _Scale) -> Html:
-    points = [(across(x), up(y)) for x, y in zip(series.x, series.y, strict=True)]
+def _line(series: Series, x_scale: _Scale, y_scale: _Scale) -> Html:
+    points = [(x_scale(x), y_scale(y)) for x, y in zip(series.x, series.y, strict=True)]
     parts: list[Html] = []
     if len(points) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(tag("polyline", points=path, class_=f"s{series.color} {series.style}".strip()))
-    write_x, write_y = across.axis.write, up.axis.write
+    format_x, format_y = x_scale.axis.formatter, y_scale.axis.formatter
     for number, (x, y) in enumerate(points):
         big = number in series.marks
         if not (series.dots or big):
             continue
-        text = f"{series.label} {write_x(series.x[number])}: {write_y(series.y[number])}".strip()
+        text = f"{series.label} {format_x(series.x[number])}: {format_y(series.y[number])}".strip()
         radius = 4.5 if big else 3.0
         title = tag("title", text)
         parts.append(tag("circle", title, cx=x, cy=y, r=radius, class_=f"f{series.color}"))
@@ -272,10 +276,10 @@ def _bar(middle: float, width: float, top: float, base: float, color: int, title
 
 
 def _reference(
-    height: float, label: str, up: _Scale, right: float, points: Sequence[Point]
+    height: float, label: str, y_scale: _Scale, right: float, points: Sequence[Point]
 ) -> list[Html]:
     """Returns a dotted line, with its label where it covers the fewest points."""
-    y, width = up(height), len(label) * LETTER
+    y, width = y_scale(height), len(label) * LETTER_WIDTH
     positions = [
         (x, base, anchor)
         for base in (y - 5, y + 13)
@@ -294,7 +298,7 @@ def _reference(
     return [line, _text(x, base, label, "mark", anchor)]
 
 
-def _along(path: Sequence[Point]) -> list[Point]:
+def _points_along(path: Sequence[Point]) -> list[Point]:
     """Returns the points of a line and interpolated points between them."""
     between = [
         (x + (to_x - x) * n / 10, y + (to_y - y) * n / 10)
@@ -307,7 +311,7 @@ def _along(path: Sequence[Point]) -> list[Point]:
 def _label_start(end: Point, width: float, right: float, points: Sequence[Point]) -> float:
     """Returns where the label of a line starts: at its end or, if crossed, right of all lines."""
     x, y = end[0] + 7, end[1]
-    crossed = any(x <= px <= x + width and abs(py - y) < LINE for px, py in points)
+    crossed = any(x <= px <= x + width and abs(py - y) < LABEL_HEIGHT for px, py in points)
     return right + 7 if crossed else x
 
 
@@ -315,27 +319,28 @@ def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
     """Returns labels at the ends of lines, moved apart if they overlap, inside the chart."""
     placed: list[tuple[float, float, Series]] = []
     for x, y, series in sorted(ends, key=lambda end: end[1]):
-        y = max(y, placed[-1][1] + LINE) if placed else y
+        y = max(y, placed[-1][1] + LABEL_HEIGHT) if placed else y
         placed.append((x, y, series))
     lowest = HEIGHT - BOTTOM + 4
     for n in reversed(range(len(placed))):
         x, y, series = placed[n]
         placed[n] = (x, min(y, lowest), series)
-        lowest = placed[n][1] - LINE
+        lowest = placed[n][1] - LABEL_HEIGHT
     return [_text(x, y, s.label, f"label t{s.color}", "start") for x, y, s in placed]
 
 
 def _names(names: Sequence[str], centers: Sequence[float], step: float) -> list[Html]:
     """Returns the labels of groups of bars: words are slanted, and some omitted to save space."""
     words, low = any(name[:1].isalpha() for name in names), HEIGHT - BOTTOM + 15
-    wide = LINE if words else max((len(name) for name in names), default=0) * LETTER + 2
-    every = max(1, math.ceil(wide / step))
+    longest = max((len(name) for name in names), default=0)
+    width = LABEL_HEIGHT if words else longest * LETTER_WIDTH + 2
+    every = max(1, math.ceil(width / step))
     below = []
     for x, name in list(zip(centers, names, strict=True))[::every]:
         if words:
-            name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-            turn = f"rotate(-30 {x + 5:.1f} {low - 3:g})"
-            below.append(_text(x + 5, low - 3, name, "tick", "end", turn))
+            name = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
+            transform = f"rotate(-30 {x + 5:.1f} {low - 3:g})"
+            below.append(_text(x + 5, low - 3, name, "tick", "end", transform))
         else:
             below.append(_text(x, low, name, "tick", "middle"))
     return below
@@ -346,7 +351,7 @@ def _legend(series: Sequence[Series], right: float) -> list[Html]:
     parts: list[Html] = []
     x = right
     for each in reversed(series):
-        x -= len(each.label) * LETTER
+        x -= len(each.label) * LETTER_WIDTH
         parts.append(_text(x, 13, each.label, f"label t{each.color}", "start"))
         x -= 15
         parts.append(tag("rect", x=x + 1, y=4.0, width=10.0, height=10.0, class_=f"f{each.color}"))
@@ -354,7 +359,9 @@ def _legend(series: Sequence[Series], right: float) -> list[Html]:
     return parts
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str, turn: str | None = None) -> Html:
+def _text(
+    x: float, y: float, text: str, kind: str, anchor: str, transform: str | None = None
+) -> Html:
     anchor_or_none = None if anchor == "start" else anchor
     return tag(
         "text",
@@ -363,5 +370,5 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str, turn: str | Non
         y=float(y),
         class_=kind,
         text_anchor=anchor_or_none,
-        transform=turn,
+        transform=transform,
     )

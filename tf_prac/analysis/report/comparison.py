@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tf_prac.analysis.report.charts import COLORS, Axis, Series, line_chart
 from tf_prac.analysis.report.html import Html, table, tag
@@ -12,6 +11,7 @@ from tf_prac.analysis.report.numbers import count, percent
 from tf_prac.analysis.report.run_data import RunData
 from tf_prac.analysis.report.sections import REMAINING, panel
 from tf_prac.analysis.report.tables import PATH_OPTIONS
+from tf_prac.storage.config_check import flatten
 
 SKIPPED = ("search.retrain", "dataset.order_hash", "versions", "validation", "test", "other_runs")
 
@@ -30,7 +30,7 @@ def comparison(runs: Sequence[RunData]) -> Html:
 
 def _table(runs: Sequence[RunData]) -> Html:
     head = ["run", "model", "data", "ticket sparsity", "ticket accuracy", "dense accuracy"]
-    head += ["search steps", "steps saved", "saved with retraining"]
+    head += ["search steps", "steps saved", "saved, with retraining"]
     rows = []
     for run in runs:
         ticket, dense, cost = run.ticket or {}, run.dense or {}, run.cost or {}
@@ -61,7 +61,7 @@ def _accuracies(runs: Sequence[RunData]) -> Html | None:
             lines.append(Series(run.name, x, y, n % COLORS))
     if not lines:
         return None
-    dense = [s.dense["test_accuracy"] for s in runs if s.dense and s.dense["test_accuracy"]]
+    dense = [r.dense["test_accuracy"] for r in runs if r.dense and r.dense["test_accuracy"]]
     mean = 100 * sum(dense) / len(dense) if dense else None
     chart = line_chart(
         lines,
@@ -84,7 +84,7 @@ def _steps(runs: Sequence[RunData]) -> Html:
         lines.append(Series(run.name, range(1, len(sums) + 1), sums, n % COLORS))
     chart = line_chart(
         [line for line in lines if line.y],
-        Axis("rounds", whole=True),
+        Axis("rounds", integer=True),
         Axis("cumulative SGD steps", low=0),
         about="Cumulative steps of the runs over the rounds",
     )
@@ -106,7 +106,7 @@ def _sets(runs: Sequence[RunData]) -> Html | None:
         return None
     chart = line_chart(
         lines,
-        Axis("round", whole=True),
+        Axis("round", integer=True),
         Axis("samples (% of the training set)", low=0),
         about="Training samples of each round",
     )
@@ -114,7 +114,7 @@ def _sets(runs: Sequence[RunData]) -> Html | None:
 
 
 def _differences(runs: Sequence[RunData]) -> Html | None:
-    flat = [_flat(run.config) for run in runs]
+    flat = [flatten(run.config) for run in runs]
     names = [n for n in dict.fromkeys(n for each in flat for n in each) if not _skipped(n)]
     rows = [
         [name, *(str(each.get(name, "–")) for each in flat)]
@@ -130,13 +130,3 @@ def _differences(runs: Sequence[RunData]) -> Html | None:
 
 def _skipped(name: str) -> bool:
     return name.startswith(SKIPPED) or name.split(".")[-1] in PATH_OPTIONS
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

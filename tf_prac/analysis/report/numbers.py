@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-NOTHING = "–"
+DASH = "–"
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Returns a fraction as a percentage: 0.8926 is "89.26%"; a dash for None."""
-    return NOTHING if fraction is None else f"{100 * fraction:.{digits}f}%"
+    return DASH if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
 def points(difference: float) -> str:
@@ -18,7 +18,7 @@ def points(difference: float) -> str:
 
 def count(number: float | None) -> str:
     """Returns a whole number with separators: 9895 is "9,895"; a dash for None."""
-    return NOTHING if number is None else f"{number:,.0f}"
+    return DASH if number is None else f"{number:,.0f}"
 
 
 def short(number: float) -> str:

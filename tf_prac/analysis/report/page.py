@@ -50,7 +50,7 @@ def page(runs: Sequence[RunData]) -> Html:
     parts += [_run(run, number, several) for number, run in enumerate(runs)]
     top = [tag("p", "winning ticket search", class_="kicker"), tag("h1", title)]
     if several:
-        links = [tag("a", s.name, href=f"#run{n}") for n, s in enumerate(runs)]
+        links = [tag("a", run.name, href=f"#run{n}") for n, run in enumerate(runs)]
         top.append(tag("nav", links))
     else:
         top.append(_lead(runs[0]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tf_prac.analysis.images import is_image, shown
+from tf_prac.analysis.images import displayable, is_image
 from tf_prac.analysis.report.html import Html, tag
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
@@ -79,7 +79,7 @@ def has_images(train: Split) -> bool:
 def data_uri(image: np.ndarray) -> str:
     """Returns an image, subsampled to at most 64 pixels a side, as a PNG data URI."""
     step = -(-max(image.shape[:2]) // MAX_PIXELS)
-    pixels = shown(image[::step, ::step])
+    pixels = displayable(image[::step, ::step])
     if pixels.dtype != np.uint8:
         pixels = np.round(255 * pixels).astype(np.uint8)
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()

@@ -15,7 +15,7 @@ from tf_prac.analysis.report.html import Html, table, tag
 from tf_prac.analysis.report.numbers import count, percent, points
 from tf_prac.analysis.report.run_data import RunData
 
-REMAINING = Axis("remaining weights (%)", log=True, falling=True)
+REMAINING = Axis("remaining weights (%)", log=True, inverted=True)
 
 
 def panel(title: str, text: str, body: Html, rows: Sequence[Mapping[str, Any]] = ()) -> Html:
@@ -45,7 +45,7 @@ def headline(run: RunData) -> Html:
         steps = f"{count(cost['search_steps'])} instead of {count(cost['full_imp_steps'])}"
         tiles.append(_tile(percent(cost["steps_saved"], 1), "of the search steps saved", steps))
         both = percent(cost["end_to_end_steps_saved"], 1)
-        tiles.append(_tile(both, "saved with retraining", "retraining counted for both"))
+        tiles.append(_tile(both, "saved, with retraining", "the ticket's retraining added to both"))
     else:
         rounds = run.config["pruning"]["rounds"]
         tiles.append(_tile(f"{len(run.rounds)} of {rounds}", "rounds finished", ""))
@@ -132,7 +132,7 @@ def sets(run: RunData) -> Html | None:
     full = rounds[0]["train_samples"]
     chart = line_chart(
         lines,
-        Axis("after round", whole=True),
+        Axis("after round", integer=True),
         Axis("samples", low=0),
         about="Sizes of CET, CEP and the PrAC set",
         references=[(full, f"training set, {count(full)}")],
@@ -169,7 +169,7 @@ def distances(run: RunData) -> Html | None:
         lines.append(Series(label, epochs, values, color, "thin", opacity, stop, dots=False))
     chart = line_chart(
         [*lines[1:], lines[0]],
-        Axis("epoch", whole=True),
+        Axis("epoch", integer=True),
         Axis("mask distance", low=0),
         about="Mask distance over the epochs of each round",
         references=[(eps, f"stops below {eps:g}")] if eps else [],
@@ -230,7 +230,7 @@ def forgetting(run: RunData) -> Html | None:
         return None
     chart = line_chart(
         lines,
-        Axis("forgetting events", whole=True),
+        Axis("forgetting events", integer=True),
         Axis("samples of the round (%)", log=True),
         about="Histogram of forgetting events",
     )

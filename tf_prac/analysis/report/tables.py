@@ -80,7 +80,10 @@ def cost_table(run: RunData) -> Html:
             ["saved by the search", percent(cost["steps_saved"], 1)],
             ["SGD steps of search and retraining", count(cost["end_to_end_steps"])],
             ["saved, including retraining", percent(cost["end_to_end_steps_saved"], 1)],
-            ["SGD steps of other retraining", count(cost["reference_steps"])],
+            [
+                "SGD steps of the dense network, earlier tickets and controls",
+                count(cost["reference_steps"]),
+            ],
             ["samples, forward pass only", count(cost["forward_samples"])],
             ["samples, forward and backward pass for scores", count(cost["gradient_samples"])],
         ]
