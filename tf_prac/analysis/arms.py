@@ -74,7 +74,7 @@ class Arm:
 
 def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
     return Arm(
-        about=f"{about}; as many samples and steps as {sizes_from}",
+        about=f"{about}, as many samples and steps as {sizes_from}",
         changes={"selector": selector},
         sizes_from=sizes_from,
     )

@@ -81,7 +81,7 @@ def cost_table(run: RunData) -> Html:
             ["SGD steps of search and retraining", count(cost["end_to_end_steps"])],
             ["saved, including retraining", percent(cost["end_to_end_steps_saved"], 1)],
             [
-                "SGD steps of the dense network, earlier tickets and controls",
+                "SGD steps of other retraining: dense network, earlier tickets, controls",
                 count(cost["reference_steps"]),
             ],
             ["samples, forward pass only", count(cost["forward_samples"])],
