@@ -235,6 +235,19 @@ def test_a_checkpoint_of_another_training_is_not_used(undisturbed, tmp_path):
     assert_same(other, train(trainer, start, order=(1, 1)))
 
 
+def test_checkpoints_that_are_not_used_are_replaced(undisturbed, tmp_path):
+    trainer, start, _ = undisturbed["keras"]
+    saved(trainer, start, tmp_path)
+    options = CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=5)
+    checkpoints, lines = Checkpoints(tmp_path, options), []
+    with pytest.raises(Killed):
+        train(trainer, start, order=(1, 1), advance=killed_after(11), checkpoints=checkpoints)
+    checkpoints = Checkpoints(tmp_path, NEVER, lines.append)
+    resumed = train(trainer, start, order=(1, 1), checkpoints=checkpoints)
+    assert lines == [f"resuming at step 10, from {tmp_path / 'step_000000010'}"]
+    assert_same(resumed, train(trainer, start, order=(1, 1)))
+
+
 def test_a_newer_schema_is_refused(undisturbed, tmp_path):
     trainer, start, _ = undisturbed["keras"]
     newest, _ = saved(trainer, start, tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_prac import errors
+from tf_prac import Comparison, TicketSearch, errors
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.config import (
     PRAC_VARIANTS,
@@ -604,6 +604,12 @@ def test_a_whole_configuration_comes_alone_and_knows_its_options():
     recipe = TrainingRecipe(epochs=3)
     config = SearchConfig(recipe=recipe).replace(layers=("conv",))
     assert SearchConfig.of(config) is config
+    assert tuple(config) == (recipe, config.pruning, PracConfig())
+    for experiment in (
+        TicketSearch(lambda: None, config, directory="unused"),
+        Comparison(lambda: None, ("prac",), config, directory="unused"),
+    ):
+        assert (experiment.recipe, experiment.pruning, experiment.prac) == tuple(config)
     with pytest.raises(ArgumentError, match="recipe: received 'a SearchConfig'"):
         SearchConfig.of(config, PruningConfig())
     with pytest.raises(ArgumentError, match="options: received 'epoch'"):

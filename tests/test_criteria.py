@@ -25,6 +25,7 @@ from tf_prac.pruning.criteria import (
     scores_of,
 )
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.patterns import Block, MByN
 
 INF = float("inf")
 MANY_TIES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, INF, -INF])
@@ -225,6 +226,20 @@ def test_weights_of_any_numeric_type_are_ranked_by_size(dtype):
     assert global_magnitude(weights, rate=0.4)["a"].tolist() == [True, False, False, True, True]
     assert magnitude(weights)["a"].dtype == np.float32
     assert CRITERIA["magnitude"].score(weights)["a"].tolist() == [5, 1, 2, 4, 3]
+    assert CRITERIA["magnitude"](weights)["a"].tolist() == [5, 1, 2, 4, 3]
+
+
+def test_a_rule_is_identified_as_in_0_1():
+    pattern = "Pattern(block_size={}, block_pooling_type={!r}, sparsity_m_by_n={})"
+    for rule, options in (
+        (PruneRule(), ((1, 1), "AVG", ())),
+        (PruneRule(pattern=Block((2, 1), "MAX")), ((2, 1), "MAX", ())),
+        (PruneRule(pattern=MByN(2, 4)), ((1, 1), "AVG", (2, 4))),
+    ):
+        assert repr(rule) == (
+            "PruneRule(rate=0.2, criterion='magnitude', scope='global', sparsity=None, "
+            f"pattern={pattern.format(*options)})"
+        )
 
 
 @pytest.mark.parametrize("rate", [0, 1, 0.0, 1.0, -0.2, 1.5, float("nan"), INF, "0.2", None, True])

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_prac import (
     ForgettingLogger,
+    ForgettingRecorder,
     ForgettingStats,
     HeldMasks,
     MaskDistance,
@@ -239,6 +240,13 @@ def test_the_earlier_name_of_masked_weights_still_works(flavour):
     assert held.get() == Masks.ones_like(model.prunable)
     for name, variable in model.prunable.items():
         np.testing.assert_array_equal(variable.numpy(), masks[name])
+
+
+def test_the_earlier_names_of_the_recorder_still_work():
+    recorder = ForgettingRecorder(3)
+    recorder.record([1, -1], [True, True], filled_up=True)
+    assert recorder.stats.seen.tolist() == [False, True, False]
+    assert "num_samples: received 3" in str(recorder.too_few())
 
 
 @both

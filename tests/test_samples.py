@@ -172,6 +172,15 @@ class TestOrder:
         assert int(endless.cardinality()) == tf.data.INFINITE_CARDINALITY
         assert len(read(endless.take(20))) == 20
 
+    def test_a_subclass_may_still_return_three_parts(self):
+        class Earlier(ArraySamples):
+            def _read(self, order, ids):
+                return super()._read(order, ids).map(lambda x, y: (x["inputs"], y, x["sample_id"]))
+
+        options = {"ids": range(30), "batch_size": 7, "seed": (1,), "steps": 9}
+        earlier = read(Earlier(*arrays(30)).batches(**options))
+        assert_same(earlier, read(in_memory(30).batches(**options)))
+
     @SOURCES
     def test_arguments_are_checked(self, source):
         samples = source(30)

@@ -17,10 +17,12 @@ import pytest
 import tensorflow as tf
 
 import tf_prac
-from tf_prac import Comparison, PruningConfig, Ticket, TicketSearch, TrainingRecipe
+from tf_prac import Comparison, PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe
 from tf_prac.cli.main import main
+from tf_prac.config import CheckpointConfig
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.weights import snapshot
+from tf_prac.search.callbacks import SearchCallback
 from tf_prac.storage.files import read_npz
 from tf_prac.training.trainer import Trainer
 
@@ -49,6 +51,7 @@ def make_model(flavour):
 
 
 TRAIN, TEST = samples(0, 90), samples(1, 30)
+INTERRUPTED = 4
 COMPARED = (
     make_model("keras"),
     ("prac", "random_subset", "random_ticket"),
@@ -131,6 +134,34 @@ def test_a_search_resumes_after_its_second_round(run, trained):
     for key in ("sparsity", "next_sparsity", "train_samples", "epochs", "steps"):
         assert last[key] == before["rounds"][2][key]
     assert result.tickets[3].sparsity == before["tickets"][3]["sparsity"]
+
+
+def frequent_search(path):
+    """A search with a checkpoint after every second step."""
+    return TicketSearch(
+        make_model("keras"),
+        RECIPE,
+        PruningConfig(rounds=2, rewind="2it"),
+        PracConfig(min_size=0.5, early_stop_eps=None),
+        directory=path,
+        checkpoints=CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=2),
+        retrain="none",
+        verbose=False,
+    )
+
+
+def test_a_search_resumes_within_a_round(tmp_path):
+    path, taken = unpacked("interrupted", tmp_path), []
+    versions = json.loads((path / "config.json").read_text())["versions"]
+
+    class Steps(SearchCallback):
+        def on_training_steps(self, count):
+            taken.append(count)
+
+    with mock.patch("tf_prac.search.summary._version", versions.get):
+        result = frequent_search(path).run(TRAIN, test=TEST, callbacks=[Steps()])
+    assert taken[0] == INTERRUPTED
+    assert sum(taken) == result.summary["rounds"][1]["steps"] > INTERRUPTED
 
 
 def test_a_search_reports(run, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import re
 import sys
@@ -145,6 +146,34 @@ def test_hyperband_sets_the_budget(tmp_path):
     assert config.recipe.epochs == values["tuner/epochs"]
     assert config.recipe.learning_rate == values["learning_rate"]
     assert config.pruning.sparsities[-1] == 0.5
+
+
+def test_options_unpack_and_may_be_a_tuple(tmp_path):
+    class Tuner(PracTuner):
+        def options(self, hp):
+            recipe, pruning, prac = super().options(hp)
+            return recipe, dataclasses.replace(pruning, rewind=f"{recipe.epochs - 1}ep"), prac
+
+    keras = importlib.import_module("keras")
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        keras_tuner.Objective("score", "max"), max_trials=1, seed=0
+    )
+    oracle.verbose = 0
+    tuner = Tuner(
+        oracle,
+        lambda hp: keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(3)]
+        ),
+        {"learning_rate": Range(0.01, 0.1)},
+        sparsity=0.5,
+        recipe=RECIPE,
+        directory=tmp_path,
+    )
+    tuner.search(data())
+    assert tuner.best_ticket().sparsity == 0.5
+    (trial,) = oracle.trials.values()
+    stored = read_json(tuner.run_path(trial) / "config.json", "config")
+    assert stored["pruning"]["rewind"] == "1ep"
 
 
 def test_bad_options_of_a_tuner_are_refused(tmp_path):

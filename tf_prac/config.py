@@ -11,7 +11,7 @@ import dataclasses
 import decimal
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tf_prac.checks import check_bool, check_choice, check_int, check_number
@@ -595,6 +595,8 @@ class PracConfig:
         options = {**dataclasses.asdict(self), "selector": self.selector_name}
         return {name: value for name, value in options.items() if name not in OTHER_RUNS}
 
+    here = without_other_runs  # the earlier name
+
     @property
     def pretrains(self) -> bool:
         """Whether the training to W_k uses other samples than the training after it."""
@@ -637,6 +639,10 @@ class SearchConfig:
             value = getattr(self, name)
             if not isinstance(value, group):
                 raise ArgumentError(name, value, f"a {group.__name__}")
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpacks: `recipe, pruning, prac = config`."""
+        return iter((self.recipe, self.pruning, self.prac))
 
     @classmethod
     def of(

@@ -4,17 +4,21 @@ They were made with commit 9ab3a7f, before modules moved and file formats got th
 Figures and locks are left out, and each directory is one archive.
 """
 
+import contextlib
 import pathlib
 import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import test_saved_by_0_1 as saved
 
 from tf_prac import Comparison, TicketSearch, export, prune, strip
+from tf_prac.training.checkpoint import Checkpoints, SavedState
 
 
 def main(out: pathlib.Path) -> None:
@@ -37,11 +41,28 @@ def main(out: pathlib.Path) -> None:
         if flavour == "keras":
             export.saved_model(strip(model), directory.parent / "export")
             pack(directory.parent / "export", out / "export.zip")
+    with mock.patch.object(Checkpoints, "save", interrupting(saved.INTERRUPTED)):
+        directory = pathlib.Path(tempfile.mkdtemp()) / "run"
+        with contextlib.suppress(KeyboardInterrupt):
+            saved.frequent_search(directory).run(saved.TRAIN, test=saved.TEST)
+    pack(directory, out / "interrupted.zip")
     directory = pathlib.Path(tempfile.mkdtemp()) / "comparison"
     Comparison(*saved.COMPARED, directory=directory, seeds=(0,), verbose=False).run(
         saved.TRAIN, test=saved.TEST
     )
     pack(directory, out / "comparison.zip")
+
+
+def interrupting(step: int) -> Callable[[Checkpoints, SavedState], None]:
+    """Returns a `Checkpoints.save` after which round 1 is interrupted at a step."""
+    save = Checkpoints.save
+
+    def save_and_interrupt(self: Checkpoints, state: SavedState) -> None:
+        save(self, state)
+        if self.path.parent.name == "round_01" and state.step == step:
+            raise KeyboardInterrupt
+
+    return save_and_interrupt
 
 
 def pack(directory: pathlib.Path, archive: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ from tf_prac.plotting import (
 from tf_prac.tables import text_table
 
 Row = Mapping[str, Any]
-LINES = {"order": "two data orders", "rounds": "from the previous round"}
+LINES = {"order": "two data orders", "rounds": "from the round before"}
 ERROR = {"train": "train_error", "test": "test_error"}
 
 

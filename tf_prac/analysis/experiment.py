@@ -62,6 +62,7 @@ class Experiment:
             check_seed("seeds", seed)
         self.directory = pathlib.Path(directory)
         self.config = config
+        self.recipe, self.pruning, self.prac = config
         self._model_fn = model_fn
         self._search_options: dict[str, Any] = {
             "retrain": retrain,

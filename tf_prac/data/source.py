@@ -166,7 +166,10 @@ class Samples(abc.ABC):
         order = id_batches(
             ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
         )
-        return with_cardinality(self._read(order, ids), int(order.cardinality()))
+        dataset = self._read(order, ids)
+        if len(dataset.element_spec) == 3:  # (inputs, labels, ids), the earlier form of `_read`
+            dataset = dataset.map(lambda x, y, i: ({"inputs": x, "sample_id": i}, y))
+        return with_cardinality(dataset, int(order.cardinality()))
 
     def inputs(self, ids: Any) -> np.ndarray:
         """Returns the stored inputs of the samples `ids`, in their order, [n, ...].

@@ -65,6 +65,10 @@ class Criterion:
         check_bool("needs_network", self.needs_network)
         check_int("passes", self.passes, 0)
 
+    def __call__(self, inputs: Any) -> Scores:
+        """Returns `score(inputs)`."""
+        return self.score(inputs)
+
     def __repr__(self) -> str:
         return f"Criterion({criterion_name(self)})"
 
@@ -248,6 +252,18 @@ class PruneRule:
     def __post_init__(self):
         if not isinstance(self.criterion, str):  # a Criterion has the same repr in each process
             object.__setattr__(self, "criterion", get_criterion(self.criterion))
+
+    def __repr__(self) -> str:
+        """Identifies the rule in checkpoints; the options of a pattern are named as in 0.1.0."""
+        pattern, options = repr(self.pattern), self.pattern.options()
+        if options is not None:
+            defaults = {"block_size": (1, 1), "block_pooling_type": "AVG", "sparsity_m_by_n": ()}
+            named = (f"{name}={value!r}" for name, value in {**defaults, **options}.items())
+            pattern = f"Pattern({', '.join(named)})"
+        return (
+            f"PruneRule(rate={self.rate!r}, criterion={self.criterion!r}, scope={self.scope!r}, "
+            f"sparsity={self.sparsity!r}, pattern={pattern})"
+        )
 
     def __call__(self, weights: Weights, masks: Masks) -> Masks:
         """Returns the next masks.

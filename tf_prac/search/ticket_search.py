@@ -131,6 +131,7 @@ class TicketSearch:
         self.dense_from = dense_from
         self.model_fn = model_fn
         self.config = SearchConfig.of(recipe, pruning, prac)
+        self.recipe, self.pruning, self.prac = self.config
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
         self.retrain = check_retrain(retrain, self.config.pruning.rounds)

@@ -98,9 +98,10 @@ class Checkpoints:
         return set(range(every, steps, every)) if every else set()
 
     def save(self, state: SavedState) -> None:
-        """Saves a checkpoint, unless the latest has the same step, and removes the oldest.
+        """Saves a checkpoint, unless the latest has the same step.
 
-        Delivers the signals that were delayed.
+        Removes the oldest, and those of later steps, which were not used. Delivers the signals
+        that were delayed.
 
         Raises:
             FileError: If it cannot be written (read-only directory, full disk).
@@ -108,8 +109,10 @@ class Checkpoints:
         if state.step != self._saved_step:
             self._write(state)
             self._saved_step = state.step
-            for old in self._newest_first()[MAX_TO_KEEP:]:
-                _remove(old)
+            paths = self._newest_first()
+            saved = paths.index(self._step_path(state.step))
+            for path in [*paths[:saved], *paths[saved + MAX_TO_KEEP :]]:
+                _remove(path)
         self._saved_at = time.monotonic()
         self._signals.deliver()
 
@@ -214,7 +217,7 @@ def _read(path: pathlib.Path) -> SavedState:
 
 def _remove(path: pathlib.Path) -> None:
     """Removes a directory; renames it first, so that it is never left incomplete under its name."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.removed.tmp")
     try:
         os.replace(path, hidden)
     except FileNotFoundError:

@@ -43,6 +43,8 @@ class ForgettingRecorder:
         correct: tf.Tensor,
         finite: tf.Tensor | bool = True,
         padded: bool = False,
+        *,
+        filled_up: bool = False,
     ) -> tf.Tensor:
         """Records one presentation of each sample of a batch, on every replica.
 
@@ -51,6 +53,7 @@ class ForgettingRecorder:
             correct: whether each sample is classified correctly, bool [batch].
             finite: whether the loss of this replica is finite, bool scalar. Default True.
             padded: whether there may be ids below 0. Default False.
+            filled_up: the earlier name of `padded`.
 
         Returns:
             Whether the loss of every replica is finite, bool scalar.
@@ -61,7 +64,7 @@ class ForgettingRecorder:
         """
         ids, correct = tf.cast(ids, tf.int32), tf.cast(correct, tf.int32)
         finite = tf.convert_to_tensor(finite)
-        if padded or replicas_in_sync() > 1:
+        if padded or filled_up or replicas_in_sync() > 1:
             ids, correct, finite = _gather_records(ids, correct, finite)
         highest = tf.reduce_max(ids)
         in_range = highest < self.table.shape[0]
@@ -83,6 +86,10 @@ class ForgettingRecorder:
     def num_samples(self) -> int:
         """Size of the data set."""
         return int(self.table.shape[0])
+
+    def too_few(self) -> ArgumentError:
+        """Returns the error for data with a sample id that is not below `num_samples`."""
+        return id_too_high_error(self.num_samples)
 
     def reset(self) -> None:
         """Resets all statistics to 0."""
