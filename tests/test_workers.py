@@ -23,6 +23,8 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.workers import ReadOnlyCheckpoints
+from tf_prac.training.checkpoint import SavedState
 from tf_prac.training.distribution import Distribution
 
 FILES = ("masks.npz", "forgetting.npz", "prac_set.npz")
@@ -143,3 +145,10 @@ def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavour,
             (tmp_path / name / "round_00" / file).read_bytes() for name in ("undisturbed", "killed")
         ]
         assert contents[0] == contents[1], file
+
+
+def test_checkpoints_of_other_workers_are_never_written(tmp_path):
+    checkpoints = ReadOnlyCheckpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(SavedState(step, {}, {}))
+    assert list(tmp_path.iterdir()) == []

@@ -110,8 +110,8 @@ class Checkpoints:
             self._write(state)
             self._saved_step = state.step
             paths = self._newest_first()
-            saved = paths.index(self._step_path(state.step))
-            for path in [*paths[:saved], *paths[saved + MAX_TO_KEEP :]]:
+            unused = [path for path in paths if path > self._step_path(state.step)]
+            for path in [*unused, *paths[len(unused) + MAX_TO_KEEP :]]:
                 _remove(path)
         self._saved_at = time.monotonic()
         self._signals.deliver()
