@@ -50,6 +50,7 @@ class FolderSamples(Samples):
         split: split for `identity`. Default "train".
         mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
         std: per-channel standard deviation of the same images.
+        rescale: whether images are scaled to [0, 1] for the model. Default True.
 
     Attributes:
         classes: tuple of class names.
@@ -75,6 +76,7 @@ class FolderSamples(Samples):
         split: str = "train",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        rescale: bool = True,
     ):
         root = pathlib.Path(directory).expanduser()
         self._size, self._channels = _check_size(image_size), channels
@@ -100,8 +102,14 @@ class FolderSamples(Samples):
             mean=mean,
             std=std,
             classes=class_names,
+            rescale=rescale,
         )
         self._all_labels = on_cpu(self.labels)
+
+    @property
+    def input_dtype(self) -> tf.DType:
+        """Images are decoded to uint8."""
+        return tf.uint8
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
         output = tf.TensorSpec(self.input_shape, tf.uint8)

@@ -14,9 +14,11 @@ import tensorflow as tf
 from tf_prac.checks import check_choice, check_int, check_number
 from tf_prac.data.checks import check_id_vector
 from tf_prac.data.order import on_cpu
+from tf_prac.data.order_check import check_fixed_order
 from tf_prac.errors import ArgumentError
 
 UNBATCHED = "an unbatched tf.data.Dataset of (x, y) or (x, y, sample_weight)"
+_OPAQUE = ("FlatMap", "Interleave", "Window", "Variant")  # elements come from other datasets
 WITH_IDS = 'an unbatched tf.data.Dataset of ({"inputs": x, "sample_id": id}, y[, sample_weight])'
 
 
@@ -34,24 +36,26 @@ def with_sample_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
     Args:
         dataset: unbatched elements (x, y) or (x, y, sample_weight), in the same order in every
-            pass.
+            pass; the first 256 are read twice to check this.
 
     Returns:
         Unbatched elements ({"inputs": x, "sample_id": int64 scalar}, y[, sample_weight]).
 
     Raises:
         ArgumentError: If the elements are others, or batched.
+        DataError: If two passes differ, as those over a shuffled dataset do.
     """
     spec = _element_spec(dataset, UNBATCHED)
     if isinstance(spec[0], dict) and "sample_id" in spec[0]:
         raise ArgumentError("dataset", describe_spec(spec), "a dataset without sample ids")
-    if is_batched(spec[0], spec[1]):
+    if is_batched(dataset):
         raise ArgumentError(
             "dataset",
             describe_spec(spec),
             UNBATCHED,
-            "Call this before batch(), or dataset.unbatch().",
+            "Call this before shuffle() and batch().",
         )
+    check_fixed_order(dataset)
     return dataset.enumerate().map(lambda i, e: ({"inputs": e[0], "sample_id": i}, *e[1:]))
 
 
@@ -136,10 +140,34 @@ def has_ids(spec: Any) -> bool:
     return isinstance(spec[0], dict) and set(spec[0]) == {"inputs", "sample_id"}
 
 
-def is_batched(x: Any, y: Any) -> bool:
-    """Whether the first dimension of the labels is unknown, or that of the inputs."""
+def is_batched(dataset: tf.data.Dataset) -> bool:
+    """Whether elements (x, y, ...) are batches, judged by the dataset's last transformations.
+
+    Shapes alone do not tell: the label of one sample may have as many entries as its input has
+    rows, as in segmentation. They decide where the transformations are not known, such as after
+    `flat_map` or `from_generator`: elements are then batches if the first dimension of the labels
+    is unknown, or that of the inputs.
+    """
+    x, y = dataset.element_spec[:2]
     inputs, labels = (tf.nest.flatten(part)[0].shape for part in (x, y))
-    return bool(inputs.rank and labels.rank) and labels[0] in (None, inputs[0])
+    if not (inputs.rank and labels.rank and labels[0] in (None, inputs[0])):
+        return False
+    batched = _ends_with_batch(dataset)
+    return True if batched is None else batched
+
+
+def _ends_with_batch(dataset: Any) -> bool | None:
+    """Whether `batch` comes after the source of elements; None if that cannot be found out."""
+    while True:
+        name = type(dataset).__name__
+        if "Unbatch" in name or "TensorSlice" in name or name == "_RangeDataset":
+            return False
+        if "Batch" in name:
+            return True
+        inputs = dataset._inputs()
+        if not inputs or any(kind in name for kind in _OPAQUE):
+            return None
+        dataset = inputs[0]
 
 
 def _element_spec(dataset: Any, allowed: str) -> tuple[Any, ...]:

@@ -54,10 +54,11 @@ def training_batches(
 
     Returns:
         Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
-        [batch]) with known cardinality. uint8 inputs are augmented, scaled to [0, 1] and
-        normalised with the statistics of `samples`; others are augmented and normalised. With a
-        shard, batches are padded to a static size and have sample weights, float32 [batch], as a
-        third component; see `BatchShard.sample_weights`. Padding has weight 0 and sample id -1.
+        [batch]) with known cardinality. Inputs are augmented, scaled to [0, 1] if they
+        are uint8 and `samples.rescale` is set, and normalised with `mean` and `std` of `samples`,
+        if it has them. With a shard, batches are padded to a static size and have sample weights,
+        float32 [batch], as a third component; see `BatchShard.sample_weights`. Padding has weight
+        0 and sample id -1.
 
     Raises:
         ArgumentError: If a size, seed or augmentation is invalid.
@@ -143,10 +144,10 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
 def normalised(samples: Samples, inputs: tf.Tensor) -> tf.Tensor:
     """Returns stored inputs [batch, ...] as inputs of the model, float32.
 
-    uint8 is scaled to [0, 1]; `mean` and `std` of `samples` are applied to every dtype.
+    uint8 is scaled to [0, 1] if `samples.rescale`; `mean` and `std` are applied to every dtype.
     """
     std, mean = np.asarray(samples.std or [1.0]), np.asarray(samples.mean or [0.0])
-    scale = 255 if inputs.dtype == tf.uint8 else 1
+    scale = 255 if samples.rescale and inputs.dtype == tf.uint8 else 1
     inputs = tf.cast(inputs, tf.float32)
     if scale != 1 or samples.std:
         inputs *= _rows(1 / (std * scale), samples.input_shape)

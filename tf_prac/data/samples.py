@@ -43,8 +43,9 @@ def as_samples(
             ({"inputs": x, "sample_id": id}, y) in any order, with ids 0 to N - 1.
         memory_limit_bytes: a dataset with more bytes of inputs is not held in memory decoded, but
             read as `StreamSamples`. Default 4 GiB.
-        **options: name, version, split, num_classes, classes, mean, std as in `ArraySamples`; for
-            datasets also decode, buffer_size and check_order as in `StreamSamples`.
+        **options: name, version, split, num_classes, classes, mean, std, rescale as in
+            `ArraySamples`; for datasets also decode, buffer_size and check_order as in
+            `StreamSamples`.
 
     Raises:
         ArgumentError: If the data is of another kind, batched or infinite.

@@ -63,7 +63,7 @@ def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
         raise ArgumentError("data", describe_spec(spec), ALLOWED)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ArgumentError("data", "an infinite dataset", "a finite dataset")
-    _check_label(spec, x, y)
+    _check_label(dataset, x, y)
 
     def cast(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         sample_id = tf.cast(inputs["sample_id"], tf.int64)
@@ -225,14 +225,15 @@ def _order_of(ids: np.ndarray, name: str) -> np.ndarray:
     return order
 
 
-def _check_label(spec: Any, x: tf.TensorSpec, y: tf.TensorSpec) -> None:
+def _check_label(dataset: tf.data.Dataset, x: tf.TensorSpec, y: tf.TensorSpec) -> None:
+    spec = dataset.element_spec
     is_single_label = y.shape.rank == 0 or (
         y.shape == (1,) and x.shape.rank and x.shape[0] not in (1, None)
     )
     if not is_single_label:
         if y.shape.rank is None:
             remedy = "The labels have no known shape: pass output_signature to from_generator."
-        elif is_batched(x, y):
+        elif is_batched(dataset):
             remedy = "It is batched: pass dataset.unbatch()."
         else:
             remedy = "Turn one-hot labels into class numbers with tf.argmax(y, axis=-1)."

@@ -74,6 +74,8 @@ class Samples(abc.ABC):
         mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
         std: per-channel standard deviation of the same images; required with `mean`.
         classes: the name of each class; None if classes have no names.
+        rescale: whether uint8 inputs are scaled from [0, 255] to [0, 1] before the model sees them.
+            Default False: the model sees them as they are; with `mean`, they are always scaled.
 
     Attributes:
         identity: `DatasetIdentity`.
@@ -83,6 +85,7 @@ class Samples(abc.ABC):
         mean: tuple of floats or None.
         std: tuple of floats or None.
         classes: tuple of names or None.
+        rescale: whether uint8 inputs are scaled to [0, 1].
 
     Raises:
         DataError: If labels are not class numbers below `num_classes`.
@@ -100,6 +103,7 @@ class Samples(abc.ABC):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
+        rescale: bool = False,
     ):
         self.identity = identity
         self.labels, self.num_classes = check_labels(labels, num_classes)
@@ -108,6 +112,7 @@ class Samples(abc.ABC):
             raise ArgumentError("std", std, "None if and only if mean is None")
         self.mean = self._statistics("mean", mean)
         self.std = self._statistics("std", std)
+        self.rescale = rescale or mean is not None
         if classes is not None and len(classes) != self.num_classes:
             raise ArgumentError(
                 "classes", classes, f"a name for each of {self.num_classes} classes"
@@ -180,6 +185,11 @@ class Samples(abc.ABC):
         inputs, _ = next(iter(without_autotune(self.batches(ids, len(ids)))))
         return inputs["inputs"].numpy()
 
+    @property
+    def input_dtype(self) -> tf.DType:
+        """The dtype of the inputs as they are stored."""
+        return self.batches([0], 1).element_spec[0]["inputs"].dtype
+
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
         """Reads batches of samples by id.
@@ -223,6 +233,8 @@ class ArraySamples(Samples):
         std: per-channel standard deviation of the same images.
         num_classes: number of classes. Default: the largest label plus one.
         classes: the name of each class, for reports. Default: none.
+        rescale: whether uint8 images are scaled to [0, 1] for the model. Default False: the model
+            sees the same inputs as in `fit`; with `mean`, they are always scaled.
 
     Raises:
         ArgumentError: If the inputs are not an array of numbers, or a class has no name.
@@ -242,6 +254,7 @@ class ArraySamples(Samples):
         std: Sequence[float] | None = None,
         num_classes: int | None = None,
         classes: Sequence[str] | None = None,
+        rescale: bool = False,
     ):
         images = check_inputs(images)
         checked, num_classes = check_labels(labels, num_classes)
@@ -260,8 +273,14 @@ class ArraySamples(Samples):
             mean=mean,
             std=std,
             classes=classes,
+            rescale=rescale,
         )
         self._images, self._all_labels = on_cpu(images), on_cpu(self.labels)
+
+    @property
+    def input_dtype(self) -> tf.DType:
+        """The dtype of the array."""
+        return self._images.dtype
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
         def fetch(i: tf.Tensor) -> Any:

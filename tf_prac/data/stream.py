@@ -64,6 +64,8 @@ class StreamSamples(Samples):
         std: per-channel standard deviation of the same images.
         num_classes: number of classes. Default: the largest label plus one.
         classes: the name of each class, for reports. Default: none.
+        rescale: whether decoded uint8 images are scaled to [0, 1] for the model. Default False;
+            with `mean`, they are always scaled.
         memory_limit_bytes: maximum bytes of encoded inputs held in memory. Default 4 GiB.
         buffer_size: samples per shuffled block when the dataset is read again; one block is held in
             memory in addition. Default 10,000.
@@ -87,6 +89,7 @@ class StreamSamples(Samples):
         std: Sequence[float] | None = None,
         num_classes: int | None = None,
         classes: Sequence[str] | None = None,
+        rescale: bool = False,
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
         buffer_size: int = 10_000,
         check_order: bool = True,
@@ -111,6 +114,7 @@ class StreamSamples(Samples):
             mean=mean,
             std=std,
             classes=classes,
+            rescale=rescale,
         )
         self._dtype = example.dtype
         self._sizes, self._read_order = first.sizes, first.read_order
@@ -119,6 +123,11 @@ class StreamSamples(Samples):
         self._cache: list[tuple[np.ndarray, tf.Tensor]] = []
         if first.inputs is not None:
             self._cache.append((np.arange(len(self)), on_cpu(first.inputs)))
+
+    @property
+    def input_dtype(self) -> tf.DType:
+        """The dtype of decoded inputs."""
+        return self._dtype
 
     def batches(
         self,

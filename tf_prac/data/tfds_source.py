@@ -101,6 +101,7 @@ def read_split(
         "split": split,
         "num_classes": features["label"].num_classes,
         "classes": features["label"].names,
+        "rescale": True,
     }
     encoded = _encoded(builder, split, limit)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.sample_set import SampleSet
+from tf_prac.data.source import Samples
 from tf_prac.data.splits import DataSplits, Split
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
@@ -53,6 +54,7 @@ def run_config(
         "train_samples": len(data.train.ids),
         "validation": _identity(data.validation),
         "test": _identity(data.test),
+        **_unscaled(data.train.samples),
         "model": {info.name: list(info.shape) for info in report},
         "keras": flavour_of(network).name,
         "versions": {name: _version(name) for name in PACKAGES},
@@ -76,12 +78,30 @@ def opening_lines(
         f"{stable_name(network)} ({flavour_of(network).name}): "
         f"{dense.size:,} prunable weights in {len(dense)} tensors; "
         f"{samples:,} training samples, rewind to step {k:,} of {steps:,}",
-        *(
-            f"  not pruned: {info.name} {info.shape}: {info.reason}"
-            for info in report
-            if not info.prunable and len(info.shape) > 1
-        ),
+        *_not_pruned(report),
     ]
+
+
+def _not_pruned(report: Sequence[WeightInfo]) -> list[str]:
+    """Returns one line for each reason why weights of rank 2 or more stay dense."""
+    by_reason: dict[str, list[WeightInfo]] = {}
+    for info in report:
+        if not info.prunable and len(info.shape) > 1:
+            by_reason.setdefault(info.reason, []).append(info)
+    return [
+        f"  not pruned: {infos[0].name} {infos[0].shape}"
+        f"{f' and {len(infos) - 1} more' if len(infos) > 1 else ''}: {reason}"
+        for reason, infos in by_reason.items()
+    ]
+
+
+def _unscaled(samples: Samples) -> dict[str, bool]:
+    """Returns what tells a run on unscaled uint8 inputs from one that scaled them to [0, 1].
+
+    Every uint8 input was scaled before `Samples.rescale` existed, so scaled ones have no entry.
+    """
+    is_unscaled = samples.input_dtype == "uint8" and not samples.rescale
+    return {"unscaled_inputs": True} if is_unscaled else {}
 
 
 def round_metrics(

@@ -26,6 +26,7 @@ class DataPass:
 
     Raises:
         ArgumentError: If the data has another type or structure, or is infinite.
+        DataError: If positions are the ids, and two passes over the data differ.
     """
 
     def __init__(
@@ -75,6 +76,6 @@ def _batched(data: Any, batch_size: int | None) -> tf.data.Dataset:
         if spec[0]["sample_id"].shape.rank == 0:
             return data.batch(batch_size or BATCH)
         return data if batch_size is None else data.rebatch(batch_size)
-    if is_batched(spec[0], spec[1]):
+    if is_batched(data):
         data = data.unbatch()
     return with_sample_ids(data).batch(batch_size or BATCH)

@@ -1,0 +1,176 @@
+"""Data as users have it: what is refused, what is accepted, and what is never changed unasked."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_prac import ForgettingLogger, PruningConfig, TicketSearch, TrainingRecipe, with_sample_ids
+from tf_prac.data import as_samples
+from tf_prac.data.ids import is_batched
+from tf_prac.data.pipeline import evaluation_batches
+from tf_prac.data.source import ArraySamples
+from tf_prac.errors import ArgumentError, DataError, MismatchError
+
+GENERATOR = np.random.default_rng(0)
+IMAGES = GENERATOR.normal(size=(16, 6, 6, 3)).astype("float32")
+MAPS = (IMAGES[..., 0] > 0).astype("int64")
+ROWS = GENERATOR.normal(size=(16, 10)).astype("float32")
+ONE_HOT = np.eye(10, dtype="float32")[ROWS.argmax(1)]
+WORDS = GENERATOR.integers(1, 9, size=(16, 7))
+LABELS = np.arange(16) % 4
+slices = tf.data.Dataset.from_tensor_slices
+
+KINDS = {
+    "classes": (ROWS, LABELS),
+    "segmentation": (IMAGES, MAPS),
+    "tagging": (WORDS, WORDS % 3),
+    "as many features as classes": (ROWS, ONE_HOT),
+    "dictionaries": ({"a": ROWS, "b": WORDS}, {"one": LABELS, "two": ONE_HOT}),
+}
+UNBATCHED = {
+    "slices": lambda data: data,
+    "shuffled once": lambda data: data.shuffle(16, seed=1, reshuffle_each_iteration=False),
+    "mapped": lambda data: data.map(lambda x, y: (x, y)).take(8).repeat(2).cache().prefetch(1),
+    "unbatched": lambda data: data.batch(4).unbatch(),
+    "counted": lambda data: data.apply(tf.data.experimental.assert_cardinality(16)),
+    "concatenated": lambda data: data.concatenate(data),
+}
+BATCHED = {
+    "batch": lambda data: data.batch(4),
+    "drop_remainder": lambda data: data.batch(4, drop_remainder=True),
+    "parallel": lambda data: data.batch(4, num_parallel_calls=2),
+    "mapped": lambda data: data.batch(4).map(lambda x, y: (x, y)).repeat(2).prefetch(1),
+    "padded": lambda data: data.padded_batch(4),
+    "again": lambda data: data.batch(8).unbatch().batch(4, drop_remainder=True).shuffle(2),
+    "zipped": lambda data: tf.data.Dataset.zip((data.batch(4), data.batch(4))).map(lambda a, b: a),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("transformations", UNBATCHED)
+def test_samples_are_not_taken_for_batches(kind, transformations):
+    data = UNBATCHED[transformations](slices(KINDS[kind]))
+    assert not is_batched(data)
+    ids = [int(x["sample_id"]) for x, _ in with_sample_ids(data)]
+    assert ids == list(range(len(ids)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("transformations", BATCHED)
+def test_batches_are_not_taken_for_samples(kind, transformations):
+    data = BATCHED[transformations](slices(KINDS[kind]))
+    assert is_batched(data)
+    with pytest.raises(ArgumentError, match=r"before shuffle\(\) and batch\(\)"):
+        with_sample_ids(data)
+
+
+def test_shapes_decide_where_the_transformations_are_unknown():
+    signature = (tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int64))
+    batches = tf.data.Dataset.from_generator(lambda: iter([]), output_signature=signature)
+    assert is_batched(batches)
+    samples = tf.data.Dataset.from_generator(
+        lambda: iter([]), output_signature=(tf.TensorSpec([3]), tf.TensorSpec([], tf.int64))
+    )
+    assert not is_batched(samples)
+
+
+SHUFFLED = {
+    "shuffled": lambda data: data.shuffle(16),
+    "shuffled with a seed": lambda data: data.shuffle(16, seed=1).prefetch(1),
+    "a small buffer": lambda data: data.shuffle(3, seed=1),
+    "shuffled before a map": lambda data: data.shuffle(16, seed=1).map(lambda x, y: (x, y)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", SHUFFLED)
+def test_positions_in_shuffled_data_are_no_ids(kind, order):
+    data = SHUFFLED[order](slices(KINDS[kind]))
+    with pytest.raises(DataError, match="two passes over the data differ"):
+        with_sample_ids(data)
+
+
+@pytest.mark.parametrize("make", [lambda d: d, lambda d: d.batch(4)])
+@pytest.mark.parametrize("name", ["keras", "tf_keras"])
+def test_a_logger_refuses_shuffled_data_too(make, name):
+    keras = importlib.import_module(name)
+    model = keras.Sequential([keras.layers.Dense(4)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    train = slices((ROWS, LABELS))
+
+    def fit(data):
+        logger = ForgettingLogger(data)
+        model.fit(train.batch(4), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
+        return logger.stats
+
+    with pytest.raises(DataError, match="two passes over the data differ"):
+        fit(make(train.shuffle(16, seed=1)))
+    assert len(fit(make(with_sample_ids(train).shuffle(16))).events) == 16
+
+
+def test_augmented_data_in_a_fixed_order_has_ids():
+    def noisy(x, y):
+        return x + tf.random.normal(x.shape), y
+
+    ids = [int(x["sample_id"]) for x, _ in with_sample_ids(slices((ROWS, LABELS)).map(noisy))]
+    assert ids == list(range(16))
+    same = slices((ROWS, np.zeros(16, np.int64)))
+    with pytest.raises(DataError, match="two passes"):  # equal labels tell nothing
+        with_sample_ids(same.map(noisy))
+
+
+def test_the_check_reads_only_the_start():
+    read = []
+
+    def elements():
+        for number in range(10_000):
+            read.append(number)
+            yield [float(number)], number
+
+    signature = (tf.TensorSpec([1]), tf.TensorSpec([], tf.int64))
+    with_sample_ids(tf.data.Dataset.from_generator(elements, output_signature=signature))
+    assert len(read) < 1_000
+
+
+PIXELS = GENERATOR.integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+PIXEL_LABELS = np.arange(12) % 3
+
+
+def shown_to_the_model(data, **options):
+    batches = evaluation_batches(as_samples(data, **options), range(12), batch_size=12)
+    return next(iter(batches))[0]["inputs"].numpy()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float16, np.bool_])
+@pytest.mark.parametrize("source", [lambda x, y: (x, y), lambda x, y: slices((x, y))])
+def test_inputs_are_shown_as_they_are(dtype, source):
+    inputs = PIXELS.astype(dtype)
+    shown = shown_to_the_model(source(inputs, PIXEL_LABELS))
+    np.testing.assert_array_equal(shown, inputs.astype(np.float32))
+
+
+def test_scaling_and_normalisation_are_options():
+    data = (PIXELS, PIXEL_LABELS)
+    scaled = shown_to_the_model(data, rescale=True)
+    np.testing.assert_allclose(scaled, PIXELS / np.float32(255), rtol=1e-6)
+    normalised = shown_to_the_model(data, mean=[0.5], std=[0.25])
+    np.testing.assert_allclose(normalised, (PIXELS / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_on_scaled_inputs_is_not_continued_on_unscaled_ones(tmp_path):
+    import keras
+
+    def model():
+        layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+        return keras.Sequential([*layers[:2], keras.layers.Dense(4), layers[2]])
+
+    recipe, pruning = TrainingRecipe(epochs=1, batch_size=4), PruningConfig(rounds=1)
+    search = TicketSearch(model, recipe, pruning, directory=tmp_path / "run", verbose=False)
+    scaled = ArraySamples(PIXELS, PIXEL_LABELS, rescale=True)
+    result = search.run(scaled)
+    assert "unscaled_inputs" not in (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(MismatchError, match="unscaled_inputs"):
+        search.run((PIXELS, PIXEL_LABELS))
+    assert search.run(scaled).summary == result.summary
