@@ -6,7 +6,7 @@ python examples/export_and_serve.py
 import pathlib
 
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 from sklearn.datasets import load_digits
 
 import tf_prac
@@ -22,6 +22,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/served", "Directory of run
 
 def main(_) -> None:
     """Searches on handwritten digits, trains the ticket with `fit`, exports it and predicts."""
+    logging.set_verbosity(logging.WARNING)  # TensorFlow logs each step of writing a SavedModel
     keras = Flavour(_KERAS.value).module
     output = pathlib.Path(_OUTPUT_DIR.value)
     x, y = load_digits(return_X_y=True)

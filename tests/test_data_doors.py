@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_prac import ForgettingLogger, PruningConfig, TicketSearch, TrainingRecipe, with_sample_ids
 from tf_prac.data import as_samples
+from tf_prac.data.folder import FolderSamples
 from tf_prac.data.ids import is_batched
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import ArraySamples
@@ -174,3 +175,16 @@ def test_a_run_on_scaled_inputs_is_not_continued_on_unscaled_ones(tmp_path):
     with pytest.raises(MismatchError, match="unscaled_inputs"):
         search.run((PIXELS, PIXEL_LABELS))
     assert search.run(scaled).summary == result.summary
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".GIF", ".tiff"])
+def test_images_that_cannot_be_read_are_not_left_out_in_silence(tmp_path, suffix):
+    for number in range(2):
+        (tmp_path / f"class{number}").mkdir()
+        png = tf.io.encode_png(PIXELS[number]).numpy()
+        (tmp_path / f"class{number}" / "a.png").write_bytes(png)
+    (tmp_path / "class0" / "notes.txt").write_text("not an image")
+    assert len(FolderSamples(tmp_path)) == 2
+    (tmp_path / "class1" / f"b{suffix}").write_bytes(b"image")
+    with pytest.raises(DataError, match=rf"b{suffix}: not a readable image format"):
+        FolderSamples(tmp_path)

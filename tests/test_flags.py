@@ -230,6 +230,19 @@ def test_the_help_of_a_command_fits_a_terminal_and_shows_real_defaults(command):
     assert not re.search(r"Default:? (None|\(|\"|\.)|`", " ".join(text.split()))
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_is_found_both_ways(command, capsys):
+    assert main(["help", command]) == 0
+    by_help = capsys.readouterr().out
+    assert main([command, "--help"]) == 0
+    assert by_help == capsys.readouterr().out and by_help.startswith(f"usage: tf-prac {command}")
+
+
+def test_help_of_an_unknown_command_is_refused(capsys):
+    assert main(["help", "searhc"]) == 2
+    assert "unknown command 'searhc'" in capsys.readouterr().err
+
+
 def test_the_list_of_commands_fits_a_terminal(capsys):
     assert main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -13,7 +13,7 @@ from tf_prac.data.samples import split_validation
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Flavour
 from tf_prac.models import MODELS, build_model
-from tf_prac.presets import PRESETS
+from tf_prac.presets import EARLIER_NAMES, PRESETS
 from tf_prac.presets.prac import PRAC_PAPER
 from tf_prac.pruning.criteria import random_mask
 from tf_prac.pruning.masks import Masks
@@ -44,6 +44,12 @@ def test_a_preset_is_made_of_known_things(name):
             assert getattr(config, field) == value
 
 
+@pytest.mark.parametrize("name", EARLIER_NAMES)
+def test_earlier_names_are_found(name):
+    assert PRESETS[name] is PRESETS[f"slth_{name}"] and name not in PRESETS
+    assert settings(f"--preset={name}") == settings(f"--preset=slth_{name}")
+
+
 def test_flags_override_a_preset():
     found = settings(
         "--preset=cifar10_resnet20", "--epochs=3", "--rounds=2", "--model=conv2", "--budget=full"
@@ -57,42 +63,49 @@ def test_flags_override_a_preset():
 
 
 def test_epochs_given_by_hand_take_the_place_of_the_steps_of_a_preset():
-    assert settings("--preset=lenet_mnist").config.recipe.steps == 50_000
-    found = settings("--preset=lenet_mnist", "--epochs=3").config.recipe
+    assert settings("--preset=slth_lenet_mnist").config.recipe.steps == 50_000
+    found = settings("--preset=slth_lenet_mnist", "--epochs=3").config.recipe
     assert (found.epochs, found.steps) == (3, None)
-    assert settings("--preset=lenet_mnist", "--epochs=3", "--steps=9").config.recipe.steps == 9
+    assert settings("--preset=slth_lenet_mnist", "--epochs=3", "--steps=9").config.recipe.steps == 9
 
 
 # name -> (training samples, steps an epoch, total steps, k, density, {step: learning rate})
 STABILIZING = {
-    "lenet_mnist": (55_000, 917, 50_000, 0, 0.107, {0: 1.2e-3, 49_999: 1.2e-3}),
-    "resnet20_cifar10": (
+    "slth_lenet_mnist": (55_000, 917, 50_000, 0, 0.107, {0: 1.2e-3, 49_999: 1.2e-3}),
+    "slth_resnet20_cifar10": (
         *(45_000, 352, 30_000, 500, 0.167),
         {0: 0.1, 19_999: 0.1, 20_000: 0.01, 24_999: 0.01, 25_000: 0.001, 29_999: 0.001},
     ),
-    "resnet20_cifar10_low": (45_000, 352, 30_000, 0, 0.167, {0: 0.01, 20_000: 1e-3, 25_000: 1e-4}),
-    "resnet20_cifar10_warmup": (
+    "slth_resnet20_cifar10_low": (
+        45_000,
+        352,
+        30_000,
+        0,
+        0.167,
+        {0: 0.01, 20_000: 1e-3, 25_000: 1e-4},
+    ),
+    "slth_resnet20_cifar10_warmup": (
         *(45_000, 352, 30_000, 0, 0.167),
         {0: 0.03 / 20_000, 9_999: 0.015, 19_999: 0.03, 20_000: 0.003, 25_000: 0.0003},
     ),
-    "vgg19_cifar10": (
+    "slth_vgg19_cifar10": (
         *(45_000, 704, 112_000, 100, 0.022),
         {0: 0.1, 55_999: 0.1, 56_000: 0.01, 83_999: 0.01, 84_000: 0.001},
     ),
-    "vgg19_cifar10_low": (45_000, 704, 112_000, 100, 0.022, {55_999: 0.01, 84_000: 1e-4}),
-    "vgg19_cifar10_warmup": (
+    "slth_vgg19_cifar10_low": (45_000, 704, 112_000, 100, 0.022, {55_999: 0.01, 84_000: 1e-4}),
+    "slth_vgg19_cifar10_warmup": (
         *(45_000, 704, 112_000, 0, 0.022),
         {0: 0.1 / 10_000, 4_999: 0.05, 9_999: 0.1, 55_999: 0.1, 56_000: 0.01},
     ),
-    "resnet50_imagenet": (
+    "slth_resnet50_imagenet": (
         *(1_281_167, 1252, 90 * 1252, 4 * 1252, 0.3),
         {0: 0.4 / 6260, 6259: 0.4, 37_559: 0.4, 37_560: 0.04, 75_120: 0.004, 100_160: 0.0004},
     ),
-    "inception_v3_imagenet": (
+    "slth_inception_v3_imagenet": (
         *(1_281_167, 1252, 171 * 1252, 6 * 1252, 0.3),
         {0: 0.66, 171 * 626: 0.66e-2, 171 * 1252 - 1: 6.6e-5},
     ),
-    "squeezenet_imagenet": (
+    "slth_squeezenet_imagenet": (
         *(1_281_167, 1252, 150 * 1252, 10 * 1252, 0.5),
         {0: 0.03, 75 * 1252: 0.0175, 150 * 1252 - 1: 0.005},
     ),
@@ -127,17 +140,17 @@ def test_steps_rewind_point_density_and_learning_rates_are_those_of_the_table(na
     schedule.set_budget(budget)
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-3), step
-    if name != "lenet_mnist":  # whose output layer has a rate of its own
+    if name != "slth_lenet_mnist":  # whose output layer has a rate of its own
         kept = (1 - found.config.pruning.prune_rate) ** found.config.pruning.rounds
         assert kept == pytest.approx(density, abs=0.001)
-    optimizers = {"lenet_mnist": "adam", "inception_v3_imagenet": "rmsprop"}
+    optimizers = {"slth_lenet_mnist": "adam", "slth_inception_v3_imagenet": "rmsprop"}
     assert found.config.recipe.optimizer == optimizers.get(name, "sgd")
     batches = {"lenet": 60, "vgg19": 64, "resnet50": 1024, "inception": 1024, "squeezenet": 1024}
     assert found.config.recipe.batch_size == next((b for n, b in batches.items() if n in name), 128)
 
 
 def test_the_validation_split_of_the_presets_leaves_the_samples_of_the_papers():
-    for name, count in (("lenet_mnist", 60_000), ("resnet20_cifar10", 50_000)):
+    for name, count in (("slth_lenet_mnist", 60_000), ("slth_resnet20_cifar10", 50_000)):
         fraction = settings(f"--preset={name}").config.recipe.validation_split
         left, _ = split_validation(count, fraction=fraction, method="seeded", seed=0)
         assert len(left) == PAPERS[name][0]
@@ -145,7 +158,7 @@ def test_the_validation_split_of_the_presets_leaves_the_samples_of_the_papers():
 
 def test_lenet_is_pruned_layer_by_layer_and_its_output_at_half_the_rate():
     """10.7% of the hidden layers remain after ten rounds, 0.9 ** 10 of the output layer."""
-    found = settings("--preset=lenet_mnist")
+    found = settings("--preset=slth_lenet_mnist")
     network = build_model("lenet300", keras="keras", input_shape=(28, 28, 1), num_classes=10)
     rates = prune_rates(network, found.config.pruning)
     assert rates == {"dense/kernel": 0.2, "dense_1/kernel": 0.2, "logits/kernel": 0.1}
@@ -157,8 +170,10 @@ def test_lenet_is_pruned_layer_by_layer_and_its_output_at_half_the_rate():
 
 
 def test_an_image_size_is_that_of_the_preset_or_the_flag():
-    assert settings("--preset=squeezenet_imagenet").labels["image_size"] == 224
-    assert settings("--preset=squeezenet_imagenet", "--image_size=64").labels["image_size"] == 64
+    assert settings("--preset=slth_squeezenet_imagenet").labels["image_size"] == 224
+    assert (
+        settings("--preset=slth_squeezenet_imagenet", "--image_size=64").labels["image_size"] == 64
+    )
     assert settings().labels["image_size"] is None
     with pytest.raises(ArgumentError, match="image_size: received 0"):
         settings("--image_size=0")

@@ -51,10 +51,12 @@ def by_k(rows: Sequence[Row]) -> list[Row]:
 
 
 def spread(row: Row, name: str, scale: float = 1, digits: int = 1) -> str:
-    """Returns "mean (min to max)" of an aggregated value, or "-" if it is missing."""
+    """Returns "mean (min to max)", the mean of a single value, or "-" if there is none."""
     if name not in row:
         return "-"
     mean, low, high = (row[key] * scale for key in (name, f"{name}_min", f"{name}_max"))
+    if row["samples"] == 1:
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 

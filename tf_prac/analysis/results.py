@@ -6,6 +6,7 @@ what the papers count) and, end to end, also of its own retraining. The runs cou
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import statistics
@@ -229,10 +230,13 @@ def _lines(rows: Sequence[Row], x_of: Any) -> list[Line]:
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
         means = [100 * row["test_accuracy"] for row in of_arm]
+        line = Line(arm, [x_of(row) for row in of_arm], means)
         spreads = [100 * (row["test_accuracy_std"] or 0) for row in of_arm]
-        low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
-        high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        lines.append(Line(arm, [x_of(row) for row in of_arm], means, low, high))
+        if any(spreads):  # of at least two seeds
+            low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+            high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+            line = dataclasses.replace(line, low=low, high=high)
+        lines.append(line)
     return lines
 
 

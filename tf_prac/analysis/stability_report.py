@@ -111,7 +111,8 @@ def _bars(stem: pathlib.Path, summary: Sequence[Row]) -> list[pathlib.Path]:
                 error = [[height - row[f"{name}_min"]], [row[f"{name}_max"] - height]]
                 color = COLORS[index % len(COLORS)]
                 axes.bar(x, height, 0.9 * width, color=color, label=networks[index])
-                axes.errorbar(x, height, error, color="black", capsize=3, linewidth=1)
+                if any(length > 0 for (length,) in error):
+                    axes.errorbar(x, height, error, color="black", capsize=3, linewidth=1)
             axes.set_xticks(range(len(measures)), [f"to {MEASURE[m]}" for m in measures])
             axes.set_ylabel(title)
             axes.spines[["top", "right"]].set_visible(False)

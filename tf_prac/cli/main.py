@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> int:
     0: success; 2: bad input; 75: another worker was lost; 130: interrupted; 141: the reader of the
     output closed the pipe; 143: terminated.
     """
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -101,7 +103,7 @@ def _help() -> str:
         "Commands:",
         *(f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items()),
         "",
-        "`tf-prac COMMAND --help` lists the flags of a command.",
+        "`tf-prac help COMMAND` lists the flags of a command.",
         "`tf-prac search` without flags runs on the digits data set of scikit-learn.",
     ]
     return "\n".join(lines)

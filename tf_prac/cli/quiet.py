@@ -10,10 +10,33 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+LOADING = "loading TensorFlow ..."
+
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """Suppresses warnings and output to standard error during the block, unless it fails."""
+    """Suppresses warnings and output to standard error during the block, unless it fails.
+
+    On a terminal, a line that says what takes so long is shown in the meantime.
+    """
+    with _shown_in_the_meantime(LOADING), _without_stderr():
+        yield
+
+
+@contextlib.contextmanager
+def _shown_in_the_meantime(text: str) -> Iterator[None]:
+    if not sys.stderr.isatty():
+        yield
+        return
+    print(f"\r{text}", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as captured, warnings.catch_warnings():

@@ -18,6 +18,7 @@ from tf_prac.data.source import DatasetIdentity, Samples
 from tf_prac.errors import ArgumentError, DataError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
+UNREADABLE = (".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jfif", ".svg")
 
 
 class FolderSamples(Samples):
@@ -58,8 +59,8 @@ class FolderSamples(Samples):
 
     Raises:
         ArgumentError: If the directory cannot be read, or an option is invalid.
-        DataError: If there are no class folders or no images, or a file cannot be decoded or has
-            another size.
+        DataError: If there are no class folders or no images, or a file cannot be decoded, has
+            another size or is an image of another format, such as WebP.
     """
 
     def __init__(
@@ -183,8 +184,9 @@ def _alternating_files(root: pathlib.Path, classes: Sequence[str]) -> list[tuple
     """Returns (relative path, label): the first file of each class, then the second, and so on."""
     columns = []
     for label, name in enumerate(classes):
-        paths = (root / name).rglob("*")
-        images = (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = [path for path in sorted((root / name).rglob("*")) if path.is_file()]
+        _refuse_unreadable(paths)
+        images = [path for path in paths if path.suffix.lower() in SUFFIXES]
         columns.append(
             [(path, label) for path in sorted(p.relative_to(root).as_posix() for p in images)]
         )
@@ -193,6 +195,17 @@ def _alternating_files(root: pathlib.Path, classes: Sequence[str]) -> list[tuple
     if not files:
         raise DataError(f"{root}: no images in its class folders; allowed: {', '.join(SUFFIXES)}.")
     return files
+
+
+def _refuse_unreadable(paths: Sequence[pathlib.Path]) -> None:
+    """Raises `DataError` if there are images of other formats, which would be left out."""
+    unreadable = [path for path in paths if path.suffix.lower() in UNREADABLE]
+    if unreadable:
+        others = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+        raise DataError(
+            f"{unreadable[0]}{others}: not a readable image format; "
+            f"allowed: {', '.join(SUFFIXES)}. Convert them, for example to PNG."
+        )
 
 
 def _annotated_files(

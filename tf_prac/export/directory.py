@@ -75,7 +75,7 @@ def check_target(
             argument,
             str(target),
             "a directory that does not exist yet",
-            "Use overwrite to replace an existing export.",
+            "Pass overwrite=True (--overwrite) to replace an existing export.",
         )
     if not any((target / name).exists() for name in _EXPORT_FILES):
         raise FileError(

@@ -47,6 +47,11 @@ class Export:
     bytes: int
     max_error: float | None
 
+    def __repr__(self) -> str:
+        kind, sparsity = self.metadata["format"], self.metadata["sparsity"]
+        checked = "" if self.max_error is None else f", outputs differ by {self.max_error:.2g}"
+        return f"Export({self.directory}: {kind}, {sparsity:.1%} sparse, {self.bytes:,} bytes{checked})"
+
 
 def saved_model(
     model_or_ticket: Any,

@@ -1,4 +1,8 @@
-"""Presets by name: one module per paper."""
+"""Presets by name: one module per paper.
+
+Names say the paper: `slth_` "Stabilizing the Lottery Ticket Hypothesis", `lmc_` "Linear Mode
+Connectivity and the Lottery Ticket Hypothesis"; the others, data set first, the PrAC paper.
+"""
 
 from __future__ import annotations
 
@@ -7,4 +11,14 @@ from tf_prac.presets.prac import PRAC_PAPER
 from tf_prac.presets.preset import Preset
 from tf_prac.presets.stabilizing import STABILIZING
 
-PRESETS: dict[str, Preset] = {**PRAC_PAPER, **STABILIZING, **LINEAR_CONNECTIVITY}
+EARLIER_NAMES = {name.removeprefix("slth_"): name for name in STABILIZING}
+
+
+class Presets(dict[str, Preset]):
+    """Presets by name; names without `slth_`, as they were before, are found too."""
+
+    def __missing__(self, name: str) -> Preset:
+        return STABILIZING[EARLIER_NAMES[name]]
+
+
+PRESETS = Presets({**PRAC_PAPER, **STABILIZING, **LINEAR_CONNECTIVITY})

@@ -65,7 +65,7 @@ def _imagenet(
 
 
 STABILIZING: dict[str, Preset] = {
-    "lenet_mnist": Preset(
+    "slth_lenet_mnist": Preset(
         about=f"{_ABOUT}LeNet-300-100 on MNIST, rewound to 0it",
         dataset="mnist",
         model="lenet300",
@@ -87,11 +87,11 @@ STABILIZING: dict[str, Preset] = {
             "rewind": "0it",
         },
     ),
-    "resnet20_cifar10": _cifar10("ResNet-20 on CIFAR-10", "resnet20", _RESNET, 8, "500it"),
-    "resnet20_cifar10_low": _cifar10(
+    "slth_resnet20_cifar10": _cifar10("ResNet-20 on CIFAR-10", "resnet20", _RESNET, 8, "500it"),
+    "slth_resnet20_cifar10_low": _cifar10(
         "ResNet-20, low learning rate", "resnet20", _RESNET, 8, "0it", learning_rate=0.01
     ),
-    "resnet20_cifar10_warmup": _cifar10(
+    "slth_resnet20_cifar10_warmup": _cifar10(
         "ResNet-20, warmup",
         "resnet20",
         _RESNET,
@@ -100,14 +100,14 @@ STABILIZING: dict[str, Preset] = {
         learning_rate=0.03,
         warmup=20_000 / 30_000,
     ),
-    "vgg19_cifar10": _cifar10("VGG-19 on CIFAR-10", "vgg19", _VGG, 17, "100it"),
-    "vgg19_cifar10_low": _cifar10(
+    "slth_vgg19_cifar10": _cifar10("VGG-19 on CIFAR-10", "vgg19", _VGG, 17, "100it"),
+    "slth_vgg19_cifar10_low": _cifar10(
         "VGG-19, low learning rate", "vgg19", _VGG, 17, "100it", learning_rate=0.01
     ),
-    "vgg19_cifar10_warmup": _cifar10(
+    "slth_vgg19_cifar10_warmup": _cifar10(
         "VGG-19, warmup", "vgg19", _VGG, 17, "0it", warmup=10_000 / 112_000
     ),
-    "resnet50_imagenet": _imagenet(
+    "slth_resnet50_imagenet": _imagenet(
         "ResNet-50",
         "resnet50",
         224,
@@ -119,7 +119,7 @@ STABILIZING: dict[str, Preset] = {
         milestones=(30 / 90, 60 / 90, 80 / 90),
         warmup=5 / 90,
     ),
-    "inception_v3_imagenet": _imagenet(
+    "slth_inception_v3_imagenet": _imagenet(
         "Inception-v3",
         "inception_v3",
         299,
@@ -133,7 +133,7 @@ STABILIZING: dict[str, Preset] = {
         schedule="exponential",
         decay=1e-4,
     ),
-    "squeezenet_imagenet": _imagenet(
+    "slth_squeezenet_imagenet": _imagenet(
         "SqueezeNet",
         "squeezenet",
         224,

@@ -105,7 +105,9 @@ class RunDirectory(RunLayout):
     def config(self) -> dict[str, Any]:
         """Reads the configuration of the run; raises `FileError` if there is none."""
         if not (self.path / CONFIG).exists():
-            raise FileError(f"{self.path}: not a run of tf_prac, it has no {CONFIG}.")
+            runs = sorted(self.path.glob(f"*/{CONFIG}")) + sorted(self.path.glob(f"*/*/{CONFIG}"))
+            hint = f" It contains runs, such as {runs[0].parent}." if runs else ""
+            raise FileError(f"{self.path}: not a run of tf_prac, it has no {CONFIG}.{hint}")
         return read_json(inside(self.path, CONFIG), "config")
 
     def controls(self, number: int) -> list[str]:

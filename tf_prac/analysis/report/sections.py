@@ -209,11 +209,14 @@ def layers(run: RunData) -> Html | None:
 
 
 def forgetting(run: RunData) -> Html | None:
-    """Returns histograms of forgetting events in the first, middle and last round."""
+    """Returns histograms of forgetting events in the first, middle and last round.
+
+    None if no round presented a sample twice, since an event is a change between presentations.
+    """
     rounds = run.forgetting
-    if not any(stats.seen.any() for stats in rounds.values()):
+    numbers = [n for n in sorted(rounds) if rounds[n].presentations.max() > 1]
+    if not numbers:
         return None
-    numbers = [n for n in sorted(rounds) if rounds[n].seen.any()]
     shown = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
     rows = forgetting_rows({n: rounds[n] for n in shown})
     lines = []
