@@ -50,7 +50,8 @@ class Export:
     def __repr__(self) -> str:
         kind, sparsity = self.metadata["format"], self.metadata["sparsity"]
         checked = "" if self.max_error is None else f", outputs differ by {self.max_error:.2g}"
-        return f"Export({self.directory}: {kind}, {sparsity:.1%} sparse, {self.bytes:,} bytes{checked})"
+        size = f"{sparsity:.1%} sparse, {self.bytes:,} bytes"
+        return f"Export({self.directory}: {kind}, {size}{checked})"
 
 
 def saved_model(
