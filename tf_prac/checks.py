@@ -20,6 +20,12 @@ def check_bool(argument: str, value: object) -> None:
         raise ArgumentError(argument, value, "True or False")
 
 
+def check_auto_bool(argument: str, value: object) -> None:
+    """Raises `ArgumentError` unless `value` is True, False or "auto"."""
+    if not isinstance(value, bool) and value != "auto":
+        raise ArgumentError(argument, value, "True, False or auto")
+
+
 def check_int(argument: str, value: object, minimum: int, below: int = 2**63) -> None:
     """Raises `ArgumentError` unless `value` is an integer with `minimum` <= value < `below`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:

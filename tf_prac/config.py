@@ -12,9 +12,9 @@ import decimal
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from tf_prac.checks import check_bool, check_choice, check_int, check_number
+from tf_prac.checks import check_auto_bool, check_bool, check_choice, check_int, check_number
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import CRITERIA, PATTERNS, SELECTORS
 
@@ -27,6 +27,9 @@ PATTERN_OPTIONS = ("block_size", "block_pooling_type", "sparsity_m_by_n")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
+AUTO = "auto"
+AutoBool = bool | Literal["auto"]
+"""True, False, or "auto": the device decides, see `tf_prac.training.precision.resolved`."""
 
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
@@ -109,6 +112,10 @@ class RewindPoint:
         return f"{amount:f}{self.unit}"  # all digits and no exponent, so that `parse` reads it
 
 
+DEVICE_OPTIONS = ("mixed_precision", "jit_compile", "tf32")
+"""Options of `TrainingRecipe` whose default depends on the device."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
     """How one network is trained for its full budget.
@@ -149,9 +156,12 @@ class TrainingRecipe:
         split: which samples are held out: "seeded" (at random) or "last" (the last ones, as in
             the PrAC authors' code). Default "seeded".
         mixed_precision: compute in bfloat16 and keep weights in float32; faster on hardware that
-            multiplies bfloat16. Default False.
-        jit_compile: compile the training step with XLA; faster on GPU and TPU, rarely on CPU.
-            Default False.
+            multiplies bfloat16. "auto": no, on every device so far. Default "auto".
+        jit_compile: compile the training step with XLA. "auto": on one GPU; not on CPU, where it
+            is rarely faster, nor with several replicas. Default "auto".
+        tf32: let GPUs of compute capability 8.0 and higher round the inputs of float32 products
+            to TensorFloat-32, with 10 bits of mantissa. "auto": on these GPUs, unless it is
+            disabled in TensorFlow. Evaluation and scores do not use it. Default "auto".
 
     Raises:
         ArgumentError: If a value is outside its range.
@@ -173,8 +183,10 @@ class TrainingRecipe:
     augment: str = "none"
     validation_split: float = 0.1
     split: str = "seeded"
-    mixed_precision: bool = False
-    jit_compile: bool = False
+    mixed_precision: AutoBool = AUTO
+    jit_compile: AutoBool = AUTO
+    # Not in the repr, which is part of the identity of checkpoints that 0.1.0 wrote.
+    tf32: AutoBool = dataclasses.field(default=AUTO, repr=False)
 
     def __post_init__(self):
         check_int("epochs", self.epochs, 1, below=2**31)
@@ -198,10 +210,18 @@ class TrainingRecipe:
             raise ArgumentError("milestones", self.milestones, "increasing fractions")
         check_number("validation_split", self.validation_split, minimum=0, below=1)
         check_choice("split", self.split, ("seeded", "last"))
-        check_bool("mixed_precision", self.mixed_precision)
-        check_bool("jit_compile", self.jit_compile)
+        for name in DEVICE_OPTIONS:
+            check_auto_bool(name, getattr(self, name))
         if not isinstance(self.optimizer, str) or not self.optimizer:
             raise ArgumentError("optimizer", self.optimizer, "the name of a Keras optimizer")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the options, for config.json; `tf32` only if it is not False.
+
+        Runs of 0.1.0 do not have it, and are compared with those that compute in float32.
+        """
+        options = dataclasses.asdict(self)
+        return {name: v for name, v in options.items() if name != "tf32" or v is not False}
 
     @property
     def warmup_fraction(self) -> float:
@@ -688,7 +708,7 @@ class SearchConfig:
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Returns the options by group, without the directories of other runs."""
         return {
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.to_json(),
             "pruning": self.pruning.to_json(),
             "prac": self.prac.without_other_runs(),
         }
@@ -709,7 +729,7 @@ class SearchConfig:
             ArgumentError: If a value is not allowed.
         """
         return cls(
-            recipe=TrainingRecipe(**groups["recipe"]),
+            recipe=TrainingRecipe(**{"tf32": False, **groups["recipe"]}),
             pruning=PruningConfig(**groups["pruning"]),
             prac=PracConfig(**groups["prac"], **other_runs),
         )

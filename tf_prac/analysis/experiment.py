@@ -20,6 +20,9 @@ from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import read_json, write_json
+from tf_prac.storage.layout import CONFIG
+from tf_prac.training.distribution import Distribution
+from tf_prac.training.precision import resolved_config
 
 
 class Experiment:
@@ -61,8 +64,9 @@ class Experiment:
         for seed in self.seeds:
             check_seed("seeds", seed)
         self.directory = pathlib.Path(directory)
-        self.config = config
-        self.recipe, self.pruning, self.prac = config
+        recorded = [self._document, *sorted(self.directory.glob(f"*/seed_*/{CONFIG}"))]
+        self.config = resolved_config(config, Distribution(), recorded)
+        self.recipe, self.pruning, self.prac = self.config
         self._model_fn = model_fn
         self._search_options: dict[str, Any] = {
             "retrain": retrain,

@@ -46,8 +46,19 @@ def define_strategy_flags(flags: Flags) -> None:
     flags.integer(
         "devices",
         None,
-        "Number of devices of mirrored: GPUs, or logical CPU devices if there are none. "
-        "Default: all GPUs.",
+        "Number of devices of mirrored: GPUs, or logical devices of the only GPU or of the CPU, "
+        "for trying things out. Default: all GPUs.",
+    )
+    define_device_flag(flags)
+
+
+def define_device_flag(flags: Flags) -> None:
+    """Defines --device, in the current group."""
+    flags.string(
+        "device",
+        "auto",
+        "auto (a GPU if TensorFlow finds one), gpu (an error that says why if it finds none) or "
+        "cpu.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.cli.arguments import (
+    define_device_flag,
     define_retrain_flag,
     read_retrain,
     read_seeds,
@@ -36,6 +37,7 @@ def define_flags() -> Flags:
     flags.string("output_dir", None, "Output directory. Default: comparisons/DATASET_MODEL_KERAS.")
     define_retrain_flag(flags, "all")
     define_deterministic_flag(flags)
+    define_device_flag(flags)
     flags.group("Data and network")
     define_settings_flags(flags)
     return flags
@@ -48,7 +50,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     arms, seeds = flags.arms.split(","), read_seeds(flags.seeds)
     chosen_arms(arms)
 
-    load_tensorflow(settings.keras)
+    load_tensorflow(settings.keras, device=flags.device)
     from tf_prac.analysis.comparison import Comparison
     from tf_prac.analysis.results import results_text
     from tf_prac.cli.open_run import load_data, model_function

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import flags
 
+from tf_prac.config import AUTO, AutoBool
 from tf_prac.errors import ArgumentError
 
 WIDTH, COLUMN = 80, 26  # of the help text; the meaning of a flag starts at the column
@@ -121,9 +122,26 @@ def _wrap(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
+class _AutoBooleanParser(flags.BooleanParser):
+    """Parses "auto" in addition to the values of a boolean flag."""
+
+    def parse(self, argument: Any) -> Any:
+        """Returns True, False or "auto"."""
+        return AUTO if argument == AUTO else super().parse(argument)
+
+
+def _define_auto_boolean(name: str, default: Any, meaning: str, flag_values: Any) -> None:
+    """Defines a flag with the values --name, --noname and --name=auto."""
+    flag = flags.BooleanFlag(name, default, meaning)
+    flag.parser = _AutoBooleanParser()
+    flags.DEFINE_flag(flag, flag_values)
+
+
 def _define_for(kind: Any) -> Any:
     if kind is bool:
         return flags.DEFINE_boolean
+    if kind == AutoBool:
+        return _define_auto_boolean
     if kind is int:
         return flags.DEFINE_integer
     if kind is float:

@@ -13,16 +13,18 @@ def define_flags() -> Flags:
 
 def main(flags: Flags, positional: list[str]) -> int:
     """Prints the summary of a run, or the finished rounds of an unfinished one."""
-    from tf_prac.search.progress import round_line, summary_table
+    from tf_prac.search.progress import arithmetic_line, round_line, summary_table
 
     run = run_argument(positional)
     config = run.config()
     rounds = config["pruning"]["rounds"]
     dataset = config["dataset"]
+    arithmetic = arithmetic_line(config["recipe"], config["search"]["deterministic"])
     print(f"run      {run.path}")
     name = f"{dataset['name']} {dataset['version']}".strip()
     print(f"data     {name}, {config['train_samples']:,} samples")
-    print(f"keras    {config['keras']}, seed {config['search']['seed']}\n")
+    print(f"keras    {config['keras']}, seed {config['search']['seed']}")
+    print(f"numbers  {arithmetic}\n")
     for number in range(rounds):
         metrics = run.finished_round(number)
         if metrics is None:

@@ -54,16 +54,20 @@ def _without_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
-def load_tensorflow(keras: str, strategy: str = "one", devices: int | None = None) -> Any:
+def load_tensorflow(
+    keras: str, strategy: str = "one", devices: int | None = None, device: str = "auto"
+) -> Any:
     """Imports TensorFlow and a Keras quietly; returns the `Distribution` of a strategy.
 
     Args:
         keras: the flavour.
         strategy: see `make_distribution`. Default "one".
         devices: number of devices. Default None.
+        device: "auto", "gpu" or "cpu", see `use_device`. Default "auto".
 
     Raises:
-        ArgumentError: If the strategy is not available, see `make_distribution`.
+        ArgumentError: If the strategy or device is not available, see `make_distribution` and
+            `use_device`.
     """
     with quiet_start():
         import tensorflow as tf
@@ -72,11 +76,14 @@ def load_tensorflow(keras: str, strategy: str = "one", devices: int | None = Non
 
         assert Flavour(keras).module is not None
         tf.get_logger().setLevel("ERROR")
-        if strategy == "one" and devices is None:
-            tf.constant(0)
-            return None
+        tf.config.list_physical_devices()
+    from tf_prac.training.devices import use_device
     from tf_prac.training.distribution import make_distribution
 
-    distribution = make_distribution(strategy, devices)
-    tf.constant(0)
+    use_device(device)
+    distribution = None
+    if strategy != "one" or devices is not None:
+        distribution = make_distribution(strategy, devices)
+    with quiet_start():
+        tf.constant(0)
     return distribution

@@ -31,7 +31,7 @@ def define_flags() -> Flags:
 def main(flags: Flags, positional: list[str]) -> int:
     """Retrains a ticket or control."""
     run, config, number = ticket_argument(flags, positional)
-    distribution = load_tensorflow(config["keras"], flags.strategy, flags.devices)
+    distribution = load_tensorflow(config["keras"], flags.strategy, flags.devices, flags.device)
     from tf_prac.cli.open_run import reopen
     from tf_prac.search.ticket import Control
 

@@ -8,10 +8,10 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import define_data_dir_flag, distinct_runs
+from tf_prac.cli.arguments import define_data_dir_flag, define_device_flag, distinct_runs
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
-from tf_prac.config import OPTION_GROUPS
+from tf_prac.config import AUTO, OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.layout import SUMMARY
@@ -34,6 +34,7 @@ def analysis_flags(usage: str, description: str, output_dir: str) -> Flags:
     flags.group("Run")
     flags.string("output_dir", output_dir, "Directory of figures and tables.")
     define_data_dir_flag(flags)
+    define_device_flag(flags)
     return flags
 
 
@@ -57,7 +58,7 @@ def open_runs(flags: Flags, paths: Sequence[str], rounds: Sequence[int]) -> Iter
     for run, config in zip(runs, configs, strict=True):
         check_same(run.path, configs[0], config, MAY_DIFFER)
         _check_tickets(run, config, rounds)
-    load_tensorflow(configs[0]["keras"])
+    load_tensorflow(configs[0]["keras"], device=flags.device)
     return map(lambda run: _reopen(run, flags.data_dir), runs)
 
 
@@ -78,6 +79,8 @@ def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **change
         defaults = {field.name: field.default for field in dataclasses.fields(options)}
         for name, value in config[group].items():
             default = defaults.get(name)
+            if default == AUTO and not value:
+                continue  # the device decides
             if value != (list(default) if isinstance(default, tuple) else default):
                 flags[name] = value
     flags |= {**changes, "output_dir": path}

@@ -46,7 +46,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     settings = read_settings(flags)
     directory = flags.output_dir or f"runs/{settings.name}"
 
-    distribution = load_tensorflow(settings.keras, flags.strategy, flags.devices)
+    distribution = load_tensorflow(settings.keras, flags.strategy, flags.devices, flags.device)
     from tf_prac.analysis.tensorboard import TensorBoardCallback
     from tf_prac.cli.open_run import load_data, make_search
     from tf_prac.search.progress import summary_table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tf_prac.cli.arguments import (
+    define_device_flag,
     define_retrain_flag,
     read_retrain,
     read_seeds,
@@ -38,6 +39,7 @@ def define_flags() -> Flags:
     flags.string("output_dir", None, "Output directory. Default: sweeps/DATASET_MODEL_KERAS.")
     define_retrain_flag(flags, "all")
     define_deterministic_flag(flags)
+    define_device_flag(flags)
     flags.group("Data and network")
     define_settings_flags(flags)
     return flags
@@ -51,7 +53,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     settings = read_settings(flags)
     seeds = read_seeds(flags.seeds)
 
-    load_tensorflow(settings.keras)
+    load_tensorflow(settings.keras, device=flags.device)
     from tf_prac.analysis.sweep import RewindSweep, sweep_text
     from tf_prac.cli.open_run import load_data, model_function
     from tf_prac.plotting import NO_PICTURES, can_draw

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tf_prac.checks import check_choice, check_int, check_number
-from tf_prac.cli.arguments import read_seeds, refuse_positional
+from tf_prac.cli.arguments import define_device_flag, read_seeds, refuse_positional
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow, quiet_start
 from tf_prac.cli.settings import define_settings_flags, read_settings
@@ -49,6 +49,7 @@ def define_flags() -> Flags:
     flags.string("seeds", "0", "Seeds of the searches of a trial, whose metrics are averaged.")
     flags.integer("tuner_seed", 0, "Seed of the oracle.")
     flags.string("output_dir", None, "Output directory. Default: tuning/DATASET_MODEL_KERAS.")
+    define_device_flag(flags)
     flags.group("Data and network")
     define_settings_flags(flags)
     return flags
@@ -68,7 +69,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     seeds = read_seeds(flags.seeds)
     settings = read_settings(flags)
 
-    load_tensorflow(settings.keras)
+    load_tensorflow(settings.keras, device=flags.device)
     from tf_prac.cli.open_run import load_data, model_function
 
     try:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_prac.errors import ArgumentError
 from tf_prac.export.architecture import output_names
 from tf_prac.keras_api import class_names, flavour_of, structures
+from tf_prac.training.precision import exact_float32
 
 _GENERATED_NAME = re.compile(r"(input|input_layer|keras_tensor)(_\d+)?")
 _PYTHON_OPS = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
@@ -87,9 +88,10 @@ def serve(
 
 
 def outputs_of(served: Serving, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the outputs for samples, as arrays by name."""
+    """Returns the outputs for samples, as arrays by name, without TensorFloat-32."""
     tensors = [tf.constant(samples[name]) for name in served.inputs]
-    return {name: value.numpy() for name, value in served.function(*tensors).items()}
+    with exact_float32():
+        return {name: value.numpy() for name, value in served.function(*tensors).items()}
 
 
 def _input_specs(model: Any, inputs: Any) -> tuple[dict[str, tf.TensorSpec], Callable]:

@@ -8,6 +8,27 @@ from typing import Any
 from tf_prac.tables import text_table
 
 
+def arithmetic_line(recipe: Mapping[str, Any], deterministic: bool) -> str:
+    """Returns the line about the arithmetic of a run.
+
+    Example:
+
+        >>> arithmetic_line({"jit_compile": True, "mixed_precision": False}, deterministic=True)
+        'float32, compiled by XLA, deterministic'
+
+    Args:
+        recipe: the recipe in its config.json.
+        deterministic: whether its operations are deterministic.
+    """
+    parts = [
+        *(["bfloat16 layers"] if recipe.get("mixed_precision") else []),
+        "float32 with TensorFloat-32 products" if recipe.get("tf32") else "float32",
+        "compiled by XLA" if recipe.get("jit_compile") else "not compiled by XLA",
+        *(["deterministic"] if deterministic else []),
+    ]
+    return ", ".join(parts)
+
+
 def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
     """Returns the line of a finished round.
 

@@ -18,6 +18,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.search.context import SearchContext
 from tf_prac.training.gradients import cross_entropy
+from tf_prac.training.precision import exact_float32
 from tf_prac.training.trainer import TrainedNetwork
 
 BATCH = 256
@@ -74,7 +75,8 @@ class NetworkPruner:
 
         def scores(masks: Masks) -> Scores:
             rewind(inputs.network, weights, masks)
-            result = score(inputs)
+            with exact_float32():
+                result = score(inputs)
             rewind(inputs.network, weights, masks)
             return result
 

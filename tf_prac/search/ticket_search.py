@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_prac.checks import check_model_fn, check_seed
 from tf_prac.config import (
@@ -40,6 +41,7 @@ from tf_prac.search.callbacks import ProgressBar, SearchCallback, SearchCallback
 from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import copy_dense_round
 from tf_prac.search.plan import RoundPlan
+from tf_prac.search.progress import arithmetic_line
 from tf_prac.search.retraining import Retraining, check_retrain, save_ticket, tickets_to_retrain
 from tf_prac.search.round_start import RoundStart
 from tf_prac.search.rounds import RoundRunner
@@ -54,12 +56,13 @@ from tf_prac.search.summary import (
 )
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.search.workers import ReadOnlyCheckpoints, opened, worker_directory
-from tf_prac.storage.layout import CHECKPOINTS, MASKS, PRAC_SET
+from tf_prac.storage.layout import CHECKPOINTS, CONFIG, MASKS, PRAC_SET
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
 from tf_prac.training.masked_weights import attach_masks
+from tf_prac.training.precision import resolved_config
 from tf_prac.training.trainer import Trainer
 
 
@@ -130,13 +133,15 @@ class TicketSearch:
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
         self.dense_from = dense_from
         self.model_fn = model_fn
-        self.config = SearchConfig.of(recipe, pruning, prac)
-        self.recipe, self.pruning, self.prac = self.config
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
-        self.retrain = check_retrain(retrain, self.config.pruning.rounds)
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
         self.distribution = make_distribution(strategy)
+        self.config = resolved_config(
+            SearchConfig.of(recipe, pruning, prac), self.distribution, [self.directory / CONFIG]
+        )
+        self.recipe, self.pruning, self.prac = self.config
+        self.retrain = check_retrain(retrain, self.config.pruning.rounds)
         verbose = self.distribution.is_chief and verbose
         extra = [verbose] if isinstance(verbose, SearchCallback) else []
         self.callbacks = SearchCallbackList([ProgressBar(), *extra] if verbose else [])
@@ -192,11 +197,12 @@ class TicketSearch:
     def make_network(self) -> Any:
         """Returns a new network with the initial weights of the seed."""
         if self.deterministic:
-            import tensorflow as tf
-
             tf.config.experimental.enable_op_determinism()
         seed_everything(self.seed)
-        return new_network(self.model_fn, self.config.recipe.mixed_precision)
+        return self._new_network()
+
+    def _new_network(self) -> Any:
+        return new_network(self.model_fn, self.config.recipe.mixed_precision is True)
 
     def options(self) -> dict[str, Any]:
         """Returns the options in groups, as in config.json."""
@@ -224,7 +230,7 @@ class TicketSearch:
             weights: every weight of the model, by name.
             data: samples, as for `run`.
         """
-        network = new_network(self.model_fn, self.config.recipe.mixed_precision)
+        network = self._new_network()
         rewind(network, weights)
         return Predictor(network).accuracy(full_split(data))
 
@@ -293,6 +299,8 @@ class _Session:
             lines = opening_lines(
                 self._network, self.dense, len(context.train.ids), *steps, self._report
             )
+            arithmetic = arithmetic_line(options["recipe"], self._search.deterministic)
+            lines.append(f"{', '.join(distribution.devices)}: {arithmetic}")
             if distribution.replicas > 1:
                 lines.append(distribution.describe(self._config.recipe.batch_size))
             context.callbacks.on_message("\n".join(lines))

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.keras_api import named_weights
+from tf_prac.training.precision import exact_float32
 
 MOVING = ("moving_mean", "moving_variance")
 
@@ -36,6 +37,7 @@ class MovingStatistics:
             lambda x: network(x, training=True), reduce_retracing=True, autograph=False
         )
 
+    @exact_float32()
     def recompute(self) -> None:
         """Recomputes the statistics in place; does nothing for a network without BatchNorm."""
         if not self._moving:

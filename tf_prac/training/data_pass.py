@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from tf_prac.data.ids import has_ids, is_batched, with_sample_ids
 from tf_prac.errors import ArgumentError
+from tf_prac.training.precision import exact_float32
 
 BATCH = 512
 
 
 class DataPass:
-    """Maps every sample of a data set through a compiled function.
+    """Maps every sample of a data set through a compiled function, without TensorFloat-32.
 
     Args:
         data: a finite `tf.data.Dataset` of (x, y) or (x, y, sample_weight), batched or not, or
@@ -38,6 +39,7 @@ class DataPass:
         self._batches = _batched(data, batch_size)
         self._fn = tf.function(fn, reduce_retracing=True)
 
+    @exact_float32()
     def __call__(self) -> tuple[np.ndarray, Any]:
         """Returns the ids, int64 [samples], sorted, and the results in the same order.
 

@@ -26,6 +26,8 @@ REFUSED = {
     "after k steps to rewind to, and training is not reproducible",
 }
 CHUNK = 2**24  # integers per reduction, 64 MiB
+LOGICAL_GPU_MB = 4096
+"""Memory of each logical device of a GPU that "mirrored" splits."""
 
 
 class Distribution:
@@ -74,6 +76,17 @@ class Distribution:
             devices = gpus or tf.config.list_logical_devices("CPU")
             names = [devices[0].name]
         return [":".join(name.split(":")[-2:]) for name in names]
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of the devices, "CPU", "GPU" or "TPU"; does not initialize TensorFlow."""
+        if isinstance(self.strategy, tf.distribute.TPUStrategy):
+            return "TPU"
+        try:
+            names = self.strategy.extended.worker_devices
+        except RuntimeError:  # the default strategy, on the first device
+            return "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
+        return "GPU" if "GPU" in names[0].upper() else "CPU"
 
     def summary(self, batch_size: int) -> dict[str, Any]:
         """Returns the strategy, devices and batch sizes, for the summary of a run."""
@@ -250,8 +263,8 @@ def make_distribution(strategy: Any = None, devices: int | None = None) -> Distr
     Args:
         strategy: a name of `STRATEGIES`, a `tf.distribute.Strategy`, or a `Distribution`.
             Default None: the current strategy.
-        devices: the number of devices of "mirrored": GPUs, or if there are none, logical devices
-            of the CPU, for tests. Default None: all GPUs.
+        devices: the number of devices of "mirrored": GPUs; or logical devices of the only GPU
+            (4 GiB of memory each) or of the CPU, for tests. Default None: all GPUs.
 
     Raises:
         ArgumentError: If the name is unknown, devices or a TPU are not available, or TF_CONFIG
@@ -275,23 +288,32 @@ def make_distribution(strategy: Any = None, devices: int | None = None) -> Distr
 
 
 def _mirrored(devices: int | None) -> Any:
-    gpus = tf.config.list_physical_devices("GPU")
-    count = len(gpus) or (devices if devices is not None else 1)
-    if devices is not None and not 1 <= devices <= count:
-        raise ArgumentError("devices", devices, f"1 to {count}, as there are {count} GPUs")
-    if gpus:
-        return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(devices or count)])
-    cpu = tf.config.list_physical_devices("CPU")[0]
+    gpus = tf.config.get_visible_devices("GPU")
+    count = devices if devices is not None else max(1, len(gpus))
+    if count < 1 or (len(gpus) > 1 and count > len(gpus)):
+        allowed = f"1 to {len(gpus)}, as there are {len(gpus)} GPUs" if gpus else "at least 1"
+        raise ArgumentError("devices", devices, allowed)
+    kind = "GPU" if gpus else "CPU"
+    if count > len(gpus):
+        _split(kind, count)
+    return tf.distribute.MirroredStrategy([f"{kind}:{n}" for n in range(count)])
+
+
+def _split(kind: str, count: int) -> None:
+    """Makes `count` logical devices of the only GPU or of the CPU.
+
+    Raises:
+        ArgumentError: If TensorFlow has started with fewer devices.
+    """
+    memory = {"memory_limit": LOGICAL_GPU_MB} if kind == "GPU" else {}
+    parts = [tf.config.LogicalDeviceConfiguration(**memory)] * count
     try:
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * count
-        )
+        device = tf.config.list_physical_devices(kind)[0]
+        tf.config.set_logical_device_configuration(device, parts)
     except RuntimeError as error:
-        if len(tf.config.list_logical_devices("CPU")) < count:
-            raise ArgumentError(
-                "devices", devices, "CPU devices that are created before TensorFlow is used"
-            ) from error
-    return tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(count)])
+        if len(tf.config.list_logical_devices(kind)) < count:
+            allowed = f"{kind} devices that are created before TensorFlow is used"
+            raise ArgumentError("devices", count, allowed) from error
 
 
 def check_cluster(text: str | None) -> dict[str, Any]:

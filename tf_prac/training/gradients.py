@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.splits import Split
 from tf_prac.pruning.masks import Masks
+from tf_prac.training.precision import exact_float32
 
 MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
 
@@ -49,6 +50,7 @@ class GradientNorms:
         size = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         self.batch_size = max(1, min(128, MAX_GRADIENT_ELEMENTS // max(1, size)))
 
+    @exact_float32()
     def __call__(self, split: Split, masks: Masks) -> np.ndarray:
         """Returns the norm of each sample, float32 [len(ids)], at the network's current weights.
 

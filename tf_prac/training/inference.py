@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch
 from tf_prac.data.splits import Split
 from tf_prac.training.distribution import Distribution
+from tf_prac.training.precision import exact_float32
 from tf_prac.training.recorder import all_gather
 
 EVALUATION_BATCH = 512
@@ -18,6 +19,8 @@ EVALUATION_BATCH = 512
 
 class Predictor:
     """Classifies samples with a network's current weights, in one compiled function.
+
+    Computes without TensorFloat-32, so that predictions of two networks can be compared.
 
     Args:
         network: a built model of either flavour that returns logits or probabilities.
@@ -38,6 +41,7 @@ class Predictor:
         )
         self._outputs = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
 
+    @exact_float32()
     def classes(self, split: Split) -> np.ndarray:
         """Returns the predicted class of each sample, int32 [len(ids)]."""
         size = self._distribution.padded_batch_size(EVALUATION_BATCH)
@@ -57,6 +61,7 @@ class Predictor:
         """Returns the fraction of the samples that are classified correctly."""
         return float(np.mean(self.classes(split) == split.labels))
 
+    @exact_float32()
     def scores(
         self,
         split: Split,

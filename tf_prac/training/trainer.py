@@ -32,6 +32,7 @@ from tf_prac.training.distribution import Distribution
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.prac_model import PracModel
+from tf_prac.training.precision import exact_float32, explained_errors, resolved, tf32_execution
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.state import TrainingState, identity_of
 
@@ -87,7 +88,7 @@ class Trainer:
 
     Args:
         network: a built classifier of either flavour.
-        recipe: how it is trained.
+        recipe: how it is trained; the device replaces "auto".
         samples: the training set; `train` takes ids of its samples.
         validation: samples to validate on after each epoch, or None.
         pruning: which weights are prunable. Default `PruningConfig()`.
@@ -114,10 +115,10 @@ class Trainer:
     ):
         augmentation(recipe.augment, samples.input_shape)  # raises if unknown
         self.network = network
-        self.recipe = recipe
+        self.distribution = Distribution()
+        self.recipe = recipe = resolved(recipe, self.distribution)
         self.samples = samples
         self.validation = validation
-        self.distribution = Distribution()
         self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
         self.model.padded_batches = self.distribution.pads_batches
@@ -125,7 +126,7 @@ class Trainer:
         self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
         self._optimizer_steps = 0
-        self._loop = StepLoop(self.model, self.distribution, jit_compile=recipe.jit_compile)
+        self._loop = StepLoop(self.model, self.distribution, jit_compile=recipe.jit_compile is True)
         self._validate = None if validation is None else self.evaluator(validation)
         self.predictor = Predictor(network, self.distribution)
 
@@ -199,6 +200,8 @@ class Trainer:
                 Default None: no checkpoints.
 
         Raises:
+            ArgumentError: If an operation of the model is not deterministic although determinism
+                is enabled, or cannot be compiled by XLA although `jit_compile` is True.
             NonFiniteLossError: If the loss or a weight becomes NaN or infinite; the message names
                 the step and the last good checkpoint.
             FileError: If a checkpoint cannot be read or written.
@@ -211,6 +214,7 @@ class Trainer:
             callback.on_train_begin()
         options = [self.recipe, budget, order, list(snapshot_at), state.early_stopping]
         options += [self.distribution.replicas] if self.distribution.replicas > 1 else []
+        options += ["tf32"] if self.recipe.tf32 else []
         identity = identity_of(*options, ids, masks, weights)
         checkpoint = checkpoints.load_latest(identity)
         start = checkpoint.step if checkpoint else 0
@@ -223,7 +227,7 @@ class Trainer:
         elif 0 in snapshot_at:
             state.snapshots[0] = self._snapshot()
         pauses = _pauses(budget, {*snapshot_at, *checkpoints.due_steps(budget.steps)})
-        with checkpoints:
+        with checkpoints, tf32_execution(self.recipe.tf32 is True), explained_errors():
             for pause, ends_epoch in pauses:
                 while state.step < pause and not self.model.stop_training:
                     state.step += self._loop.train(
@@ -371,6 +375,8 @@ def untrained(weights: Weights, num_samples: int, step: int) -> TrainedNetwork:
 class Evaluator:
     """Evaluates a network on the same samples repeatedly, with one endless iterator.
 
+    Computes without TensorFloat-32, also between the steps of a training that uses it.
+
     Args:
         loop: runs the evaluation steps of the model.
         split: the samples.
@@ -386,6 +392,7 @@ class Evaluator:
             )
         )
 
+    @exact_float32()
     def __call__(self) -> dict[str, float]:
         """Returns "loss" and "accuracy" with the network's current weights."""
         return self._loop.evaluate(self._batches, self._steps)

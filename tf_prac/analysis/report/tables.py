@@ -9,7 +9,7 @@ from typing import Any
 from tf_prac.analysis.report.html import Html, table, tag
 from tf_prac.analysis.report.numbers import count, duration, percent
 from tf_prac.analysis.report.run_data import RunData
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import AUTO, PracConfig, PruningConfig, TrainingRecipe
 
 OPTIONS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
 PATH_OPTIONS = ("data_dir", "prac_from", "sizes_from")
@@ -119,7 +119,8 @@ def _options(title: str, values: Mapping[str, Any], defaults: Mapping[str, Any])
     for name, value in values.items():
         default = defaults.get(name, value)
         default = list(default) if isinstance(default, tuple) else default
-        cell = tag("td", tag("code", _value(value)), class_=None if value == default else "set")
+        is_default = value == default or (default == AUTO and not value)
+        cell = tag("td", tag("code", _value(value)), class_=None if is_default else "set")
         rows.append(tag("tr", tag("th", name), cell))
     return tag("div", tag("h4", title), tag("table", tag("tbody", rows)))
 
