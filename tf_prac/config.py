@@ -27,7 +27,7 @@ PATTERN_OPTIONS = ("block_size", "block_pooling_type", "sparsity_m_by_n")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 AutoBool = bool | Literal["auto"]
 """True, False, or "auto": the device decides, see `tf_prac.training.precision.resolved`."""
 

@@ -14,7 +14,7 @@ from tf_prac.export.content import description
 from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import Source, source_of
-from tf_prac.export.verify import compare, example_inputs
+from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.weights import snapshot
@@ -58,7 +58,9 @@ def keras_file(
         if check:
             served = serve(source.network)
             inputs = example_inputs(served.inputs, samples)
-            max_error = compare(flavour, path, inputs, outputs_of(served, inputs))
+            max_error = compare(
+                flavour, path, inputs, outputs_of(served, inputs), rounding_of(source.network)
+            )
         write_json(temporary / METADATA, "export", document)
     return Export(pathlib.Path(directory), document, directory_bytes(directory), max_error)
 

@@ -20,6 +20,13 @@ class _NoTfPrac:
             raise ImportError("an export must not need tf_prac")
 
 
+def disable_tf32():
+    """Makes float32 products of GPUs those of float32."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
 def run_saved_model(path, samples):
     """Returns the outputs of the signature serving_default."""
     import tensorflow as tf
@@ -57,6 +64,8 @@ def run_tflite(path, samples):
 def main(kind, path, samples_file, outputs_file):
     """Runs an export and writes its outputs."""
     sys.meta_path.insert(0, _NoTfPrac())
+    if kind != "tflite":  # whose interpreter may be used without TensorFlow
+        disable_tf32()
     with np.load(samples_file, allow_pickle=False) as archive:
         samples = {name: archive[f"arr_{i}"] for i, name in enumerate(archive["names"].tolist())}
     if kind == "saved_model":

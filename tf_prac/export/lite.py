@@ -19,7 +19,7 @@ from tf_prac.export.directory import METADATA, check_target, directory_bytes, ne
 from tf_prac.export.kernels import kernel_uses, sparse_inference
 from tf_prac.export.serving import Serving, outputs_of, serve
 from tf_prac.export.source import source_of
-from tf_prac.export.verify import compare, example_inputs
+from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export, write
 from tf_prac.storage.files import write_json
 
@@ -78,6 +78,7 @@ def tflite(
         _check_fixed(served)
         examples = example_inputs(served.inputs, samples)
         expected = outputs_of(served, examples)
+        tolerance = max(TOLERANCE[storage], rounding_of(source.network))
         uses = kernel_uses(source.network, served)
         with new_directory(directory, overwrite) as temporary:
             path = temporary / FILE
@@ -87,7 +88,7 @@ def tflite(
                 if not check:
                     break
                 try:
-                    max_error = compare("tflite", path, examples, expected, TOLERANCE[storage])
+                    max_error = compare("tflite", path, examples, expected, tolerance)
                     break
                 except MismatchError:
                     if not stored_sparse:

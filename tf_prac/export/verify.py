@@ -1,7 +1,12 @@
-"""Checks an export by running it in a new process where tf_prac cannot be imported."""
+"""Checks an export by running it in a new process where tf_prac cannot be imported.
+
+Both sides compute without TensorFloat-32. Outputs may differ by what rounding explains, as the two
+processes may choose other algorithms for the same operation; stored weights may not differ at all.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import subprocess
@@ -13,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.keras_api import named_weights
 
-TOLERANCE = 1e-5  # relative to max(1, largest absolute output)
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+SMALLEST_SCALE = 1e-3  # of outputs; they may cancel to less than their own rounding errors
 _FREE_SIZE = 32  # size of unknown dimensions (but the first) in random inputs
 
 
@@ -40,12 +47,41 @@ def example_inputs(specs: Mapping[str, Any], samples: Any = None, count: int = 8
     return {name: _random(generator, spec, count) for name, spec in specs.items()}
 
 
+def rounding_of(network: Any) -> float:
+    """Returns by how much outputs may differ by rounding, relative to the largest output.
+
+    Rounding errors add up like a random walk: over the products of each sum, which are accumulated
+    in float32 or better, and over layers, whose outputs are rounded to their compute dtype. Twice
+    the expected error is allowed.
+
+    Args:
+        network: a built model of either flavour.
+    """
+    kernels = [w for w in named_weights(network) if len(w.variable.shape) > 1]
+    products = sum(math.prod(w.variable.shape[:-1]) for w in kernels)
+    rounded = [EPSILON.get(w.layer.compute_dtype, EPSILON["float32"]) for w in kernels]
+    accumulated = min([EPSILON["float32"], *rounded])
+    return 2 * math.sqrt(products * accumulated**2 + sum(epsilon**2 for epsilon in rounded))
+
+
+def check_weights(
+    path: pathlib.Path, stored: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> None:
+    """Raises `MismatchError` unless the stored weights are, bit for bit, those expected."""
+    for name, value in expected.items():
+        if name not in stored or stored[name].tobytes() != value.tobytes():
+            raise MismatchError(
+                f"{path.name}: the export stores other values of {name} than the model has. "
+                "The export was not saved."
+            )
+
+
 def compare(
     kind: str,
     path: pathlib.Path,
     samples: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
-    tolerance: float = TOLERANCE,
+    tolerance: float,
 ) -> float:
     """Runs an export in a new process; returns its largest difference from expected outputs.
 
@@ -54,7 +90,7 @@ def compare(
         path: the export.
         samples: its inputs, by name.
         expected: the expected outputs, by name.
-        tolerance: allowed difference, relative to max(1, largest absolute output). Default 1e-5.
+        tolerance: allowed difference, relative to the largest absolute output; see `rounding_of`.
 
     Raises:
         MismatchError: If the new process cannot load the export, or outputs differ by more.
@@ -69,10 +105,13 @@ def compare(
         difference = np.abs(np.asarray(value, np.float64) - outputs[name])
         error = float(np.max(difference, initial=0))
         max_error = max(max_error, error)
-        if not error <= tolerance * max(1.0, float(np.max(np.abs(value), initial=0))):
+        scale = float(np.max(np.abs(np.asarray(value, np.float64)), initial=0))
+        allowed = tolerance * max(SMALLEST_SCALE, scale)
+        if not error <= allowed:
             raise MismatchError(
-                f"{path.name}: outputs {name} of the export differ from the model's by "
-                f"up to {error:g}. The export was not saved."
+                f"{path.name}: outputs {name} of the export differ from the model's by up to "
+                f"{error:g}, more than the {allowed:g} that rounding explains (both computed "
+                "without TensorFloat-32). The export was not saved."
             )
     return max_error
 

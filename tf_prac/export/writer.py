@@ -24,9 +24,11 @@ from tf_prac.export.content import Content, description
 from tf_prac.export.decoder import Decoder, without_values
 from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
 from tf_prac.export.encoding import STORAGES
+from tf_prac.export.load import read_weights
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import source_of
-from tf_prac.export.verify import compare, example_inputs
+from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
+from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import write_json
 
 
@@ -74,7 +76,8 @@ def saved_model(
 
     It contains neither the optimizer nor Keras objects. Its signatures are `serving_default` and
     `serve`; assets/tf_prac.json describes its content. The written export is loaded in a new
-    process where tf_prac cannot be imported, and compared with the outputs of the Keras model.
+    process where tf_prac cannot be imported, and compared with the outputs of the Keras model, both
+    without TensorFloat-32.
 
     Example:
 
@@ -106,7 +109,8 @@ def saved_model(
     Raises:
         ArgumentError: If the directory exists, the inputs cannot be served, or a layer cannot be
             exported.
-        MismatchError: If a masked weight is not zero, or the outputs differ after writing.
+        MismatchError: If a masked weight is not zero; or after writing, if the stored weights
+            differ from the model's, or the outputs by more than rounding explains.
         FileError: If the directory cannot be written.
     """
     check_choice("storage", storage, STORAGES)
@@ -127,13 +131,17 @@ def saved_model(
         expected = None
         if check:
             samples = example_inputs(served.inputs, samples)
+            weights = content.rounded() or snapshot(source.network)
             with source.applied(content.rounded()):
                 expected = outputs_of(served, samples)
         with new_directory(directory, overwrite) as temporary:
             write(content, document, temporary)
             max_error = None
             if expected is not None:
-                max_error = compare("saved_model", temporary, samples, expected)
+                stored, _ = read_weights(temporary, document)
+                check_weights(temporary, stored, weights)
+                tolerance = rounding_of(source.network)
+                max_error = compare("saved_model", temporary, samples, expected, tolerance)
     path = pathlib.Path(directory)
     return Export(path, document, directory_bytes(path), max_error)
 

@@ -1,8 +1,8 @@
 """What depends on the kind of device: XLA, bfloat16, TensorFloat-32 and determinism.
 
 On NVIDIA GPUs of compute capability 8.0 and higher, TensorFlow rounds the inputs of float32
-products and convolutions to TensorFloat-32, with 10 bits of mantissa. Training may use this. What is
-compared or stored as a score is computed without it, inside `exact_float32`.
+products and convolutions to TensorFloat-32, with 10 bits of mantissa. Training may use this. What
+is compared or stored as a score is computed without it, inside `exact_float32`.
 """
 
 from __future__ import annotations
