@@ -18,11 +18,8 @@ writes them as JSON.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shlex
-import signal
-import subprocess
 import tempfile
 
 import common_flags
@@ -31,6 +28,7 @@ import tensorflow as tf
 from absl import app, flags
 from common_flags import FLAGS
 from networks import network_for, search_epoch
+from peer import Peer
 from turns import rows, table, take_turns, write
 
 from tf_prac.data.pipeline import normalised
@@ -43,46 +41,6 @@ _PYTHON = flags.DEFINE_string("python", "python", "Interpreter with PyTorch.")
 _AUTHORS = flags.DEFINE_string("authors", None, "Command that runs the authors' code instead.")
 _LOADER = flags.DEFINE_boolean("loader", False, "Whether the plain loop uses a DataLoader.")
 BATCH_SIZE = 128
-
-
-class Peer:
-    """Another process, which works on one turn at a time.
-
-    Args:
-        command: its command line.
-        prompted: whether each turn starts with a line on its standard input; otherwise the process
-            runs continuously, and is only stopped between turns.
-        marker: text in the lines that end a turn.
-    """
-
-    def __init__(self, command: list[str], prompted: bool, marker: str):
-        pipe = subprocess.PIPE
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": ""}
-        self._prompted, self._marker = prompted, marker
-        self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, text=True, env=environment
-        )
-        self._wait("ready" if prompted else marker)
-
-    def turn(self) -> None:
-        """Runs one turn."""
-        self._process.send_signal(signal.SIGCONT)
-        if self._prompted:
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-        self._wait(self._marker)
-
-    def end(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.wait()
-
-    def _wait(self, marker: str) -> None:
-        for line in self._process.stdout:
-            if marker in line:
-                self._process.send_signal(signal.SIGSTOP)
-                return
-        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
 
 
 def main(_) -> None:

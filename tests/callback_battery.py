@@ -3,7 +3,7 @@
     python tests/callback_battery.py CASE [CASE ...]
 
 A case is FLAVOUR-KIND-LOGITS-STEPS_PER_EXECUTION-OUTPUTS-STRATEGY, such as
-keras-multi_label-logits-3-two-mirrored. Each is checked in this process, which has two CPUs.
+keras-multi_label-logits-3-two-mirrored. Each is checked in this process, which has two devices.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 
 import numpy as np
+import precision
 import tensorflow as tf
 
 from tf_prac import (
@@ -61,7 +62,7 @@ NAMES = ("mask_distance", "sparsity", "forgetting_events", "unforgettable", "nev
 
 @functools.cache  # TensorFlow's collectives on CPUs allow one strategy in a process
 def two_devices():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return tf.distribute.MirroredStrategy([f"{precision.kind()}:{n}" for n in range(2)])
 
 
 def data(kind):
@@ -188,7 +189,7 @@ def check(case):
     keras = importlib.import_module(flavour)
     mirrored = strategy == "mirrored"
     strategy = two_devices() if mirrored else None
-    with strategy.scope() if strategy else tf.device("CPU:0"):
+    with strategy.scope() if strategy else tf.device(f"{precision.kind()}:0"):
         network = make_network(flavour, kind, logits, outputs)
         masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.4, seed=2)
         model = PracModel(
@@ -249,8 +250,8 @@ def check(case):
 
 
 def main(cases):
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    precision.prepare()
+    precision.devices(2)
     for case in cases:
         check(case)
         print("ok", case, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+import precision
 import pytest
 from hypothesis import settings
 
@@ -13,6 +14,15 @@ settings.register_profile("tf_prac", deadline=None)
 settings.load_profile("tf_prac")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+precision.prepare()
+
+
+@pytest.fixture(autouse=True)
+def device():
+    """Undoes what an earlier test did to the options of a GPU."""
+    precision.prepare()
 
 
 @pytest.fixture(scope="session")

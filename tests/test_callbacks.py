@@ -12,6 +12,7 @@ import sys
 
 import callback_battery
 import numpy as np
+import precision
 import pytest
 import tensorflow as tf
 from source_tree import ROOT
@@ -223,7 +224,7 @@ def test_w_k_is_kept_at_every_step_at_which_weights_can_be_read(flavour, tmp_pat
             assert early.step == k
             saved = np.load(tmp_path / f"{k}.npz")
             for name, value in early.weights.items():
-                np.testing.assert_allclose(value, expected[k][name], atol=1e-6)
+                np.testing.assert_allclose(value, expected[k][name], atol=precision.rounding(1e-6))
                 np.testing.assert_array_equal(saved[name], value)
     for text, nearest in (("2it", "0it or 3it"), ("5it", "4it or 7it"), ("1.5ep", "4it or 7it")):
         with pytest.raises(ArgumentError, match=f"steps_per_execution=3, such as {nearest}"):
@@ -240,7 +241,7 @@ def test_w_k_of_a_fit_with_an_unknown_number_of_steps(flavour):
     model = network(flavour)
     options = {"shuffle": False, "verbose": 0}
     # Keras 3 warns that it has learned the length only now.
-    with pytest.warns() if flavour == "keras" else tf.device("CPU:0"):
+    with pytest.warns() if flavour == "keras" else tf.device(f"{precision.kind()}:0"):
         model.fit(unknown, epochs=3, callbacks=every, **options)
     assert [early.step for early in every] == list(points.values())
     for wrong in ("5%", "0.5ep"):
@@ -307,7 +308,7 @@ def test_mask_distance_without_a_keras_model():
 def test_a_data_pass_maps_every_sample_once(data, batch_size):
     ids, (sums, y) = DataPass(data, lambda x, y: (tf.reduce_sum(x, -1), y), batch_size)()
     assert ids.dtype == np.int64 and ids.tolist() == list(range(len(X)))
-    np.testing.assert_allclose(sums, X.sum(-1), rtol=1e-6)
+    np.testing.assert_allclose(sums, X.sum(-1), rtol=precision.rounding(1e-6))
     np.testing.assert_array_equal(y, Y)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tf_prac import Comparison, TicketSearch, errors
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.config import (
+    DEVICE_OPTIONS,
     PRAC_VARIANTS,
     CheckpointConfig,
     PracConfig,
@@ -80,8 +81,6 @@ CHOICES = {
     (ConnectivityConfig, "batch_norm"): ["recomputed", "interpolated"],
 }
 BOOLEANS = [
-    (TrainingRecipe, "mixed_precision"),
-    (TrainingRecipe, "jit_compile"),
     (PruningConfig, "prune_last_dense"),
     (PruningConfig, "keep_epoch_masks"),
     (PruningConfig, "lr_rewind"),
@@ -92,6 +91,7 @@ BOOLEANS = [
     (PracConfig, "class_balanced"),
     (ConnectivityConfig, "successive"),
 ]
+AUTO_BOOLEANS = [(TrainingRecipe, name) for name in DEVICE_OPTIONS]
 ELSEWHERE = {  # fields with tests of their own, and two that are checked where they are used
     (PruningConfig, "criterion"),
     (PruningConfig, "layer_rates"),
@@ -145,7 +145,7 @@ def refused(config, name, value):
 
 
 def test_every_field_has_a_test_of_its_bounds():
-    tested = [*INTEGERS, *NUMBERS, *CHOICES, *BOOLEANS, *ELSEWHERE]
+    tested = [*INTEGERS, *NUMBERS, *CHOICES, *BOOLEANS, *AUTO_BOOLEANS, *ELSEWHERE]
     assert sorted(map(label, tested)) == sorted(label(f) for c in CONFIGS for f in fields(c))
 
 
@@ -185,6 +185,16 @@ def test_words_are_one_of_their_choices(field):
         error = refused(config, name, value)
         assert error.received == value
         assert str(error).endswith(f"allowed: one of {', '.join(choices)}.")
+
+
+@pytest.mark.parametrize("field", AUTO_BOOLEANS, ids=label)
+def test_options_of_the_device_are_booleans_or_auto(field):
+    config, name = field
+    assert getattr(config(), name) == "auto"
+    for value in (True, False, "auto"):
+        assert getattr(config(**{name: value}), name) == value
+    for value in ("yes", 0, 1, None, np.True_):
+        assert "True, False or auto" in str(refused(config, name, value))
 
 
 @pytest.mark.parametrize("field", BOOLEANS, ids=label)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import precision
 import pytest
 import tensorflow as tf
 from two_devices import COUNT, TRAINED, both, network, samples
@@ -62,7 +63,7 @@ class OneDevice(tf.distribute.OneDeviceStrategy):
 
     def __init__(self, resolver):
         assert resolver == "resolver of my-tpu"
-        super().__init__("CPU:0")
+        super().__init__(f"{precision.kind()}:0")
 
 
 @both

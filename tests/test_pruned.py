@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import precision
 import pytest
 import tensorflow_model_optimization as tfmot
 
@@ -168,7 +169,9 @@ def test_a_saved_model_trains_on_in_a_new_process(kind, tmp_path):
     loaded = json.loads(result.stdout.splitlines()[-1])
     assert loaded["masks"] == loaded["after"] == loaded["zeros"] == expected["masks"]
     assert loaded["plain"] == "Functional"
-    np.testing.assert_allclose(loaded["predictions"], expected["predictions"], rtol=1e-6)
+    np.testing.assert_allclose(
+        loaded["predictions"], expected["predictions"], rtol=precision.rounding(1e-6)
+    )
     plain = load("keras" if kind == "keras" else "tf_keras").models.load_model(paths[1])
     nonzero = {n: v.numpy() != 0 for n, v in prunable_weights(plain, everything()).items()}
     assert Masks({n: nonzero[n] for n in model.masks}) == model.masks

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import warnings
 
 import numpy as np
+import precision
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -24,14 +26,17 @@ from tf_prac import (
     snapshot,
 )
 from tf_prac.errors import ArgumentError, FileError, MismatchError
+from tf_prac.export import writer
 from tf_prac.export.directory import directory_bytes
 from tf_prac.export.encoding import STORAGES
+from tf_prac.export.verify import rounding_of
 from tf_prac.keras_api import Flavour, flavour_of, named_weights, to_numpy
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(np.object|tf.bool|distutils|imp module).*:DeprecationWarning"
 )
 FLAVOURS = ("keras", "tf_keras")
+ROUNDING = precision.rounding(1e-6)
 IMAGES = np.random.default_rng(0).normal(size=(5, 12, 12, 3)).astype(np.float32)
 
 
@@ -83,14 +88,14 @@ def exported(request, tmp_path_factory):
 def test_outputs_are_those_of_the_model(exported):
     model, _, result = exported
     expected = predict(model)
-    assert result.max_error is not None and result.max_error <= 1e-6
+    assert result.max_error is not None and result.max_error <= ROUNDING
     loaded = tf.saved_model.load(result.directory)
     served = loaded.signatures["serving_default"](image=tf.constant(IMAGES))
     assert list(served) == ["logits"]
-    np.testing.assert_allclose(served["logits"], expected, atol=1e-6)
+    np.testing.assert_allclose(served["logits"], expected, atol=ROUNDING)
     for count in (1, 5):
         found = loaded.serve(tf.constant(IMAGES[:count]))["logits"]
-        np.testing.assert_allclose(found, expected[:count], atol=1e-6)
+        np.testing.assert_allclose(found, expected[:count], atol=ROUNDING)
 
 
 def test_signatures_are_named_typed_and_free_in_the_batch(exported):
@@ -111,7 +116,7 @@ def test_session_loader_gives_the_same(exported):
         signature = meta.signature_def["serving_default"]
         feed = {signature.inputs["image"].name: IMAGES}
         found = session.run(signature.outputs["logits"].name, feed)
-    np.testing.assert_allclose(found, predict(model), atol=1e-6)
+    np.testing.assert_allclose(found, predict(model), atol=ROUNDING)
 
 
 def test_exports_in_one_process_do_not_mix(exported, tmp_path):
@@ -125,16 +130,16 @@ def test_exports_in_one_process_do_not_mix(exported, tmp_path):
         tf.saved_model.load(d) for d in (result.directory, other.directory, result.directory)
     )
     for loaded, expected in ((first, predict(model)), (second, halved), (third, predict(model))):
-        np.testing.assert_allclose(loaded.serve(IMAGES)["logits"], expected, atol=1e-6)
+        np.testing.assert_allclose(loaded.serve(IMAGES)["logits"], expected, atol=ROUNDING)
     del first
-    np.testing.assert_allclose(third.serve(IMAGES)["logits"], predict(model), atol=1e-6)
+    np.testing.assert_allclose(third.serve(IMAGES)["logits"], predict(model), atol=ROUNDING)
 
 
 def test_a_signature_outlives_the_loaded_object(exported):
     model, _, result = exported
     serve = tf.saved_model.load(result.directory).signatures["serving_default"]
     found = serve(image=tf.constant(IMAGES))["logits"]
-    np.testing.assert_allclose(found, predict(model), atol=1e-6)
+    np.testing.assert_allclose(found, predict(model), atol=ROUNDING)
 
 
 def test_the_model_saves_as_before_after_an_export(exported, tmp_path):
@@ -226,7 +231,7 @@ def test_layers_without_a_single_weight_left(flavour, tmp_path):
         kept = sum(row["kept"] for row in result.metadata["weights"] if row["pruned"])
         assert load_sparse(result.directory).masks.remaining == kept > 0
         found = next(iter(outputs(result, x).values()))
-        tolerance = 1e-6 if storage == "float32" else 0.1
+        tolerance = ROUNDING if storage == "float32" else 0.1
         np.testing.assert_allclose(found, predict(model, x), atol=tolerance)
 
 
@@ -245,7 +250,7 @@ def test_preprocessing_and_softmax_are_served(flavour, tmp_path):
     loaded = tf.saved_model.load(result.directory)
     served = loaded.signatures["serving_default"](pixels=tf.constant(pixels))["probabilities"]
     expected = tf.nn.softmax(predict(model, pixels.astype(np.float32) / 255))
-    np.testing.assert_allclose(served, expected, atol=1e-6)
+    np.testing.assert_allclose(served, expected, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -279,7 +284,7 @@ def test_several_inputs_and_outputs_have_names(flavour, nested, tmp_path):
         expected if nested == "list" else (expected[name] for name in given),
         strict=True,
     ):
-        np.testing.assert_allclose(found, value, atol=1e-6)
+        np.testing.assert_allclose(found, value, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -303,7 +308,7 @@ def test_recurrent_and_embedding_weights(flavour, tmp_path):
     assert result.metadata["sparsity"] == pytest.approx(0.8, abs=0.01)
     tokens = np.arange(14, dtype=np.int32).reshape(2, 7)
     served = outputs(result, tokens)
-    np.testing.assert_allclose(served["dense"], predict(model, tokens), atol=1e-6)
+    np.testing.assert_allclose(served["dense"], predict(model, tokens), atol=ROUNDING)
     assert load_sparse(result.directory).masks.sparsity == pytest.approx(0.8, abs=0.01)
 
 
@@ -334,7 +339,7 @@ def test_a_model_without_zeros_is_exported_dense_and_said_so(flavour, tmp_path):
         result = export.saved_model(model, tmp_path / "served", check=False)
     assert result.metadata["sparsity"] == 0
     served = outputs(result)["logits"]
-    np.testing.assert_allclose(served, predict(model), atol=1e-6)
+    np.testing.assert_allclose(served, predict(model), atol=ROUNDING)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -346,7 +351,7 @@ def test_a_dense_export_of_a_sparse_model_on_demand(flavour, tmp_path):
     sparse = export.saved_model(PracModel(model, masks=masks), tmp_path / "sparse", check=False)
     assert dense.bytes > 2 * sparse.bytes
     served = outputs(dense)["logits"]
-    np.testing.assert_allclose(served, predict(model), atol=1e-6)
+    np.testing.assert_allclose(served, predict(model), atol=ROUNDING)
     assert load_sparse(dense.directory).masks == masks
 
 
@@ -502,3 +507,69 @@ def test_resnet_of_both_flavours_is_the_same_file(tmp_path):
         result = export.saved_model(model, tmp_path / flavour, masks=masks, check=False)
         files.append(result.metadata["weights"])
     assert files[0] == files[1]
+
+
+def flipped(bit):
+    """A function that flips one bit of the first kept element of a float32 array."""
+
+    def change(value):
+        bits = np.array(value).view(np.uint32).reshape(-1)
+        bits[np.flatnonzero(bits)[0]] ^= np.uint32(1 << bit)
+        return bits.view(np.float32).reshape(value.shape)
+
+    return change
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("kind, bit", [("saved_model", 0), ("saved_model", 31), ("keras_file", 30)])
+def test_a_wrong_bit_of_a_weight_is_refused(kind, bit, flavour, tmp_path, monkeypatch):
+    """The written weights have another bit: the lowest of the mantissa, sign, or exponent."""
+    model, masks = pruned(small_network(flavour))
+    name = "conv/kernel"
+
+    def wrong(write):
+        def write_wrong(*arguments, **options):
+            before = snapshot(model)
+            rewind(model, {**before, name: flipped(bit)(before[name])})
+            try:
+                return write(*arguments, **options)
+            finally:
+                rewind(model, before)
+
+        return write_wrong
+
+    if kind == "saved_model":
+        monkeypatch.setattr(writer, "write", wrong_content(writer.write, name, flipped(bit)))
+        message = "stores other values of conv/kernel"
+    else:
+        monkeypatch.setattr(model, "save", wrong(model.save))
+        message = "more than the .* that rounding explains .*without TensorFloat-32"
+    with pytest.raises(MismatchError, match=message):
+        getattr(export, kind)(model, tmp_path / "e", masks=masks, samples=IMAGES)
+    assert not (tmp_path / "e").exists()
+
+
+def wrong_content(write, name, change):
+    """`write` with one stored weight changed."""
+
+    def write_wrong(content, document, directory):
+        stored = content.stored[name]
+        content.stored[name] = dataclasses.replace(stored, values=change(stored.values))
+        group = next(group for group, names in content.groups.items() if name in names)
+        content.packed[group] = content._pack(group)
+        return write(content, document, directory)
+
+    return write_wrong
+
+
+def test_rounding_grows_with_sums_depth_and_coarser_layers():
+    def rounding(units, dtype):
+        keras = Flavour("keras").module
+        layers = [keras.layers.Dense(n, dtype=dtype) for n in units]
+        return rounding_of(keras.Sequential([keras.Input((50,)), *layers]))
+
+    small = rounding([10], "float32")
+    assert 1e-7 < small < rounding([5000, 10], "float32") < 3e-5
+    assert small < rounding([10] * 9, "float32")
+    assert 1e-2 < rounding([10], "mixed_bfloat16") < rounding([10] * 9, "mixed_bfloat16") < 0.1
+    assert rounding([10], "float64") < 1e-13

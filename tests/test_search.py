@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import precision
 import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
@@ -206,7 +207,9 @@ def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavour):
         assert loaded.masks == ticket.masks
         for name, value in loaded.weights.items():
             np.testing.assert_array_equal(value, w_k[name])
-            np.testing.assert_allclose(value, reference[name], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                value, reference[name], rtol=1e-4, atol=precision.rounding(1e-6)
+            )
         applied = snapshot(loaded.apply(make_model_fn(flavour)()))
         for name, mask in loaded.masks.items():
             np.testing.assert_array_equal(applied[name][mask], w_k[name][mask])

@@ -5,6 +5,7 @@ import importlib
 import math
 
 import numpy as np
+import precision
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,8 +51,12 @@ def test_a_snapshot_at_any_step_changes_nothing(flavour, cut):
     short = Budget(10, cut) if cut else None
     alone = trainer.train(weights, masks, ids, short, (1,)).weights if cut else weights
     for name in weights:
-        np.testing.assert_allclose(plain.weights[name], taken.weights[name], atol=1e-6)
-        np.testing.assert_allclose(taken.snapshots[cut][name], alone[name], atol=1e-6)
+        np.testing.assert_allclose(
+            plain.weights[name], taken.weights[name], atol=precision.rounding(1e-6)
+        )
+        np.testing.assert_allclose(
+            taken.snapshots[cut][name], alone[name], atol=precision.rounding(1e-6)
+        )
     assert list(taken.snapshots) == [cut]
     assert [r["step"] for r in plain.history] == [10, 20, 30] == [r["step"] for r in taken.history]
     for a, b in zip(plain.history, taken.history, strict=True):
@@ -73,7 +78,9 @@ def test_each_training_starts_with_a_fresh_optimizer_and_metrics(flavour):
     other = trainer.train(weights, masks, np.arange(33), Budget.full(recipe, 33), (2,))
     assert trainer.model.traces == traces
     for name in weights:
-        np.testing.assert_allclose(first.weights[name], again.weights[name], atol=1e-6)
+        np.testing.assert_allclose(
+            first.weights[name], again.weights[name], atol=precision.rounding(1e-6)
+        )
     assert [r["loss"] for r in first.history] == pytest.approx([r["loss"] for r in again.history])
     assert other.steps == 10 and other.samples_seen == 66
     assert (other.forgetting.presentations[:33] == 2).all()

@@ -41,6 +41,7 @@ def start(count, command, **options):
     for index in range(count):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # NCCL refuses two processes on one GPU
         workers.append(subprocess.Popen(command, env=environment, text=True, **options))
     return workers
 

@@ -4,6 +4,7 @@ import collections
 import importlib
 
 import numpy as np
+import precision
 import pytest
 import tensorflow as tf
 
@@ -82,7 +83,9 @@ def test_two_devices_train_as_one_does(flavour, two):
     for a, b in zip(one, results, strict=True):
         for name in a.weights:
             np.testing.assert_allclose(a.weights[name], b.weights[name], atol=1e-5)
-            np.testing.assert_allclose(a.snapshots[4][name], b.snapshots[4][name], atol=1e-6)
+            np.testing.assert_allclose(
+                a.snapshots[4][name], b.snapshots[4][name], atol=precision.rounding(1e-6)
+            )
         assert np.array_equal(a.forgetting.table, b.forgetting.table)
         for before, after in zip(a.history, b.history, strict=True):
             assert before["accuracy"] == pytest.approx(after["accuracy"], abs=1e-6)
@@ -199,11 +202,12 @@ def test_a_search_on_two_devices_resumes_and_reports_its_devices(flavour, two, t
         "strategy": "MirroredStrategy",
         "replicas": 2,
         "workers": 1,
-        "devices": ["CPU:0", "CPU:1"],
+        "devices": [f"{precision.kind()}:{n}" for n in range(2)],
         "global_batch_size": 16,
         "replica_batch_size": 8,
     }
-    assert "CPU:0, CPU:1; batches of 16, 8 for each of 2 replicas" in capsys.readouterr().out
+    kind = precision.kind()
+    assert f"{kind}:0, {kind}:1; batches of 16, 8 for each of 2 replicas" in capsys.readouterr().out
     again = search(two, "run").run(data)
     assert again.tickets[-1].masks == result.tickets[-1].masks
 

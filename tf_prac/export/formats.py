@@ -44,6 +44,9 @@ def keras_file(
     check_target(directory, overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
     flavour = flavour_of(source.network).name
+    if flavour == "tf_keras" and any(w.dtype == "bfloat16" for w in source.network.weights):
+        allowed = "weights in another dtype, as tf_keras cannot read them from a .keras file"
+        raise ArgumentError("model", "weights in bfloat16", allowed, "Export as saved_model.")
     document = {**description(source, "keras", "float32"), **(metadata or {})}
     with source.applied(), new_directory(directory, overwrite) as temporary:
         path = temporary / MODEL

@@ -20,6 +20,12 @@ class _NoTfPrac:
             raise ImportError("an export must not need tf_prac")
 
 
+def without_bfloat16(value):
+    """Returns a tensor as an array that NumPy can save: of float32 in place of bfloat16."""
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
 def disable_tf32():
     """Makes float32 products of GPUs those of float32."""
     import tensorflow as tf
@@ -33,7 +39,8 @@ def run_saved_model(path, samples):
 
     loaded = tf.saved_model.load(path)
     serve = loaded.signatures["serving_default"]
-    return serve(**{name: tf.constant(value) for name, value in samples.items()})
+    specs = serve.structured_input_signature[1]
+    return serve(**{name: tf.cast(value, specs[name].dtype) for name, value in samples.items()})
 
 
 def run_keras(module, path, samples):
@@ -74,7 +81,7 @@ def main(kind, path, samples_file, outputs_file):
         outputs = run_tflite(path, samples)
     else:
         outputs = run_keras(kind, path, samples)
-    np.savez(outputs_file, *map(np.asarray, outputs.values()), names=list(outputs))
+    np.savez(outputs_file, *map(without_bfloat16, outputs.values()), names=list(outputs))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tf_prac.export.serving import Serving, outputs_of, serve
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export, write
+from tf_prac.keras_api import named_weights
 from tf_prac.storage.files import write_json
 
 LITE_STORAGES = ("float32", "float16", "int8")
@@ -72,6 +73,7 @@ def tflite(
     check_choice("storage", storage, LITE_STORAGES)
     check_target(directory, overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
+    _check_dtypes(source.network)
     sparse = sparse and bool(source.masks)
     with source.applied():
         served = serve(source.network, inputs=inputs, preprocess=preprocess, softmax=softmax)
@@ -127,6 +129,17 @@ def convert(content: Content, sparse: bool) -> bytes:
             reason = lines[0] if lines else str(error).strip().splitlines()[0]
             name = content.source.network.name
             raise ArgumentError("model", name, "a model that TFLite converts", reason) from error
+
+
+def _check_dtypes(network: Any) -> None:
+    half = [w.name for w in named_weights(network) if w.layer.compute_dtype == "bfloat16"]
+    if half:
+        raise ArgumentError(
+            "model",
+            f"a layer in bfloat16, with the weight {half[0]}",
+            "layers in float32 or float16, as TFLite has no bfloat16",
+            "Export as saved_model, or build the model without mixed_bfloat16.",
+        )
 
 
 def _check_fixed(served: Serving) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.export.fresh_process import without_bfloat16
 from tf_prac.keras_api import named_weights
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -123,7 +124,7 @@ def run_in_new_process(
     script = pathlib.Path(__file__).with_name("fresh_process.py")
     with tempfile.TemporaryDirectory() as directory:
         inputs, outputs = (os.path.join(directory, f"{n}.npz") for n in ("samples", "outputs"))
-        np.savez(inputs, *samples.values(), names=list(samples))
+        np.savez(inputs, *map(without_bfloat16, samples.values()), names=list(samples))
         command = [sys.executable, "-P", str(script), kind, str(path), inputs, outputs]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         process = subprocess.run(

@@ -30,6 +30,9 @@ MAX_RATIO = 1032  # deflate codes at most 258 bytes in two bits
 MAX_JSON_BYTES = 64 * 2**20
 CHECKSUM = "sha256"
 _KIND, _SCHEMA, _CHECKSUM = "__kind__", "__schema__", "__sha256__"
+_DTYPES = "__dtypes__"  # JSON: the dtypes of the arrays that are stored as integers, by name
+_AS_INTEGERS = {"bfloat16": np.uint16}
+"""Dtypes that .npy does not know, of the package ml_dtypes, and what stores their bits."""
 _NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
 
 
@@ -136,19 +139,26 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
 def write_npz(path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as one compressed `.npz` with its kind, schema number and checksum.
 
+    Arrays of bfloat16 are stored as uint16 with the same bits, and their names in one more array.
+
     Raises:
         ArgumentError: If an array has the name of the kind, the schema or the checksum.
         ValueError: If an array contains Python objects, which need pickle.
         FileError: If the file cannot be written.
     """
     header = {_KIND: np.array(kind), _SCHEMA: np.array(SCHEMA)}
-    reserved = {*header, _CHECKSUM}
+    reserved = {*header, _CHECKSUM, _DTYPES}
+    dtypes = {n: a.dtype.name for n, a in arrays.items() if _dtype_name(a) in _AS_INTEGERS}
+    if dtypes:
+        header[_DTYPES] = np.array(json.dumps(dtypes))
     if clashes := reserved & arrays.keys():
         allowed = f"names other than {', '.join(sorted(reserved))}"
         raise ArgumentError("arrays", min(clashes), allowed)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in {**arrays, **header}.items():
-            _write_member(archive, name, np.asanyarray(array))
+            bits = _AS_INTEGERS[dtypes[name]] if name in dtypes else None
+            array = np.asanyarray(array)
+            _write_member(archive, name, array if bits is None else array.view(bits))
         _write_member(archive, _CHECKSUM, np.array(_archive_checksum(archive.infolist())))
 
 
@@ -164,7 +174,7 @@ def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
             members = _members(path, archive)
             header = {
                 name: _read_member(path, archive, members.pop(name))
-                for name in (_KIND, _SCHEMA, _CHECKSUM)
+                for name in (_KIND, _SCHEMA, _CHECKSUM, _DTYPES)
                 if name in members
             }
             values = {name: None if a.ndim else a.item() for name, a in header.items()}
@@ -172,13 +182,27 @@ def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
             covered = [i for i in archive.infolist() if i.filename != f"{_CHECKSUM}.npy"]
             if values.get(_CHECKSUM) != _archive_checksum(covered):
                 raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
-            return {name: _read_member(path, archive, info) for name, info in members.items()}
+            arrays = {name: _read_member(path, archive, info) for name, info in members.items()}
+            for name, dtype in json.loads(values.get(_DTYPES) or "{}").items():
+                arrays[name] = arrays[name].view(_extension_dtype(dtype))
+            return arrays
     except FileError:
         raise
     except Exception as error:  # zipfile and NumPy raise many kinds of errors on damaged bytes
         raise DamagedFileError(
             f"{path}: damaged, not a readable .npz archive ({error})."
         ) from error
+
+
+def _dtype_name(array: Any) -> str:
+    return getattr(getattr(array, "dtype", None), "name", "")
+
+
+def _extension_dtype(name: str) -> np.dtype:
+    """Returns a dtype of `_AS_INTEGERS`; raises `KeyError` for another."""
+    import ml_dtypes  # TensorFlow, which made the array, requires it
+
+    return {"bfloat16": np.dtype(ml_dtypes.bfloat16)}[name]
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -152,11 +152,12 @@ def explained_errors() -> Iterator[None]:
         yield
     except (tf.errors.OpError, RuntimeError) as error:
         if line := _line_with(str(error), ("eterminis",)):
+            other = "False" if "XLA" in line else "True, which has some that TensorFlow lacks"
             raise ArgumentError(
                 "deterministic",
                 True,
                 "models whose operations have a deterministic implementation on this device",
-                f"TensorFlow says: {line} Some have one only with XLA: set jit_compile to True.",
+                f"TensorFlow says: {line} Set jit_compile to {other}.",
             ) from error
         if line := _line_with(str(error), XLA_ERRORS):
             raise ArgumentError(

@@ -157,7 +157,15 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
     flavour = _flavour_of_file(os.fspath(path))
     classes = {cls.__name__: cls for cls in _register(flavour)}
     custom_objects = {**classes, **(options.pop("custom_objects", None) or {})}
-    return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
+    try:
+        return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
+    except ValueError as error:
+        if "No cast function" not in str(error):
+            raise
+        raise FileError(
+            f"{path}: tf_keras cannot read the weights in bfloat16 of a .keras file. Save the "
+            "model as a SavedModel directory, or build it with weights in float32."
+        ) from error
 
 
 class _Pruned(MaskedModelMixin):

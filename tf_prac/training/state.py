@@ -138,8 +138,13 @@ def identity_of(*parts: Any) -> str:
         for name, value in arrays.items():
             is_array = isinstance(value, np.ndarray)
             digest.update(f"{name} {value.dtype} {value.shape}".encode() if is_array else b"")
-            digest.update(np.ascontiguousarray(value).data if is_array else repr(value).encode())
+            digest.update(_bytes_of(value) if is_array else repr(value).encode())
     return digest.hexdigest()
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """Returns the content of an array, also of bfloat16, which has no buffer of its own."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _to_json(row: Mapping[str, float]) -> dict[str, Any]:
