@@ -1,6 +1,6 @@
 """Searches, `prune` and callbacks with op determinism, twice, with equal bits.
 
-    python tests/determinism_battery.py
+    python tests/determinism_battery.py [CASE ...] [FLAVOUR]
 
 TensorFlow then refuses operations without a deterministic implementation on the device, and random
 operations without a seed. Prints a line for each case, with the error if it fails.
@@ -168,7 +168,9 @@ def check(case, flavour):
 def main(cases):
     tf.config.experimental.enable_op_determinism()
     failed = 0
-    for case, flavour in itertools.product(cases or CASES, FLAVOURS):
+    flavours = [name for name in FLAVOURS if name in cases] or FLAVOURS
+    cases = [name for name in cases if name not in FLAVOURS] or CASES
+    for case, flavour in itertools.product(cases, flavours):
         try:
             check(case, flavour)
             print("ok", case, flavour, flush=True)
