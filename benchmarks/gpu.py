@@ -382,7 +382,10 @@ def deterministic() -> list[Line]:
     assert set(cases) <= set(CASES)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        [sys.executable, script, *cases, *(flavours if _SMOKE.value else ())], capture_output=True, text=True, env=environment
+        [sys.executable, script, *cases, *(flavours if _SMOKE.value else ())],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     print(done.stdout[-6000:], flush=True)
     same = done.stdout.count("\nok ") + done.stdout.startswith("ok ")

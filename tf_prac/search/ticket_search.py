@@ -15,6 +15,8 @@ Ticket Hypothesis", Algorithm 1.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -62,7 +64,7 @@ from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
 from tf_prac.training.masked_weights import attach_masks
-from tf_prac.training.precision import resolved_config
+from tf_prac.training.precision import resolved, resolved_config
 from tf_prac.training.trainer import Trainer
 
 
@@ -137,9 +139,8 @@ class TicketSearch:
         self.seed, self.deterministic = seed, deterministic
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
         self.distribution = make_distribution(strategy)
-        self.config = resolved_config(
-            SearchConfig.of(recipe, pruning, prac), self.distribution, [self.directory / CONFIG]
-        )
+        self._requested = SearchConfig.of(recipe, pruning, prac)
+        self.config = resolved_config(self._requested, self.distribution, [self.directory / CONFIG])
         self.recipe, self.pruning, self.prac = self.config
         self.retrain = check_retrain(retrain, self.config.pruning.rounds)
         verbose = self.distribution.is_chief and verbose
@@ -183,6 +184,8 @@ class TicketSearch:
         if not distribution.is_chief:
             all_callbacks = SearchCallbackList()
         data = make_splits(train, validation, test, self.config.recipe, self.seed)
+        with distribution.detect_lost_workers():
+            self._take_options_of_chief()
         with (
             distribution.detect_lost_workers(),
             distribution.strategy.scope(),
@@ -193,6 +196,15 @@ class TicketSearch:
             for number in range(rounds):
                 masks, ids = session.round(number, masks, ids)
             return session.finish(also_retrain, controls)
+
+    def _take_options_of_chief(self) -> None:
+        """Replaces "auto" by what the chief chose, which alone has the run that is resumed."""
+        if self.distribution.workers > 1:
+            chosen = json.dumps(self.config.recipe.to_json()).encode()
+            recorded = json.loads(self.distribution.broadcast_from_chief(chosen))
+            recipe = resolved(self._requested.recipe, self.distribution, recorded)
+            self.config = dataclasses.replace(self._requested, recipe=recipe)
+            self.recipe = recipe
 
     def make_network(self) -> Any:
         """Returns a new network with the initial weights of the seed."""
