@@ -612,6 +612,7 @@ def test_orders_of_the_full_network_are_among_the_copies():
 
 def test_a_whole_configuration_comes_alone_and_knows_its_options():
     recipe = TrainingRecipe(epochs=3)
+    recipe = dataclasses.replace(recipe, **dict.fromkeys(DEVICE_OPTIONS, False))
     config = SearchConfig(recipe=recipe).replace(layers=("conv",))
     assert SearchConfig.of(config) is config
     assert tuple(config) == (recipe, config.pruning, PracConfig())

@@ -23,6 +23,7 @@ from tf_prac.cli.main import main
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.search.callbacks import SearchCallback
 from tf_prac.training import devices
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.precision import (
@@ -324,6 +325,52 @@ def test_errors_of_tensorflow_are_explained(error, argument, expected):
 def test_other_errors_pass():
     with pytest.raises(tf.errors.InvalidArgumentError), explained_errors():
         raise tf.errors.InvalidArgumentError(None, None, "shapes differ")
+
+
+def make_uncompilable(flavour):
+    """A model with an operation that XLA cannot compile."""
+    keras = importlib.import_module(flavour)
+    keras.utils.set_random_seed(0)
+
+    class Digits(keras.layers.Layer):
+        def call(self, x):
+            digits = tf.strings.length(tf.strings.as_string(x))
+            return x + 0 * tf.cast(digits, x.dtype)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, Digits()(keras.layers.Dense(3)(inputs)))
+
+
+@both
+def test_xla_is_given_up_unless_it_is_forced(flavour, gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpu(VOLTA))
+
+    def run(directory, **options):
+        search = TicketSearch(
+            lambda: make_uncompilable(flavour),
+            TrainingRecipe(epochs=2, batch_size=16, **options),
+            PruningConfig(rounds=1, prune_last_dense=True),
+            directory=tmp_path / directory,
+            retrain="none",
+            verbose=False,
+        )
+        lines: list[str] = []
+        callback = SearchCallback()
+        callback.on_message = lines.append
+        return search.run((X, Y), callbacks=[callback]).tickets[-1], "\n".join(lines)
+
+    gpu(VOLTA)
+    chosen, lines = run("auto")
+    assert "Training starts again without XLA" in lines and "AsString" in lines
+    plain, lines = run("plain", jit_compile=False)
+    assert "again without XLA" not in lines
+    for name, value in plain.weights.items():
+        assert value.tobytes() == chosen.weights[name].tobytes()
+    with pytest.raises(ArgumentError, match="jit_compile: received True.*AsString"):
+        run("forced", jit_compile=True)
 
 
 def run_battery(*cases):

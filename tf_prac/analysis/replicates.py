@@ -80,7 +80,13 @@ class Replicates:
         """The trainer of all replicates; built and compiled on first use."""
         network = self.search.make_network()
         recipe, samples = self.search.config.recipe, self.data.train.samples
-        return Trainer(network, recipe, samples, pruning=self.search.config.pruning)
+        return Trainer(
+            network,
+            recipe,
+            samples,
+            pruning=self.search.config.pruning,
+            on_fallback=self.search.callbacks.on_message,  # as the search itself, if it chose XLA
+        )
 
     @property
     def rounds(self) -> int:

@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from tf_prac.checks import check_model_fn, check_seed
 from tf_prac.config import (
+    AUTO,
     CheckpointConfig,
     PracConfig,
     PruningConfig,
@@ -197,6 +198,11 @@ class TicketSearch:
                 masks, ids = session.round(number, masks, ids)
             return session.finish(also_retrain, controls)
 
+    @property
+    def chooses_xla(self) -> bool:
+        """Whether `jit_compile` was requested as "auto", so that XLA may be given up."""
+        return self._requested.recipe.jit_compile == AUTO
+
     def _take_options_of_chief(self) -> None:
         """Replaces "auto" by what the chief chose, which alone has the run that is resumed."""
         if self.distribution.workers > 1:
@@ -282,7 +288,12 @@ class _Session:
             seed=search.seed,
             data=data,
             trainer=Trainer(
-                self._network, config.recipe, data.train.samples, data.validation, config.pruning
+                self._network,
+                config.recipe,
+                data.train.samples,
+                data.validation,
+                config.pruning,
+                on_fallback=callbacks.on_message if search.chooses_xla else None,
             ),
             run=RunDirectory(directory),
             finished_runs=finished_runs,

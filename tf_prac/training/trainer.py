@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_prac.config import PruningConfig, TrainingRecipe
+from tf_prac.config import AUTO, PruningConfig, TrainingRecipe
 from tf_prac.data.augment import augmentation
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
@@ -92,6 +94,9 @@ class Trainer:
         samples: the training set; `train` takes ids of its samples.
         validation: samples to validate on after each epoch, or None.
         pruning: which weights are prunable. Default `PruningConfig()`.
+        on_fallback: called with a line of text if XLA cannot compile the model; training then
+            starts again without XLA. Default None: refused, or if `jit_compile` of the recipe is
+            "auto", a warning.
 
     Raises:
         ArgumentError: If the optimizer or augmentation is unknown, the batch size is not a
@@ -112,10 +117,14 @@ class Trainer:
         samples: Samples,
         validation: Split | None = None,
         pruning: PruningConfig | None = None,
+        on_fallback: Callable[[str], Any] | None = None,
     ):
         augmentation(recipe.augment, samples.input_shape)  # raises if unknown
         self.network = network
         self.distribution = Distribution()
+        if on_fallback is None and recipe.jit_compile == AUTO:
+            on_fallback = functools.partial(warnings.warn, stacklevel=3)
+        self._on_fallback = on_fallback
         self.recipe = recipe = resolved(recipe, self.distribution)
         self.samples = samples
         self.validation = validation
@@ -126,9 +135,13 @@ class Trainer:
         self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
         self._optimizer_steps = 0
-        self._loop = StepLoop(self.model, self.distribution, jit_compile=recipe.jit_compile is True)
-        self._validate = None if validation is None else self.evaluator(validation)
+        self._make_loop(recipe.jit_compile is True)
         self.predictor = Predictor(network, self.distribution)
+
+    def _make_loop(self, jit_compile: bool) -> None:
+        self._jit_compile = jit_compile
+        self._loop = StepLoop(self.model, self.distribution, jit_compile=jit_compile)
+        self._validate = None if self.validation is None else self.evaluator(self.validation)
 
     def _compile(self) -> tuple[Any, Any]:
         flavour = flavour_of(self.network)
@@ -206,7 +219,36 @@ class Trainer:
                 the step and the last good checkpoint.
             FileError: If a checkpoint cannot be read or written.
         """
-        checkpoints = checkpoints or NoCheckpoints()
+        options: dict[str, Any] = {
+            "snapshot_at": snapshot_at,
+            "mask_distance": mask_distance,
+            "advance": advance,
+            "checkpoints": checkpoints or NoCheckpoints(),
+        }
+        arguments = weights, masks, ids, budget, order
+        try:
+            return self._train(*arguments, **options)
+        except ArgumentError as error:
+            xla = self._jit_compile and error.argument in ("jit_compile", "deterministic")
+            if not xla or self._on_fallback is None:
+                raise
+            self._on_fallback(f"Training starts again without XLA. {error}")
+            self._make_loop(jit_compile=False)
+            return self._train(*arguments, **options)
+
+    def _train(
+        self,
+        weights: Weights,
+        masks: Masks,
+        ids: np.ndarray,
+        budget: Budget,
+        order: tuple[int, ...],
+        *,
+        snapshot_at: Sequence[int],
+        mask_distance: MaskDistance | None,
+        advance: Callable[[int], Any] | None,
+        checkpoints: Checkpoints,
+    ) -> TrainedNetwork:
         state = TrainingState(mask_distance)
         self._reset(weights, masks, budget, order)
         for callback in state.callbacks:
