@@ -200,7 +200,7 @@ def _dtype_name(array: Any) -> str:
 
 def _extension_dtype(name: str) -> np.dtype:
     """Returns a dtype of `_AS_INTEGERS`; raises `KeyError` for another."""
-    import ml_dtypes  # TensorFlow, which made the array, requires it
+    import ml_dtypes  # only files with bfloat16 need it
 
     return {"bfloat16": np.dtype(ml_dtypes.bfloat16)}[name]
 
