@@ -92,6 +92,7 @@ search --validation_split=1
 search --split=first
 search --mixed_precision=some
 search --jit_compile=some
+search --tf32=some
 search --rounds=0
 search --rounds=two
 search --prune_rate=1.5
@@ -165,6 +166,7 @@ search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=UNFINISHED | UNFIN
 search --tensorboard=3
 search --strategy=warp
 search --devices=0
+search --device=tpu
 search --use_cet=maybe
 search --use_cep=maybe
 search --forget_threshold=-1
