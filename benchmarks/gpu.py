@@ -241,6 +241,9 @@ def _model(name: str) -> str:
 
 
 def _jax_peers(samples: int, steps: int) -> dict[str, tuple[Peer, int]]:
+    if _SMOKE.value:
+        print("  JAX: not measured with --smoke, as it compiles for minutes on a CPU")
+        return {}
     python = _JAX.value
     if subprocess.run([python, "-c", "import jax"], capture_output=True).returncode:
         print(f"  JAX: not measured, {python} cannot import it")
