@@ -91,7 +91,9 @@ def test_two_devices_train_as_one_does(flavour, two):
     assert np.array_equal(classes_of_one, classes)
     presented = np.bincount(np.arange(5, 35), minlength=COUNT) * RECIPE.epochs
     assert np.array_equal(results[1].forgetting.presentations, presented)
-    for variable in [*trainer.model.prunable.values(), *trainer.model.records]:
+    finite_steps, _ = trainer.model.records
+    recorded = [finite_steps, *trainer.model.forgetting.variables]
+    for variable in [*trainer.model.prunable.values(), *recorded]:
         copies = two.strategy.experimental_local_results(getattr(variable, "_value", variable))
         assert len(copies) == 2 and np.array_equal(copies[0].numpy(), copies[1].numpy())
     for name, mask in trainer.model.masks.items():
@@ -99,9 +101,9 @@ def test_two_devices_train_as_one_does(flavour, two):
 
 
 def _reduces(node):
-    """Collective operations, and the sum of integers that TensorFlow takes on one device."""
+    """Collective operations, and the sum of integers on one device."""
     kind = node.attr["T"].type
-    return "Collective" in node.op or (node.op == "AddN" and kind == tf.int32.as_datatype_enum)
+    return "Collective" in node.op or (node.op == "AddN" and kind == tf.int64.as_datatype_enum)
 
 
 def traced_nodes(flavour, distribution, forgetting=True):
@@ -130,9 +132,9 @@ def collectives(nodes):
     return collections.Counter(tf.as_dtype(node.attr["T"].type).name for node in reductions)
 
 
-def reads(nodes, op):
-    """How often variables of int32, which only the statistics are, are read by an operation."""
-    return sum(node.op == op and node.attr["dtype"].type == tf.int32 for node in nodes)
+def reads(nodes, op, name):
+    """How often an operation reads variables of a name."""
+    return sum(node.op == op and any(name in each for each in node.input) for node in nodes)
 
 
 @both
