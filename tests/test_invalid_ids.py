@@ -47,7 +47,7 @@ VALUES = {
     "twice": (
         changed(IDS, 3, 4),
         16,
-        r"sample_id: received '1 of 16 presentations.*batch\(\) befo",
+        r"sample_id: received '1 samples with an id.*batch\(\) be",
     ),
 }
 TYPES = {
@@ -147,7 +147,7 @@ def test_padding_is_legal_in_padded_batches_and_nothing_else_is(jit_compile):
         ([1, -1, 2, 0], False, "received -1"),
         ([1, -2, 2, -1], True, "received -2"),
         ([1, -1, 3, -1], True, "received 3; "),
-        ([1, -1, 1, -1], True, "1 of 3 presentations"),
+        ([1, -1, 1, -1], True, "1 samples with an id"),
     ):
         recorder = ForgettingRecorder(3)
         step = tf.function(recorder.record, jit_compile=jit_compile)

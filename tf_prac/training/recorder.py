@@ -145,7 +145,7 @@ class ForgettingRecorder:
         if again > 0:
             raise ArgumentError(
                 "sample_id",
-                f"{again} of {presented} presentations with an id that the batch has already",
+                f"{again} samples with an id that their batch has already",
                 "distinct ids in each batch",
                 "Number the samples with tf_prac.with_sample_ids, and call batch() before "
                 "repeat(), so that no batch has samples of two epochs.",
