@@ -22,7 +22,7 @@ from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.masked_weights import MaskedModelMixin, attach_masks
 from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
-from tf_prac.training.targets import Targets, label_error
+from tf_prac.training.targets import Predictions, Targets, label_error
 
 # What TensorFlow's cross-entropy says on a CPU; on a GPU and with XLA, the loss becomes NaN.
 BAD_LABEL = re.compile(r"Received a label value of (-?\d+) which is outside the valid range")
@@ -177,7 +177,13 @@ class PracModel(MaskedModelMixin):
         self.masked_weights.apply_masks(self.optimizer)
         finite = tf.math.is_finite(step.loss)
         if self.forgetting is not None:
-            finite = self.forgetting.record(step.ids, step.correct, finite, self.padded_batches)
+            finite = self.forgetting.record(
+                step.ids,
+                step.predictions.correct(),
+                finite,
+                self.padded_batches,
+                labels=step.predictions.bounded_labels(),
+            )
         self._steps.count(finite)
         return logs
 
@@ -185,10 +191,7 @@ class PracModel(MaskedModelMixin):
         """Keras's own metrics, without padding; in training, notes which samples are correct."""
         if self._step.traced and self.forgetting is not None:
             self._step.ids = x["sample_id"]
-            predictions = self.targets.read(self, y, y_pred)
-            self._step.correct = predictions.correct()
-            if predictions.num_classes is not None:
-                self.forgetting.record_labels(predictions.labels(), predictions.num_classes)
+            self._step.predictions = self.targets.read(self, y, y_pred)
         if self.padded_batches and sample_weight is not None:
             sample_weight = tf.cast(sample_weight > 0, tf.float32)  # each sample counts once
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
@@ -252,7 +255,7 @@ class _Step(threading.local):
     traced = False
     loss: Any
     ids: Any
-    correct: Any
+    predictions: Predictions
 
 
 class _FiniteSteps:
@@ -262,6 +265,9 @@ class _FiniteSteps:
         self.variable = tf.Variable([0, 0], trainable=False, dtype=tf.int64, name="finite_steps")
 
     def count(self, finite: tf.Tensor) -> None:
-        counts = tf.convert_to_tensor(self.variable)  # `unstack` of int64 is not on a GPU
-        still_finite = tf.cast((counts[0] == counts[1]) & finite, tf.int64)
-        self.variable.assign(counts + tf.stack([tf.constant(1, tf.int64), still_finite]))
+        counts = tf.convert_to_tensor(self.variable)
+        # True, and whether all steps so far are finite. `unstack` of int64 is not on a GPU.
+        is_counted = (counts == counts[0]) & tf.stack([True, finite])
+        tf.raw_ops.AssignAddVariableOp(
+            resource=self.variable.handle, value=tf.cast(is_counted, tf.int64)
+        )

@@ -53,9 +53,8 @@ class ForgettingRecorder:
         # Counts in float32 are exact up to 2**24. The last row takes what is not a sample.
         self._rows = _variable("forgetting", tf.zeros([num_samples + 1, len(COLUMNS)]))
         self._presented = _variable("presented", tf.zeros([], tf.int64))
-        self._highest_id, self._highest_label = _Highest("id"), _Highest("label")
-        highest = [self._highest_id.variable, self._highest_label.variable]
-        self.variables = [self._rows, self._presented, *highest]
+        self._highest = _variable("highest_id_and_label", tf.fill([2], SIGN))
+        self.variables = [self._rows, self._presented, self._highest]
         self._num_classes = 0
         self.table = RecordedTable(self)
 
@@ -66,6 +65,7 @@ class ForgettingRecorder:
         finite: tf.Tensor | bool = True,
         padded: bool = False,
         *,
+        labels: tuple[tf.Tensor, int] | None = None,
         filled_up: bool = False,
     ) -> tf.Tensor:
         """Records one presentation of each sample of a batch, on every replica.
@@ -75,6 +75,8 @@ class ForgettingRecorder:
             correct: whether each sample is classified correctly, bool [batch].
             finite: whether the loss of this replica is finite, bool scalar. Default True.
             padded: whether an id of -1 marks padding, which is not recorded. Default False.
+            labels: class numbers of this replica, int64 of any shape, and the number of classes,
+                to check them. Default None: not checked.
             filled_up: the earlier name of `padded`.
 
         Returns:
@@ -92,29 +94,25 @@ class ForgettingRecorder:
         if padded or filled_up:
             is_id = ids != PADDING
             is_sample = is_id if is_sample is None else is_sample & is_id
-        self._count_ids(ids, is_sample)
-        self._update_rows(ids, tf.cast(correct, tf.float32))
+        self._count(ids, is_sample, labels)
+        self._update_rows(ids, tf.cast(correct, tf.bool))
         return finite
 
-    def record_labels(self, labels: tf.Tensor, num_classes: int) -> None:
-        """Notes the labels of a batch of this replica, for `check`.
-
-        Args:
-            labels: class numbers, int64 [batch, ...].
-            num_classes: number of outputs of the model.
-        """
-        self._num_classes = num_classes
-        self._highest_label.update(labels)
-
-    def _count_ids(self, ids: tf.Tensor, is_sample: tf.Tensor | None) -> None:
-        """Adds to the number of presentations and updates the highest id, for `check`."""
+    def _count(self, ids: tf.Tensor, is_sample: tf.Tensor | None, labels: tf.Tensor | None) -> None:
+        """Updates the number of presentations, and the highest id and label, for `check`."""
         if is_sample is None:
-            count = tf.ones_like(ids)  # `tf.size` would be computed on the host.
+            presented = tf.reduce_sum(tf.ones_like(ids))  # `tf.size` would run on the host.
         else:
-            ids, count = tf.where(is_sample, ids, 0), tf.cast(is_sample, tf.int64)
-        self._highest_id.update(ids)
-        count = tf.reduce_sum(count)
-        tf.raw_ops.AssignAddVariableOp(resource=self._presented.handle, value=count)
+            ids = tf.where(is_sample, ids, 0)
+            presented = tf.reduce_sum(tf.cast(is_sample, tf.int64))
+        tf.raw_ops.AssignAddVariableOp(resource=self._presented.handle, value=presented)
+        label = tf.constant(SIGN, tf.int64)
+        if labels is not None:
+            classes, self._num_classes = labels
+            label = tf.reduce_max(_unsigned_order(classes))
+        highest = tf.stack([tf.reduce_max(_unsigned_order(ids)), label])
+        highest = tf.maximum(self._highest.read_value(), highest)
+        tf.raw_ops.AssignVariableOp(resource=self._highest.handle, value=highest)
 
     def _update_rows(self, ids: tf.Tensor, correct: tf.Tensor) -> None:
         """Updates the rows of the samples; ids out of range update the last row."""
@@ -125,8 +123,9 @@ class ForgettingRecorder:
             resource=self._rows.handle, indices=index, dtype=tf.float32
         )
         seen, last, learned, events = tf.unstack(rows, axis=1)
-        learned, events = tf.maximum(learned, correct), events + last * (1 - correct)
-        rows = tf.stack([seen + 1, correct, learned, events], axis=1)
+        events += tf.where(correct, tf.constant(0.0), last)
+        correct = tf.cast(correct, tf.float32)
+        rows = tf.stack([seen + 1, correct, tf.maximum(learned, correct), events], axis=1)
         self._rows.scatter_update(tf.IndexedSlices(rows, index))
 
     def check(self) -> None:
@@ -135,13 +134,14 @@ class ForgettingRecorder:
         Raises:
             ArgumentError: If an id or label is out of range, or a batch had the same id twice.
         """
-        highest = self._highest_id.value()
-        if not 0 <= highest < self.num_samples:
-            raise id_error(highest, self.num_samples)
-        label, presented = self._highest_label.value(), int(self._presented.numpy())
+        copies = getattr(self._highest, "values", [self._highest])  # labels differ by replica
+        highest = np.max([copy.numpy() for copy in copies], axis=0) ^ np.int64(SIGN)
+        sample_id, label = highest.tolist()
+        if not 0 <= sample_id < self.num_samples:
+            raise id_error(sample_id, self.num_samples)
         if self._num_classes and not 0 <= label < self._num_classes:
             raise label_error(label, self._num_classes)
-        again = presented - self._recorded()
+        again = int(self._presented.numpy()) - self._recorded()
         if again > 0:
             raise ArgumentError(
                 "sample_id",
@@ -154,8 +154,7 @@ class ForgettingRecorder:
     def restart_checks(self) -> None:
         """Makes `check` cover only later batches; the statistics stay."""
         self._presented.assign(self._recorded())
-        self._highest_id.reset()
-        self._highest_label.reset()
+        self._highest.assign([SIGN, SIGN])
 
     def too_few(self) -> ArgumentError:
         """Returns the error for data with a sample id that is not below `num_samples`."""
@@ -214,27 +213,6 @@ class RecordedTable:
         last_row = np.zeros((1, len(COLUMNS)))
         self._recorder._rows.assign(np.concatenate([table, last_row]).astype(np.float32))
         self._recorder.restart_checks()
-
-
-class _Highest:
-    """The highest of the integers of all steps, or one below 0 if there was any."""
-
-    def __init__(self, name: str):
-        self.variable = _variable(f"highest_{name}", tf.zeros([], tf.int64) + SIGN)
-
-    def update(self, values: tf.Tensor) -> None:
-        """Takes account of values, int64 of any shape."""
-        highest = tf.maximum(self.variable.read_value(), tf.reduce_max(_unsigned_order(values)))
-        tf.raw_ops.AssignVariableOp(resource=self.variable.handle, value=highest)
-
-    def value(self) -> int:
-        """Returns the highest value on any replica of this process; 0 without values."""
-        copies = getattr(self.variable, "values", [self.variable])
-        return int(max(copy.numpy() for copy in copies) ^ np.int64(SIGN))
-
-    def reset(self) -> None:
-        """Forgets all values."""
-        self.variable.assign(SIGN)
 
 
 def id_error(sample_id: int, num_samples: int) -> ArgumentError:

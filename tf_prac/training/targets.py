@@ -122,17 +122,26 @@ class Predictions:
     def correct(self) -> tf.Tensor:
         """Returns whether each sample is classified correctly, bool [batch]."""
         if self._is_binary:
-            predicted = self._flat(self.y_pred) > (0.0 if self._require_from_logits() else 0.5)
+            predicted = self.y_pred > (0.0 if self._require_from_logits() else 0.5)
         else:
             predicted = tf.argmax(self.y_pred, -1)
-        return tf.reduce_all(self._flat(tf.cast(predicted, tf.int64)) == self.labels(), -1)
+        predicted, classes = tf.cast(predicted, tf.int64), self._classes()
+        if predicted.shape.rank == classes.shape.rank == 1:
+            return predicted == classes
+        return tf.reduce_all(self._flat(predicted) == self._flat(classes), -1)
 
     def labels(self) -> tf.Tensor:
         """Returns the true class of each prediction, int64 [batch, predictions]."""
+        return self._flat(self._classes())
+
+    def _classes(self) -> tf.Tensor:
         if self._is_binary:
-            return tf.cast(self._flat(tf.cast(self.y, tf.float32)) > 0.5, tf.int64)
-        y = tf.argmax(self.y, -1) if self.kind == "one_hot" else self.y
-        return self._flat(tf.cast(y, tf.int64))
+            return tf.cast(tf.cast(self.y, tf.float32) > 0.5, tf.int64)
+        return tf.cast(tf.argmax(self.y, -1) if self.kind == "one_hot" else self.y, tf.int64)
+
+    def bounded_labels(self) -> tuple[tf.Tensor, int] | None:
+        """Returns class numbers, int64 [batch, ...], and what they must be below, or None."""
+        return None if self.num_classes is None else (self._classes(), self.num_classes)
 
     def valid_labels(self) -> tf.Tensor:
         """Returns whether the model has an output for each label of a sample, bool [batch]."""
