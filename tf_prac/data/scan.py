@@ -64,9 +64,9 @@ def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
         raise ArgumentError("data", describe_spec(spec), ALLOWED)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ArgumentError("data", "an infinite dataset", "a finite dataset")
+    _check_label(dataset, x, y)
     if with_ids:
         check_id_spec(spec[0]["sample_id"].dtype, spec[0]["sample_id"].shape, 0)
-    _check_label(dataset, x, y)
 
     def cast(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         sample_id = tf.cast(inputs["sample_id"], tf.int64)
