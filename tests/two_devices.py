@@ -94,7 +94,9 @@ def test_two_devices_train_as_one_does(flavour, two):
     assert np.array_equal(classes_of_one, classes)
     presented = np.bincount(np.arange(5, 35), minlength=COUNT) * RECIPE.epochs
     assert np.array_equal(results[1].forgetting.presentations, presented)
-    for variable in [*trainer.model.prunable.values(), *trainer.model.records]:
+    finite_steps, _ = trainer.model.records
+    recorded = [finite_steps, *trainer.model.forgetting.variables]
+    for variable in [*trainer.model.prunable.values(), *recorded]:
         copies = two.strategy.experimental_local_results(getattr(variable, "_value", variable))
         assert len(copies) == 2 and np.array_equal(copies[0].numpy(), copies[1].numpy())
     for name, mask in trainer.model.masks.items():
@@ -102,9 +104,9 @@ def test_two_devices_train_as_one_does(flavour, two):
 
 
 def _reduces(node):
-    """Collective operations, and the sum of integers that TensorFlow takes on one device."""
+    """Collective operations, and the sum of integers on one device."""
     kind = node.attr["T"].type
-    return "Collective" in node.op or (node.op == "AddN" and kind == tf.int32.as_datatype_enum)
+    return "Collective" in node.op or (node.op == "AddN" and kind == tf.int64.as_datatype_enum)
 
 
 def traced_nodes(flavour, distribution, forgetting=True):
@@ -133,26 +135,27 @@ def collectives(nodes):
     return collections.Counter(tf.as_dtype(node.attr["T"].type).name for node in reductions)
 
 
-def reads(nodes, op):
-    """How often variables of int32, which only the statistics are, are read by an operation."""
-    return sum(node.op == op and node.attr["dtype"].type == tf.int32 for node in nodes)
-
-
 @both
 def test_replicas_exchange_gradients_and_statistics_and_nothing_else(flavour, two):
-    """Each replica has one reduction of all gradients; a sum of integers, one for both, is next."""
+    """Each replica has one reduction of all gradients, and one of integers."""
     nodes = traced_nodes(flavour, two)
-    assert collectives(nodes) == {"float32": 2, "int32": 1}
+    assert collectives(nodes) == {"float32": 2, "int64": 2}
     # Each replica reads the rows of a batch; to read them all would copy them in each step.
-    assert reads(nodes, "ResourceGather") == 2 and not reads(nodes, "ReadVariableOp")
+    tables = [node.input[0] for node in nodes if node.op == "ResourceGather"]
+    assert len(tables) == 2
+    assert not [n.name for n in nodes if n.op == "ReadVariableOp" and n.input[0] in tables]
     assert collectives(traced_nodes(flavour, two, forgetting=False)) == {"float32": 2}
 
 
 def test_statistics_take_16_bytes_a_sample_in_each_replica(two):
     with two.strategy.scope():
         model = PracModel(network("keras"), num_samples=1000)
-    for copy in two.strategy.experimental_local_results(model.forgetting.table):
-        assert copy.shape.num_elements() * copy.dtype.size == 16 * 1000
+    size = 0
+    for variable in model.forgetting.variables:
+        first, second = two.strategy.experimental_local_results(variable)
+        assert first.shape == second.shape and tf.int32 not in (first.dtype, second.dtype)
+        size += first.shape.num_elements() * first.dtype.size
+    assert 16 * 1000 <= size < 16 * 1003  # a row and three numbers more
 
 
 @both
@@ -182,6 +185,29 @@ def test_keras_fit_in_a_scope_records_every_sample(flavour, two):
     batches = dataset.shuffle(COUNT, seed=0).batch(16)
     model.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[logger])
     assert (logger.stats.presentations == 2).all()
+
+
+@both
+def test_invalid_ids_and_labels_on_any_replica_end_a_fit(flavour, two):
+    keras = importlib.import_module(flavour)
+    with two.strategy.scope():
+        model = PracModel(network(flavour), num_samples=COUNT)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
+    for position, sample_id, label, message in (
+        (3, COUNT, 0, f"num_samples: received {COUNT}; .*, which go up to {COUNT}"),
+        (12, 2**40, 0, f"sample_id: received {2**40}; allowed: 0 to {COUNT - 1}"),
+        (12, -1, 0, "sample_id: received -1"),
+        (3, 12, 0, "sample_id: received '1 samples with an id"),  # the other 12 is on replica 1
+        (12, 12, 3, "labels: received 3"),
+    ):
+        ids, labels = np.arange(32), np.arange(32) % 3
+        ids[position], labels[position] = sample_id, label
+        x = {"inputs": np.ones((32, 6), "f4"), "sample_id": ids}
+        with pytest.raises(ArgumentError, match=message):
+            model.fit(x, labels, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    rows = model.forgetting._rows.numpy()[:-1]
+    assert not rows[32:].any() and rows[:32].any(1).all()
 
 
 @both

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 class TfPracError(Exception):
-    """Base class of the errors that this library raises."""
+    """Base class of the errors that this library raises.
+
+    Attributes:
+        ag_pass_through: makes TensorFlow's AutoGraph raise an error in the code of a `tf.function`
+            as it is, not as a `StagingError` with its text.
+    """
+
+    ag_pass_through = True
 
 
 class ArgumentError(TfPracError, ValueError):

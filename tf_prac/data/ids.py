@@ -18,6 +18,8 @@ from tf_prac.data.order_check import check_fixed_order
 from tf_prac.errors import ArgumentError
 
 UNBATCHED = "an unbatched tf.data.Dataset of (x, y) or (x, y, sample_weight)"
+PADDING = -1  # the id of padding, in padded batches
+MAX_SAMPLES = 2**30
 _OPAQUE = ("FlatMap", "Interleave", "Window", "Variant")  # elements come from other datasets
 WITH_IDS = 'an unbatched tf.data.Dataset of ({"inputs": x, "sample_id": id}, y[, sample_weight])'
 
@@ -73,12 +75,13 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
         The elements in the same order, with cardinality n.
 
     Raises:
-        ArgumentError: If the dataset is batched or has no ids, or `ids` are not integers.
+        ArgumentError: If the dataset is batched or has no ids, or ids are not integers.
     """
     spec = _element_spec(dataset, WITH_IDS)
     if not has_ids(spec) or spec[0]["sample_id"].shape.rank != 0:
         remedy = "Add ids with tf_prac.with_sample_ids before batch()."
         raise ArgumentError("dataset", describe_spec(spec), WITH_IDS, remedy)
+    check_id_spec(spec[0]["sample_id"].dtype, [], 0)
     array = np.unique(check_id_vector("ids", ids))
     if not array.size:
         return dataset.take(0)
@@ -138,6 +141,28 @@ def split_validation(
 def has_ids(spec: Any) -> bool:
     """Whether elements have sample ids, as `with_sample_ids` adds them."""
     return isinstance(spec[0], dict) and set(spec[0]) == {"inputs", "sample_id"}
+
+
+def check_id_spec(dtype: tf.DType, shape: tf.TensorShape, rank: int = 1) -> None:
+    """Checks the type of sample ids: integers, which are not rounded, and one for each sample.
+
+    Args:
+        dtype: dtype of the ids.
+        shape: shape of the ids.
+        rank: 1 for batches, 0 for an unbatched dataset. Default 1.
+
+    Raises:
+        ArgumentError: If the ids are of another dtype or rank.
+    """
+    shape = tf.TensorShape(shape)
+    if not dtype.is_integer or shape.rank not in (None, rank):
+        remedy = "Number the samples with tf_prac.with_sample_ids(dataset)"
+        raise ArgumentError(
+            "sample_id",
+            f"{dtype.name} of shape {tuple(shape)}" if shape.rank is not None else dtype.name,
+            f"integers of shape {['()', '(batch,)'][rank]}",
+            f"{remedy} before batch()." if rank else f"{remedy}.",
+        )
 
 
 def is_batched(dataset: tf.data.Dataset) -> bool:

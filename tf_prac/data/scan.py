@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import describe_spec, has_ids, is_batched
+from tf_prac.data.ids import check_id_spec, describe_spec, has_ids, is_batched
 from tf_prac.errors import ArgumentError, DataError
 
 ALLOWED = 'an unbatched tf.data.Dataset of (x, y), or of ({"inputs": x, "sample_id": id}, y)'
@@ -51,7 +51,8 @@ def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Elements without ids get their positions.
 
     Raises:
-        ArgumentError: If the elements are others, or the dataset is batched or infinite.
+        ArgumentError: If the elements are others, ids are not integers, or the dataset is batched
+            or infinite.
         DataError: If labels are not class numbers.
     """
     spec = dataset.element_spec
@@ -64,6 +65,8 @@ def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ArgumentError("data", "an infinite dataset", "a finite dataset")
     _check_label(dataset, x, y)
+    if with_ids:
+        check_id_spec(spec[0]["sample_id"].dtype, spec[0]["sample_id"].shape, 0)
 
     def cast(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         sample_id = tf.cast(inputs["sample_id"], tf.int64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import has_ids, is_batched, with_sample_ids
+from tf_prac.data.ids import MAX_SAMPLES, check_id_spec, has_ids, is_batched, with_sample_ids
 from tf_prac.errors import ArgumentError
 from tf_prac.training.precision import exact_float32
 
@@ -44,7 +44,8 @@ class DataPass:
         """Returns the ids, int64 [samples], sorted, and the results in the same order.
 
         Raises:
-            ArgumentError: If the data has no samples.
+            ArgumentError: If the data has no samples, or two with the same id, or an id is not in
+                [0, 2**30).
         """
         batches_of_ids, results = [], []
         for x, y, *_ in self._batches:
@@ -55,9 +56,23 @@ class DataPass:
             raise ArgumentError("data", "no samples", "a data set of at least one sample")
         ids = np.concatenate(batches_of_ids).astype(np.int64)
         order = np.argsort(ids, kind="stable")
+        _check_sorted(ids[order])
         return ids[order], tf.nest.map_structure(
             lambda *arrays: np.concatenate(arrays)[order], *results
         )
+
+
+def _check_sorted(ids: np.ndarray) -> None:
+    """Raises `ArgumentError` unless sorted ids are distinct and in range."""
+    remedy = "Number the samples with tf_prac.with_sample_ids."
+    for sample_id in (ids[0], ids[-1]):
+        if not 0 <= sample_id < MAX_SAMPLES:
+            allowed = f"0 to {MAX_SAMPLES - 1}"
+            raise ArgumentError("sample_id", int(sample_id), allowed, remedy)
+    repeated = ids[:-1][ids[:-1] == ids[1:]]
+    if repeated.size:
+        received = f"{int(repeated[0])} for several samples"
+        raise ArgumentError("sample_id", received, "an id of its own for each sample", remedy)
 
 
 def _batched(data: Any, batch_size: int | None) -> tf.data.Dataset:
@@ -75,6 +90,8 @@ def _batched(data: Any, batch_size: int | None) -> tf.data.Dataset:
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ArgumentError("data", "elements that are not (x, y)", allowed)
     if has_ids(spec):
+        ids = spec[0]["sample_id"]
+        check_id_spec(ids.dtype, ids.shape, min(ids.shape.rank or 0, 1))
         if spec[0]["sample_id"].shape.rank == 0:
             return data.batch(batch_size or BATCH)
         return data if batch_size is None else data.rebatch(batch_size)

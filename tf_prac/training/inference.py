@@ -32,8 +32,8 @@ class Predictor:
         self._distribution = distribution or Distribution()
 
         def classify(x: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            classes = tf.argmax(network(x["inputs"], training=False), -1, output_type=tf.int32)
-            return all_gather(tf.cast(x["sample_id"], tf.int32)), all_gather(classes)
+            classes = tf.argmax(network(x["inputs"], training=False), -1)
+            return all_gather(tf.cast(x["sample_id"], tf.int64)), all_gather(classes)
 
         strategy = self._distribution.strategy
         self._classify = tf.function(

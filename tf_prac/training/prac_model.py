@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import PruningConfig
+from tf_prac.data.ids import check_id_spec
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
+from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.masked_weights import MaskedModelMixin, attach_masks
-from tf_prac.training.recorder import ID_TOO_HIGH, ForgettingRecorder, id_too_high_error
-from tf_prac.training.targets import Targets
+from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
+from tf_prac.training.targets import Predictions, Targets, label_error
+
+# What TensorFlow's cross-entropy says on a CPU; on a GPU and with XLA, the loss becomes NaN.
+BAD_LABEL = re.compile(r"Received a label value of (-?\d+) which is outside the valid range")
 
 
 class PracModel(MaskedModelMixin):
@@ -116,9 +124,9 @@ class PracModel(MaskedModelMixin):
         self._steps.variable.assign([0, 0])
 
     @property
-    def records(self) -> list[tf.Variable]:
-        """The variables of `finite_steps` and `forgetting`, which the training step updates."""
-        variables = [self._steps.variable]
+    def records(self) -> list[tf.Variable | RecordedTable]:
+        """What a checkpoint stores of `finite_steps` and `forgetting`."""
+        variables: list[tf.Variable | RecordedTable] = [self._steps.variable]
         return variables if self.forgetting is None else [*variables, self.forgetting.table]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -131,20 +139,30 @@ class PracModel(MaskedModelMixin):
         """Keras's own `fit`, after checking that the data has sample ids if they are needed.
 
         Raises:
-            ArgumentError: If forgetting is recorded and the data has no ids, or a batch has an id
-                that is not below `num_samples`; if a Keras 3 model is trained under
-                `MultiWorkerMirroredStrategy`.
+            ArgumentError: If forgetting is recorded and the data has no ids, or ids that are not
+                integers [batch]; at the end of an epoch or before, if an id was not in
+                [0, num_samples), a batch had the same id twice, or the model has no output for a
+                label; if a Keras 3 model is trained under `MultiWorkerMirroredStrategy`.
         """
         check_fit(self)
         if self.forgetting is None:
             return super().fit(x, *args, **kwargs)  # type: ignore[misc]
         _check_ids(x)
+        self.forgetting.restart_checks()
+        signature = inspect.signature(super().fit)  # type: ignore[misc]
+        arguments = signature.bind(x, *args, **kwargs).arguments
+        callbacks = arguments.pop("callbacks", None)
+        if not isinstance(callbacks, flavour_of(self).module.callbacks.CallbackList):
+            check = _CheckRecords(self.forgetting)
+            callbacks = [check] if callbacks is None else [check, callbacks]
         try:
-            return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+            history = super().fit(**arguments, callbacks=callbacks)  # type: ignore[misc]
         except tf.errors.InvalidArgumentError as error:
-            if ID_TOO_HIGH in str(error):
-                raise id_too_high_error(self.forgetting.num_samples) from error
+            if bad_label := BAD_LABEL.search(str(error)):
+                raise label_error(int(bad_label[1])) from error
             raise
+        self.forgetting.check()
+        return history
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras's own training step, followed by applying the masks."""
@@ -159,7 +177,13 @@ class PracModel(MaskedModelMixin):
         self.masked_weights.apply_masks(self.optimizer)
         finite = tf.math.is_finite(step.loss)
         if self.forgetting is not None:
-            finite = self.forgetting.record(step.ids, step.correct, finite, self.padded_batches)
+            finite = self.forgetting.record(
+                step.ids,
+                step.predictions.correct(),
+                finite,
+                self.padded_batches,
+                labels=step.predictions.bounded_labels(),
+            )
         self._steps.count(finite)
         return logs
 
@@ -167,7 +191,7 @@ class PracModel(MaskedModelMixin):
         """Keras's own metrics, without padding; in training, notes which samples are correct."""
         if self._step.traced and self.forgetting is not None:
             self._step.ids = x["sample_id"]
-            self._step.correct = self.targets.read(self, y, y_pred).correct()
+            self._step.predictions = self.targets.read(self, y, y_pred)
         if self.padded_batches and sample_weight is not None:
             sample_weight = tf.cast(sample_weight > 0, tf.float32)  # each sample counts once
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
@@ -196,7 +220,7 @@ class PracModel(MaskedModelMixin):
 
 
 def _check_ids(data: Any) -> None:
-    """Raises `ArgumentError` unless `data`, the first argument of `fit`, has sample ids."""
+    """Checks that `data`, the first argument of `fit`, has sample ids of the right type."""
     inputs = data.element_spec if isinstance(data, tf.data.Dataset) else (data,)
     inputs = inputs[0] if isinstance(inputs, tuple) else inputs
     if not (isinstance(inputs, dict) and {"inputs", "sample_id"} <= set(inputs)):
@@ -206,6 +230,23 @@ def _check_ids(data: Any) -> None:
             'batches of ({"inputs": x, "sample_id": id}, y)',
             "Use tf_prac.with_sample_ids(dataset) before batching.",
         )
+    ids = inputs["sample_id"]
+    ids = ids if hasattr(ids, "dtype") and hasattr(ids, "shape") else np.asarray(ids)
+    check_id_spec(tf.as_dtype(ids.dtype), ids.shape)
+
+
+class _CheckRecords(Callback):
+    """Raises `ArgumentError` at the end of an epoch with invalid sample ids or labels.
+
+    It comes first, so that no other callback saves anything of such an epoch.
+    """
+
+    def __init__(self, recorder: ForgettingRecorder):
+        self._recorder = recorder
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Checks the ids and labels of the epoch."""
+        self._recorder.check()
 
 
 class _Step(threading.local):
@@ -214,7 +255,7 @@ class _Step(threading.local):
     traced = False
     loss: Any
     ids: Any
-    correct: Any
+    predictions: Predictions
 
 
 class _FiniteSteps:
@@ -224,6 +265,9 @@ class _FiniteSteps:
         self.variable = tf.Variable([0, 0], trainable=False, dtype=tf.int64, name="finite_steps")
 
     def count(self, finite: tf.Tensor) -> None:
-        steps, finite_steps = tf.unstack(tf.convert_to_tensor(self.variable))
-        still_finite = tf.cast((steps == finite_steps) & finite, tf.int64)
-        self.variable.assign(tf.stack([steps + 1, finite_steps + still_finite]))
+        counts = tf.convert_to_tensor(self.variable)
+        # True, and whether all steps so far are finite. `unstack` of int64 is not on a GPU.
+        is_counted = (counts == counts[0]) & tf.stack([True, finite])
+        tf.raw_ops.AssignAddVariableOp(
+            resource=self.variable.handle, value=tf.cast(is_counted, tf.int64)
+        )

@@ -1,24 +1,34 @@
-"""`ForgettingRecorder`: forgetting statistics, updated inside the compiled training step."""
+"""`ForgettingRecorder`: forgetting statistics, updated inside the compiled training step.
+
+All variables have a dtype that TensorFlow keeps on an accelerator, which it does not for int32, and
+each operation of the step has a kernel there (there is none for the minimum or `unstack` of int64).
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_int
 from tf_prac.data.forgetting import COLUMNS, ForgettingStats
+from tf_prac.data.ids import MAX_SAMPLES, PADDING, check_id_spec
 from tf_prac.errors import ArgumentError
+from tf_prac.training.targets import label_error
 
-ID_TOO_HIGH = "num_samples is not above the sample id"
+SIGN = tf.int64.min  # Flipping this bit orders int64 as unsigned: ids below 0 come last.
 
 
 class ForgettingRecorder:
     """Counts presentations and forgetting events by sample id, at a cost per step of O(batch).
 
-    The statistics are stored in one int32 variable [num_samples, 4], 16 bytes per sample, with the
-    columns of `ForgettingStats`. A batch must not contain the same id twice. Under a strategy,
-    every replica has a copy of the variable, which records all samples of the global batch (four
-    bytes of communication per sample). So the copies are equal after every step, whichever replica
-    gets a sample next.
+    The statistics are stored on the device, in 16 bytes per sample. Under a strategy, every replica
+    has a copy, which records all samples of the global batch (16 bytes of communication per
+    sample). So the copies are equal after every step, whichever replica gets a sample next.
+
+    A batch must not contain the same id twice. Dtype and shape of the ids are checked when the step
+    is traced. Their values cannot be checked in a step, because XLA ignores assertions. Ids outside
+    [0, num_samples) are not recorded; they and duplicates are counted, and are an error when the
+    statistics are next read.
 
     Example:
 
@@ -30,12 +40,23 @@ class ForgettingRecorder:
 
     Args:
         num_samples: size of the data set; ids are in [0, num_samples).
+
+    Attributes:
+        num_samples: size of the data set.
+        table: the statistics as a checkpoint stores them, a `RecordedTable`.
+        variables: the variables that a step updates.
     """
 
     def __init__(self, num_samples: int):
-        check_int("num_samples", num_samples, 1, below=2**30)
-        shape = [num_samples, len(COLUMNS)]
-        self.table = tf.Variable(tf.zeros(shape, tf.int32), trainable=False, name="forgetting")
+        check_int("num_samples", num_samples, 1, below=MAX_SAMPLES)
+        self.num_samples = num_samples
+        # Counts in float32 are exact up to 2**24. The last row takes what is not a sample.
+        self._rows = _variable("forgetting", tf.zeros([num_samples + 1, len(COLUMNS)]))
+        self._presented = _variable("presented", tf.zeros([], tf.int64))
+        self._highest = _variable("highest_id_and_label", tf.fill([2], SIGN))
+        self.variables = [self._rows, self._presented, self._highest]
+        self._num_classes = 0
+        self.table = RecordedTable(self)
 
     def record(
         self,
@@ -44,70 +65,170 @@ class ForgettingRecorder:
         finite: tf.Tensor | bool = True,
         padded: bool = False,
         *,
+        labels: tuple[tf.Tensor, int] | None = None,
         filled_up: bool = False,
     ) -> tf.Tensor:
         """Records one presentation of each sample of a batch, on every replica.
 
         Args:
-            ids: int [batch]; ids below 0 mark padding and are not recorded.
+            ids: int [batch].
             correct: whether each sample is classified correctly, bool [batch].
             finite: whether the loss of this replica is finite, bool scalar. Default True.
-            padded: whether there may be ids below 0. Default False.
+            padded: whether an id of -1 marks padding, which is not recorded. Default False.
+            labels: class numbers of this replica, int64 of any shape, and the number of classes,
+                to check them. Default None: not checked.
             filled_up: the earlier name of `padded`.
 
         Returns:
             Whether the loss of every replica is finite, bool scalar.
 
         Raises:
-            InvalidArgumentError: From TensorFlow, in a compiled step, if an id is not below
-                `num_samples`.
+            ArgumentError: If the ids are not integers or not of shape [batch].
         """
-        ids, correct = tf.cast(ids, tf.int32), tf.cast(correct, tf.int32)
-        finite = tf.convert_to_tensor(finite)
-        if padded or filled_up or replicas_in_sync() > 1:
-            ids, correct, finite = _gather_records(ids, correct, finite)
-        highest = tf.reduce_max(ids)
-        in_range = highest < self.table.shape[0]
-        # A gather that is out of range is silent on a GPU, and its error on a CPU is unspecific.
-        with tf.control_dependencies(
-            [tf.raw_ops.Assert(condition=in_range, data=[ID_TOO_HIGH, highest])]
-        ):
-            ids = tf.identity(ids)
-        # `tf.gather` reads all of a replicated variable, which makes the next write copy it.
-        rows = tf.raw_ops.ResourceGather(resource=self.table.handle, indices=ids, dtype=tf.int32)
-        seen, last, learned, events = tf.unstack(rows, axis=1)
-        rows = tf.stack(
-            [seen + 1, correct, learned | correct, events + last * (1 - correct)], axis=1
-        )
-        self.table.scatter_update(tf.IndexedSlices(rows, ids))
+        ids = tf.convert_to_tensor(ids)
+        check_id_spec(ids.dtype, ids.shape)
+        ids, finite = tf.cast(ids, tf.int64), tf.convert_to_tensor(finite)
+        is_sample = None
+        if replicas_in_sync() > 1:
+            ids, correct, is_sample, finite = _gather_records(ids, correct, finite)
+        if padded or filled_up:
+            is_id = ids != PADDING
+            is_sample = is_id if is_sample is None else is_sample & is_id
+        self._count(ids, is_sample, labels)
+        self._update_rows(ids, tf.cast(correct, tf.bool))
         return finite
 
-    @property
-    def num_samples(self) -> int:
-        """Size of the data set."""
-        return int(self.table.shape[0])
+    def _count(self, ids: tf.Tensor, is_sample: tf.Tensor | None, labels: tf.Tensor | None) -> None:
+        """Updates the number of presentations, and the highest id and label, for `check`."""
+        if is_sample is None:
+            presented = tf.reduce_sum(tf.ones_like(ids))  # `tf.size` would run on the host.
+        else:
+            ids = tf.where(is_sample, ids, 0)
+            presented = tf.reduce_sum(tf.cast(is_sample, tf.int64))
+        tf.raw_ops.AssignAddVariableOp(resource=self._presented.handle, value=presented)
+        label = tf.constant(SIGN, tf.int64)
+        if labels is not None:
+            classes, self._num_classes = labels
+            label = tf.reduce_max(_unsigned_order(classes))
+        highest = tf.stack([tf.reduce_max(_unsigned_order(ids)), label])
+        highest = tf.maximum(self._highest.read_value(), highest)
+        tf.raw_ops.AssignVariableOp(resource=self._highest.handle, value=highest)
+
+    def _update_rows(self, ids: tf.Tensor, correct: tf.Tensor) -> None:
+        """Updates the rows of the samples; ids out of range update the last row."""
+        last_row = np.int64(self.num_samples) ^ np.int64(SIGN)
+        index = _unsigned_order(tf.minimum(_unsigned_order(ids), last_row))
+        # `tf.gather` reads all of a replicated variable, which makes the next write copy it.
+        rows = tf.raw_ops.ResourceGather(
+            resource=self._rows.handle, indices=index, dtype=tf.float32
+        )
+        seen, last, learned, events = tf.unstack(rows, axis=1)
+        events += tf.where(correct, tf.constant(0.0), last)
+        correct = tf.cast(correct, tf.float32)
+        rows = tf.stack([seen + 1, correct, tf.maximum(learned, correct), events], axis=1)
+        self._rows.scatter_update(tf.IndexedSlices(rows, index))
+
+    def check(self) -> None:
+        """Checks the ids and labels of the batches since the last `reset` or `restart_checks`.
+
+        Raises:
+            ArgumentError: If an id or label is out of range, or a batch had the same id twice.
+        """
+        copies = getattr(self._highest, "values", [self._highest])  # labels differ by replica
+        highest = np.max([copy.numpy() for copy in copies], axis=0) ^ np.int64(SIGN)
+        sample_id, label = highest.tolist()
+        if not 0 <= sample_id < self.num_samples:
+            raise id_error(sample_id, self.num_samples)
+        if self._num_classes and not 0 <= label < self._num_classes:
+            raise label_error(label, self._num_classes)
+        again = int(self._presented.numpy()) - self._recorded()
+        if again > 0:
+            raise ArgumentError(
+                "sample_id",
+                f"{again} samples with an id that their batch has already",
+                "distinct ids in each batch",
+                "Number the samples with tf_prac.with_sample_ids, and call batch() before "
+                "repeat(), so that no batch has samples of two epochs.",
+            )
+
+    def restart_checks(self) -> None:
+        """Makes `check` cover only later batches; the statistics stay."""
+        self._presented.assign(self._recorded())
+        self._highest.assign([SIGN, SIGN])
 
     def too_few(self) -> ArgumentError:
         """Returns the error for data with a sample id that is not below `num_samples`."""
-        return id_too_high_error(self.num_samples)
+        return id_error(self.num_samples, self.num_samples)
 
     def reset(self) -> None:
         """Resets all statistics to 0."""
-        self.table.assign(tf.zeros_like(self.table))
+        self._rows.assign(tf.zeros_like(self._rows))
+        self.restart_checks()
 
     @property
     def stats(self) -> ForgettingStats:
-        """A copy of the statistics so far."""
+        """A copy of the statistics so far.
+
+        Raises:
+            ArgumentError: If an id or label was out of range, or a batch had the same id twice.
+        """
         return ForgettingStats.from_table(self.table.numpy())
 
+    def _recorded(self) -> int:
+        """Returns the number of presentations in the statistics."""
+        return int(self._rows.numpy()[:-1, 0].sum(dtype=np.float64))
 
-def id_too_high_error(num_samples: int) -> ArgumentError:
-    """Returns the error for data with a sample id that is not below `num_samples`."""
+
+class RecordedTable:
+    """The statistics of a recorder, with the columns of `ForgettingStats`.
+
+    It has the methods of a variable that saving and restoring a checkpoint needs.
+
+    Args:
+        recorder: the recorder.
+
+    Attributes:
+        shape: (num_samples, 4).
+    """
+
+    def __init__(self, recorder: ForgettingRecorder):
+        self._recorder = recorder
+        self.shape = (recorder.num_samples, len(COLUMNS))
+
+    def numpy(self) -> np.ndarray:
+        """Returns a copy of the statistics, int32 [num_samples, 4].
+
+        Raises:
+            ArgumentError: If an id or label was out of range, or a batch had the same id twice.
+        """
+        self._recorder.check()
+        return self._recorder._rows.numpy()[:-1].astype(np.int32)
+
+    def assign(self, table: np.ndarray) -> None:
+        """Sets the statistics.
+
+        Args:
+            table: counts [num_samples, 4].
+        """
+        last_row = np.zeros((1, len(COLUMNS)))
+        self._recorder._rows.assign(np.concatenate([table, last_row]).astype(np.float32))
+        self._recorder.restart_checks()
+
+
+def id_error(sample_id: int, num_samples: int) -> ArgumentError:
+    """Returns the error for data with a sample id outside of [0, num_samples)."""
+    if num_samples <= sample_id < MAX_SAMPLES:
+        return ArgumentError(
+            "num_samples",
+            num_samples,
+            f"a number above every sample id of the data, which go up to {sample_id}",
+            "Set it to the number of samples that tf_prac.with_sample_ids numbered.",
+        )
     return ArgumentError(
-        "num_samples",
-        num_samples,
-        "a number above every sample id of the data",
-        "Set it to the number of samples that tf_prac.with_sample_ids numbered.",
+        "sample_id",
+        sample_id,
+        f"0 to {num_samples - 1}, for num_samples={num_samples}",
+        "Number the samples with tf_prac.with_sample_ids.",
     )
 
 
@@ -117,7 +238,7 @@ def replicas_in_sync() -> int:
 
 
 def all_gather(values: tf.Tensor) -> tf.Tensor:
-    """Returns the values of all replicas, in each replica: int32 [n] to [replicas * n].
+    """Returns the values of all replicas, in each replica: int64 [n, ...] to [replicas * n, ...].
 
     For a static n, it uses one all-reduce sum, which every kind of device supports.
     """
@@ -127,23 +248,30 @@ def all_gather(values: tf.Tensor) -> tf.Tensor:
         return values
     if values.shape[0] is None:
         return context.all_gather(values, axis=0)
-    is_own_row = tf.range(replicas)[:, None] == context.replica_id_in_sync_group
-    rows = tf.where(is_own_row, values[None], 0)
-    return tf.reshape(context.all_reduce(tf.distribute.ReduceOp.SUM, rows), [-1])
+    own = tf.cast(context.replica_id_in_sync_group, tf.int64)
+    is_own = tf.reshape(tf.range(replicas, dtype=tf.int64) == own, [-1] + [1] * values.shape.rank)
+    rows = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_own, values[None], 0))
+    return tf.reshape(rows, [-1, *values.shape[1:]])
 
 
 def _gather_records(
     ids: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns ids, correctness and finiteness of all replicas.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns ids and correctness of all replicas, which of them are samples, and finiteness.
 
-    Id and correctness are encoded as one integer, 2 * id + correct, and finiteness as -3 or -4, so
-    that one gather is enough. Padding is replaced by the first sample, whose row is then written
-    more than once, with equal values.
+    One gather is enough: each replica adds a row for finiteness, 2 or 3, to those of its samples.
     """
-    flag = tf.where(finite, -3, -4)
-    codes = all_gather(tf.concat([ids * 2 + correct, flag[None]], 0))
-    finite = tf.reduce_all(codes != -4)
-    is_sample = codes >= 0
-    codes = tf.where(is_sample, codes, codes[tf.argmax(tf.cast(is_sample, tf.int32))])
-    return codes // 2, codes % 2, finite
+    rows = tf.stack([ids, tf.cast(correct, tf.int64)], axis=1)
+    flag = tf.stack([tf.constant(PADDING, tf.int64), 2 + tf.cast(finite, tf.int64)])
+    rows = all_gather(tf.concat([rows, flag[None]], 0))
+    ids, values = rows[:, 0], rows[:, 1]
+    return ids, values, values < 2, tf.reduce_all(values != 2)
+
+
+def _unsigned_order(ids: tf.Tensor) -> tf.Tensor:
+    """Maps int64 so that their order is that of unsigned integers; it is its own inverse."""
+    return tf.bitwise.bitwise_xor(ids, SIGN)
+
+
+def _variable(name: str, value: tf.Tensor) -> tf.Variable:
+    return tf.Variable(value, trainable=False, name=name)

@@ -8,6 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_bool, check_choice
@@ -88,7 +89,7 @@ class Targets:
         y, y_pred = tf.convert_to_tensor(y), tf.convert_to_tensor(y_pred)
         kind = _kind(loss, y, y_pred) if self.kind == "auto" else self.kind
         from_logits = _from_logits(loss) if self.from_logits is None else self.from_logits
-        return Predictions(y, y_pred, kind, from_logits)
+        return Predictions(y, y_pred, kind, from_logits, _ignores_a_class(loss))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,27 +104,51 @@ class Predictions:
         y_pred: outputs of the model, float [batch, ...].
         kind: one of `KINDS` except "auto".
         from_logits: whether `y_pred` are logits, otherwise probabilities; None if not known.
+        ignores_a_class: whether the loss ignores samples with a label that is no class.
     """
 
     y: Any
     y_pred: Any
     kind: str
     from_logits: bool | None
+    ignores_a_class: bool = False
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes that labels must be below; None if they may have other values."""
+        is_checked = self.kind == "sparse" and not self.ignores_a_class
+        return self.y_pred.shape[-1] if is_checked else None
 
     def correct(self) -> tf.Tensor:
         """Returns whether each sample is classified correctly, bool [batch]."""
         if self._is_binary:
-            predicted = self._flat(self.y_pred) > (0.0 if self._require_from_logits() else 0.5)
+            predicted = self.y_pred > (0.0 if self._require_from_logits() else 0.5)
         else:
             predicted = tf.argmax(self.y_pred, -1)
-        return tf.reduce_all(self._flat(tf.cast(predicted, tf.int64)) == self.labels(), -1)
+        predicted, classes = tf.cast(predicted, tf.int64), self._classes()
+        if predicted.shape.rank == classes.shape.rank == 1:
+            return predicted == classes
+        return tf.reduce_all(self._flat(predicted) == self._flat(classes), -1)
 
     def labels(self) -> tf.Tensor:
         """Returns the true class of each prediction, int64 [batch, predictions]."""
+        return self._flat(self._classes())
+
+    def _classes(self) -> tf.Tensor:
         if self._is_binary:
-            return tf.cast(self._flat(tf.cast(self.y, tf.float32)) > 0.5, tf.int64)
-        y = tf.argmax(self.y, -1) if self.kind == "one_hot" else self.y
-        return self._flat(tf.cast(y, tf.int64))
+            return tf.cast(tf.cast(self.y, tf.float32) > 0.5, tf.int64)
+        return tf.cast(tf.argmax(self.y, -1) if self.kind == "one_hot" else self.y, tf.int64)
+
+    def bounded_labels(self) -> tuple[tf.Tensor, int] | None:
+        """Returns class numbers, int64 [batch, ...], and what they must be below, or None."""
+        return None if self.num_classes is None else (self._classes(), self.num_classes)
+
+    def valid_labels(self) -> tf.Tensor:
+        """Returns whether the model has an output for each label of a sample, bool [batch]."""
+        labels = self.labels()
+        if self.num_classes is None:
+            return tf.ones_like(labels[:, 0], tf.bool)
+        return tf.reduce_all((labels >= 0) & (labels < self.num_classes), -1)
 
     def logits(self) -> tf.Tensor:
         """Returns the logits of each prediction, float [batch, predictions, classes]."""
@@ -161,6 +186,24 @@ class Predictions:
         return tf.reshape(values, [tf.shape(values)[0], -1])
 
 
+def label_error(label: Any, num_classes: int | None = None) -> ArgumentError:
+    """Returns the error for a label without an output of the model.
+
+    Args:
+        label: the label, or a description of it.
+        num_classes: the number of outputs, if it is known.
+    """
+    allowed = f"0 to {num_classes - 1}, one for each output" if num_classes else "the outputs"
+    remedy = "Renumber the classes, or use a model with an output for each of them."
+    return ArgumentError("labels", label, f"{allowed} of the model", remedy)
+
+
+def check_valid_labels(ids: np.ndarray, valid: np.ndarray) -> None:
+    """Raises `ArgumentError` that names the first sample for whose label there is no output."""
+    if not valid.all():
+        raise label_error(f"no class of the model, for sample {int(ids[~valid][0])}")
+
+
 def _select(value: Any, name: Any, index: int) -> Any:
     """Returns the targets, predictions or loss of one output from those of all outputs."""
     if isinstance(value, Mapping):
@@ -184,6 +227,11 @@ def _kind(loss: Any, y: tf.Tensor, y_pred: tf.Tensor) -> str:
 def _loss_name(loss: Any) -> str:
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     return name.lower().replace("_", "")
+
+
+def _ignores_a_class(loss: Any) -> bool:
+    options = getattr(loss, "_fn_kwargs", None) or {}
+    return getattr(loss, "ignore_class", options.get("ignore_class")) is not None
 
 
 def _from_logits(loss: Any) -> bool | None:

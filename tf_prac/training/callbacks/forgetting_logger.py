@@ -12,7 +12,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.data_pass import DataPass
 from tf_prac.training.prac_model import PracModel
-from tf_prac.training.targets import Targets
+from tf_prac.training.targets import Targets, check_valid_labels
 
 
 class ForgettingLogger(Callback):
@@ -77,7 +77,12 @@ class ForgettingLogger(Callback):
         self.model.forgetting.reset()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the statistics to `logs`."""
+        """Adds the statistics to `logs`.
+
+        Raises:
+            ArgumentError: If a sample id or label of the epoch is out of range, or an id is in a
+                batch twice; with `data`, if two samples have the same id.
+        """
         if self.data is None:
             self._stats = self.model.forgetting.stats
         else:
@@ -96,11 +101,13 @@ class ForgettingLogger(Callback):
             raise ArgumentError("stats", None, "statistics of a training", "Call fit first.")
         return self._stats
 
-    def _correct(self, x: Any, y: Any) -> Any:
-        return self.targets.read(self.model, y, self.model(x, training=False)).correct()
+    def _correct(self, x: Any, y: Any) -> tuple[Any, Any]:
+        predictions = self.targets.read(self.model, y, self.model(x, training=False))
+        return predictions.correct(), predictions.valid_labels()
 
     def _classify(self) -> None:
-        ids, correct = self._pass()
+        ids, (correct, valid) = self._pass()
+        check_valid_labels(ids, valid)
         self.forward_samples += len(ids)
         if self._stats is None:
             self._stats = ForgettingStats(int(ids.max()) + 1)

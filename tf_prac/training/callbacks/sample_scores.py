@@ -15,7 +15,7 @@ from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.data_pass import DataPass
 from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.masked_weights import get_masks, get_prunable
-from tf_prac.training.targets import Targets
+from tf_prac.training.targets import Targets, check_valid_labels
 
 
 class SampleScores(Callback):
@@ -98,12 +98,16 @@ class SampleScores(Callback):
             network = getattr(self.model, "network", self.model)
             weights = get_prunable(self.model)
             self._norms = GradientNorms(network, weights, self._loss)
-            self._pass = DataPass(self.data, self._norms.of_batch, self._norms.batch_size)
+            self._pass = DataPass(self.data, self._gradient_norms, self._norms.batch_size)
         else:
             self._pass = DataPass(self.data, self._probabilities)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Scores the samples every `every` epochs, and adds the mean to `logs`."""
+        """Scores the samples every `every` epochs, and adds the mean to `logs`.
+
+        Raises:
+            ArgumentError: If two samples have the same id, or the model has no output for a label.
+        """
         if self._scores is None or epoch % self.every == 0:
             self._scores = self._score()
             self.epoch = epoch
@@ -114,13 +118,21 @@ class SampleScores(Callback):
     def _score(self) -> tuple[np.ndarray, np.ndarray]:
         if self.score == "grand":
             self._norms.set_masks(get_masks(self.model))
-            return self._pass()
-        ids, (probabilities, labels) = self._pass()
-        return ids, multi_label_scores(self.score, probabilities, labels)
+        ids, (values, labels, valid) = self._pass()
+        check_valid_labels(ids, valid)
+        return ids, values if self.score == "grand" else multi_label_scores(
+            self.score, values, labels
+        )
 
-    def _probabilities(self, x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def _probabilities(self, x: Any, y: Any) -> tuple[tf.Tensor, ...]:
         predictions = self.targets.read(self.model, y, self.model(x, training=False))
-        return tf.nn.softmax(predictions.logits()), predictions.labels()
+        probabilities = tf.nn.softmax(predictions.logits())
+        return probabilities, predictions.labels(), predictions.valid_labels()
+
+    def _gradient_norms(self, x: Any, y: Any) -> tuple[tf.Tensor, ...]:
+        predictions = self.targets.read(self.model, y, self.model(x, training=False))
+        norms = self._norms.of_batch(x, y)
+        return norms, predictions.labels(), predictions.valid_labels()
 
     def _loss(self, y: Any, y_pred: Any) -> tf.Tensor:
         return self.targets.read(self.model, y, y_pred).loss()

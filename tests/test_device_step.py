@@ -1,0 +1,191 @@
+"""The training step stays on the accelerator, and XLA changes no statistics."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import re
+
+import device_walk
+import numpy as np
+import pytest
+import tensorflow as tf
+from source_tree import ROOT
+
+from tf_prac import (
+    ForgettingLogger,
+    ForgettingRecorder,
+    MaskedWeights,
+    Masks,
+    PracModel,
+    SampleScores,
+    prunable_weights,
+    prune,
+    random_mask,
+    with_sample_ids,
+)
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.training.inference import Predictor
+from tf_prac.training.loop import StepLoop
+
+both = pytest.mark.parametrize("flavour", FLAVOURS)
+COUNT, BATCH = 24, 8
+GENERATOR = np.random.default_rng(0)
+Y = np.arange(COUNT) % 3
+X = (GENERATOR.normal(size=(COUNT, 6, 6, 1)) + Y[:, None, None, None]).astype(np.float32)
+DATA = tf.data.Dataset.from_tensor_slices((X, Y))
+BATCHES = with_sample_ids(DATA).batch(BATCH)
+# Keras 3's `argmax`, of the accuracy, compares sign bits in int32. XLA fuses it away.
+OF_KERAS = {"keras": r"host reads from the device: Less\b", "tf_keras": "(?!)"}
+# TensorFlow's `vectorized_map` computes shapes in int32, once for each batch that is scored.
+OF_VECTORIZED_MAP = r"host reads from the device: .*/pfor/|no kernel for GPUs: Split {'T': 'int32'}"
+
+
+def network(flavour):
+    keras = importlib.import_module(flavour)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 1))
+    hidden = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
+    hidden = keras.layers.ReLU()(keras.layers.BatchNormalization()(hidden))
+    hidden = keras.layers.Dense(8, activation="relu")(keras.layers.Flatten()(hidden))
+    return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+
+def compiled(model, flavour, **options):
+    keras = importlib.import_module(flavour)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **{"jit_compile": False, **options})
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def recording(flavour, **options):
+    plain = network(flavour)
+    masks = random_mask(Masks.ones_like(prunable_weights(plain)), 0.4, seed=0)
+    return compiled(PracModel(plain, masks=masks, num_samples=COUNT), flavour, **options)
+
+
+def in_a_scope(callback, flavour):
+    callback.set_model(compiled(network(flavour), flavour))
+    callback.on_train_begin()
+    return callback
+
+
+def own_loop(flavour, jit_compile=None):
+    """The custom training loop of docs/callbacks.md."""
+    keras = importlib.import_module(flavour)
+    model = network(flavour)
+    masked, recorder = MaskedWeights(prunable_weights(model)), ForgettingRecorder(COUNT)
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            logits = model(x["inputs"], training=True)
+            loss = loss_of(y, logits)
+        recorder.record(x["sample_id"], tf.argmax(logits, -1) == y)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        masked.apply_masks(optimizer)
+
+    return step, recorder
+
+
+def with_spec(function, *spec):
+    """Traces twice, as metrics create their variables in the first trace."""
+    function = function if hasattr(function, "get_concrete_function") else tf.function(function)
+    return function.get_concrete_function(*spec)
+
+
+X_SPEC, Y_SPEC = BATCHES.element_spec
+PADDED = (X_SPEC, Y_SPEC, tf.TensorSpec([None], tf.float32))
+
+
+def padded(flavour):
+    model = recording(flavour)
+    model.padded_batches = True
+    return with_spec(model.train_step, PADDED)
+
+
+def loop(flavour):
+    model = recording(flavour)
+    return with_spec(StepLoop(model)._train, iter(BATCHES), tf.constant(1))
+
+
+STEPS = {
+    "fit": lambda flavour: with_spec(recording(flavour).train_step, (X_SPEC, Y_SPEC)),
+    "padded": padded,
+    "loop": loop,
+    "custom loop": lambda flavour: with_spec(own_loop(flavour)[0], X_SPEC, Y_SPEC),
+    "pruned": lambda flavour: with_spec(
+        compiled(prune(network(flavour), sparsity=0.5), flavour).train_step,
+        (X_SPEC["inputs"], Y_SPEC),
+    ),
+    "forgetting of data": lambda flavour: with_spec(
+        in_a_scope(ForgettingLogger(DATA), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
+    ),
+    "el2n": lambda flavour: with_spec(
+        in_a_scope(SampleScores(DATA), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
+    ),
+    "grand": lambda flavour: with_spec(
+        in_a_scope(SampleScores(DATA, "grand"), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
+    ),
+    "predictions": lambda flavour: with_spec(Predictor(network(flavour))._classify, X_SPEC),
+}
+
+
+@pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
+@both
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_stays_on_the_accelerator(flavour, name):
+    allowed = re.compile(OF_VECTORIZED_MAP if name == "grand" else OF_KERAS[flavour])
+    lines = device_walk.findings(STEPS[name](flavour))
+    assert [line for line in lines if not allowed.match(line)] == []
+
+
+def test_the_walk_sees_what_does_not_stay():
+    table = tf.Variable(tf.zeros([4, 2], tf.int32))
+    counts = tf.Variable(tf.zeros([2], tf.int64))
+
+    def step(ids):
+        tf.debugging.assert_less(tf.reduce_max(ids), tf.constant(4, tf.int64))
+        table.scatter_add(tf.IndexedSlices(tf.ones([1, 2], tf.int32), ids))
+        first, second = tf.unstack(counts)
+        tf.numpy_function(lambda value: None, [first], [])
+        tf.strings.as_string(tf.reduce_min(ids))
+        return tf.boolean_mask(ids, ids > second)
+
+    lines = device_walk.findings(with_spec(step, tf.TensorSpec([1], tf.int64)))
+    for expected in ("variable in int32", "Assert", "PyFunc", "AsString", "Where", "Min", "Unpack"):
+        assert any(expected in line for line in lines), (expected, lines)
+
+
+@both
+@pytest.mark.parametrize("name", ["fit", "padded", "custom loop"])
+def test_xla_gives_the_same_statistics(flavour, name):
+    tables = []
+    for jit in (False, True):
+        if name == "custom loop":
+            step, recorder = own_loop(flavour, jit)
+        else:
+            model = recording(flavour)
+            model.padded_batches = name == "padded"
+            function = tf.function(model.train_step, jit_compile=jit)
+            recorder, step = model.forgetting, lambda *batch, run=function: run(batch)
+        for _ in range(3):
+            for x, y in BATCHES:
+                step(x, y)
+        tables.append(recorder.stats.table)
+    np.testing.assert_array_equal(*tables)
+    assert (tables[0][:, 0] == 3).all() and tables[0][:, 2].any()
+
+
+def test_no_variable_of_tf_prac_is_int32():
+    """TensorFlow keeps int32 variables in the memory of the host."""
+    pattern = re.compile(r"Variable\([^)]*int32|add_weight\([^)]*int32", re.S)
+    for path in pathlib.Path(ROOT, "tf_prac").rglob("*.py"):
+        if "export" not in path.parts:  # there, a variable is read once, when a model is loaded
+            assert not pattern.search(path.read_text(encoding="utf-8")), path
