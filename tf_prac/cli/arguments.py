@@ -49,6 +49,13 @@ def define_strategy_flags(flags: Flags) -> None:
         "Number of devices of mirrored: GPUs, or logical CPU devices if there are none. "
         "Default: all GPUs.",
     )
+    flags.string(
+        "data_placement",
+        "auto",
+        "Where the samples are: device (in its memory), stream (read with tf.data), or auto, the "
+        "device if they fit a quarter of its free memory. Results are the same, and a run can be "
+        "resumed with another.",
+    )
 
 
 def refuse_positional(positional: Sequence[str]) -> None:

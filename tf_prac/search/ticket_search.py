@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.checks import check_model_fn, check_seed
+from tf_prac.checks import check_choice, check_model_fn, check_seed
 from tf_prac.config import (
+    DATA_PLACEMENTS,
     CheckpointConfig,
     PracConfig,
     PruningConfig,
@@ -100,6 +101,9 @@ class TicketSearch:
             on a command line. Default None.
         strategy: distribution over devices: "one", "mirrored", "multi_worker", "tpu", or a
             `tf.distribute.Strategy`. Default None: the strategy in whose scope this is called.
+        data_placement: "device" keeps the samples in the memory of the device, "stream" reads them
+            with `tf.data`, and "auto" chooses; see `DataPlacement`. Results are the same, and a
+            run can be resumed with another. Default "auto".
         verbose: whether to show progress on the terminal; or a `SearchCallback` to call in addition
             to showing progress. Default True.
 
@@ -123,6 +127,7 @@ class TicketSearch:
         checkpoints: CheckpointConfig | None = None,
         labels: Mapping[str, Any] | None = None,
         strategy: Any = None,
+        data_placement: str = "auto",
         verbose: bool | SearchCallback = True,
     ):
         check_seed("seed", seed)
@@ -136,6 +141,8 @@ class TicketSearch:
         self.seed, self.deterministic = seed, deterministic
         self.retrain = check_retrain(retrain, self.config.pruning.rounds)
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
+        check_choice("data_placement", data_placement, DATA_PLACEMENTS)
+        self.data_placement = data_placement
         self.distribution = make_distribution(strategy)
         verbose = self.distribution.is_chief and verbose
         extra = [verbose] if isinstance(verbose, SearchCallback) else []
@@ -264,7 +271,12 @@ class _Session:
             seed=search.seed,
             data=data,
             trainer=Trainer(
-                self._network, config.recipe, data.train.samples, data.validation, config.pruning
+                self._network,
+                config.recipe,
+                data.train.samples,
+                data.validation,
+                config.pruning,
+                search.data_placement,
             ),
             run=RunDirectory(directory),
             finished_runs=finished_runs,
@@ -295,6 +307,7 @@ class _Session:
             )
             if distribution.replicas > 1:
                 lines.append(distribution.describe(self._config.recipe.batch_size))
+            lines.append(f"data: {context.place}")
             context.callbacks.on_message("\n".join(lines))
             yield self
 
@@ -346,6 +359,7 @@ class _Session:
             "controls": retrained_controls,
             "other_runs": {name: run.to_json() for name, run in context.finished_runs.items()},
             "distribution": search.distribution.summary(self._config.recipe.batch_size),
+            "data_placement": context.place.summary(),
             "cost": cost.to_json(),
         }
         context.run.save_summary(summary)

@@ -1,0 +1,207 @@
+"""`DataPlacement`: whether samples are in the device's memory, or streamed to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import Any
+
+import tensorflow as tf
+
+from tf_prac.checks import check_choice
+from tf_prac.config import DATA_PLACEMENTS
+from tf_prac.data.batches import Batches, DeviceBatches, StreamedBatches
+from tf_prac.data.pipeline import (
+    Preprocessing,
+    evaluation_batches,
+    prefetched,
+    training_batches,
+)
+from tf_prac.data.samples import Samples
+from tf_prac.data.splits import Split
+from tf_prac.errors import ArgumentError
+from tf_prac.training.distribution import Distribution
+
+MEMORY_FRACTION = 0.25
+"""Samples are put on an accelerator if they fit this fraction of its free memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the samples of a data set are.
+
+    Attributes:
+        arrays: inputs and labels of all samples on the device; None if they are streamed.
+        device: name of the device, such as "GPU:0".
+        size: bytes of inputs and labels on the device; 0 if they are streamed.
+        reason: why they are streamed; "" if they are not.
+    """
+
+    arrays: tuple[Any, Any] | None
+    device: str
+    size: int = 0
+    reason: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """Returns placement, device, bytes and a line of text, for the summary of a run."""
+        placement = "stream" if self.arrays is None else "device"
+        summary = {"placement": placement, "device": self.device, "bytes": self.size}
+        return {**summary, "description": str(self)}
+
+    def __str__(self) -> str:
+        if self.arrays is None:
+            return f"streamed ({self.reason})"
+        return f"on the device {self.device} ({as_text(self.size)})"
+
+
+class DataPlacement:
+    """Decides where samples are, and returns their batches, which do not depend on it.
+
+    Args:
+        distribution: of the training.
+        placement: "device", "stream" or "auto": on the device if samples that are in memory fit
+            `MEMORY_FRACTION` of its free memory, and training has one replica. Default "auto".
+
+    Raises:
+        ArgumentError: If the placement is unknown.
+    """
+
+    def __init__(self, distribution: Distribution, placement: str = "auto"):
+        check_choice("data_placement", placement, DATA_PLACEMENTS)
+        self._distribution, self._placement = distribution, placement
+        self._device = distribution.devices[0]
+        self._places: weakref.WeakKeyDictionary[Samples, Place] = weakref.WeakKeyDictionary()
+
+    def place(self, samples: Samples) -> Place:
+        """Returns where the samples are; the first call puts them there.
+
+        Raises:
+            ArgumentError: If the device is requested, and cannot have them.
+        """
+        if samples not in self._places:
+            self._places[samples] = self._new_place(samples)
+        return self._places[samples]
+
+    def training(
+        self,
+        samples: Samples,
+        ids: Any,
+        *,
+        batch_size: int,
+        seed: tuple[int, ...],
+        first_step: int,
+        steps: int,
+        augment: str,
+    ) -> Batches:
+        """Returns `steps` training steps from `first_step`; see `training_batches`."""
+        if self._distribution.pads_batches:
+            return self._sharded(
+                lambda shard: training_batches(
+                    samples,
+                    ids,
+                    batch_size=batch_size,
+                    seed=seed,
+                    start_step=first_step,
+                    augment=augment,
+                    shard=shard,
+                ),
+                batch_size,
+                endless=False,
+            )
+        preprocessing = Preprocessing.of(samples, augment)
+        place = self.place(samples)
+        if place.arrays is not None:
+            return DeviceBatches(
+                place.arrays,
+                ids,
+                batch_size,
+                preprocessing,
+                place.device,
+                seed=seed,
+                first_step=first_step,
+            )
+        stored = samples.batches(ids, batch_size, seed=seed, start_step=first_step, steps=steps)
+        return self._streamed(stored, preprocessing, seed, first_step)
+
+    def evaluation(self, split: Split, batch_size: int) -> Batches:
+        """Returns endless passes over the samples of a split; see `evaluation_batches`."""
+        samples, ids = split
+        if self._distribution.pads_batches:
+            return self._sharded(
+                lambda shard: evaluation_batches(*split, batch_size=batch_size, shard=shard),
+                batch_size,
+            )
+        preprocessing, place = Preprocessing.of(samples), self.place(samples)
+        if place.arrays is not None:
+            return DeviceBatches(place.arrays, ids, batch_size, preprocessing, place.device)
+        return self._streamed(samples.batches(ids, batch_size).repeat(), preprocessing)
+
+    def _sharded(self, dataset_fn: Any, batch_size: int, endless: bool = True) -> Batches:
+        batches = self._distribution.batches(dataset_fn, batch_size, endless)
+        return StreamedBatches(iter(batches))
+
+    def _streamed(self, stored: tf.data.Dataset, *options: Any) -> Batches:
+        batches = prefetched(stored)
+        if not self._device.startswith("GPU"):
+            return StreamedBatches(iter(batches), *options)
+        with tf.device(self._device):
+            batches = batches.apply(tf.data.experimental.prefetch_to_device(f"/{self._device}"))
+            return StreamedBatches(iter(batches), *options)
+
+    def _new_place(self, samples: Samples) -> Place:
+        reason, allowed = self._obstacle(samples)
+        if reason and self._placement == "device":
+            raise ArgumentError("data_placement", f"device, but {reason}", allowed)
+        if reason or self._placement == "stream":
+            return Place(None, self._device, 0, reason or "as requested")
+        with tf.device(self._device):
+            arrays = tf.nest.map_structure(tf.identity, samples.arrays)
+        return Place(arrays, self._device, size_of(arrays))
+
+    def _obstacle(self, samples: Samples) -> tuple[str, str]:
+        """Returns why the samples are not put on the device, and what is allowed; "" if they are.
+
+        If the device is requested, all of its free memory may be used.
+        """
+        replicas = self._distribution.replicas
+        if self._distribution.pads_batches:
+            return f"{replicas} replicas share each batch", "auto or stream, except on one device"
+        if samples.arrays is None:
+            return (
+                f"the samples of {samples.identity.name} are read on demand",
+                "auto or stream, except for samples that are held in memory decoded",
+            )
+        size, free = size_of(samples.arrays), free_memory(self._device)
+        fraction = 1.0 if self._placement == "device" else MEMORY_FRACTION
+        if free is not None and size > fraction * free:
+            share = "the" if fraction == 1 else f"{fraction:.0%} of the"
+            return (
+                f"{samples.identity.name} has {as_text(size)}, which do not fit {share} "
+                f"{as_text(free)} of free memory of {self._device}",
+                f"auto or stream, or at most {as_text(free)} of samples",
+            )
+        return "", ""
+
+
+def free_memory(device: str) -> int | None:
+    """Returns the free bytes of an accelerator; None for the CPU, whose memory has the samples."""
+    if device.startswith("CPU"):
+        return None
+    from tensorflow.python.client import device_lib  # the only source of the limit
+
+    limits = {item.name: item.memory_limit for item in device_lib.list_local_devices()}
+    used = tf.config.experimental.get_memory_info(device)["current"]
+    return max(0, limits[f"/device:{device}"] - used)
+
+
+def size_of(arrays: Any) -> int:
+    """Returns the bytes of a nest of tensors."""
+    return sum(part.shape.num_elements() * part.dtype.size for part in tf.nest.flatten(arrays))
+
+
+def as_text(size: int) -> str:
+    """Returns a number of bytes as text, such as "150 MB"."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"
