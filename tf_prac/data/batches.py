@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.order import check_ids, derive_seed, epoch_order, steps_per_epoch
+from tf_prac.data.order import (
+    check_ids,
+    derive_seed,
+    epoch_order,
+    steps_per_epoch,
+    without_autotune,
+)
 from tf_prac.data.pipeline import Preprocessing
 
 
@@ -87,11 +93,11 @@ class StreamedBatches(Batches):
 
     Args:
         iterator: an iterator over the dataset; one batch is consumed per step.
-        preprocessing, seed, first_step: as in `Batches`.
+        **options: preprocessing, seed, first_step, as in `Batches`.
     """
 
-    def __init__(self, iterator: Any, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, iterator: Any, **options: Any):
+        super().__init__(**options)
         self._iterator = iterator
 
     def take(self, steps: int) -> tuple[int, Call]:
@@ -104,88 +110,159 @@ class StreamedBatches(Batches):
         return next(source)
 
 
-class DeviceBatches(Batches):
-    """Batches of samples that are in the device's memory, gathered there by id.
+class GatheredBatches(Batches):
+    """Batches that are gathered from tensors on the device, so that XLA can compile the loop.
 
-    An endless sequence of epochs, in the order of `Samples.batches`. A call has batches of one
-    size, so that shapes are static under XLA: those before the last batch of an epoch, if that is
-    partial, or only that one.
+    A call has batches of one size, as XLA needs static shapes: those before the last batch of an
+    epoch, if that is partial, or only that one.
 
     Args:
-        arrays: inputs and labels of all samples, nests of tensors [N, ...] on the device.
+        count: number of samples of an epoch.
+        batch_size: samples per batch.
+        device: name of the device, such as "GPU:0".
+        **options: preprocessing, seed, first_step, as in `Batches`.
+    """
+
+    on_device = True
+
+    def __init__(self, count: int, batch_size: int, device: str, **options: Any):
+        super().__init__(**options)
+        self._batch_size, self._device = batch_size, device
+        self._per_epoch = steps_per_epoch(count, batch_size)
+        self._full, partial = divmod(count, batch_size)
+        with tf.device(device):
+            self._positions = tf.range(batch_size if self._full else 0, dtype=tf.int64)
+            self._last_positions = tf.range(partial, dtype=tf.int64)
+
+    def take(self, steps: int) -> tuple[int, Call]:
+        """Returns the arguments of a call with batches of one size, in one epoch."""
+        epoch, index = divmod(self._step, self._per_epoch)
+        rows, start, available = self._locate(epoch, index)
+        full = self._full - index
+        steps = min(steps, available, max(full, 1))
+        with tf.device(self._device):
+            positions = self._positions if full > 0 else self._last_positions
+            return self._call(steps, (*rows, positions, tf.constant(start, tf.int64)))
+
+    @abc.abstractmethod
+    def _locate(self, epoch: int, index: int) -> tuple[tuple[Any, tf.Tensor], int, int]:
+        """Returns where batch `index` of an epoch is.
+
+        Returns:
+            The tensors: (samples [rows, ...] as in a batch, the order of the rows, int64 [rows]);
+            the first position of the batch in that order; and the number of batches there.
+        """
+
+    @staticmethod
+    def read(source: Any, index: tf.Tensor) -> Any:
+        """Gathers a batch from the rows."""
+        samples, order, positions, start = source
+        size = tf.size(positions, tf.int64)
+        rows = tf.gather(order, start + index * size + positions)
+        return tf.nest.map_structure(lambda part: tf.gather(part, rows), samples)
+
+    def _set_signature(self, samples: Any) -> None:
+        vector, scalar = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
+        rows = tf.nest.map_structure(
+            lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), samples
+        )
+        key = tf.TensorSpec([2], tf.int64)
+        source = (rows, vector, vector, scalar)
+        self.signature = Call(tf.TensorSpec([], tf.int32), scalar, key, source)
+
+
+class DeviceBatches(GatheredBatches):
+    """Batches of samples that are all in the device's memory, in the order of `Samples.batches`.
+
+    Args:
+        samples: all samples, ({"inputs": [N, ...], "sample_id": int64 [N]}, labels [N, ...]), on
+            the device.
         ids: the samples to read, int64 [n].
         batch_size: samples per batch.
-        preprocessing: applied to each batch in the compiled step.
         device: name of the device, such as "GPU:0".
-        seed: of order and augmentation, as in `training_batches`. Default None: always in the
-            order of `ids`.
-        first_step: the number of the first step. Default 0.
+        **options: preprocessing, seed, first_step, as in `Batches`. Without a seed, each epoch has
+            the order of `ids`.
 
     Raises:
         ArgumentError: If a size or the seed is invalid.
         DataError: If `ids` is empty, out of range or has duplicates.
     """
 
-    on_device = True
+    def __init__(self, samples: Any, ids: Any, batch_size: int, device: str, **options: Any):
+        self._samples, self._seed = samples, options.get("seed")
+        self._count = int(samples[0]["sample_id"].shape[0])
+        self._ids, self._epoch = check_ids(ids, self._count), -1
+        super().__init__(len(self._ids), batch_size, device, **options)
+        self._set_signature(samples)
+
+    def _locate(self, epoch: int, index: int) -> tuple[tuple[Any, tf.Tensor], int, int]:
+        if self._epoch < 0 or (self._epoch != epoch and self._seed is not None):
+            order = epoch_order(self._ids, self._seed, epoch)
+            with tf.device("CPU:0"):  # padded to a size that never changes
+                order = tf.pad(order, [[0, self._count - len(self._ids)]])
+            with tf.device(self._device):
+                self._order, self._epoch = tf.identity(order), epoch
+        return (self._samples, self._order), index * self._batch_size, self._per_epoch
+
+
+class ChunkedBatches(GatheredBatches):
+    """Batches of a stream, of which several at a time are copied to the device.
+
+    For XLA: the loop is the program that reads `DeviceBatches`, so that results are the same bits.
+
+    Args:
+        stored: an endless `tf.data.Dataset` of batches, or one with a multiple of `chunk` batches.
+        count: number of samples of an epoch.
+        batch_size: samples per batch, except for the last one of an epoch.
+        chunk: number of batches that are copied together.
+        device: name of the device, such as "GPU:0".
+        **options: preprocessing, seed, first_step, as in `Batches`.
+    """
 
     def __init__(
         self,
-        arrays: tuple[Any, Any],
-        ids: Any,
+        stored: tf.data.Dataset,
+        count: int,
         batch_size: int,
-        preprocessing: Preprocessing,
+        chunk: int,
         device: str,
-        *,
-        seed: tuple[int, ...] | None = None,
-        first_step: int = 0,
+        **options: Any,
     ):
-        super().__init__(preprocessing, seed, first_step)
-        self._arrays, self._device, self._seed = arrays, device, seed
-        self._capacity = int(tf.nest.flatten(arrays)[0].shape[0])
-        self._ids, self._batch_size = check_ids(ids, self._capacity), batch_size
-        self._per_epoch = steps_per_epoch(len(self._ids), batch_size)
-        self._epoch = -1
+        super().__init__(count, batch_size, device, **options)
+
+        def padded(*batch: Any) -> Any:
+            return tf.nest.map_structure(pad, batch)
+
+        def pad(part: tf.Tensor) -> tf.Tensor:
+            missing = batch_size - tf.shape(part)[0]
+            part = tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)])
+            return tf.ensure_shape(part, [batch_size, *part.shape[1:]])
+
+        def merge(*batches: Any) -> Any:
+            return tf.nest.map_structure(
+                lambda part: tf.reshape(part, [chunk * batch_size, *part.shape[2:]]), batches
+            )
+
+        chunks = stored.map(padded).batch(chunk, drop_remainder=True).map(merge)
+        self._set_signature(chunks.element_spec)
+        self._chunks, self._chunk, self._used = iter(on_device(chunks, device, 2)), chunk, chunk
         with tf.device(device):
-            full, partial = divmod(len(self._ids), batch_size)
-            self._positions = tf.range(batch_size if full else 0, dtype=tf.int64)
-            self._last_positions = tf.range(partial, dtype=tf.int64)
-        vector, scalar = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
-        any_count = tf.nest.map_structure(
-            lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), arrays
-        )
-        self.signature = Call(
-            tf.TensorSpec([], tf.int32),
-            scalar,
-            tf.TensorSpec([2], tf.int64),
-            (any_count, vector, vector, scalar),
-        )
+            self._order = tf.range(chunk * batch_size, dtype=tf.int64)
 
-    def take(self, steps: int) -> tuple[int, Call]:
-        """Returns the arguments of a call with batches of one size, in one epoch."""
-        epoch, index = divmod(self._step, self._per_epoch)
-        self._load_order(epoch)
-        full = len(self._ids) // self._batch_size - index
-        positions = self._positions if full else self._last_positions
-        steps = min(steps, full or 1)
-        with tf.device(self._device):
-            start = tf.constant(index * self._batch_size, tf.int64)
-            return self._call(steps, (self._arrays, self._order, positions, start))
+    def _locate(self, epoch: int, index: int) -> tuple[tuple[Any, tf.Tensor], int, int]:
+        if self._used == self._chunk:
+            self._rows, self._used = next(self._chunks), 0
+        start = self._used * self._batch_size
+        return (self._rows, self._order), start, self._chunk - self._used
 
-    def _load_order(self, epoch: int) -> None:
-        """Copies the order of an epoch to the device, padded to a size that never changes."""
-        if epoch == self._epoch or (self._seed is None and self._epoch >= 0):
-            return
-        order = epoch_order(self._ids, self._seed, epoch)
-        with tf.device("CPU:0"):
-            order = tf.pad(order, [[0, self._capacity - len(self._ids)]])
-        with tf.device(self._device):
-            self._order, self._epoch = tf.identity(order), epoch
+    def _call(self, steps: int, source: Any) -> tuple[int, Call]:
+        self._used += steps
+        return super()._call(steps, source)
 
-    @staticmethod
-    def read(source: Any, index: tf.Tensor) -> Any:
-        """Gathers the batch from the arrays."""
-        (inputs, labels), order, positions, start = source
-        size = tf.size(positions, tf.int64)
-        ids = tf.gather(order, start + index * size + positions)
-        inputs, labels = tf.nest.map_structure(lambda part: tf.gather(part, ids), (inputs, labels))
-        return {"inputs": inputs, "sample_id": ids}, labels
+
+def on_device(batches: tf.data.Dataset, device: str, count: int) -> tf.data.Dataset:
+    """Returns the dataset, of which `count` elements are read ahead and copied to the device."""
+    if device.startswith("CPU"):
+        return without_autotune(batches.prefetch(count))
+    batches = without_autotune(batches)
+    return batches.apply(tf.data.experimental.prefetch_to_device(f"/{device}", count))

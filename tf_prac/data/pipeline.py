@@ -19,7 +19,6 @@ __all__ = [
     "Preprocessing",
     "evaluation_batches",
     "normalised",
-    "prefetched",
     "steps_per_epoch",
     "training_batches",
 ]
@@ -84,7 +83,7 @@ def training_batches(
     )
     if shard is not None:
         batches = _weighted(batches, shard, start_step, len(ids), training=True)
-    return prefetched(batches)
+    return _prefetched(batches)
 
 
 def evaluation_batches(
@@ -106,7 +105,7 @@ def evaluation_batches(
     batches = batches.map(lambda *batch: preprocessing(batch))
     if shard is not None:
         batches = _weighted(batches, shard, 0, len(ids), training=False)
-    return prefetched(batches)
+    return _prefetched(batches)
 
 
 def _weighted(
@@ -126,8 +125,7 @@ def _weighted(
     return batches.enumerate(start_step).map(add_weight)
 
 
-def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the batches, some of which are read ahead of the training step."""
+def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     return without_autotune(batches.prefetch(PREFETCHED))
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tf_prac.checks import check_choice
 from tf_prac.config import DATA_PLACEMENTS
-from tf_prac.data.batches import Batches, DeviceBatches, StreamedBatches
+from tf_prac.data.batches import (
+    Batches,
+    ChunkedBatches,
+    DeviceBatches,
+    StreamedBatches,
+    on_device,
+)
+from tf_prac.data.pipeline import PREFETCHED as AHEAD
 from tf_prac.data.pipeline import (
     Preprocessing,
     evaluation_batches,
-    prefetched,
+    steps_per_epoch,
     training_batches,
 )
 from tf_prac.data.samples import Samples
@@ -26,30 +36,34 @@ MEMORY_FRACTION = 0.25
 """Samples are put on an accelerator if they fit this fraction of its free memory."""
 
 
+CHUNK_STEPS, CHUNK_VALUES = 32, 2**26
+"""Maximum number of batches, and of values in them, that XLA's loop gets at once from a stream."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where the samples of a data set are.
 
     Attributes:
-        arrays: inputs and labels of all samples on the device; None if they are streamed.
+        samples: all samples on the device, as in a batch; None if they are streamed.
         device: name of the device, such as "GPU:0".
         size: bytes of inputs and labels on the device; 0 if they are streamed.
         reason: why they are streamed; "" if they are not.
     """
 
-    arrays: tuple[Any, Any] | None
+    samples: Any
     device: str
     size: int = 0
     reason: str = ""
 
     def summary(self) -> dict[str, Any]:
         """Returns placement, device, bytes and a line of text, for the summary of a run."""
-        placement = "stream" if self.arrays is None else "device"
+        placement = "stream" if self.samples is None else "device"
         summary = {"placement": placement, "device": self.device, "bytes": self.size}
         return {**summary, "description": str(self)}
 
     def __str__(self) -> str:
-        if self.arrays is None:
+        if self.samples is None:
             return f"streamed ({self.reason})"
         return f"on the device {self.device} ({as_text(self.size)})"
 
@@ -61,13 +75,17 @@ class DataPlacement:
         distribution: of the training.
         placement: "device", "stream" or "auto": on the device if samples that are in memory fit
             `MEMORY_FRACTION` of its free memory, and training has one replica. Default "auto".
+        jit_compile: whether XLA compiles the loop that reads the batches. Default False.
 
     Raises:
         ArgumentError: If the placement is unknown.
     """
 
-    def __init__(self, distribution: Distribution, placement: str = "auto"):
+    def __init__(
+        self, distribution: Distribution, placement: str = "auto", *, jit_compile: bool = False
+    ):
         check_choice("data_placement", placement, DATA_PLACEMENTS)
+        self._jit_compile = jit_compile
         self._distribution, self._placement = distribution, placement
         self._device = distribution.devices[0]
         self._places: weakref.WeakKeyDictionary[Samples, Place] = weakref.WeakKeyDictionary()
@@ -108,20 +126,10 @@ class DataPlacement:
                 batch_size,
                 endless=False,
             )
+        options = {"seed": seed, "first_step": first_step}
+        read = functools.partial(samples.batches, ids, batch_size, seed=seed, start_step=first_step)
         preprocessing = Preprocessing.of(samples, augment)
-        place = self.place(samples)
-        if place.arrays is not None:
-            return DeviceBatches(
-                place.arrays,
-                ids,
-                batch_size,
-                preprocessing,
-                place.device,
-                seed=seed,
-                first_step=first_step,
-            )
-        stored = samples.batches(ids, batch_size, seed=seed, start_step=first_step, steps=steps)
-        return self._streamed(stored, preprocessing, seed, first_step)
+        return self._batches(samples, ids, batch_size, read, steps, preprocessing, **options)
 
     def evaluation(self, split: Split, batch_size: int) -> Batches:
         """Returns endless passes over the samples of a split; see `evaluation_batches`."""
@@ -131,22 +139,47 @@ class DataPlacement:
                 lambda shard: evaluation_batches(*split, batch_size=batch_size, shard=shard),
                 batch_size,
             )
-        preprocessing, place = Preprocessing.of(samples), self.place(samples)
-        if place.arrays is not None:
-            return DeviceBatches(place.arrays, ids, batch_size, preprocessing, place.device)
-        return self._streamed(samples.batches(ids, batch_size).repeat(), preprocessing)
+
+        def read(steps: int | None) -> tf.data.Dataset:
+            return samples.batches(ids, batch_size).repeat()
+
+        return self._batches(samples, ids, batch_size, read, None, Preprocessing.of(samples))
+
+    def _batches(
+        self,
+        samples: Samples,
+        ids: Any,
+        batch_size: int,
+        read: Callable[..., tf.data.Dataset],
+        steps: int | None,
+        preprocessing: Preprocessing,
+        **options: Any,
+    ) -> Batches:
+        """Returns batches for one replica.
+
+        Args:
+            samples: the data set.
+            ids: the samples to read.
+            batch_size: samples per batch.
+            read: returns a dataset of the stored batches of a number of steps.
+            steps: the number of steps that are needed; None if it is not known.
+            preprocessing: of each batch.
+            **options: seed, first_step.
+        """
+        options = {"preprocessing": preprocessing, **options}
+        place, device = self.place(samples), self._device
+        if place.samples is not None:
+            return DeviceBatches(place.samples, ids, batch_size, device, **options)
+        if self._jit_compile:
+            chunk = _chunk(samples, batch_size, steps_per_epoch(len(ids), batch_size))
+            stored = read(steps=None if steps is None else -(-steps // chunk) * chunk)
+            return ChunkedBatches(stored, len(ids), batch_size, chunk, device, **options)
+        with tf.device(device):
+            return StreamedBatches(iter(on_device(read(steps=steps), device, AHEAD)), **options)
 
     def _sharded(self, dataset_fn: Any, batch_size: int, endless: bool = True) -> Batches:
         batches = self._distribution.batches(dataset_fn, batch_size, endless)
         return StreamedBatches(iter(batches))
-
-    def _streamed(self, stored: tf.data.Dataset, *options: Any) -> Batches:
-        batches = prefetched(stored)
-        if not self._device.startswith("GPU"):
-            return StreamedBatches(iter(batches), *options)
-        with tf.device(self._device):
-            batches = batches.apply(tf.data.experimental.prefetch_to_device(f"/{self._device}"))
-            return StreamedBatches(iter(batches), *options)
 
     def _new_place(self, samples: Samples) -> Place:
         reason, allowed = self._obstacle(samples)
@@ -154,9 +187,11 @@ class DataPlacement:
             raise ArgumentError("data_placement", f"device, but {reason}", allowed)
         if reason or self._placement == "stream":
             return Place(None, self._device, 0, reason or "as requested")
+        size = size_of(samples.arrays)
         with tf.device(self._device):
-            arrays = tf.nest.map_structure(tf.identity, samples.arrays)
-        return Place(arrays, self._device, size_of(arrays))
+            inputs, labels = tf.nest.map_structure(tf.identity, samples.arrays)
+            ids = tf.range(len(samples), dtype=tf.int64)
+        return Place(({"inputs": inputs, "sample_id": ids}, labels), self._device, size)
 
     def _obstacle(self, samples: Samples) -> tuple[str, str]:
         """Returns why the samples are not put on the device, and what is allowed; "" if they are.
@@ -192,6 +227,12 @@ def free_memory(device: str) -> int | None:
     limits = {item.name: item.memory_limit for item in device_lib.list_local_devices()}
     used = tf.config.experimental.get_memory_info(device)["current"]
     return max(0, limits[f"/device:{device}"] - used)
+
+
+def _chunk(samples: Samples, batch_size: int, per_epoch: int) -> int:
+    """Returns how many batches are copied to the device together."""
+    values = batch_size * math.prod(samples.input_shape)
+    return max(1, min(per_epoch, CHUNK_STEPS, CHUNK_VALUES // values))
 
 
 def size_of(arrays: Any) -> int:

@@ -124,7 +124,9 @@ class Trainer:
         self.validation = validation
         self.distribution = Distribution()
         self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
-        self.placement = DataPlacement(self.distribution, data_placement)
+        self.placement = DataPlacement(
+            self.distribution, data_placement, jit_compile=recipe.jit_compile
+        )
         self.placement.place(samples)  # raises if they must fit and do not
         if validation is not None:
             self.placement.place(validation.samples)
