@@ -116,8 +116,10 @@ def check_with_xla(flavour, case):
     assert_same(train(one), train(other))
 
 
-@both
-@pytest.mark.parametrize("names", [("device", "stream"), ("stream", "device")])
+@pytest.mark.parametrize(
+    ("flavour", "names"),
+    [("keras", ("device", "stream")), ("tf_keras", ("stream", "device"))],
+)
 def test_a_run_resumes_with_the_other_placement(flavour, names, tmp_path):
     """Killed in the middle of the second epoch; the checkpoint does not know the placement."""
     options = {"augment": "crop_flip"}
@@ -155,7 +157,7 @@ def gathered(kind: str, samples: Samples, ids, size: int, **options):
 
 
 @pytest.mark.parametrize("kind", ["device", "chunks"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     data=st.sampled_from(list(DATA)),
     ids=st.lists(st.integers(0, COUNT - 1), min_size=1, unique=True),
@@ -247,15 +249,21 @@ def test_auto_streams_what_does_not_fit_and_device_is_refused(monkeypatch):
     size = COUNT * (90 + 8)
     monkeypatch.setattr(placement_module, "free_memory", lambda device: 3 * size)
     place = DataPlacement(Distribution()).place(DATA["images"])
-    assert place.samples is None and "4.9 kB" in str(place) and "25% of the 14.7 kB" in str(place)
+    assert place.samples is None
+    expected = "4.9 kB of arrays do not fit 25% of the 14.7 kB of memory that are free on CPU:0"
+    assert str(place) == f"streamed (the {expected})"
     assert DataPlacement(Distribution(), "device").place(DATA["images"]).size == size
     monkeypatch.setattr(placement_module, "free_memory", lambda device: size - 1)
-    with pytest.raises(ArgumentError, match=r"data_placement: .*4.9 kB.* 4.9 kB of free memory"):
+    with pytest.raises(
+        ArgumentError, match=r"the 4.9 kB of arrays do not fit the 4.9 kB of memory"
+    ):
         DataPlacement(Distribution(), "device").place(DATA["images"])
 
 
 def test_other_bad_placements_are_refused(tmp_path):
-    with pytest.raises(ArgumentError, match=r"read on demand; allowed: auto or stream"):
+    with pytest.raises(
+        ArgumentError, match=r"allowed: auto or stream, as the samples of photos are read"
+    ):
         DataPlacement(Distribution(), "device").place(on_demand())
     with pytest.raises(ArgumentError, match="data_placement: received 'gpu'"):
         DataPlacement(Distribution(), "gpu")
@@ -290,7 +298,8 @@ def unsupported_network(flavour: str):
             return x + 0 * tf.cast(tf.strings.length(text), tf.float32)
 
     inputs = keras.Input((12,))
-    return keras.Model(inputs, keras.layers.Dense(4)(Hashed()(inputs)))
+    x = keras.layers.Dense(8)(Hashed()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(4)(x))
 
 
 @both

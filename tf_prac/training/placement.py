@@ -182,40 +182,36 @@ class DataPlacement:
         return StreamedBatches(iter(batches))
 
     def _new_place(self, samples: Samples) -> Place:
-        reason, allowed = self._obstacle(samples)
-        if reason and self._placement == "device":
-            raise ArgumentError("data_placement", f"device, but {reason}", allowed)
-        if reason or self._placement == "stream":
-            return Place(None, self._device, 0, reason or "as requested")
+        obstacle = self._obstacle(samples)
+        if obstacle and self._placement == "device":
+            raise ArgumentError("data_placement", "device", f"auto or stream, as {obstacle}")
+        if obstacle or self._placement == "stream":
+            return Place(None, self._device, 0, obstacle or "as requested")
         size = size_of(samples.arrays)
         with tf.device(self._device):
             inputs, labels = tf.nest.map_structure(tf.identity, samples.arrays)
             ids = tf.range(len(samples), dtype=tf.int64)
         return Place(({"inputs": inputs, "sample_id": ids}, labels), self._device, size)
 
-    def _obstacle(self, samples: Samples) -> tuple[str, str]:
-        """Returns why the samples are not put on the device, and what is allowed; "" if they are.
+    def _obstacle(self, samples: Samples) -> str:
+        """Returns why the samples cannot be put on the device, or "".
 
-        If the device is requested, all of its free memory may be used.
+        If the device is requested, they may use all of its free memory.
         """
-        replicas = self._distribution.replicas
         if self._distribution.pads_batches:
-            return f"{replicas} replicas share each batch", "auto or stream, except on one device"
+            return f"the {self._distribution.replicas} replicas get parts of each batch"
+        name = samples.identity.name
         if samples.arrays is None:
-            return (
-                f"the samples of {samples.identity.name} are read on demand",
-                "auto or stream, except for samples that are held in memory decoded",
-            )
+            return f"the samples of {name} are read on demand"
         size, free = size_of(samples.arrays), free_memory(self._device)
         fraction = 1.0 if self._placement == "device" else MEMORY_FRACTION
-        if free is not None and size > fraction * free:
-            share = "the" if fraction == 1 else f"{fraction:.0%} of the"
-            return (
-                f"{samples.identity.name} has {as_text(size)}, which do not fit {share} "
-                f"{as_text(free)} of free memory of {self._device}",
-                f"auto or stream, or at most {as_text(free)} of samples",
-            )
-        return "", ""
+        if free is None or size <= fraction * free:
+            return ""
+        share = "" if fraction == 1 else f"{fraction:.0%} of "
+        return (
+            f"the {as_text(size)} of {name} do not fit {share}the {as_text(free)} of memory that "
+            f"are free on {self._device}"
+        )
 
 
 def free_memory(device: str) -> int | None:
