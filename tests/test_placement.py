@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac import TicketSearch, random_mask
+from tf_prac.cli.main import main
 from tf_prac.config import CheckpointConfig, PruningConfig, TrainingRecipe
+from tf_prac.data import batches as batches_module
 from tf_prac.data.batches import ChunkedBatches, DeviceBatches
 from tf_prac.data.pipeline import Preprocessing, evaluation_batches, training_batches
 from tf_prac.data.samples import ArraySamples, Samples
@@ -153,7 +156,7 @@ def gathered(kind: str, samples: Samples, ids, size: int, **options):
     seed, first = options["seed"], options.get("first_step", 0)
     stored = samples.batches(ids, size, seed=seed, start_step=first) if seed else None
     stored = samples.batches(ids, size).repeat() if stored is None else stored
-    return ChunkedBatches(stored, len(ids), size, 3, "CPU:0", **options)
+    return ChunkedBatches(stored, len(ids), size, "CPU:0", **options)
 
 
 @pytest.mark.parametrize("kind", ["device", "chunks"])
@@ -288,30 +291,26 @@ def test_sizes_as_text():
     ]
 
 
-def unsupported_network(flavour: str):
-    """A network with an operation that XLA does not have."""
-    keras = importlib.import_module(flavour)
-
-    class Hashed(keras.layers.Layer):
-        def call(self, x):
-            text = tf.strings.as_string(tf.stop_gradient(x))
-            return x + 0 * tf.cast(tf.strings.length(text), tf.float32)
-
-    inputs = keras.Input((12,))
-    x = keras.layers.Dense(8)(Hashed()(inputs))
-    return keras.Model(inputs, keras.layers.Dense(4)(x))
-
-
+@pytest.mark.slow
 @both
-@pytest.mark.parametrize("placement", ["device", "stream"])
-def test_an_operation_that_xla_cannot_compile_is_named(flavour, placement):
-    recipe = TrainingRecipe(epochs=1, batch_size=8, jit_compile=True)
-    trainer = Trainer(unsupported_network(flavour), recipe, DATA["table"], None, None, placement)
-    before = snapshot(trainer.network)
-    with pytest.raises(ArgumentError, match=r"jit_compile: .*cannot compile: .*AsString"):
-        train(trainer)
-    assert all((snapshot(trainer.network)[n] == v).all() for n, v in before.items())
-    lines: list[str] = []
-    trainer._loop = StepLoop(trainer.model, jit_compile=True, on_fallback=lines.append)
-    result = train(trainer)
-    assert result.steps == 5 and len(lines) == 1 and "AsString" in lines[0]
+def test_streams_of_several_chunks_train_the_same_network_with_xla(flavour, monkeypatch):
+    monkeypatch.setattr(batches_module, "CHUNK_STEPS", 2)
+    check_with_xla(flavour, "table")
+
+
+def test_a_search_shows_where_its_data_is(tmp_path, capsys):
+    """The flag changes neither the configuration of a run nor its results."""
+    command = ["search", "--epochs=1", "--rounds=1", "--limit_train=300", "--retrain=none"]
+    summaries, configs = [], []
+    for placement, line in (("device", "on the device CPU:0 (21.6 kB)"), ("stream", "streamed")):
+        path = tmp_path / placement
+        assert main([*command, f"--data_placement={placement}", f"--output_dir={path}"]) == 0
+        assert f"data: {line}" in capsys.readouterr().out
+        assert main(["info", str(path)]) == 0
+        assert f"data    {line}" in capsys.readouterr().out
+        summaries.append(json.loads((path / "summary.json").read_text()))
+        configs.append((path / "config.json").read_bytes())
+    assert configs[0] == configs[1]
+    assert [s["data_placement"]["placement"] for s in summaries] == ["device", "stream"]
+    tickets = [(tmp_path / name / "tickets/round_01/masks.npz") for name in ("device", "stream")]
+    assert tickets[0].read_bytes() == tickets[1].read_bytes()

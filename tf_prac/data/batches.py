@@ -21,6 +21,9 @@ from tf_prac.data.order import (
 )
 from tf_prac.data.pipeline import Preprocessing
 
+CHUNK_STEPS, CHUNK_BYTES = 32, 2**26
+"""Maximum number and size of the batches of a stream that are copied to the device together."""
+
 
 class Call(NamedTuple):
     """The arguments of one call of a compiled loop.
@@ -211,10 +214,9 @@ class ChunkedBatches(GatheredBatches):
     For XLA: the loop is the program that reads `DeviceBatches`, so that results are the same bits.
 
     Args:
-        stored: an endless `tf.data.Dataset` of batches, or one with a multiple of `chunk` batches.
+        stored: an endless `tf.data.Dataset` of batches.
         count: number of samples of an epoch.
         batch_size: samples per batch, except for the last one of an epoch.
-        chunk: number of batches that are copied together.
         device: name of the device, such as "GPU:0".
         **options: preprocessing, seed, first_step, as in `Batches`.
     """
@@ -224,11 +226,15 @@ class ChunkedBatches(GatheredBatches):
         stored: tf.data.Dataset,
         count: int,
         batch_size: int,
-        chunk: int,
         device: str,
         **options: Any,
     ):
         super().__init__(count, batch_size, device, **options)
+        row_size = sum(
+            part.shape[1:].num_elements() * part.dtype.size
+            for part in tf.nest.flatten(stored.element_spec)
+        )
+        chunk = max(1, min(self._per_epoch, CHUNK_STEPS, CHUNK_BYTES // (batch_size * row_size)))
 
         def padded(*batch: Any) -> Any:
             return tf.nest.map_structure(pad, batch)

@@ -139,6 +139,7 @@ class Preprocessing:
         input_shape: shape of the inputs of one sample.
         mean: per-channel mean, as in `Samples`, or None.
         std: per-channel standard deviation, as in `Samples`, or None.
+        rescale: whether uint8 is scaled to [0, 1], as in `Samples`.
         augment: a key of `tf_prac.data.augment.AUGMENTATIONS`. Default "none".
 
     Raises:
@@ -148,6 +149,7 @@ class Preprocessing:
     input_shape: tuple[int, ...]
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    rescale: bool
     augment: str = "none"
 
     def __post_init__(self):
@@ -156,7 +158,7 @@ class Preprocessing:
     @classmethod
     def of(cls, samples: Samples, augment: str = "none") -> Preprocessing:
         """Returns the preprocessing of some samples."""
-        return cls(samples.input_shape, samples.mean, samples.std, augment)
+        return cls(samples.input_shape, samples.mean, samples.std, samples.rescale, augment)
 
     def __call__(self, batch: Any, key: tf.Tensor | None = None, step: Any = 0) -> Any:
         """Returns a batch ({"inputs": x, ...}, ...) with preprocessed inputs.

@@ -9,7 +9,6 @@ calling `train_step` and `test_step` in a `tf.function`, and the metrics of the 
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.data.batches import Batches, Call, StreamedBatches
-from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import tf_variable
 from tf_prac.training.distribution import Distribution
 
@@ -36,22 +34,15 @@ class StepLoop:
         distribution: the `Distribution` of the strategy in whose scope the model was created.
             Default None: that of `model.distribute_strategy`.
         jit_compile: whether to compile with XLA. Default False.
-        on_fallback: called with a line of text if XLA cannot compile an operation of the model;
-            training then continues without XLA. Default None: an `ArgumentError` is raised.
     """
 
     def __init__(
-        self,
-        model: Any,
-        distribution: Distribution | None = None,
-        *,
-        jit_compile: bool = False,
-        on_fallback: Callable[[str], Any] | None = None,
+        self, model: Any, distribution: Distribution | None = None, *, jit_compile: bool = False
     ):
         self._model = model
         self._distribution = distribution or Distribution(model.distribute_strategy)
-        self._jit_compile, self._on_fallback = jit_compile, on_fallback
-        self._compiled: dict[Any, Callable[[Call], None]] = {}
+        self._jit_compile = jit_compile
+        self._compiled: dict[str, Callable[[Call], None]] = {}
         self._steps_per_call = 8
         self._replica_averages = replica_averages(getattr(model, "network", model))
 
@@ -77,9 +68,6 @@ class StepLoop:
 
         Returns:
             The number of steps taken.
-
-        Raises:
-            ArgumentError: If XLA cannot compile an operation of the model, without `on_fallback`.
         """
         batches = as_batches(batches)
         taken = 0
@@ -118,54 +106,22 @@ class StepLoop:
     def _run(self, step: str, batches: Batches, steps: int) -> int:
         """Calls the compiled function of a step once; returns the number of steps taken."""
         steps, call = batches.take(steps)
-        kind = step, type(batches), batches.preprocessing, repr(batches.signature)
+        kind = f"{step} {type(batches)} {batches.preprocessing} {batches.signature}"
         if kind not in self._compiled:
-            self._compiled[kind] = self._compile(step, batches)
-        try:
-            self._compiled[kind](call)
-        except tf.errors.OpError as error:
-            unsupported = xla_unsupported(error) if self._jit_compile else ""
-            if not unsupported:
-                raise
-            self._without_xla(unsupported, error)
-            self._compiled[kind] = self._compile(step, batches)
-            self._compiled[kind](call)
+            self._compiled[kind] = _many_steps(
+                self._distribution.strategy,
+                self._model,
+                getattr(self._model, step),
+                batches,
+                self._jit_compile,
+            )
+        self._compiled[kind](call)
         return steps
-
-    def _compile(self, step: str, batches: Batches) -> Callable[[Call], None]:
-        return _many_steps(
-            self._distribution.strategy,
-            self._model,
-            getattr(self._model, step),
-            batches,
-            self._jit_compile,
-        )
-
-    def _without_xla(self, operations: str, error: Exception) -> None:
-        """Compiles everything without XLA from now on, or raises `ArgumentError`."""
-        if self._on_fallback is None:
-            raise ArgumentError(
-                "jit_compile",
-                f"True, with a model whose operations XLA cannot compile: {operations}",
-                "False for this model",
-            ) from error
-        self._on_fallback(f"XLA cannot compile {operations} of the model: training without XLA.")
-        self._jit_compile = False
-        self._compiled.clear()
 
 
 def as_batches(batches: Batches | Iterator[Any]) -> Batches:
     """Returns an iterator over batches that are ready as `Batches`."""
     return batches if isinstance(batches, Batches) else StreamedBatches(batches)
-
-
-def xla_unsupported(error: tf.errors.OpError) -> str:
-    """Returns the operations that XLA could not compile, or "" for another error."""
-    message = str(error.message)
-    if "Detected unsupported operations" not in message:
-        return ""
-    names = re.findall(r"(\w+) \(No registered", message)
-    return ", ".join(dict.fromkeys(names)) or message.strip().splitlines()[0]
 
 
 def replica_averages(network: Any) -> list[Any]:

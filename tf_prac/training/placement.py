@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,6 @@ from tf_prac.data.pipeline import PREFETCHED as AHEAD
 from tf_prac.data.pipeline import (
     Preprocessing,
     evaluation_batches,
-    steps_per_epoch,
     training_batches,
 )
 from tf_prac.data.samples import Samples
@@ -34,10 +32,6 @@ from tf_prac.training.distribution import Distribution
 
 MEMORY_FRACTION = 0.25
 """Samples are put on an accelerator if they fit this fraction of its free memory."""
-
-
-CHUNK_STEPS, CHUNK_VALUES = 32, 2**26
-"""Maximum number of batches, and of values in them, that XLA's loop gets at once from a stream."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +155,8 @@ class DataPlacement:
             samples: the data set.
             ids: the samples to read.
             batch_size: samples per batch.
-            read: returns a dataset of the stored batches of a number of steps.
-            steps: the number of steps that are needed; None if it is not known.
+            read: returns a dataset of the stored batches of a number of steps, or without end.
+            steps: the number of steps that are needed; None for no end.
             preprocessing: of each batch.
             **options: seed, first_step.
         """
@@ -171,9 +165,7 @@ class DataPlacement:
         if place.samples is not None:
             return DeviceBatches(place.samples, ids, batch_size, device, **options)
         if self._jit_compile:
-            chunk = _chunk(samples, batch_size, steps_per_epoch(len(ids), batch_size))
-            stored = read(steps=None if steps is None else -(-steps // chunk) * chunk)
-            return ChunkedBatches(stored, len(ids), batch_size, chunk, device, **options)
+            return ChunkedBatches(read(steps=None), len(ids), batch_size, device, **options)
         with tf.device(device):
             return StreamedBatches(iter(on_device(read(steps=steps), device, AHEAD)), **options)
 
@@ -203,6 +195,8 @@ class DataPlacement:
         name = samples.identity.name
         if samples.arrays is None:
             return f"the samples of {name} are read on demand"
+        if any(part.dtype == tf.string for part in tf.nest.flatten(samples.arrays)):
+            return f"{name} has strings, which are only in host memory"
         size, free = size_of(samples.arrays), free_memory(self._device)
         fraction = 1.0 if self._placement == "device" else MEMORY_FRACTION
         if free is None or size <= fraction * free:
@@ -223,12 +217,6 @@ def free_memory(device: str) -> int | None:
     limits = {item.name: item.memory_limit for item in device_lib.list_local_devices()}
     used = tf.config.experimental.get_memory_info(device)["current"]
     return max(0, limits[f"/device:{device}"] - used)
-
-
-def _chunk(samples: Samples, batch_size: int, per_epoch: int) -> int:
-    """Returns how many batches are copied to the device together."""
-    values = batch_size * math.prod(samples.input_shape)
-    return max(1, min(per_epoch, CHUNK_STEPS, CHUNK_VALUES // values))
 
 
 def size_of(arrays: Any) -> int:
