@@ -92,8 +92,13 @@ def assert_same(one: TrainedNetwork, other: TrainedNetwork) -> None:
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
+QUICK = ("augmented", "batch larger than the data", "table")
+
+
 @both
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
+)
 def test_both_placements_train_the_same_network(flavour, case):
     data, options = CASES[case]
     one, other = (make_trainer(flavour, data, name, **options) for name in ("device", "stream"))

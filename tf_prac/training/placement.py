@@ -101,11 +101,14 @@ class DataPlacement:
         *,
         batch_size: int,
         seed: tuple[int, ...],
-        first_step: int,
-        steps: int,
-        augment: str,
+        first_step: int = 0,
+        steps: int | None = None,
+        augment: str = "none",
     ) -> Batches:
-        """Returns `steps` training steps from `first_step`; see `training_batches`."""
+        """Returns the batches of the training steps from `first_step`; see `training_batches`.
+
+        At least `steps` of them, or for None without end.
+        """
         if self._distribution.pads_batches:
             return self._sharded(
                 lambda shard: training_batches(
