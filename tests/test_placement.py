@@ -155,17 +155,18 @@ def test_a_run_resumes_with_the_other_placement(flavour, names, tmp_path):
 def gathered(kind: str, samples: Samples, ids, size: int, **options):
     """Returns gathered batches of either kind."""
     options = {"preprocessing": Preprocessing.of(samples, options.pop("augment")), **options}
-    if kind == "device":
+    if kind.startswith("device"):
         rows = ({"inputs": samples.arrays[0], "sample_id": tf.range(len(samples), dtype=tf.int64)},)
-        return DeviceBatches((*rows, samples.arrays[1]), ids, size, "CPU:0", **options)
+        static = kind == "device, static"
+        return DeviceBatches((*rows, samples.arrays[1]), ids, size, "CPU:0", static, **options)
     seed, first = options["seed"], options.get("first_step", 0)
     stored = samples.batches(ids, size, seed=seed, start_step=first) if seed else None
     stored = samples.batches(ids, size).repeat() if stored is None else stored
     return ChunkedBatches(stored, len(ids), size, "CPU:0", **options)
 
 
-@pytest.mark.parametrize("kind", ["device", "chunks"])
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize("kind", ["device", "device, static", "chunks"])
+@settings(max_examples=6, deadline=None)
 @given(
     data=st.sampled_from(list(DATA)),
     ids=st.lists(st.integers(0, COUNT - 1), min_size=1, unique=True),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import abc
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.order import (
     check_ids,
     derive_seed,
     epoch_order,
+    on_cpu,
     steps_per_epoch,
     without_autotune,
 )
@@ -66,7 +66,7 @@ class Batches(abc.ABC):
         first_step: int = 0,
     ):
         self.preprocessing = preprocessing
-        self._key = np.zeros(2, np.int64) if seed is None else derive_seed(seed, "augment")
+        self._key = tf.constant([0, 0] if seed is None else derive_seed(seed, "augment"), tf.int64)
         self._step = first_step
 
     @abc.abstractmethod
@@ -86,9 +86,7 @@ class Batches(abc.ABC):
     def _call(self, steps: int, source: Any) -> tuple[int, Call]:
         first_step = self._step
         self._step += steps
-        return steps, Call(
-            tf.constant(steps), tf.constant(first_step, tf.int64), tf.constant(self._key), source
-        )
+        return steps, Call(tf.constant(steps), tf.constant(first_step, tf.int64), self._key, source)
 
 
 class StreamedBatches(Batches):
@@ -116,36 +114,42 @@ class StreamedBatches(Batches):
 class GatheredBatches(Batches):
     """Batches that are gathered from tensors on the device, so that XLA can compile the loop.
 
-    A call has batches of one size, as XLA needs static shapes: those before the last batch of an
-    epoch, if that is partial, or only that one.
+    A call has batches of one epoch. With static shapes, as XLA needs them, they also have one size:
+    those before the last batch of an epoch, if that is partial, or only that one.
 
     Args:
         count: number of samples of an epoch.
         batch_size: samples per batch.
         device: name of the device, such as "GPU:0".
+        static_shapes: whether the batches of a call have one size.
         **options: preprocessing, seed, first_step, as in `Batches`.
     """
 
     on_device = True
 
-    def __init__(self, count: int, batch_size: int, device: str, **options: Any):
+    def __init__(
+        self, count: int, batch_size: int, device: str, static_shapes: bool, **options: Any
+    ):
         super().__init__(**options)
-        self._batch_size, self._device = batch_size, device
+        self._batch_size, self._device, self._is_static = batch_size, device, static_shapes
         self._per_epoch = steps_per_epoch(count, batch_size)
         self._full, partial = divmod(count, batch_size)
         with tf.device(device):
-            self._positions = tf.range(batch_size if self._full else 0, dtype=tf.int64)
+            self._positions = tf.range(batch_size, dtype=tf.int64)
             self._last_positions = tf.range(partial, dtype=tf.int64)
+            self._end = tf.constant(count, tf.int64)
 
     def take(self, steps: int) -> tuple[int, Call]:
-        """Returns the arguments of a call with batches of one size, in one epoch."""
+        """Returns the arguments of a call with batches of one epoch."""
         epoch, index = divmod(self._step, self._per_epoch)
         rows, start, available = self._locate(epoch, index)
-        full = self._full - index
-        steps = min(steps, available, max(full, 1))
+        full, positions, end = self._full - index, self._positions, [self._end]
+        if self._is_static:
+            available, end = min(available, max(full, 1)), []
+            positions = positions if full > 0 else self._last_positions
         with tf.device(self._device):
-            positions = self._positions if full > 0 else self._last_positions
-            return self._call(steps, (*rows, positions, tf.constant(start, tf.int64)))
+            source = (*rows, positions, tf.constant(start, tf.int64), *end)
+            return self._call(min(steps, available), source)
 
     @abc.abstractmethod
     def _locate(self, epoch: int, index: int) -> tuple[tuple[Any, tf.Tensor], int, int]:
@@ -159,9 +163,11 @@ class GatheredBatches(Batches):
     @staticmethod
     def read(source: Any, index: tf.Tensor) -> Any:
         """Gathers a batch from the rows."""
-        samples, order, positions, start = source
-        size = tf.size(positions, tf.int64)
-        rows = tf.gather(order, start + index * size + positions)
+        samples, order, positions, start, *end = source
+        start += index * tf.size(positions, tf.int64)
+        if end:
+            positions = positions[: end[0] - start]
+        rows = tf.gather(order, start + positions)
         return tf.nest.map_structure(lambda part: tf.gather(part, rows), samples)
 
     def _set_signature(self, samples: Any) -> None:
@@ -170,7 +176,7 @@ class GatheredBatches(Batches):
             lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), samples
         )
         key = tf.TensorSpec([2], tf.int64)
-        source = (rows, vector, vector, scalar)
+        source = (rows, vector, vector, scalar, *([] if self._is_static else [scalar]))
         self.signature = Call(tf.TensorSpec([], tf.int32), scalar, key, source)
 
 
@@ -183,6 +189,7 @@ class DeviceBatches(GatheredBatches):
         ids: the samples to read, int64 [n].
         batch_size: samples per batch.
         device: name of the device, such as "GPU:0".
+        static_shapes: whether the batches of a call have one size, as XLA needs.
         **options: preprocessing, seed, first_step, as in `Batches`. Without a seed, each epoch has
             the order of `ids`.
 
@@ -191,21 +198,32 @@ class DeviceBatches(GatheredBatches):
         DataError: If `ids` is empty, out of range or has duplicates.
     """
 
-    def __init__(self, samples: Any, ids: Any, batch_size: int, device: str, **options: Any):
-        self._samples, self._seed = samples, options.get("seed")
+    def __init__(
+        self,
+        samples: Any,
+        ids: Any,
+        batch_size: int,
+        device: str,
+        static_shapes: bool = False,
+        **options: Any,
+    ):
+        self._samples, seed = samples, options.get("seed")
+        self._order_key = None if seed is None else on_cpu(derive_seed(seed, "order"))
         self._count = int(samples[0]["sample_id"].shape[0])
         self._ids, self._epoch = check_ids(ids, self._count), -1
-        super().__init__(len(self._ids), batch_size, device, **options)
+        self._host_ids = on_cpu(self._ids)
+        super().__init__(len(self._ids), batch_size, device, static_shapes, **options)
         self._set_signature(samples)
 
     def _locate(self, epoch: int, index: int) -> tuple[tuple[Any, tf.Tensor], int, int]:
-        if self._epoch < 0 or (self._epoch != epoch and self._seed is not None):
-            order = epoch_order(self._ids, self._seed, epoch)
-            with tf.device("CPU:0"):  # padded to a size that never changes
-                order = tf.pad(order, [[0, self._count - len(self._ids)]])
+        if self._epoch < 0 or (self._epoch != epoch and self._order_key is not None):
+            order = epoch_order(self._host_ids, self._order_key, epoch)
+            if self._is_static:  # padded to a size that never changes
+                with tf.device("CPU:0"):
+                    order = tf.pad(order, [[0, self._count - len(self._ids)]])
             with tf.device(self._device):
                 self._order, self._epoch = tf.identity(order), epoch
-        return (self._samples, self._order), index * self._batch_size, self._per_epoch
+        return (self._samples, self._order), index * self._batch_size, self._per_epoch - index
 
 
 class ChunkedBatches(GatheredBatches):
@@ -229,7 +247,7 @@ class ChunkedBatches(GatheredBatches):
         device: str,
         **options: Any,
     ):
-        super().__init__(count, batch_size, device, **options)
+        super().__init__(count, batch_size, device, True, **options)
         row_size = sum(
             part.shape[1:].num_elements() * part.dtype.size
             for part in tf.nest.flatten(stored.element_spec)

@@ -73,20 +73,20 @@ def _epoch_order(ids: tf.Tensor, key: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
     return shuffled(ids, fold_in(key, epoch))
 
 
-def epoch_order(ids: np.ndarray, seed: tuple[int, ...] | None, epoch: int) -> tf.Tensor:
+def epoch_order(ids: tf.Tensor, key: tf.Tensor | None, epoch: int) -> tf.Tensor:
     """Returns the order of the samples in one epoch, int64 [n] in host memory.
 
     The batches of `id_batches` are its consecutive parts.
 
     Args:
-        ids: int64 [n], unique.
-        seed: integers >= 0; None for the order of `ids` in every epoch.
+        ids: int64 [n], unique, in host memory.
+        key: `derive_seed(seed, "order")`, in host memory; None for the order of `ids`.
         epoch: number of the epoch, from 0.
     """
-    if seed is None:
-        return on_cpu(ids)
-    with tf.device("CPU:0"):  # there is no kernel for other devices, nor for XLA
-        return _epoch_order(tf.constant(ids), derive_seed(seed, "order"), epoch)
+    if key is None:
+        return ids
+    with tf.device("CPU:0"):  # `stateless_shuffle` has no kernel for XLA
+        return _epoch_order(ids, key, epoch)
 
 
 def on_cpu(value: Any) -> tf.Tensor:

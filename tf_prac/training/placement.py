@@ -166,7 +166,9 @@ class DataPlacement:
         options = {"preprocessing": preprocessing, **options}
         place, device = self.place(samples), self._device
         if place.samples is not None:
-            return DeviceBatches(place.samples, ids, batch_size, device, **options)
+            return DeviceBatches(
+                place.samples, ids, batch_size, device, self._jit_compile, **options
+            )
         if self._jit_compile:
             return ChunkedBatches(read(steps=None), len(ids), batch_size, device, **options)
         with tf.device(device):
