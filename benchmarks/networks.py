@@ -9,10 +9,11 @@ import numpy as np
 from common_flags import FLAGS
 
 from tf_prac import Masks, PracModel, build_model, prunable_weights, random_mask
-from tf_prac.data.pipeline import training_batches
 from tf_prac.data.source import Samples
 from tf_prac.keras_api import flavour_of
+from tf_prac.training.distribution import Distribution
 from tf_prac.training.loop import StepLoop
+from tf_prac.training.placement import DataPlacement
 
 
 def network_for(samples: Samples, model: str = "", keras: str = "") -> Any:
@@ -58,6 +59,7 @@ def search_epoch(
     ids: np.ndarray | None = None,
     augment: str = "none",
     jit_compile: bool = False,
+    data_placement: str = "auto",
 ) -> Callable[[], Any]:
     """Returns a function that trains one more epoch with the loop of a search and an 80% mask.
 
@@ -67,11 +69,18 @@ def search_epoch(
         batch_size: samples per step.
         ids: the samples to train on. By default all.
         augment: augmentation. Default "none".
-        jit_compile: whether XLA compiles the step. Default False.
+        jit_compile: whether XLA compiles the loop. Default False.
+        data_placement: where the samples are. Default "auto".
     """
     ids = np.arange(len(samples)) if ids is None else ids
     loop = StepLoop(tracked(network, len(samples)), jit_compile=jit_compile)
-    batches = iter(
-        training_batches(samples, ids, batch_size=batch_size, seed=(0,), augment=augment)
+    placement = DataPlacement(Distribution(), data_placement)
+    placement.jit_compile = jit_compile
+    batches = placement.training(
+        samples,
+        ids,
+        batch_size=batch_size,
+        seed=(0,),
+        augment=augment,
     )
     return lambda: loop.train(batches, -(-len(ids) // batch_size))

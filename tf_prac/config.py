@@ -18,6 +18,7 @@ from tf_prac.checks import check_auto_bool, check_bool, check_choice, check_int,
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import CRITERIA, PATTERNS, SELECTORS
 
+DATA_PLACEMENTS = ("auto", "device", "stream")
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 RETRAINING = ("weight_rewinding", "lr_rewinding", "fine_tuning")
 SCOPES = ("global", "layerwise")

@@ -60,6 +60,13 @@ def define_device_flag(flags: Flags) -> None:
         "auto (a GPU if TensorFlow finds one), gpu (an error that says why if it finds none) or "
         "cpu.",
     )
+    flags.string(
+        "data_placement",
+        "auto",
+        "Where the samples are: device (in its memory), stream (read with tf.data), or auto, the "
+        "device if they fit a quarter of its free memory. Results are the same, and a run can be "
+        "resumed with another.",
+    )
 
 
 def refuse_positional(positional: Sequence[str]) -> None:

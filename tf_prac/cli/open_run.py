@@ -52,14 +52,14 @@ def make_search(settings: Settings, data: LoadedData, **options: Any) -> TicketS
 
 
 def reopen(
-    run: RunDirectory, data_dir: str | None, strategy: Any = None
+    run: RunDirectory, data_dir: str | None, **options: Any
 ) -> tuple[TicketSearch, LoadedData]:
     """Builds the search of a finished run again, and loads its data.
 
     Args:
         run: the run.
         data_dir: directory of the data set; None: the one in the run's configuration.
-        strategy: how the search is distributed, see `TicketSearch`. Default None.
+        **options: of `TicketSearch` that do not change results, such as `strategy`.
 
     Raises:
         FileError: If the run is not finished, or its configuration is damaged.
@@ -68,7 +68,7 @@ def reopen(
     run.summary()
     settings, data = reopen_data(run, data_dir)
     try:
-        options = {**run.config()["search"], "strategy": strategy}
+        options = {**run.config()["search"], **options}
         return make_search(settings, data, directory=run.path, **options), data
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error

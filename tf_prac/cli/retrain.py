@@ -40,7 +40,9 @@ def main(flags: Flags, positional: list[str]) -> int:
     if flags.control is not None:
         control = Control(number, flags.control, flags.control_seed)
         selection, label = {"controls": (control,)}, control.label
-    search, data = reopen(run, flags.data_dir, distribution)
+    search, data = reopen(
+        run, flags.data_dir, strategy=distribution, data_placement=flags.data_placement
+    )
     result = search.run(data.train, test=data.test, **selection)
     tickets = [*result.summary["tickets"], *result.summary["controls"]]
     metrics = next(t for t in tickets if (t["round"], t["control"]) == (number, label))

@@ -61,6 +61,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         deterministic=flags.deterministic,
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
         strategy=distribution,
+        data_placement=flags.data_placement,
     )
     callbacks = [TensorBoardCallback(directory, data.train)] if flags.tensorboard else []
     result = search.run(data.train, test=data.test, callbacks=callbacks)

@@ -9,6 +9,7 @@ Source: "Deep Residual Learning for Image Recognition", Section 4.2: pad 4 pixel
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -86,9 +87,21 @@ def augmentation(name: str, input_shape: tuple[int, ...]) -> Augmentation:
 
 def draw(batch_size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws the top left corner of each window, int32 [B, 2], and which are flipped, bool [B]."""
-    numbers = tf.random.stateless_uniform([batch_size, 3], seed, alg=ALGORITHM)
+    numbers = uniform([batch_size, 3], seed)
     shift = tf.cast(numbers[:, :2] * (2 * PADDING + 1), tf.int32)
     return tf.minimum(shift, 2 * PADDING), numbers[:, 2] < 0.5
+
+
+def uniform(shape: Any, seed: tf.Tensor) -> tf.Tensor:
+    """Returns float32 numbers in [0, 1), the same with and without XLA.
+
+    `tf.random.stateless_uniform` converts the same random bits to other numbers in XLA: its 23
+    high bits instead of the low ones, which are taken here.
+    """
+    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg=ALGORITHM)
+    mantissa = tf.bitwise.bitwise_and(bits, tf.constant(2**23 - 1, tf.uint32))
+    one = tf.constant(127 << 23, tf.uint32)  # the exponent of numbers in [1, 2)
+    return tf.bitcast(tf.bitwise.bitwise_or(mantissa, one), tf.float32) - 1.0
 
 
 def _padded(images: tf.Tensor) -> tf.Tensor:

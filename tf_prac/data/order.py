@@ -61,6 +61,34 @@ def shuffled(values: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_shuffle(values, seed=key, alg=ALGORITHM)
 
 
+@tf.function(
+    input_signature=[
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([2], tf.int64),
+        tf.TensorSpec([], tf.int64),
+    ],
+    autograph=False,
+)
+def _epoch_order(ids: tf.Tensor, key: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+    return shuffled(ids, fold_in(key, epoch))
+
+
+def epoch_order(ids: tf.Tensor, key: tf.Tensor | None, epoch: int) -> tf.Tensor:
+    """Returns the order of the samples in one epoch, int64 [n] in host memory.
+
+    The batches of `id_batches` are its consecutive parts.
+
+    Args:
+        ids: int64 [n], unique, in host memory.
+        key: `derive_seed(seed, "order")`, in host memory; None for the order of `ids`.
+        epoch: number of the epoch, from 0.
+    """
+    if key is None:
+        return ids
+    with tf.device("CPU:0"):  # `stateless_shuffle` has no kernel for XLA
+        return _epoch_order(ids, key, epoch)
+
+
 def on_cpu(value: Any) -> tf.Tensor:
     """Returns an eager tensor in host memory, where `tf.data` reads it."""
     with tf.device("CPU:0"):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.augment import Augmentation, augmentation
+from tf_prac.data.augment import augmentation
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch, without_autotune
 from tf_prac.data.source import Samples
 
 PREFETCHED = 8  # batches prepared ahead of the training step
 
-__all__ = ["evaluation_batches", "normalised", "steps_per_epoch", "training_batches"]
+__all__ = [
+    "Preprocessing",
+    "evaluation_batches",
+    "normalised",
+    "steps_per_epoch",
+    "training_batches",
+]
 
 
 def training_batches(
@@ -64,13 +71,16 @@ def training_batches(
         ArgumentError: If a size, seed or augmentation is invalid.
         DataError: If `ids` is empty, out of range or has duplicates.
     """
-    augment_fn, key = augmentation(augment, samples.input_shape), derive_seed(seed, "augment")
+    preprocessing, key = Preprocessing.of(samples, augment), on_cpu(derive_seed(seed, "augment"))
+    if shard is not None and shard.start:  # each worker has its own random numbers
+        key = fold_in(key, tf.constant(shard.start))
     batches = samples.batches(
         ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
     )
-    if augment != "none":
-        batches = _augmented(batches, augment_fn, on_cpu(key), start_step, shard)
-    batches = _normalised(batches, samples)
+    batches = batches.enumerate(start_step).map(
+        lambda step, batch: preprocessing(batch, key, step),
+        num_parallel_calls=None if augment == "none" else tf.data.AUTOTUNE,
+    )
     if shard is not None:
         batches = _weighted(batches, shard, start_step, len(ids), training=True)
     return _prefetched(batches)
@@ -90,34 +100,12 @@ def evaluation_batches(
     Returns:
         Dataset as in `training_batches`, with cardinality `steps_per_epoch(n, batch_size)`.
     """
-    batches = _normalised(samples.batches(ids, batch_size, shard=shard), samples)
+    preprocessing = Preprocessing.of(samples)
+    batches = samples.batches(ids, batch_size, shard=shard)
+    batches = batches.map(lambda *batch: preprocessing(batch))
     if shard is not None:
         batches = _weighted(batches, shard, 0, len(ids), training=False)
     return _prefetched(batches)
-
-
-def _augmented(
-    batches: tf.data.Dataset,
-    augment_fn: Augmentation,
-    key: tf.Tensor,
-    start_step: int,
-    shard: BatchShard | None,
-) -> tf.data.Dataset:
-    if shard is not None and shard.start:  # each worker has its own random numbers
-        key = fold_in(key, tf.constant(shard.start))
-
-    def augment(step: tf.Tensor, batch: Any) -> Any:
-        inputs, labels = batch
-        return {**inputs, "inputs": augment_fn(inputs["inputs"], fold_in(key, step))}, labels
-
-    return batches.enumerate(start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _normalised(batches: tf.data.Dataset, samples: Samples) -> tf.data.Dataset:
-    def normalise(inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> Any:
-        return {**inputs, "inputs": normalised(samples, inputs["inputs"])}, labels
-
-    return batches.map(normalise)
 
 
 def _weighted(
@@ -141,7 +129,53 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     return without_autotune(batches.prefetch(PREFETCHED))
 
 
-def normalised(samples: Samples, inputs: tf.Tensor) -> tf.Tensor:
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """From the stored inputs of a batch to inputs of the model: augmentation and normalisation.
+
+    A pure function, which runs in `tf.data` or in the training step, with or without XLA.
+
+    Args:
+        input_shape: shape of the inputs of one sample.
+        mean: per-channel mean, as in `Samples`, or None.
+        std: per-channel standard deviation, as in `Samples`, or None.
+        rescale: whether uint8 is scaled to [0, 1], as in `Samples`.
+        augment: a key of `tf_prac.data.augment.AUGMENTATIONS`. Default "none".
+
+    Raises:
+        ArgumentError: If the augmentation is unknown, or the inputs are not images.
+    """
+
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    rescale: bool
+    augment: str = "none"
+
+    def __post_init__(self):
+        augmentation(self.augment, self.input_shape)  # raises if unknown
+
+    @classmethod
+    def of(cls, samples: Samples, augment: str = "none") -> Preprocessing:
+        """Returns the preprocessing of some samples."""
+        return cls(samples.input_shape, samples.mean, samples.std, samples.rescale, augment)
+
+    def __call__(self, batch: Any, key: tf.Tensor | None = None, step: Any = 0) -> Any:
+        """Returns a batch ({"inputs": x, ...}, ...) with preprocessed inputs.
+
+        Args:
+            batch: a batch of `Samples.batches`.
+            key: `derive_seed(seed, "augment")`; required to augment.
+            step: the number of the training step, from which the random numbers are derived.
+        """
+        inputs, *others = batch
+        x = inputs["inputs"]
+        if self.augment != "none":
+            x = augmentation(self.augment, self.input_shape)(x, fold_in(key, step))
+        return ({**inputs, "inputs": normalised(self, x)}, *others)
+
+
+def normalised(samples: Samples | Preprocessing, inputs: tf.Tensor) -> tf.Tensor:
     """Returns stored inputs [batch, ...] as inputs of the model, float32.
 
     uint8 is scaled to [0, 1] if `samples.rescale`; `mean` and `std` are applied to every dtype.

@@ -176,6 +176,14 @@ class Samples(abc.ABC):
             dataset = dataset.map(lambda x, y, i: ({"inputs": x, "sample_id": i}, y))
         return with_cardinality(dataset, int(order.cardinality()))
 
+    @property
+    def arrays(self) -> tuple[tf.Tensor, Any] | None:
+        """The stored inputs, [N, ...], and labels of all samples in host memory.
+
+        None if samples are only read on demand.
+        """
+        return None
+
     def inputs(self, ids: Any) -> np.ndarray:
         """Returns the stored inputs of the samples `ids`, in their order, [n, ...].
 
@@ -281,6 +289,12 @@ class ArraySamples(Samples):
     def input_dtype(self) -> tf.DType:
         """The dtype of the array."""
         return self._images.dtype
+
+    @property
+    def arrays(self) -> tuple[tf.Tensor, Any] | None:
+        """The stored inputs and labels; None in a subclass that reads them in its own way."""
+        has_own_read = type(self)._read is not ArraySamples._read
+        return None if has_own_read else (self._images, self._all_labels)
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
         def fetch(i: tf.Tensor) -> Any:

@@ -16,6 +16,7 @@ from tf_prac.storage.layout import FORGETTING
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
 from tf_prac.training.gradients import GradientNorms, cross_entropy
+from tf_prac.training.placement import Place
 from tf_prac.training.trainer import Trainer
 
 
@@ -52,6 +53,11 @@ class SearchContext:
     def train(self) -> Split:
         """The full training set, without validation samples."""
         return self.data.train
+
+    @property
+    def place(self) -> Place:
+        """Where the training samples are."""
+        return self.trainer.placement.place(self.train.samples)
 
     @functools.cached_property
     def gradient_norms(self) -> GradientNorms:

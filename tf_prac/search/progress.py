@@ -74,7 +74,7 @@ def ticket_line(metrics: Mapping[str, Any]) -> str:
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Returns the summary table: the dense network, the tickets, and the cost of the search."""
+    """Returns the summary table: the dense network, the tickets, data and cost of the search."""
     rows = [("", "sparsity", "val accuracy", "test accuracy", "retrain steps")]
     dense = summary["dense"]
     rows.append(("dense", "0.00%", *_accuracies(dense), f"{dense['steps']:,}"))
@@ -83,11 +83,12 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             name = f"ticket {ticket['round']} {ticket['control']}".rstrip()
             sparsity = f"{ticket['sparsity']:.2%}"
             rows.append((name, sparsity, *_accuracies(ticket), f"{ticket['retrain_steps']:,}"))
-    cost = summary["cost"]
+    cost, placement = summary["cost"], summary.get("data_placement")
     return "\n".join(
         [
             text_table(rows),
             "",
+            *([f"data    {placement['description']}"] if placement else []),
             f"search  {cost['search_steps']:,} steps; full-data IMP with as many rounds would take "
             f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved",
             f"with retraining  {cost['end_to_end_steps']:,} steps: "

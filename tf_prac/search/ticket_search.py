@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.checks import check_model_fn, check_seed
+from tf_prac.checks import check_choice, check_model_fn, check_seed
 from tf_prac.config import (
     AUTO,
+    DATA_PLACEMENTS,
     CheckpointConfig,
     PracConfig,
     PruningConfig,
@@ -106,6 +107,9 @@ class TicketSearch:
             on a command line. Default None.
         strategy: distribution over devices: "one", "mirrored", "multi_worker", "tpu", or a
             `tf.distribute.Strategy`. Default None: the strategy in whose scope this is called.
+        data_placement: "device" keeps the samples in the memory of the device, "stream" reads them
+            with `tf.data`, and "auto" chooses; see `DataPlacement`. Results are the same, and a
+            run can be resumed with another. Default "auto".
         verbose: whether to show progress on the terminal; or a `SearchCallback` to call in addition
             to showing progress. Default True.
 
@@ -129,6 +133,7 @@ class TicketSearch:
         checkpoints: CheckpointConfig | None = None,
         labels: Mapping[str, Any] | None = None,
         strategy: Any = None,
+        data_placement: str = "auto",
         verbose: bool | SearchCallback = True,
     ):
         check_seed("seed", seed)
@@ -139,6 +144,8 @@ class TicketSearch:
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
+        check_choice("data_placement", data_placement, DATA_PLACEMENTS)
+        self.data_placement = data_placement
         self.distribution = make_distribution(strategy)
         self._requested = SearchConfig.of(recipe, pruning, prac)
         self.config = resolved_config(self._requested, self.distribution, [self.directory / CONFIG])
@@ -293,6 +300,7 @@ class _Session:
                 data.train.samples,
                 data.validation,
                 config.pruning,
+                search.data_placement,
                 on_fallback=callbacks.on_message if search.chooses_xla else None,
             ),
             run=RunDirectory(directory),
@@ -326,6 +334,7 @@ class _Session:
             lines.append(f"{', '.join(distribution.devices)}: {arithmetic}")
             if distribution.replicas > 1:
                 lines.append(distribution.describe(self._config.recipe.batch_size))
+            lines.append(f"data: {context.place}")
             context.callbacks.on_message("\n".join(lines))
             yield self
 
@@ -377,6 +386,7 @@ class _Session:
             "controls": retrained_controls,
             "other_runs": {name: run.to_json() for name, run in context.finished_runs.items()},
             "distribution": search.distribution.summary(self._config.recipe.batch_size),
+            "data_placement": context.place.summary(),
             "cost": cost.to_json(),
         }
         context.run.save_summary(summary)

@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_prac.data.batches import Batches, Call, StreamedBatches
 from tf_prac.keras_api import tf_variable
 from tf_prac.training.distribution import Distribution
 
@@ -25,13 +26,14 @@ CALL_SECONDS = 0.2
 class StepLoop:
     """Runs training and evaluation steps of a compiled Keras model of either flavour.
 
-    Each of the two steps is traced once.
+    Each of the two steps is traced once for each kind of batches. With XLA, a loop over samples in
+    the device's memory is one program of many steps; over a stream, each step is a program.
 
     Args:
         model: a compiled model.
         distribution: the `Distribution` of the strategy in whose scope the model was created.
             Default None: that of `model.distribute_strategy`.
-        jit_compile: whether to compile each step with XLA. Default False.
+        jit_compile: whether to compile with XLA. Default False.
     """
 
     def __init__(
@@ -39,19 +41,18 @@ class StepLoop:
     ):
         self._model = model
         self._distribution = distribution or Distribution(model.distribute_strategy)
-        strategy = self._distribution.strategy
-        self._train = _many_steps(strategy, model, model.train_step, jit_compile)
-        self._test = _many_steps(strategy, model, model.test_step, jit_compile)
+        self._jit_compile = jit_compile
+        self._compiled: dict[str, Callable[[Call], None]] = {}
         self._steps_per_call = 8
         self._replica_averages = replica_averages(getattr(model, "network", model))
 
-    def trace(self, batches: Iterator[Any]) -> None:
+    def trace(self, batches: Batches | Iterator[Any]) -> None:
         """Traces the training step without taking a step; this creates the metrics' variables."""
-        self._train(batches, tf.constant(0))
+        self._run("train_step", as_batches(batches), 0)
 
     def train(
         self,
-        batches: Iterator[Any],
+        batches: Batches | Iterator[Any],
         steps: int,
         advance: Callable[[int], Any] | None = None,
         should_pause: Callable[[], bool] | None = None,
@@ -59,7 +60,8 @@ class StepLoop:
         """Trains for exactly `steps` steps, or fewer if `should_pause` returns True.
 
         Args:
-            batches: an iterator over a `tf.data.Dataset`; one batch is consumed per step.
+            batches: `Batches`, or an iterator over a `tf.data.Dataset` of batches that are ready;
+                one batch is consumed per step.
             steps: the number of steps.
             advance: called about every 0.2 seconds, with the number of steps since the last call.
             should_pause: called as often; if it returns True, training stops early.
@@ -67,15 +69,16 @@ class StepLoop:
         Returns:
             The number of steps taken.
         """
+        batches = as_batches(batches)
         taken = 0
         while taken < steps:
             start = time.perf_counter()
-            count = min(steps - taken, self._steps_per_call)
-            self._train(batches, tf.constant(count))
+            count = self._run("train_step", batches, min(steps - taken, self._steps_per_call))
             taken += count
             if advance is not None:
                 advance(count)
-            is_short = time.perf_counter() - start < CALL_SECONDS / 2
+            is_full = count == self._steps_per_call
+            is_short = is_full and time.perf_counter() - start < CALL_SECONDS / 2
             is_short, pause = self._distribution.any_worker(
                 is_short, should_pause is not None and should_pause()
             )
@@ -86,10 +89,12 @@ class StepLoop:
         self._distribution.average(self._replica_averages)
         return taken
 
-    def evaluate(self, batches: Iterator[Any], steps: int) -> dict[str, float]:
+    def evaluate(self, batches: Batches | Iterator[Any], steps: int) -> dict[str, float]:
         """Resets the metrics and returns them after exactly `steps` evaluation steps."""
         self._model.reset_metrics()
-        self._test(batches, tf.constant(steps))
+        batches, taken = as_batches(batches), 0
+        while taken < steps:
+            taken += self._run("test_step", batches, steps - taken)
         return self.results()
 
     def results(self) -> dict[str, float]:
@@ -97,6 +102,26 @@ class StepLoop:
         metrics = {name: float(value) for name, value in self._model.get_metrics_result().items()}
         self._model.reset_metrics()
         return metrics
+
+    def _run(self, step: str, batches: Batches, steps: int) -> int:
+        """Calls the compiled function of a step once; returns the number of steps taken."""
+        steps, call = batches.take(steps)
+        kind = f"{step} {type(batches)} {batches.preprocessing} {batches.signature}"
+        if kind not in self._compiled:
+            self._compiled[kind] = _many_steps(
+                self._distribution.strategy,
+                self._model,
+                getattr(self._model, step),
+                batches,
+                self._jit_compile,
+            )
+        self._compiled[kind](call)
+        return steps
+
+
+def as_batches(batches: Batches | Iterator[Any]) -> Batches:
+    """Returns an iterator over batches that are ready as `Batches`."""
+    return batches if isinstance(batches, Batches) else StreamedBatches(batches)
 
 
 def replica_averages(network: Any) -> list[Any]:
@@ -109,19 +134,33 @@ def replica_averages(network: Any) -> list[Any]:
 
 
 def _many_steps(
-    strategy: Any, model: Any, step: Callable[[Any], Any], jit_compile: bool
-) -> Callable[[Any, tf.Tensor], None]:
-    """Returns a compiled function that takes a number of steps, from batches and that number."""
-    if jit_compile:
-        step = tf.function(step, jit_compile=True, reduce_retracing=True, autograph=False)
+    strategy: Any,
+    model: Any,
+    model_step: Callable[[Any], Any],
+    batches: Batches,
+    jit_compile: bool,
+) -> Callable[[Call], None]:
+    """Returns a compiled function that takes the steps of a `Call`."""
+    read, preprocessing = batches.read, batches.preprocessing
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def run(batches: Any, steps: tf.Tensor) -> None:
-        def body(done: tf.Tensor) -> tuple[tf.Tensor]:
+    def step(batch: Any, key: tf.Tensor, number: tf.Tensor) -> None:
+        model_step(batch if preprocessing is None else preprocessing(batch, key, number))
+
+    options: dict[str, Any] = {"reduce_retracing": True, "autograph": False}
+    if jit_compile and not batches.on_device:
+        step = tf.function(step, jit_compile=True, **options)
+
+    def run(call: Call) -> None:
+        def body(done: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with model.silent() if hasattr(model, "silent") else contextlib.nullcontext():
-                strategy.run(step, args=(next(batches),))
-            return (done + 1,)
+                batch = read(call.source, index)
+                strategy.run(step, args=(batch, call.key, call.first_step + index))
+            return done + 1, index + 1
 
-        tf.while_loop(lambda done: done < steps, body, [tf.constant(0)])
+        # Two counters: TensorFlow keeps int32 in host memory, and int64 on the device.
+        counters = [tf.constant(0), tf.constant(0, tf.int64)]
+        tf.while_loop(lambda done, _: done < call.steps, body, counters)
 
-    return run
+    if batches.signature is not None:
+        options = {"input_signature": [batches.signature], "autograph": False}
+    return tf.function(run, jit_compile=(jit_compile and batches.on_device) or None, **options)

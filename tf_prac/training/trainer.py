@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tf_prac.config import AUTO, PruningConfig, TrainingRecipe
-from tf_prac.data.augment import augmentation
+from tf_prac.data.batches import Batches
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from tf_prac.data.pipeline import Preprocessing, evaluation_batches, steps_per_epoch
 from tf_prac.data.samples import Samples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
@@ -33,6 +33,7 @@ from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
+from tf_prac.training.placement import DataPlacement
 from tf_prac.training.prac_model import PracModel
 from tf_prac.training.precision import exact_float32, explained_errors, resolved, tf32_execution
 from tf_prac.training.schedules import Budget, make_schedule
@@ -94,18 +95,21 @@ class Trainer:
         samples: the training set; `train` takes ids of its samples.
         validation: samples to validate on after each epoch, or None.
         pruning: which weights are prunable. Default `PruningConfig()`.
+        data_placement: where the samples are, see `DataPlacement`; does not change results.
+            Default "auto".
         on_fallback: called with a line of text if XLA cannot compile the model; training then
             starts again without XLA. Default None: refused, or if `jit_compile` of the recipe is
             "auto", a warning.
 
     Raises:
         ArgumentError: If the optimizer or augmentation is unknown, the batch size is not a
-            multiple of the number of replicas, the network has too few outputs, or there is
-            nothing to prune.
+            multiple of the number of replicas, the network has too few outputs, there is nothing
+            to prune, or `data_placement` is "device" and the samples do not fit.
 
     Attributes:
         model: the `PracModel` that is trained.
         distribution: the `Distribution` of the current strategy.
+        placement: the `DataPlacement` of all samples.
         predictor: classifies samples with the network's current weights.
         from_logits: whether the network returns logits, otherwise probabilities.
     """
@@ -117,9 +121,10 @@ class Trainer:
         samples: Samples,
         validation: Split | None = None,
         pruning: PruningConfig | None = None,
+        data_placement: str = "auto",
         on_fallback: Callable[[str], Any] | None = None,
     ):
-        augmentation(recipe.augment, samples.input_shape)  # raises if unknown
+        Preprocessing.of(samples, recipe.augment)  # raises if the augmentation is unknown
         self.network = network
         self.distribution = Distribution()
         if on_fallback is None and recipe.jit_compile == AUTO:
@@ -129,6 +134,10 @@ class Trainer:
         self.samples = samples
         self.validation = validation
         self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
+        self.placement = DataPlacement(self.distribution, data_placement)
+        self.placement.place(samples)  # raises if they must fit and do not
+        if validation is not None:
+            self.placement.place(validation.samples)
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
         self.model.padded_batches = self.distribution.pads_batches
         self._schedule, self._optimizer = self._compile()
@@ -139,7 +148,7 @@ class Trainer:
         self.predictor = Predictor(network, self.distribution)
 
     def _make_loop(self, jit_compile: bool) -> None:
-        self._jit_compile = jit_compile
+        self._jit_compile = self.placement.jit_compile = jit_compile
         self._loop = StepLoop(self.model, self.distribution, jit_compile=jit_compile)
         self._validate = None if self.validation is None else self.evaluator(self.validation)
 
@@ -260,7 +269,7 @@ class Trainer:
         identity = identity_of(*options, ids, masks, weights)
         checkpoint = checkpoints.load_latest(identity)
         start = checkpoint.step if checkpoint else 0
-        batches = iter(self._batches(ids, budget, order, start))
+        batches = self._batches(ids, budget, order, start)
         if checkpoint:
             self._loop.trace(batches)
             state.restore(checkpoint, self._variables())
@@ -340,7 +349,7 @@ class Trainer:
 
     def evaluator(self, split: Split) -> Evaluator:
         """Returns an `Evaluator` of the network's current weights on some samples."""
-        return Evaluator(self._loop, split, self.distribution)
+        return Evaluator(self._loop, split, self.distribution, self.placement)
 
     def _validation_logs(self) -> dict[str, float]:
         logs = {} if self._validate is None else self._validate()
@@ -360,21 +369,17 @@ class Trainer:
         self._reset_optimizer(weights)
         self._schedule.set_budget(budget, self._optimizer_steps)
 
-    def _batches(self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], start: int) -> Any:
-        size, endless = self.recipe.batch_size, self.distribution.pads_batches
-        return self.distribution.batches(
-            lambda shard: training_batches(
-                self.samples,
-                ids,
-                batch_size=size,
-                seed=order,
-                start_step=start,
-                steps=None if endless else budget.steps - start,
-                augment=self.recipe.augment,
-                shard=shard,
-            ),
-            size,
-            endless=False,
+    def _batches(
+        self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], first_step: int
+    ) -> Batches:
+        return self.placement.training(
+            self.samples,
+            ids,
+            batch_size=self.recipe.batch_size,
+            seed=order,
+            first_step=first_step,
+            steps=budget.steps - first_step,
+            augment=self.recipe.augment,
         )
 
     def _check_finite(self, step: int, budget: Budget, checkpoints: Checkpoints) -> None:
@@ -415,7 +420,7 @@ def untrained(weights: Weights, num_samples: int, step: int) -> TrainedNetwork:
 
 
 class Evaluator:
-    """Evaluates a network on the same samples repeatedly, with one endless iterator.
+    """Evaluates a network on the same samples repeatedly, in endless passes.
 
     Computes without TensorFloat-32, also between the steps of a training that uses it.
 
@@ -423,16 +428,15 @@ class Evaluator:
         loop: runs the evaluation steps of the model.
         split: the samples.
         distribution: the same as that of `loop`.
+        placement: where the samples are.
     """
 
-    def __init__(self, loop: StepLoop, split: Split, distribution: Distribution):
+    def __init__(
+        self, loop: StepLoop, split: Split, distribution: Distribution, placement: DataPlacement
+    ):
         size = distribution.padded_batch_size(EVALUATION_BATCH)
         self._loop, self._steps = loop, steps_per_epoch(len(split.ids), size)
-        self._batches = iter(
-            distribution.batches(
-                lambda shard: evaluation_batches(*split, batch_size=size, shard=shard), size
-            )
-        )
+        self._batches = placement.evaluation(split, size)
 
     @exact_float32()
     def __call__(self) -> dict[str, float]:
