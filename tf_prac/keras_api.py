@@ -63,12 +63,17 @@ class Flavour:
 
     def register(self, cls: type) -> type:
         """Registers a class for loading saved models, and returns it."""
-        return self.module.saving.register_keras_serializable("tf_prac")(cls)
+        return _registered(self.name, cls)
 
 
 @functools.cache
 def _subclass(flavour: str, mixin: type, base: type) -> type:
     return type(mixin.__name__, (mixin, base), {"__module__": mixin.__module__})
+
+
+@functools.cache
+def _registered(flavour: str, cls: type) -> type:
+    return Flavour(flavour).module.saving.register_keras_serializable("tf_prac")(cls)
 
 
 def flavour_of(model: Any) -> Flavour:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +16,12 @@ from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
-from tf_prac.training.masked_weights import MaskedModelMixin, attach_masks
+from tf_prac.training.masked_weights import (
+    MaskedModelMixin,
+    attach_masks,
+    network_config,
+    network_from_config,
+)
 from tf_prac.training.recorder import ID_TOO_HIGH, ForgettingRecorder, id_too_high_error
 from tf_prac.training.targets import Targets
 
@@ -45,6 +51,9 @@ class PracModel(MaskedModelMixin):
         pruning: which weights are prunable. Default `PruningConfig()`.
         targets: how to tell from targets and predictions whether a sample is classified correctly,
             for forgetting. Default `Targets()`: the only output, interpreted according to the loss.
+        mask_config: the names of the masked weights and the shapes of their masks, from a saved
+            model. Default None: as `pruning` selects.
+        **options: passed to `keras.Model`, such as `name`.
 
     Raises:
         ArgumentError: If the model has nothing to prune, or is not a Keras model; if forgetting is
@@ -77,7 +86,7 @@ class PracModel(MaskedModelMixin):
         if cls is not PracModel:
             return super().__new__(cls)
         flavour = flavour_of(network)
-        return super().__new__(flavour.subclass(PracModel, flavour.module.Model))
+        return super().__new__(flavour.register(flavour.subclass(PracModel, flavour.module.Model)))
 
     def __init__(
         self,
@@ -87,13 +96,19 @@ class PracModel(MaskedModelMixin):
         num_samples: int | None = None,
         pruning: PruningConfig | None = None,
         targets: Targets | None = None,
+        mask_config: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        super().__init__()
+        super().__init__(**options)
         self.network = network
+        self.built = bool(network.built)
         if (names := getattr(network, "output_names", None)) is not None:
             self.output_names = names  # Keras maps losses and targets to outputs by these names.
         self.traces = 0
-        self._masked_weights = attach_masks(network, pruning)
+        if mask_config is None:
+            self._set_masked_weights(attach_masks(network, pruning))
+        else:
+            self._set_mask_config(**mask_config)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
         self.targets = targets or Targets()
         self.padded_batches = False
@@ -105,6 +120,24 @@ class PracModel(MaskedModelMixin):
         self._silent = False
         if masks is not None:
             self.set_masks(masks)
+
+    def _plain_model(self) -> Any:
+        return self.network
+
+    def get_config(self) -> dict[str, Any]:
+        """The network, which Keras must be able to serialize, and the options."""
+        return {
+            **network_config(self),
+            "num_samples": None if self.forgetting is None else self.forgetting.num_samples,
+            "targets": dataclasses.asdict(self.targets),
+            "mask_config": self._mask_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Creates a model from its `get_config`."""
+        options = network_from_config(cls, config, custom_objects)
+        return cls(**{**options, "targets": Targets(**config["targets"])})
 
     @property
     def finite_steps(self) -> int:

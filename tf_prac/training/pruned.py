@@ -9,8 +9,6 @@ import zipfile
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.keras_api import (
@@ -30,9 +28,10 @@ from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_weights import (
     MaskedModelMixin,
-    MaskedWeights,
     attach_masks,
     has_masks,
+    network_config,
+    network_from_config,
     set_masks,
 )
 from tf_prac.training.prac_model import PracModel
@@ -155,42 +154,22 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
         FileError: If the file does not exist or has a format that Keras does not write.
     """
     flavour = _flavour_of_file(os.fspath(path))
-    classes = {cls.__name__: cls for cls in _register(flavour)}
+    classes = {cls.__name__: cls for cls in register_classes(flavour)}
     custom_objects = {**classes, **(options.pop("custom_objects", None) or {})}
     return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
 
 
 class _Pruned(MaskedModelMixin):
-    """What `prune` adds to a Keras model: masks that are applied after each training step.
+    """What `prune` adds to a Keras model: masks that are applied after each training step."""
 
-    Masks are saved with the weights. A format that cannot store them (a SavedModel, for layers
-    without a TFMOT wrapper) still stores the weights, and the masks are their non-zero elements.
-    """
-
-    _names: tuple[str, ...] = ()
     _gradual: GradualPruning | None = None
-
-    @property
-    def masked_weights(self) -> MaskedWeights:
-        """The prunable variables and their masks as variables, for a custom training loop."""
-        if self._masked_weights is None:
-            self._masked_weights = self._masks_of_loaded_weights()
-        return self._masked_weights
-
-    def _masks_of_loaded_weights(self) -> MaskedWeights:
-        network = getattr(self, "network", self)
-        by_name = {w.name: w.variable for w in named_weights(network)}
-        masked = attach_masks(network, variables={n: by_name[n] for n in self._names})
-        nonzero = {n: v.numpy() != 0 for n, v in masked.variables.items()}
-        masked.set_masks(Masks({n: nonzero[n] & mask for n, mask in masked.masks.items()}))
-        return masked
 
     def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
         """Keras's own `fit`; with a schedule, masks are updated during training."""
         check_fit(self)
         if self._gradual is not None:
             callbacks = [*(callbacks or []), self._gradual]
-        return super().fit(*args, callbacks=callbacks, **options)  # type: ignore[misc]
+        return super().fit(*args, callbacks=callbacks, **options)
 
     def train_step(self, data: Any) -> Any:
         """Keras's own training step, followed by applying the masks."""
@@ -200,29 +179,16 @@ class _Pruned(MaskedModelMixin):
 
     def _pruning_config(self) -> dict[str, Any]:
         gradual = None if self._gradual is None else self._gradual.to_json()
-        return {"pruned": list(self._names), "gradual": gradual}
+        return {**self._mask_config(), "gradual": gradual}
 
-    def _set_pruning_config(self, pruned: Collection[str], gradual: dict[str, Any] | None) -> None:
-        self._names = tuple(pruned)
+    def _set_pruning_config(
+        self,
+        pruned: Collection[str],
+        gradual: dict[str, Any] | None,
+        masks: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
+        self._set_mask_config(pruned, masks)
         self._gradual = None if gradual is None else GradualPruning.from_json(gradual)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Saves the weights, and the masks with one bit per element."""
-        super().save_own_variables(store)  # type: ignore[misc]
-        for number, mask in enumerate(self.masks.values()):
-            store[f"mask_{number}"] = np.packbits(mask)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Loads the weights and the masks; keeps the masks if the file is of a plain model."""
-        weights = {key: np.asarray(store[key]) for key in list(store.keys())}
-        packed = {key: weights.pop(key) for key in list(weights) if key.startswith("mask_")}
-        super().load_own_variables(weights)  # type: ignore[misc]
-        if packed:
-            masks = {}
-            for number, (name, mask) in enumerate(self.masks.items()):
-                bits = np.unpackbits(packed[f"mask_{number}"], count=mask.size)
-                masks[name] = bits.reshape(mask.shape)
-            self.set_masks(Masks(masks))
 
 
 class _PrunedGraph(_Pruned):
@@ -240,10 +206,14 @@ class _PrunedGraph(_Pruned):
         """Keras's own config of the model, the names of the prunable weights and the schedule."""
         return {**super().get_config(), **self._pruning_config()}  # type: ignore[misc]
 
+    def _plain_model(self) -> Any:
+        return tfmot.strip(self) if pruning_wrappers(self) else None
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
-        pruning_config = {key: config[key] for key in ("pruned", "gradual")}
+        keys = ("pruned", "masks", "gradual")
+        pruning_config = {key: config[key] for key in keys if key in config}
         keras_config = {key: config[key] for key in config if key not in pruning_config}
         base: Any = cls.__bases__[1]
         model = base.from_config(keras_config, custom_objects)
@@ -267,6 +237,7 @@ class PrunedNetwork(_Pruned):
         network: a built model of a user-defined subclass.
         pruned: the names of its prunable weights.
         gradual: the config of a `GradualPruning`. Default None.
+        masks: the shapes of the masks to create, by name. Default None: those of the weights.
         **options: passed to `keras.Model`.
     """
 
@@ -274,12 +245,23 @@ class PrunedNetwork(_Pruned):
         """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PrunedNetwork:
             return super().__new__(cls)
-        return super().__new__(_register(flavour_of(network))[2])
+        return super().__new__(register_classes(flavour_of(network))[2])
 
-    def __init__(self, network: Any, pruned: Collection[str], gradual: Any = None, **options: Any):
+    def __init__(
+        self,
+        network: Any,
+        pruned: Collection[str],
+        gradual: Any = None,
+        masks: Mapping[str, Collection[int]] | None = None,
+        **options: Any,
+    ):
         super().__init__(**options)
         self.network = network
-        self._set_pruning_config(pruned, gradual)
+        self._set_pruning_config(pruned, gradual, masks)
+        self.built = bool(network.built)
+
+    def _plain_model(self) -> Any:
+        return self.network
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the network."""
@@ -287,21 +269,17 @@ class PrunedNetwork(_Pruned):
 
     def get_config(self) -> dict[str, Any]:
         """The network, which Keras must be able to serialize, and the names of its weights."""
-        saving = flavour_of(self).module.saving
-        network = saving.serialize_keras_object(self.network)
-        return {"name": self.name, "network": network, **self._pruning_config()}  # type: ignore[attr-defined]
+        return {**network_config(self), **self._pruning_config()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
-        saving = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.saving
-        network = saving.deserialize_keras_object(config["network"], custom_objects)
-        return cls(**{**config, "network": network})
+        return cls(**network_from_config(cls, config, custom_objects))
 
 
 @functools.cache
-def _register(flavour: Flavour) -> tuple[type, type, type]:
-    """Creates the three classes of a flavour and registers them with its Keras, for loading."""
+def register_classes(flavour: Flavour) -> tuple[type, type, type, type]:
+    """Creates the classes of a flavour's masked models and registers them with its Keras."""
     if flavour.name == "tf_keras":
         tfmot.register()
     keras = flavour.module
@@ -310,11 +288,12 @@ def _register(flavour: Flavour) -> tuple[type, type, type]:
         (PrunedFunctional, type(keras.Model(inputs, inputs))),
         (PrunedSequential, keras.Sequential),
         (PrunedNetwork, keras.Model),
+        (PracModel, keras.Model),
     )
-    functional, sequential, other = (
+    functional, sequential, other, prac_model = (
         flavour.register(flavour.subclass(mixin, base)) for mixin, base in bases
     )
-    return functional, sequential, other
+    return functional, sequential, other, prac_model
 
 
 def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
@@ -322,7 +301,7 @@ def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
     if isinstance(model, _Pruned):
         return model
     flavour = flavour_of(model)
-    functional, sequential, other = _register(flavour)
+    functional, sequential, other, _ = register_classes(flavour)
     graphs = {functional.__bases__[1]: functional, sequential.__bases__[1]: sequential}
     if type(model) in graphs:
         if flavour.name == "tf_keras":
@@ -339,8 +318,8 @@ def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
         )
     else:
         pruned = other(model, variables)
-    pruned._names = tuple(variables)
-    pruned._masked_weights = attach_masks(getattr(pruned, "network", pruned), variables=variables)
+    network = getattr(pruned, "network", pruned)
+    pruned._set_masked_weights(attach_masks(network, variables=variables))
     return pruned
 
 
