@@ -350,6 +350,28 @@ def consumers(layer: Any) -> list[Any]:
     return list(dict.fromkeys(layers))
 
 
+def output_layers(model: Any) -> list[Any]:
+    """Returns the last layer with weights before each output, for a functional model.
+
+    Layers without weights, such as activations, are passed over; in a layer that contains others,
+    it is the last of these. Returns an empty list for any other model.
+    """
+    if structures(model)[1] is None:
+        return []
+    to_visit = [tensor._keras_history[0] for tensor in model.outputs]
+    seen, layers = list(to_visit), []
+    while to_visit:
+        layer = _unwrap(to_visit.pop())
+        if layer.weights:
+            inside = [other for other in layer._flatten_layers(include_self=False) if other.weights]
+            layers += output_layers(layer) or inside[-1:] or [layer]
+            continue
+        new = [other for other in producers(layer) if other not in seen]
+        seen += new
+        to_visit += new
+    return list(dict.fromkeys(layers))
+
+
 def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, layer
     counts: dict[str, int] = {}

@@ -293,6 +293,9 @@ class _Session:
             lines = opening_lines(
                 self._network, self.dense, len(context.train.ids), *steps, self._report
             )
+            point = self._config.pruning.rewind_point
+            if self._plan.k == 0 and point.amount > 0:
+                lines.append(f"  warning: {point} is less than one step: rewind to step 0")
             if distribution.replicas > 1:
                 lines.append(distribution.describe(self._config.recipe.batch_size))
             context.callbacks.on_message("\n".join(lines))
@@ -350,7 +353,7 @@ class _Session:
         }
         context.run.save_summary(summary)
         context.callbacks.on_search_end(summary)
-        return SearchResult(tickets, summary, search.directory)
+        return SearchResult(tickets, summary, search.directory, search.model_fn)
 
     def _tickets(self) -> list[Ticket]:
         """Returns the dense network and the ticket after each round, and writes them."""

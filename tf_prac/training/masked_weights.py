@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import PruningConfig
-from tf_prac.errors import MismatchError
+from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import Flavour, flavour_of, moving_average, named_weights, pruning_wrappers
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights
@@ -124,8 +124,9 @@ class MaskedModelMixin:
     _masked_weights: MaskedWeights | None = None
     _pruned_names: tuple[str, ...] = ()
     _mask_names: tuple[str, ...] = ()
-    _mask_state: Any = None
-    """A `tf.train.Checkpoint` of the masks that the model owns, which TensorFlow tracks."""
+    # Has the masks that the model owns as attributes, for TensorFlow to track; Keras does not see
+    # them. Without a default, because tf_keras does not track attributes that the class has too.
+    _mask_state: Any
 
     @property
     def masked_weights(self) -> MaskedWeights:
@@ -147,7 +148,7 @@ class MaskedModelMixin:
         by_name = {weight.name: weight.variable for weight in named_weights(network)}
         variables = {name: by_name[name] for name in self._pruned_names}
         masked = attach_masks(network, variables=variables, mask_variables=self._owned_masks())
-        if self._mask_state is None:
+        if not hasattr(self, "_mask_state"):
             masked.set_masks(_nonzero(masked))
         return masked
 
@@ -174,12 +175,14 @@ class MaskedModelMixin:
 
     def _track_masks(self, masks: Mapping[str, tf.Variable]) -> None:
         self._mask_names = tuple(masks)
-        state = {f"mask_{number}": mask for number, mask in enumerate(masks.values())}
-        self._mask_state = tf.train.Checkpoint(**state)
+        state = tf.__internal__.tracking.AutoTrackable()
+        for number, mask in enumerate(masks.values()):
+            setattr(state, f"mask_{number}", mask)
+        self._mask_state = state
 
     def _owned_masks(self) -> dict[str, tf.Variable]:
         """Returns the mask variables that the model owns, by name of their weight."""
-        if self._mask_state is None:
+        if not hasattr(self, "_mask_state"):
             return {}
         names = enumerate(self._mask_names)
         return {name: getattr(self._mask_state, f"mask_{number}") for number, name in names}
@@ -334,10 +337,10 @@ class MaskedModelMixin:
 
     def __reduce__(self) -> Any:
         """Pickles the model as Keras does, so that it can be read before tf_prac is used."""
-        function, *rest = super().__reduce__()
+        reduced: Any = super().__reduce__()
+        function, arguments, *rest = reduced
         if getattr(function, "__self__", None) is type(self):  # Keras 3: a class method
             function = getattr(flavour_of(self).module.Model, function.__name__)
-        arguments, *rest = rest
         return (_unpickle, (flavour_of(self).name, function, arguments), *rest)
 
 
@@ -468,6 +471,46 @@ def _nonzero(masked: MaskedWeights) -> Masks:
     return Masks({name: mask & nonzero[name] for name, mask in masked.masks.items()})
 
 
+OVERRIDES = {
+    "train_step": "Apply masks at the end of your train_step, with tf_prac.MaskedWeights.",
+    "test_step": "Evaluate the plain model, tf_prac.strip(model), which shares the weights.",
+    "predict_step": "Predict with the plain model, tf_prac.strip(model), which shares the weights.",
+    "compute_loss": "Pass the loss to compile, or add terms of it with add_loss in a layer.",
+    "compute_metrics": "Pass the metrics to compile.",
+    "metrics": "Pass the metrics to compile.",
+    "get_metrics_result": "Pass the metrics to compile.",
+    "reset_metrics": "Pass the metrics to compile.",
+    "make_train_function": "Use the train function of Keras.",
+}
+"""Methods of a model that a wrapper around it does not call, and what to do without them."""
+
+
+def check_no_overrides(network: Any) -> None:
+    """Checks that a model can be trained by a wrapper around it.
+
+    The wrapper calls the model, and trains with the methods of Keras; those that the class of the
+    model overrides would be bypassed.
+
+    Raises:
+        ArgumentError: If its class overrides one of them.
+    """
+    if isinstance(network, MaskedModelMixin):
+        return
+    keras_model = flavour_of(network).module.Model
+    for name, remedy in OVERRIDES.items():
+        if not hasattr(keras_model, name):
+            continue
+        owner = next(cls for cls in type(network).__mro__ if name in vars(cls))
+        if not owner.__module__.startswith(("keras.", "tf_keras.")):
+            raise ArgumentError(
+                "model",
+                f"{type(network).__name__}, which overrides {name}",
+                f"a model with the {name} of Keras",
+                f"The wrapper that applies the masks would bypass it. {remedy} Or train in your "
+                "own loop or train_step, with tf_prac.MaskedWeights.",
+            )
+
+
 def network_config(model: Any) -> dict[str, Any]:
     """Returns the part of a wrapper's config that describes the network."""
     saving = flavour_of(model).module.saving
@@ -478,8 +521,8 @@ def network_from_config(
     cls: type, config: Mapping[str, Any], custom_objects: Any = None
 ) -> dict[str, Any]:
     """Returns the config of a wrapper of class `cls` with its network instead of its config."""
-    saving = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.saving
-    network = saving.deserialize_keras_object(config["network"], custom_objects)
+    layers = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.layers
+    network = layers.deserialize(config["network"], custom_objects)
     return {**config, "network": network}
 
 

@@ -14,11 +14,15 @@ from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import weight_report
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.masked_weights import (
     MaskedModelMixin,
+    MaskedWeights,
     attach_masks,
+    check_no_overrides,
+    has_masks,
     network_config,
     network_from_config,
 )
@@ -56,8 +60,10 @@ class PracModel(MaskedModelMixin):
         **options: passed to `keras.Model`, such as `name`.
 
     Raises:
-        ArgumentError: If the model has nothing to prune, or is not a Keras model; if forgetting is
-            recorded, the model has several outputs, and `targets` does not select one.
+        ArgumentError: If the model is not a Keras model, overrides a training method such as
+            `train_step` or `compute_loss`, or has nothing to prune while forgetting is not recorded
+            either; if forgetting is recorded, the model has several outputs, and `targets` does not
+            select one.
         MismatchError: If the masks are of another architecture.
 
     Attributes:
@@ -99,6 +105,7 @@ class PracModel(MaskedModelMixin):
         mask_config: Mapping[str, Any] | None = None,
         **options: Any,
     ):
+        check_no_overrides(network)
         super().__init__(**options)
         self.network = network
         self.built = bool(network.built)
@@ -106,7 +113,7 @@ class PracModel(MaskedModelMixin):
             self.output_names = names  # Keras maps losses and targets to outputs by these names.
         self.traces = 0
         if mask_config is None:
-            self._set_masked_weights(attach_masks(network, pruning))
+            self._set_masked_weights(_masked_weights(network, pruning, num_samples is not None))
         else:
             self._set_mask_config(**mask_config)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
@@ -170,10 +177,10 @@ class PracModel(MaskedModelMixin):
         """
         check_fit(self)
         if self.forgetting is None:
-            return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+            return super().fit(x, *args, **kwargs)
         _check_ids(x)
         try:
-            return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+            return super().fit(x, *args, **kwargs)
         except tf.errors.InvalidArgumentError as error:
             if ID_TOO_HIGH in str(error):
                 raise id_too_high_error(self.forgetting.num_samples) from error
@@ -226,6 +233,15 @@ class PracModel(MaskedModelMixin):
             yield
         finally:
             self._silent = False
+
+
+def _masked_weights(network: Any, pruning: PruningConfig | None, recording: bool) -> MaskedWeights:
+    """Returns the masked weights of a network: none if it only records and has nothing to prune."""
+    if recording and not has_masks(network):
+        report = weight_report(network, pruning)
+        if not any(info.prunable for info in report):
+            return MaskedWeights({})
+    return attach_masks(network, pruning)
 
 
 def _check_ids(data: Any) -> None:

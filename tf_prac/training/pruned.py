@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
+import warnings
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_prac.config import PruningConfig
@@ -22,13 +24,15 @@ from tf_prac.keras_api import (
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.sparsity_schedules import as_schedule
-from tf_prac.pruning.weights import prunable_weights
+from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_report
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_weights import (
     MaskedModelMixin,
     attach_masks,
+    check_no_overrides,
     has_masks,
     network_config,
     network_from_config,
@@ -45,8 +49,9 @@ def prune(
     sparsity: float | None = None,
     schedule: Any = None,
     policy: Any = None,
+    layers: Collection[str] | None = None,
     pruning: PruningConfig | None = None,
-) -> Any:
+) -> Pruned:
     """Returns a model whose pruned weights are exactly 0 after every training step.
 
     The model is compiled, fitted, evaluated, saved and loaded (`tf_prac.load_model`) like any
@@ -77,18 +82,26 @@ def prune(
             `steps_per_execution` before the next execution.
         policy: which layers to prune, as a `PruningPolicy` of TFMOT. Default: the policy that
             `pruning.policy` names.
+        layers: groups of layers to prune, of "conv", "dense", "depthwise", "embedding",
+            "recurrent". Default: `pruning.layers`.
         pruning: which weights are prunable, how they are ranked, and in what pattern they are
             pruned. Default `PruningConfig()`.
 
     Returns:
-        A model with the property `masks` and the method `set_masks`. A functional or sequential
-        model stays one; any other model is wrapped and available as `network`.
+        A model with the properties `masks` and `pruning_report` and the method `set_masks`. A
+        functional or sequential model stays one; any other model is wrapped and available as
+        `network`.
 
     Raises:
         ArgumentError: If more than one of masks, ticket, sparsity and schedule is given, the
             sparsity is below that of the current masks, there is nothing to prune, a pattern or
-            policy does not suit the model, or its class overrides `train_step`.
+            policy does not suit the model, or its class overrides a training method such as
+            `train_step` or `compute_loss`.
         MismatchError: If masks or ticket are of another architecture.
+
+    Warns:
+        UserWarning: If layers are skipped because they are frozen (`trainable=False`), or keep
+            (almost) no weights.
     """
     flavour_of(model)
     options = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
@@ -96,6 +109,8 @@ def prune(
     if len(given) > 1:
         raise ArgumentError("prune", ", ".join(given), "one of " + ", ".join(options))
     pruning = pruning or PruningConfig()
+    if layers is not None:
+        pruning = dataclasses.replace(pruning, layers=tuple(layers))
     if ticket is not None:
         masks = ticket.masks
     rule = PruneRule(
@@ -105,16 +120,20 @@ def prune(
         pattern=pruning.make_pattern(),
     )
     gradual = None if schedule is None else GradualPruning(as_schedule(schedule), rule)
+    has_own = has_masks(model)
     variables = _prunable_variables(model, masks, pruning, policy)
     initial_masks = _initial_masks(model, variables, rule, gradual)
     pruned = _masked_model(model, variables)
     pruned._gradual = gradual
     if ticket is not None:
-        ticket.apply(pruned)
-    elif masks is not None:
+        rewind(getattr(pruned, "network", pruned), ticket.weights, ticket.masks)
+    if masks is not None:
         set_masks(pruned, masks)
     else:
         pruned.set_masks(initial_masks)
+    if masks is None and not has_own:
+        _warn_of_frozen(model, pruning, policy)
+    pruned.pruning_report.warn_of_dead_layers()
     return pruned
 
 
@@ -132,7 +151,7 @@ def strip(model: Any) -> Any:
     """
     flavour_of(model)
     wrapped = bool(pruning_wrappers(model))
-    if isinstance(model, (PracModel, _Pruned)) or wrapped:
+    if isinstance(model, (PracModel, Pruned)) or wrapped:
         attach_masks(model).apply_masks()
     if isinstance(model, (PracModel, PrunedNetwork)):
         return strip(model.network)
@@ -159,10 +178,32 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
     return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
 
 
-class _Pruned(MaskedModelMixin):
-    """What `prune` adds to a Keras model: masks that are applied after each training step."""
+class Pruned(MaskedModelMixin):
+    """What `prune` adds to a Keras model: masks that are applied after each training step.
 
+    The other methods and properties are those of the Keras model.
+
+    Attributes:
+        masked_weights: the prunable variables and their masks as variables.
+        masks: the current masks.
+        prunable: the prunable variables, by name.
+    """
+
+    # Provided by Keras.
+    name: str
+    compile: Any
+    optimizer: Any
+    layers: list[Any]
+    weights: list[Any]
     _gradual: GradualPruning | None = None
+
+    @property
+    def pruning_report(self) -> PruningReport:
+        """The overall sparsity and that of each layer."""
+        return PruningReport.of(self.masks)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.pruning_report}>"
 
     def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
         """Keras's own `fit`; with a schedule, masks are updated during training."""
@@ -174,7 +215,7 @@ class _Pruned(MaskedModelMixin):
     def train_step(self, data: Any) -> Any:
         """Keras's own training step, followed by applying the masks."""
         logs = super().train_step(data)  # type: ignore[misc]
-        self.masked_weights.apply_masks(self.optimizer)  # type: ignore[attr-defined]
+        self.masked_weights.apply_masks(self.optimizer)
         return logs
 
     def _pruning_config(self) -> dict[str, Any]:
@@ -191,12 +232,16 @@ class _Pruned(MaskedModelMixin):
         self._gradual = None if gradual is None else GradualPruning.from_json(gradual)
 
 
-class _PrunedGraph(_Pruned):
+class _PrunedGraph(Pruned):
     """A functional or sequential model with masks.
 
     Keras builds the model as one of its own class, then its class is replaced by this one. The
-    constructor creates a plain model, so copies that Keras or TFMOT build are plain.
+    constructor creates a plain model, so copies that Keras or TFMOT build (`clone_model`) are
+    plain.
     """
+
+    output_names: list[str]
+    _outputs: list[str] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Creates a plain model."""
@@ -204,14 +249,22 @@ class _PrunedGraph(_Pruned):
 
     def get_config(self) -> dict[str, Any]:
         """Keras's own config of the model, the names of the prunable weights and the schedule."""
-        return {**super().get_config(), **self._pruning_config()}  # type: ignore[misc]
+        config = {**super().get_config(), **self._pruning_config()}  # type: ignore[misc]
+        return config | ({"output_names": self._outputs} if self._outputs else {})
+
+    def _keep_output_names(self, names: Sequence[str] | None) -> None:
+        """Names the outputs as before wrapping (tf_keras): losses and targets are given by name."""
+        if names and list(names) != list(self.output_names):
+            self._outputs = self.output_names = list(names)
 
     def _plain_model(self) -> Any:
-        return tfmot.strip(self) if pruning_wrappers(self) else None
+        return tfmot.strip(self) if pruning_wrappers(self) else _plain_graph(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
+        config = dict(config)
+        output_names = config.pop("output_names", None)
         keys = ("pruned", "masks", "gradual")
         pruning_config = {key: config[key] for key in keys if key in config}
         keras_config = {key: config[key] for key in config if key not in pruning_config}
@@ -219,6 +272,7 @@ class _PrunedGraph(_Pruned):
         model = base.from_config(keras_config, custom_objects)
         model.__class__ = cls
         model._set_pruning_config(**pruning_config)
+        model._keep_output_names(output_names)
         return model
 
 
@@ -230,7 +284,7 @@ class PrunedSequential(_PrunedGraph):
     """A sequential model that `prune` returned."""
 
 
-class PrunedNetwork(_Pruned):
+class PrunedNetwork(Pruned):
     """A wrapper that `prune` returns for any other model.
 
     Args:
@@ -298,7 +352,7 @@ def register_classes(flavour: Flavour) -> tuple[type, type, type, type]:
 
 def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
     """Returns a model with dense masks for some of its weights, the variables by name."""
-    if isinstance(model, _Pruned):
+    if isinstance(model, Pruned):
         return model
     flavour = flavour_of(model)
     functional, sequential, other, _ = register_classes(flavour)
@@ -308,15 +362,11 @@ def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
             pruned = tfmot.wrap(model, list(variables.values()))
         else:
             pruned = _plain_graph(model)
+        names = getattr(model, "output_names", None)
         pruned.__class__ = graphs[type(model)]
-    elif type(model).train_step is not flavour.module.Model.train_step:
-        raise ArgumentError(
-            "model",
-            f"{type(model).__name__}, which overrides train_step",
-            "a model with the train_step of Keras",
-            "Apply masks at the end of your train_step, with tf_prac.MaskedWeights.",
-        )
+        pruned._keep_output_names(names)
     else:
+        check_no_overrides(model)
         pruned = other(model, variables)
     network = getattr(pruned, "network", pruned)
     pruned._set_masked_weights(attach_masks(network, variables=variables))
@@ -351,12 +401,22 @@ def _prunable_variables(
     """Returns the variables to mask: those of `masks` and of the model's masks, or of `pruning`."""
     if masks is None:
         return prunable_weights(model, pruning, policy)
-    has_own = isinstance(model, _Pruned) or bool(pruning_wrappers(model))
+    has_own = isinstance(model, Pruned) or bool(pruning_wrappers(model))
     own = prunable_weights(model, pruning) if has_own else {}
     by_name = {w.name: w.variable for w in named_weights(model)}
     named = {name: v for name, v in by_name.items() if name in masks}
     masks.check_shapes({name: tuple(v.shape) for name, v in named.items()})
     return {name: v for name, v in by_name.items() if name in masks or name in own}
+
+
+def _warn_of_frozen(model: Any, pruning: PruningConfig, policy: Any) -> None:
+    frozen = [i.name for i in weight_report(model, pruning, policy) if i.reason == FROZEN]
+    if frozen:
+        warnings.warn(
+            f"prune: {len(frozen)} kernels of frozen layers stay dense (trainable=False), "
+            f"{frozen[0]} and so on. To prune them too, set trainable=True before.",
+            stacklevel=3,
+        )
 
 
 def _flavour_of_file(path: str) -> Flavour:
