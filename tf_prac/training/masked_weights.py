@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,14 @@ import tensorflow as tf
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import Flavour, flavour_of, moving_average, named_weights, pruning_wrappers
+from tf_prac.keras_api import (
+    FLAVOURS,
+    Flavour,
+    flavour_of,
+    moving_average,
+    named_weights,
+    pruning_wrappers,
+)
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights
 from tf_prac.training.weight_files import contains_masks, is_legacy_h5, replacing
@@ -511,10 +519,15 @@ def check_no_overrides(network: Any) -> None:
             )
 
 
+LOAD_WITH = "tf_prac.load_model(path)"
+"""The first entry of a config; Keras's error shows it if it does not know the class."""
+
+
 def network_config(model: Any) -> dict[str, Any]:
     """Returns the part of a wrapper's config that describes the network."""
     saving = flavour_of(model).module.saving
-    return {"name": model.name, "network": saving.serialize_keras_object(model.network)}
+    network = saving.serialize_keras_object(model.network)
+    return {"load_with": LOAD_WITH, "name": model.name, "network": network}
 
 
 def network_from_config(
@@ -523,7 +536,22 @@ def network_from_config(
     """Returns the config of a wrapper of class `cls` with its network instead of its config."""
     layers = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.layers
     network = layers.deserialize(config["network"], custom_objects)
-    return {**config, "network": network}
+    return {**{key: config[key] for key in config if key != "load_with"}, "network": network}
+
+
+def keras_class(cls: type) -> type:
+    """Returns the class to load for a class that is named in a file.
+
+    tf_keras finds the class of this library by its module, without Keras's own as its base, in a
+    process in which `tf_prac.load_model` and `prune` were not called.
+    """
+    loaded = [name for name in FLAVOURS if name in sys.modules]
+    if len(cls.__bases__) > 1:
+        return cls
+    from tf_prac.training.pruned import register_classes
+
+    classes = register_classes(Flavour(loaded[0] if len(loaded) == 1 else "tf_keras"))
+    return next(other for other in classes if other.__bases__[0] is cls)
 
 
 def _variables_of_own(masked: MaskedWeights, model: Any) -> dict[str, tf.Variable]:

@@ -23,6 +23,7 @@ from tf_prac.training.masked_weights import (
     attach_masks,
     check_no_overrides,
     has_masks,
+    keras_class,
     network_config,
     network_from_config,
 )
@@ -143,6 +144,7 @@ class PracModel(MaskedModelMixin):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
+        cls = keras_class(cls)
         options = network_from_config(cls, config, custom_objects)
         return cls(**{**options, "targets": Targets(**config["targets"])})
 

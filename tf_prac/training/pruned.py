@@ -30,10 +30,12 @@ from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_rep
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_weights import (
+    LOAD_WITH,
     MaskedModelMixin,
     attach_masks,
     check_no_overrides,
     has_masks,
+    keras_class,
     network_config,
     network_from_config,
     set_masks,
@@ -249,7 +251,8 @@ class _PrunedGraph(Pruned):
 
     def get_config(self) -> dict[str, Any]:
         """Keras's own config of the model, the names of the prunable weights and the schedule."""
-        config = {**super().get_config(), **self._pruning_config()}  # type: ignore[misc]
+        keras_config = super().get_config()  # type: ignore[misc]
+        config = {"load_with": LOAD_WITH, **keras_config, **self._pruning_config()}
         return config | ({"output_names": self._outputs} if self._outputs else {})
 
     def _keep_output_names(self, names: Sequence[str] | None) -> None:
@@ -263,7 +266,8 @@ class _PrunedGraph(Pruned):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
-        config = dict(config)
+        cls = keras_class(cls)
+        config = {key: config[key] for key in config if key != "load_with"}
         output_names = config.pop("output_names", None)
         keys = ("pruned", "masks", "gradual")
         pruning_config = {key: config[key] for key in keys if key in config}
@@ -328,6 +332,7 @@ class PrunedNetwork(Pruned):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
+        cls = keras_class(cls)
         return cls(**network_from_config(cls, config, custom_objects))
 
 
