@@ -39,6 +39,11 @@ def loss(keras):
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def mlp(keras, *widths):
+    layers = [keras.layers.Dense(width) for width in widths]
+    return keras.Sequential([keras.layers.InputLayer((6,)), *layers])
+
+
 def transfer(keras):
     """Returns a frozen base of two layers below two trainable layers."""
     layers = keras.layers
@@ -91,7 +96,7 @@ def test_no_output_layer_is_pruned(flavour):
     nested = keras.Model(outer, two_heads(keras)(outer))
     assert [name.split("/")[-2] for name in prunable_weights(nested)] == ["body"]
     everything = prunable_weights(two_heads(keras), PruningConfig(prune_last_dense=True))
-    assert list(everything) == ["body/kernel", "digit/kernel", "even_logits/kernel"]
+    assert set(everything) == {"body/kernel", "digit/kernel", "even_logits/kernel"}
 
 
 @both
@@ -129,7 +134,7 @@ def test_forgetting_is_recorded_without_prunable_weights(flavour):
     model = PracModel(network, num_samples=32)
     model.compile("sgd", loss(keras), run_eagerly=True)
     data = tf.data.Dataset.from_tensor_slices((X[..., None], Y))
-    model.fit(with_sample_ids(data).batch(16), verbose=0)
+    model.fit(with_sample_ids(data).batch(16), shuffle=False, verbose=0)
     assert model.forgetting.stats.seen.all()
     assert len(model.masks) == 0
 
@@ -142,9 +147,7 @@ def test_a_layer_that_dies_is_named_with_a_remedy():
     with pytest.warns(UserWarning, match=r"b/kernel \(keeps 0.0%\).*scope=\"layerwise\""):
         report.warn_of_dead_layers()
     keras = load("keras")
-    layers = keras.layers
-    model = keras.Sequential([layers.InputLayer((6,)), layers.Dense(8), layers.Dense(9)])
-    model = keras.Sequential([*model.layers, layers.Dense(3)])
+    model = mlp(keras, 8, 9, 3)
     model.layers[1].kernel.assign(np.full((8, 9), 1e-6))
     with pytest.warns(UserWarning, match="dense_.*keeps 0.0%"):
         prune(model, sparsity=0.7)
@@ -187,8 +190,7 @@ def test_a_model_whose_overrides_would_be_bypassed_is_refused(flavour, wrap, nam
 @both
 def test_a_schedule_that_never_prunes_warns(flavour):
     keras = load(flavour)
-    network = keras.Sequential([keras.layers.InputLayer((6,)), keras.layers.Dense(4)])
-    network = keras.Sequential([*network.layers, keras.layers.Dense(3)])
+    network = mlp(keras, 4, 3)
     model = prune(network, schedule=PolynomialDecay(0.0, 0.8, 0, 1000, frequency=100))
     model.compile("sgd", loss(keras), run_eagerly=True)
     with pytest.warns(UserWarning, match="ended after step 2, .* first at step 100"):
@@ -197,7 +199,7 @@ def test_a_schedule_that_never_prunes_warns(flavour):
 
 def rewind_fit(point, first, path=None, epochs=10):
     keras = load("keras")
-    model = keras.Sequential([keras.layers.InputLayer((6,)), keras.layers.Dense(3)])
+    model = mlp(keras, 3)
     model.compile("sgd", loss(keras), run_eagerly=True)
     early = RewindCheckpoint(point, path=path)
     model.fit(X, Y, batch_size=8, initial_epoch=first, epochs=epochs, verbose=0, callbacks=[early])
@@ -222,8 +224,7 @@ def test_a_rewind_point_of_less_than_a_step_is_said():
 @both
 def test_a_failed_save_keeps_the_file_before_it(flavour, tmp_path, monkeypatch):
     keras = load(flavour)
-    network = keras.Sequential([keras.layers.InputLayer((6,)), keras.layers.Dense(4)])
-    network = keras.Sequential([*network.layers, keras.layers.Dense(3)])
+    network = mlp(keras, 4, 3)
     for model in (prune(network), PracModel(network)):
         path = tmp_path / "model.keras"
         model.save(path)

@@ -243,7 +243,7 @@ class _PrunedGraph(Pruned):
     """
 
     output_names: list[str]
-    _outputs: list[str] | None = None
+    _kept_output_names: list[str] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Creates a plain model."""
@@ -253,12 +253,14 @@ class _PrunedGraph(Pruned):
         """Keras's own config of the model, the names of the prunable weights and the schedule."""
         keras_config = super().get_config()  # type: ignore[misc]
         config = {"load_with": LOAD_WITH, **keras_config, **self._pruning_config()}
-        return config | ({"output_names": self._outputs} if self._outputs else {})
+        return config | (
+            {"output_names": self._kept_output_names} if self._kept_output_names else {}
+        )
 
     def _keep_output_names(self, names: Sequence[str] | None) -> None:
         """Names the outputs as before wrapping (tf_keras): losses and targets are given by name."""
         if names and list(names) != list(self.output_names):
-            self._outputs = self.output_names = list(names)
+            self._kept_output_names = self.output_names = list(names)
 
     def _plain_model(self) -> Any:
         return tfmot.strip(self) if pruning_wrappers(self) else _plain_graph(self)
