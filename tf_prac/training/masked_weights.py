@@ -295,11 +295,11 @@ class MaskedModelMixin:
         self.masked_weights.apply_masks()
         return super().predict(*args, **options)  # type: ignore[misc]
 
-    def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> Any:
+    def save(self, filepath: Any, overwrite: bool = True, *args: Any, **options: Any) -> Any:
         """Keras's own `save`; if it fails, an existing file stays as it is."""
         self.masked_weights.apply_masks()
         with replacing(filepath, overwrite) as path:
-            return super().save(path, overwrite=overwrite, **options)  # type: ignore[misc]
+            return super().save(path, overwrite, *args, **options)  # type: ignore[misc]
 
     def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> Any:
         """Keras's own `save_weights`, with the masks."""
@@ -545,9 +545,9 @@ def keras_class(cls: type) -> type:
     tf_keras finds the class of this library by its module, without Keras's own as its base, in a
     process in which `tf_prac.load_model` and `prune` were not called.
     """
-    loaded = [name for name in FLAVOURS if name in sys.modules]
     if len(cls.__bases__) > 1:
         return cls
+    loaded = [name for name in FLAVOURS if name in sys.modules]
     from tf_prac.training.pruned import register_classes
 
     classes = register_classes(Flavour(loaded[0] if len(loaded) == 1 else "tf_keras"))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 MASK = re.compile(r"mask(_\d+)?(:0)?")
 """The last name of a mask: ours, numbered, or that of TFMOT's wrapper."""
 
@@ -38,7 +39,9 @@ def _names_in_file(path: str) -> list[str]:
         file: object = path
         if zipfile.is_zipfile(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
-            file = stack.enter_context(archive.open("model.weights.h5"))
+            if WEIGHTS_IN_KERAS_FILE not in archive.namelist():
+                return ["mask"]
+            file = stack.enter_context(archive.open(WEIGHTS_IN_KERAS_FILE))
         elif not h5py.is_hdf5(path):
             return ["mask"]  # of no format that is known here: Keras decides
         stack.enter_context(h5py.File(file, "r")).visit(names.append)
