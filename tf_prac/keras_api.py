@@ -63,12 +63,17 @@ class Flavour:
 
     def register(self, cls: type) -> type:
         """Registers a class for loading saved models, and returns it."""
-        return self.module.saving.register_keras_serializable("tf_prac")(cls)
+        return _registered(self.name, cls)
 
 
 @functools.cache
 def _subclass(flavour: str, mixin: type, base: type) -> type:
     return type(mixin.__name__, (mixin, base), {"__module__": mixin.__module__})
+
+
+@functools.cache
+def _registered(flavour: str, cls: type) -> type:
+    return Flavour(flavour).module.saving.register_keras_serializable("tf_prac")(cls)
 
 
 def flavour_of(model: Any) -> Flavour:
@@ -342,6 +347,28 @@ def consumers(layer: Any) -> list[Any]:
         while "Sequential" in class_names(consumer):
             consumer = consumer.layers[0]
         layers.append(consumer)
+    return list(dict.fromkeys(layers))
+
+
+def output_layers(model: Any) -> list[Any]:
+    """Returns the last layer with weights before each output, for a functional model.
+
+    Layers without weights, such as activations, are passed over; in a layer that contains others,
+    it is the last of these. Returns an empty list for any other model.
+    """
+    if structures(model)[1] is None:
+        return []
+    to_visit = [tensor._keras_history[0] for tensor in model.outputs]
+    seen, layers = list(to_visit), []
+    while to_visit:
+        layer = _unwrap(to_visit.pop())
+        if layer.weights:
+            inside = [other for other in layer._flatten_layers(include_self=False) if other.weights]
+            layers += output_layers(layer) or inside[-1:] or [layer]
+            continue
+        new = [other for other in producers(layer) if other not in seen]
+        seen += new
+        to_visit += new
     return list(dict.fromkeys(layers))
 
 

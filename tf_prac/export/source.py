@@ -116,7 +116,8 @@ def _source_of_model(network: Any, masks: Mapping[str, np.ndarray] | None) -> So
 
 
 def _masks_of_zeros(network: Any, weights: Mapping[str, Any]) -> Masks:
-    prunable = [info.name for info in weight_report(network, ALL_LAYERS) if info.prunable]
+    report = weight_report(network, ALL_LAYERS, frozen=True)
+    prunable = [info.name for info in report if info.prunable]
     return _pruning_masks(Masks({name: to_numpy(weights[name]) != 0 for name in prunable}))
 
 

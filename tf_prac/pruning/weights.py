@@ -18,6 +18,7 @@ from tf_prac.keras_api import (
     NamedWeight,
     class_names,
     named_weights,
+    output_layers,
     pruning_wrappers,
     to_numpy,
 )
@@ -41,6 +42,8 @@ PRUNABLE_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 Decision = tuple[bool, str]
 """Whether a weight is pruned, and the reason."""
+FROZEN = "frozen (trainable=False)"
+"""The reason why a weight of a frozen layer is not pruned."""
 OPTIMIZER = "@optimizer/"
 """Prefix of the optimizer's variables in the weights of a rewind point."""
 
@@ -55,7 +58,11 @@ class WeightInfo(NamedTuple):
 
 
 def weight_report(
-    model: Any, config: PruningConfig | None = None, policy: Any = None
+    model: Any,
+    config: PruningConfig | None = None,
+    policy: Any = None,
+    *,
+    frozen: bool = False,
 ) -> list[WeightInfo]:
     """Reports for every weight of a model whether it is pruned, and why.
 
@@ -65,6 +72,8 @@ def weight_report(
         config: which layers are pruned. Default `PruningConfig()`.
         policy: restricts these layers: an object such as TFMOT's `PruningPolicy`. Default None:
             the policy of `config.policy`.
+        frozen: whether weights of layers with `trainable=False` are pruned like others.
+            Default False: they are not pruned.
 
     Raises:
         ArgumentError: If the policy does not support the model.
@@ -75,8 +84,14 @@ def weight_report(
     if masked:
         decisions = [_decide_by_mask(id(w.variable) in masked) for w in weights]
     else:
-        last_dense = _last_dense(weights)
-        decisions = [_decide(w, config, last_dense) for w in weights]
+        heads = _output_layers(model, weights)
+        decisions = [_decide(w, config, heads) for w in weights]
+        if not frozen:
+            trainable = {id(variable) for variable in model.trainable_weights}
+            decisions = [
+                decision if id(w.variable) in trainable else _without_frozen(decision)
+                for w, decision in zip(weights, decisions, strict=True)
+            ]
         if policy is None and config.policy == "xnnpack":
             policy = PruneForLatencyOnXNNPack()
         if policy is not None:
@@ -104,7 +119,8 @@ def prunable_weights(
     Args:
         model: a built model of either flavour.
         config: which layers are pruned. Default `PruningConfig()`: convolutions and all dense
-            layers except the last.
+            layers except the last, or the output layers of a model with several outputs. Layers
+            with `trainable=False` are not pruned.
         policy: as for `weight_report`.
 
     Raises:
@@ -141,8 +157,8 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
     config = config or PruningConfig()
     prunable = prunable_weights(model, config)
     weights = named_weights(model)
-    last_dense = _last_dense(weights)
-    labels = {w.name: _rate_labels(w, last_dense) for w in weights if w.name in prunable}
+    heads = _output_layers(model, weights)
+    labels = {w.name: _rate_labels(w, heads) for w in weights if w.name in prunable}
     for pattern, _ in config.rate_rules:
         if not any(_matches(labels[name], pattern) for name in labels):
             raise ArgumentError(
@@ -225,7 +241,11 @@ def _decide_by_policy(policy: Any, weight: NamedWeight, decision: Decision) -> D
     return decision
 
 
-def _decide(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> Decision:
+def _without_frozen(decision: Decision) -> Decision:
+    return (False, FROZEN) if decision[0] else decision
+
+
+def _decide(weight: NamedWeight, config: PruningConfig, heads: list[Any]) -> Decision:
     """Returns whether the layer and the options make a weight prunable, and why."""
     if any(_matches(_names(weight), pattern) for pattern in config.ignore):
         return False, "named in ignore"
@@ -243,8 +263,9 @@ def _decide(weight: NamedWeight, config: PruningConfig, last_dense: Any) -> Deci
         return False, f"a {weight.role}, not a kernel"
     if group not in config.layers:
         return False, f"{group} layers are not pruned (layers={','.join(config.layers)})"
-    if weight.layer is last_dense and not config.prune_last_dense:
-        return False, "the last dense layer (prune_last_dense=False)"
+    if not config.prune_last_dense and any(weight.layer is head for head in heads):
+        kind = "the last dense layer" if len(heads) == 1 else "an output layer"
+        return False, f"{kind} (prune_last_dense=False)"
     return True, f"{group} layer"
 
 
@@ -253,10 +274,10 @@ def _names(weight: NamedWeight) -> list[str]:
     return [weight.name, weight.name.rpartition("/")[0]]
 
 
-def _rate_labels(weight: NamedWeight, last_dense: Any) -> list[str]:
+def _rate_labels(weight: NamedWeight, heads: list[Any]) -> list[str]:
     """Returns what the patterns of `layer_rates` are matched with."""
     rule = _rule(weight.layer)
-    output = ["output"] if weight.layer is last_dense else []
+    output = ["output"] if any(weight.layer is head for head in heads) else []
     return _names(weight) + output + ([rule[0]] if rule else [])
 
 
@@ -268,6 +289,11 @@ def _rule(layer: Any) -> tuple[str, tuple[str, ...]] | None:
     return next((PRUNABLE_LAYERS[c] for c in class_names(layer) if c in PRUNABLE_LAYERS), None)
 
 
-def _last_dense(weights: list[NamedWeight]) -> Any:
+def _output_layers(model: Any, weights: list[NamedWeight]) -> list[Any]:
+    """Returns the dense layers that `prune_last_dense` is about.
+
+    This is the last dense layer or, in a model with several outputs, the dense layer of each.
+    """
     dense = [w.layer for w in weights if "Dense" in class_names(w.layer)]
-    return dense[-1] if dense else None
+    heads = [layer for layer in output_layers(model) if any(layer is other for other in dense)]
+    return heads if len(heads) > 1 else dense[-1:]

@@ -30,6 +30,7 @@ class RoundStart:
 
     def __init__(self, context: SearchContext, k: int):
         self._run, self._pruning, self._k = context.run, context.config.pruning, k
+        self._recipe = context.config.recipe
         variables = named_weights(context.trainer.network)
         self._statistics = {w.name for w in variables if not w.variable.trainable}
         rewinds_weights = self._pruning.retraining == "weight_rewinding"
@@ -71,4 +72,6 @@ class RoundStart:
             self._k,
             self._pruning.lr_rewind,
             retraining=self._pruning.retraining if number else "weight_rewinding",
+            recipe=self._recipe,
+            pruning=self._pruning,
         )

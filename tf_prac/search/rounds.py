@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.weights import prune_rates
 from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import save_rewind_points
@@ -64,6 +65,8 @@ class RoundRunner:
         trained = self._train(number, weights, masks, ids)
         rule = self._plan.rule(number, self._rates)
         next_masks = self._pruner.prune(rule, trained.weights, masks)
+        if dead_layers := PruningReport.of(next_masks).dead_layers:
+            self._context.callbacks.on_message(f"  warning: {dead_layers}")
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = self._selector.select(outcome)
         gradient_samples = self._pruner.gradient_samples(trained)

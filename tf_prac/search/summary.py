@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.source import Samples
 from tf_prac.data.splits import DataSplits, Split
+from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of, stable_name
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import WeightInfo
+from tf_prac.pruning.weights import WeightInfo, rewind
 from tf_prac.search.cost import Cost
 from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.ticket import Ticket
+from tf_prac.storage.files import read_npz
+from tf_prac.storage.layout import TRAINED, RunLayout
 
 PACKAGES = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
@@ -30,11 +36,64 @@ class SearchResult:
         tickets: the dense network and one `Ticket` after each round, from dense to sparsest.
         summary: the content of summary.json.
         directory: the directory of the run.
+        model_fn: returns a new, built model. Default None: `best.model` is not available.
     """
 
     tickets: list[Ticket]
     summary: dict[str, Any]
     directory: pathlib.Path
+    model_fn: Callable[[], Any] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def best(self) -> RetrainedTicket:
+        """The retrained ticket with the highest validation accuracy, of equal ones the sparsest.
+
+        The dense network is not a ticket.
+
+        Raises:
+            ArgumentError: If no ticket was retrained.
+        """
+        retrained = [m for m in self.summary["tickets"] if m["retrain_steps"] and m["round"]]
+        if not retrained:
+            remedy = 'Search with retrain="last" or "all", or call Ticket.retrain.'
+            raise ArgumentError("best", "no retrained ticket", "a retrained ticket", remedy)
+        metrics = max(retrained, key=lambda m: (m["val_accuracy"] or 0.0, m["sparsity"]))
+        return RetrainedTicket(
+            self.tickets[metrics["round"]], metrics, self.directory, self.model_fn
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainedTicket:
+    """A ticket that the search retrained on the full data.
+
+    Attributes:
+        ticket: the `Ticket`.
+        metrics: its accuracies and costs, as in summary.json.
+        directory: the directory of the run.
+        model_fn: returns a new, built model, or None.
+    """
+
+    ticket: Ticket
+    metrics: dict[str, Any]
+    directory: pathlib.Path
+    model_fn: Callable[[], Any] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights of the best validation epoch, with zeros where they are pruned, by name."""
+        path = RunLayout(self.directory).ticket_path(self.ticket.round) / TRAINED
+        return read_npz(path, "weights")
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """A plain Keras model with these weights."""
+        if self.model_fn is None:
+            remedy = "Pass a new model and `weights` to tf_prac.rewind."
+            raise ArgumentError("model_fn", None, "a function that returns a model", remedy)
+        model = self.model_fn()
+        rewind(model, self.weights, self.ticket.masks)
+        return model
 
 
 def run_config(

@@ -17,11 +17,12 @@ from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.keras_api import seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import rewind, snapshot
+from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
-from tf_prac.storage.layout import MASKS, REWIND, TICKET, WEIGHTS
+from tf_prac.storage.layout import CONFIG, MASKS, REWIND, TICKET, WEIGHTS
 from tf_prac.training.checkpoint import Checkpoints
-from tf_prac.training.masked_weights import set_masks
+from tf_prac.training.masked_weights import get_masks, has_masks
+from tf_prac.training.pruned import Pruned, prune
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import TrainedNetwork, Trainer
 
@@ -72,7 +73,7 @@ class Ticket:
     Example:
 
         >>> ticket = Ticket.load("RUN/tickets/round_05")  # doctest: +SKIP
-        >>> ticket.apply(model)
+        >>> pruned = ticket.apply(model)
         >>> trained = ticket.retrain(model, (x, y))
 
     Source: "Stabilizing the Lottery Ticket Hypothesis", Section 2.
@@ -89,6 +90,8 @@ class Ticket:
         retraining: how it is retrained, see `PruningConfig.retraining`. With other values than
             "weight_rewinding", `weights` are those that the last round trained. Default
             "weight_rewinding".
+        recipe: how the network of the run was trained, for `retrain`. Default None: not known.
+        pruning: what was pruned in the run, for `retrain`. Default None: not known.
     """
 
     masks: Masks
@@ -98,6 +101,8 @@ class Ticket:
     lr_rewind: bool = True
     control: str = ""
     retraining: str = "weight_rewinding"
+    recipe: TrainingRecipe | None = dataclasses.field(default=None, repr=False, compare=False)
+    pruning: PruningConfig | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         check_int("round", self.round, 0)
@@ -112,11 +117,35 @@ class Ticket:
         """Fraction of the prunable weights that is pruned."""
         return self.masks.sparsity
 
-    def apply(self, model: Any) -> Any:
-        """Sets the weights of a model to the masked W_k, in place, and returns the model.
+    @classmethod
+    def from_model(cls, model: Any, *, rewind_step: int = 0) -> Ticket:
+        """Returns the masks and the current weights of a pruned model as a ticket.
 
-        To train it with the mask, use `tf_prac.prune(model, ticket=ticket)`. If the model has
-        masks or TFMOT's pruning wrappers already, they are set to the ticket's masks.
+        Example:
+
+            >>> Ticket.from_model(tf_prac.prune(network, sparsity=0.8))  # doctest: +SKIP
+
+        Args:
+            model: a model that `tf_prac.prune` or `PracModel` returned, or with TFMOT's wrappers.
+            rewind_step: the training step of its weights. Default 0.
+
+        Raises:
+            ArgumentError: If the model has no masks.
+        """
+        if not has_masks(model):
+            received = f"{model.name}, which has no masks"
+            remedy = "Prune it first: tf_prac.prune(model, sparsity=...)."
+            raise ArgumentError("model", received, "a pruned model", remedy)
+        masks = get_masks(model)
+        weights = snapshot(getattr(model, "network", model))
+        return cls(masks, weights, int(masks.sparsity > 0), rewind_step)
+
+    def apply(self, model: Any) -> Pruned:
+        """Returns `model` with the masked W_k, and masks that every training step keeps.
+
+        The same as `tf_prac.prune(model, ticket=ticket)`: the result shares its layers, and so
+        its weights, with `model`. To only set the weights of a plain model, use
+        `tf_prac.rewind(model, ticket.weights, ticket.masks)`.
 
         Args:
             model: a built model of the same architecture, of either flavour.
@@ -124,9 +153,7 @@ class Ticket:
         Raises:
             MismatchError: If names or shapes differ; the model is unchanged.
         """
-        rewind(model, self.weights, self.masks)
-        set_masks(model, self.masks)
-        return model
+        return prune(model, ticket=self)
 
     def randomly_masked(self, *, seed: int = 0) -> Ticket:
         """Returns the control with as many weights kept in each layer, at random positions.
@@ -194,8 +221,10 @@ class Ticket:
             train: arrays (x, y), a `tf.data.Dataset` or `Samples`.
             validation: the same. Default None: held out from `train`, see `TrainingRecipe`.
             test: not used; accepted so that the arguments are those of `TicketSearch.run`.
-            recipe: how to train. Default `TrainingRecipe()`.
-            pruning: which weights are prunable, as in the search. Default `PruningConfig()`.
+            recipe: how to train. Default: the recipe of the ticket's run; `TrainingRecipe()` for a
+                ticket without a run.
+            pruning: which weights are prunable, as in the search. Default: as in the ticket's run;
+                `PruningConfig()` for a ticket without a run.
             seed: of the split, data order and augmentation. Default 0.
 
         Returns:
@@ -206,7 +235,8 @@ class Ticket:
             MismatchError: If the model is of another architecture.
             NonFiniteLossError: If training diverges.
         """
-        recipe = recipe or TrainingRecipe()
+        recipe = recipe or self.recipe or TrainingRecipe()
+        pruning = pruning or self.pruning
         data = make_splits(train, validation, test, recipe, seed)
         trainer = Trainer(model, recipe, data.train.samples, data.validation, pruning)
         trained = self.train_with(trainer, data, seed)
@@ -244,7 +274,7 @@ class Ticket:
         """Writes masks.npz, weights.npz and ticket.json into a directory."""
         path = pathlib.Path(directory)
         write_npz(path / WEIGHTS, "weights", self.weights)
-        self._save(path, WEIGHTS)
+        self._save(path, WEIGHTS, self._options())
 
     def save_in_run(self, directory: str | os.PathLike) -> None:
         """Writes masks.npz and ticket.json into RUN/tickets/round_NN, without the weights.
@@ -253,7 +283,15 @@ class Ticket:
         """
         self._save(pathlib.Path(directory), W_K_OF_RUN)
 
-    def _save(self, path: pathlib.Path, weights: str) -> None:
+    def _options(self) -> dict[str, Any]:
+        """Returns the recipe and the pruning options, if they are known and have a name."""
+        if self.recipe is None or self.pruning is None:
+            return {}
+        return {"recipe": dataclasses.asdict(self.recipe), "pruning": self.pruning.to_json()}
+
+    def _save(
+        self, path: pathlib.Path, weights: str, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.masks.save(path / MASKS)
         files = {MASKS: path / MASKS, weights: _weights_file(path, weights)}
         document = {
@@ -264,6 +302,7 @@ class Ticket:
             "control": self.control,
             "retraining": self.retraining,
             "files": {name: sha256(file) for name, file in files.items()},
+            **(options or {}),
         }
         write_json(path / TICKET, "ticket", document)
 
@@ -283,6 +322,10 @@ class Ticket:
                 raise DamagedFileError(f"{path}: damaged, or not the file that {file} refers to.")
         masks = Masks.load(masks_path)
         weights = read_npz(weights_path, "weights" if weights_name == WEIGHTS else "rewind")
+        if weights_name == W_K_OF_RUN:
+            options = _options_of_run(directory)
+        else:
+            options = _options_of(document)
         try:
             return cls(
                 masks,
@@ -292,9 +335,27 @@ class Ticket:
                 document["lr_rewind"],
                 document.get("control", ""),
                 document.get("retraining", "weight_rewinding"),
+                **options,
             )
         except (KeyError, ValueError) as error:
             raise DamagedFileError(f"{file}: damaged: {error}.") from error
+
+
+def _options_of_run(directory: str | os.PathLike) -> dict[str, Any]:
+    """Returns recipe and pruning options of the run that a ticket's directory is part of."""
+    config = inside(pathlib.Path(os.path.realpath(directory)).parent.parent, CONFIG)
+    return _options_of(read_json(config, "config")) if config.exists() else {}
+
+
+def _options_of(groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns recipe and pruning options, without those that name a user's function."""
+    try:
+        return {
+            "recipe": TrainingRecipe(**groups["recipe"]),
+            "pruning": PruningConfig(**groups["pruning"]),
+        }
+    except (KeyError, TypeError, ArgumentError):
+        return {}
 
 
 def _weights_name(file: pathlib.Path, files: object) -> str:

@@ -330,6 +330,9 @@ class _Session:
             lines = opening_lines(
                 self._network, self.dense, len(context.train.ids), *steps, self._report
             )
+            point = self._config.pruning.rewind_point
+            if self._plan.k == 0 and point.amount > 0:
+                lines.append(f"  warning: {point} is less than one step: rewind to step 0")
             arithmetic = arithmetic_line(options["recipe"], self._search.deterministic)
             lines.append(f"{', '.join(distribution.devices)}: {arithmetic}")
             if distribution.replicas > 1:
@@ -391,7 +394,7 @@ class _Session:
         }
         context.run.save_summary(summary)
         context.callbacks.on_search_end(summary)
-        return SearchResult(tickets, summary, search.directory)
+        return SearchResult(tickets, summary, search.directory, search.model_fn)
 
     def _tickets(self) -> list[Ticket]:
         """Returns the dense network and the ticket after each round, and writes them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 from tf_prac.config import PATTERN_OPTIONS, PruningConfig
@@ -13,6 +14,9 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_config
 from tf_prac.registry import PATTERNS
 from tf_prac.training.callbacks.callback import Callback
+
+LOOK_AHEAD = 100_000
+"""In how many further steps to look for the first step of a schedule."""
 
 
 class GradualPruning(Callback):
@@ -58,6 +62,19 @@ class GradualPruning(Callback):
             rule = dataclasses.replace(self.rule, sparsity=self.schedule.sparsity(due[-1]))
             weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
             self.model.set_masks(rule(weights, self.model.masks))
+            self.model.pruning_report.warn_of_dead_layers()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Warns if the schedule has not pruned anything so far, because training is too short."""
+        end, due = self._optimizer_steps(), self.schedule.is_due
+        if not any(due(step) for step in range(1, end + 1)):
+            first = next((s for s in range(end + 1, end + LOOK_AHEAD) if due(s)), None)
+            when = f"first at step {first:,}" if first else "later"
+            warnings.warn(
+                f"schedule: training ended after step {end:,}, and the schedule prunes {when}: the "
+                "model is not pruned. Train longer, or use a lower begin_step or frequency.",
+                stacklevel=2,
+            )
 
     def _optimizer_steps(self) -> int:
         return int(self.model.optimizer.iterations.numpy())

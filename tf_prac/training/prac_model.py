@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,20 @@ from tf_prac.data.ids import check_id_spec
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.weights import weight_report
 from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
-from tf_prac.training.masked_weights import MaskedModelMixin, attach_masks
+from tf_prac.training.masked_weights import (
+    MaskedModelMixin,
+    MaskedWeights,
+    attach_masks,
+    check_no_overrides,
+    has_masks,
+    keras_class,
+    network_config,
+    network_from_config,
+)
 from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
 from tf_prac.training.targets import Predictions, Targets, label_error
 
@@ -53,10 +64,15 @@ class PracModel(MaskedModelMixin):
         pruning: which weights are prunable. Default `PruningConfig()`.
         targets: how to tell from targets and predictions whether a sample is classified correctly,
             for forgetting. Default `Targets()`: the only output, interpreted according to the loss.
+        mask_config: the names of the masked weights and the shapes of their masks, from a saved
+            model. Default None: as `pruning` selects.
+        **options: passed to `keras.Model`, such as `name`.
 
     Raises:
-        ArgumentError: If the model has nothing to prune, or is not a Keras model; if forgetting is
-            recorded, the model has several outputs, and `targets` does not select one.
+        ArgumentError: If the model is not a Keras model, overrides a training method such as
+            `train_step` or `compute_loss`, or has nothing to prune while forgetting is not recorded
+            either; if forgetting is recorded, the model has several outputs, and `targets` does not
+            select one.
         MismatchError: If the masks are of another architecture.
 
     Attributes:
@@ -85,7 +101,7 @@ class PracModel(MaskedModelMixin):
         if cls is not PracModel:
             return super().__new__(cls)
         flavour = flavour_of(network)
-        return super().__new__(flavour.subclass(PracModel, flavour.module.Model))
+        return super().__new__(flavour.register(flavour.subclass(PracModel, flavour.module.Model)))
 
     def __init__(
         self,
@@ -95,13 +111,20 @@ class PracModel(MaskedModelMixin):
         num_samples: int | None = None,
         pruning: PruningConfig | None = None,
         targets: Targets | None = None,
+        mask_config: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        super().__init__()
+        check_no_overrides(network)
+        super().__init__(**options)
         self.network = network
+        self.built = bool(network.built)
         if (names := getattr(network, "output_names", None)) is not None:
             self.output_names = names  # Keras maps losses and targets to outputs by these names.
         self.traces = 0
-        self._masked_weights = attach_masks(network, pruning)
+        if mask_config is None:
+            self._set_masked_weights(_masked_weights(network, pruning, num_samples is not None))
+        else:
+            self._set_mask_config(**mask_config)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
         self.targets = targets or Targets()
         self.padded_batches = False
@@ -113,6 +136,25 @@ class PracModel(MaskedModelMixin):
         self._silent = False
         if masks is not None:
             self.set_masks(masks)
+
+    def _plain_model(self) -> Any:
+        return self.network
+
+    def get_config(self) -> dict[str, Any]:
+        """The network, which Keras must be able to serialize, and the options."""
+        return {
+            **network_config(self),
+            "num_samples": None if self.forgetting is None else self.forgetting.num_samples,
+            "targets": dataclasses.asdict(self.targets),
+            "mask_config": self._mask_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Creates a model from its `get_config`."""
+        cls = keras_class(cls)
+        options = network_from_config(cls, config, custom_objects)
+        return cls(**{**options, "targets": Targets(**config["targets"])})
 
     @property
     def finite_steps(self) -> int:
@@ -146,17 +188,18 @@ class PracModel(MaskedModelMixin):
         """
         check_fit(self)
         if self.forgetting is None:
-            return super().fit(x, *args, **kwargs)  # type: ignore[misc]
+            return super().fit(x, *args, **kwargs)
         _check_ids(x)
         self.forgetting.restart_checks()
-        signature = inspect.signature(super().fit)  # type: ignore[misc]
-        arguments = signature.bind(x, *args, **kwargs).arguments
+        keras = flavour_of(self).module
+        arguments = inspect.signature(keras.Model.fit).bind(self, x, *args, **kwargs).arguments
+        del arguments["self"]
         callbacks = arguments.pop("callbacks", None)
-        if not isinstance(callbacks, flavour_of(self).module.callbacks.CallbackList):
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
             check = _CheckRecords(self.forgetting)
             callbacks = [check] if callbacks is None else [check, callbacks]
         try:
-            history = super().fit(**arguments, callbacks=callbacks)  # type: ignore[misc]
+            history = super().fit(**arguments, callbacks=callbacks)
         except tf.errors.InvalidArgumentError as error:
             if bad_label := BAD_LABEL.search(str(error)):
                 raise label_error(int(bad_label[1])) from error
@@ -217,6 +260,15 @@ class PracModel(MaskedModelMixin):
             yield
         finally:
             self._silent = False
+
+
+def _masked_weights(network: Any, pruning: PruningConfig | None, recording: bool) -> MaskedWeights:
+    """Returns the masked weights of a network: none if it only records and has nothing to prune."""
+    if recording and not has_masks(network):
+        report = weight_report(network, pruning)
+        if not any(info.prunable for info in report):
+            return MaskedWeights({})
+    return attach_masks(network, pruning)
 
 
 def _check_ids(data: Any) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
+import warnings
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, FileError
@@ -24,15 +24,20 @@ from tf_prac.keras_api import (
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.sparsity_schedules import as_schedule
-from tf_prac.pruning.weights import prunable_weights
+from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_report
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_weights import (
+    LOAD_WITH,
     MaskedModelMixin,
-    MaskedWeights,
     attach_masks,
+    check_no_overrides,
     has_masks,
+    keras_class,
+    network_config,
+    network_from_config,
     set_masks,
 )
 from tf_prac.training.prac_model import PracModel
@@ -46,8 +51,9 @@ def prune(
     sparsity: float | None = None,
     schedule: Any = None,
     policy: Any = None,
+    layers: Collection[str] | None = None,
     pruning: PruningConfig | None = None,
-) -> Any:
+) -> Pruned:
     """Returns a model whose pruned weights are exactly 0 after every training step.
 
     The model is compiled, fitted, evaluated, saved and loaded (`tf_prac.load_model`) like any
@@ -78,18 +84,26 @@ def prune(
             `steps_per_execution` before the next execution.
         policy: which layers to prune, as a `PruningPolicy` of TFMOT. Default: the policy that
             `pruning.policy` names.
+        layers: groups of layers to prune, of "conv", "dense", "depthwise", "embedding",
+            "recurrent". Default: `pruning.layers`.
         pruning: which weights are prunable, how they are ranked, and in what pattern they are
             pruned. Default `PruningConfig()`.
 
     Returns:
-        A model with the property `masks` and the method `set_masks`. A functional or sequential
-        model stays one; any other model is wrapped and available as `network`.
+        A model with the properties `masks` and `pruning_report` and the method `set_masks`. A
+        functional or sequential model stays one; any other model is wrapped and available as
+        `network`.
 
     Raises:
         ArgumentError: If more than one of masks, ticket, sparsity and schedule is given, the
             sparsity is below that of the current masks, there is nothing to prune, a pattern or
-            policy does not suit the model, or its class overrides `train_step`.
+            policy does not suit the model, or its class overrides a training method such as
+            `train_step` or `compute_loss`.
         MismatchError: If masks or ticket are of another architecture.
+
+    Warns:
+        UserWarning: If layers are skipped because they are frozen (`trainable=False`), or keep
+            (almost) no weights.
     """
     flavour_of(model)
     options = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
@@ -97,6 +111,8 @@ def prune(
     if len(given) > 1:
         raise ArgumentError("prune", ", ".join(given), "one of " + ", ".join(options))
     pruning = pruning or PruningConfig()
+    if layers is not None:
+        pruning = dataclasses.replace(pruning, layers=tuple(layers))
     if ticket is not None:
         masks = ticket.masks
     rule = PruneRule(
@@ -106,16 +122,20 @@ def prune(
         pattern=pruning.make_pattern(),
     )
     gradual = None if schedule is None else GradualPruning(as_schedule(schedule), rule)
+    has_own = has_masks(model)
     variables = _prunable_variables(model, masks, pruning, policy)
     initial_masks = _initial_masks(model, variables, rule, gradual)
     pruned = _masked_model(model, variables)
     pruned._gradual = gradual
     if ticket is not None:
-        ticket.apply(pruned)
-    elif masks is not None:
+        rewind(getattr(pruned, "network", pruned), ticket.weights, ticket.masks)
+    if masks is not None:
         set_masks(pruned, masks)
     else:
         pruned.set_masks(initial_masks)
+    if masks is None and not has_own:
+        _warn_of_frozen(model, pruning, policy)
+    pruned.pruning_report.warn_of_dead_layers()
     return pruned
 
 
@@ -133,7 +153,7 @@ def strip(model: Any) -> Any:
     """
     flavour_of(model)
     wrapped = bool(pruning_wrappers(model))
-    if isinstance(model, (PracModel, _Pruned)) or wrapped:
+    if isinstance(model, (PracModel, Pruned)) or wrapped:
         attach_masks(model).apply_masks()
     if isinstance(model, (PracModel, PrunedNetwork)):
         return strip(model.network)
@@ -155,7 +175,7 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
         FileError: If the file does not exist or has a format that Keras does not write.
     """
     flavour = _flavour_of_file(os.fspath(path))
-    classes = {cls.__name__: cls for cls in _register(flavour)}
+    classes = {cls.__name__: cls for cls in register_classes(flavour)}
     custom_objects = {**classes, **(options.pop("custom_objects", None) or {})}
     try:
         return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
@@ -168,77 +188,70 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
         ) from error
 
 
-class _Pruned(MaskedModelMixin):
+class Pruned(MaskedModelMixin):
     """What `prune` adds to a Keras model: masks that are applied after each training step.
 
-    Masks are saved with the weights. A format that cannot store them (a SavedModel, for layers
-    without a TFMOT wrapper) still stores the weights, and the masks are their non-zero elements.
+    The other methods and properties are those of the Keras model.
+
+    Attributes:
+        masked_weights: the prunable variables and their masks as variables.
+        masks: the current masks.
+        prunable: the prunable variables, by name.
     """
 
-    _names: tuple[str, ...] = ()
+    # Provided by Keras.
+    name: str
+    compile: Any
+    optimizer: Any
+    layers: list[Any]
+    weights: list[Any]
     _gradual: GradualPruning | None = None
 
     @property
-    def masked_weights(self) -> MaskedWeights:
-        """The prunable variables and their masks as variables, for a custom training loop."""
-        if self._masked_weights is None:
-            self._masked_weights = self._masks_of_loaded_weights()
-        return self._masked_weights
+    def pruning_report(self) -> PruningReport:
+        """The overall sparsity and that of each layer."""
+        return PruningReport.of(self.masks)
 
-    def _masks_of_loaded_weights(self) -> MaskedWeights:
-        network = getattr(self, "network", self)
-        by_name = {w.name: w.variable for w in named_weights(network)}
-        masked = attach_masks(network, variables={n: by_name[n] for n in self._names})
-        nonzero = {n: v.numpy() != 0 for n, v in masked.variables.items()}
-        masked.set_masks(Masks({n: nonzero[n] & mask for n, mask in masked.masks.items()}))
-        return masked
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.pruning_report}>"
 
     def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
         """Keras's own `fit`; with a schedule, masks are updated during training."""
         check_fit(self)
         if self._gradual is not None:
             callbacks = [*(callbacks or []), self._gradual]
-        return super().fit(*args, callbacks=callbacks, **options)  # type: ignore[misc]
+        return super().fit(*args, callbacks=callbacks, **options)
 
     def train_step(self, data: Any) -> Any:
         """Keras's own training step, followed by applying the masks."""
         logs = super().train_step(data)  # type: ignore[misc]
-        self.masked_weights.apply_masks(self.optimizer)  # type: ignore[attr-defined]
+        self.masked_weights.apply_masks(self.optimizer)
         return logs
 
     def _pruning_config(self) -> dict[str, Any]:
         gradual = None if self._gradual is None else self._gradual.to_json()
-        return {"pruned": list(self._names), "gradual": gradual}
+        return {**self._mask_config(), "gradual": gradual}
 
-    def _set_pruning_config(self, pruned: Collection[str], gradual: dict[str, Any] | None) -> None:
-        self._names = tuple(pruned)
+    def _set_pruning_config(
+        self,
+        pruned: Collection[str],
+        gradual: dict[str, Any] | None,
+        masks: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
+        self._set_mask_config(pruned, masks)
         self._gradual = None if gradual is None else GradualPruning.from_json(gradual)
 
-    def save_own_variables(self, store: Any) -> None:
-        """Saves the weights, and the masks with one bit per element."""
-        super().save_own_variables(store)  # type: ignore[misc]
-        for number, mask in enumerate(self.masks.values()):
-            store[f"mask_{number}"] = np.packbits(mask)
 
-    def load_own_variables(self, store: Any) -> None:
-        """Loads the weights and the masks; keeps the masks if the file is of a plain model."""
-        weights = {key: np.asarray(store[key]) for key in list(store.keys())}
-        packed = {key: weights.pop(key) for key in list(weights) if key.startswith("mask_")}
-        super().load_own_variables(weights)  # type: ignore[misc]
-        if packed:
-            masks = {}
-            for number, (name, mask) in enumerate(self.masks.items()):
-                bits = np.unpackbits(packed[f"mask_{number}"], count=mask.size)
-                masks[name] = bits.reshape(mask.shape)
-            self.set_masks(Masks(masks))
-
-
-class _PrunedGraph(_Pruned):
+class _PrunedGraph(Pruned):
     """A functional or sequential model with masks.
 
     Keras builds the model as one of its own class, then its class is replaced by this one. The
-    constructor creates a plain model, so copies that Keras or TFMOT build are plain.
+    constructor creates a plain model, so copies that Keras or TFMOT build (`clone_model`) are
+    plain.
     """
+
+    output_names: list[str]
+    _kept_output_names: list[str] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Creates a plain model."""
@@ -246,17 +259,34 @@ class _PrunedGraph(_Pruned):
 
     def get_config(self) -> dict[str, Any]:
         """Keras's own config of the model, the names of the prunable weights and the schedule."""
-        return {**super().get_config(), **self._pruning_config()}  # type: ignore[misc]
+        keras_config = super().get_config()  # type: ignore[misc]
+        config = {"load_with": LOAD_WITH, **keras_config, **self._pruning_config()}
+        return config | (
+            {"output_names": self._kept_output_names} if self._kept_output_names else {}
+        )
+
+    def _keep_output_names(self, names: Sequence[str] | None) -> None:
+        """Names the outputs as before wrapping (tf_keras): losses and targets are given by name."""
+        if names and list(names) != list(self.output_names):
+            self._kept_output_names = self.output_names = list(names)
+
+    def _plain_model(self) -> Any:
+        return tfmot.strip(self) if pruning_wrappers(self) else _plain_graph(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
-        pruning_config = {key: config[key] for key in ("pruned", "gradual")}
+        cls = keras_class(cls)
+        config = {key: config[key] for key in config if key != "load_with"}
+        output_names = config.pop("output_names", None)
+        keys = ("pruned", "masks", "gradual")
+        pruning_config = {key: config[key] for key in keys if key in config}
         keras_config = {key: config[key] for key in config if key not in pruning_config}
         base: Any = cls.__bases__[1]
         model = base.from_config(keras_config, custom_objects)
         model.__class__ = cls
         model._set_pruning_config(**pruning_config)
+        model._keep_output_names(output_names)
         return model
 
 
@@ -268,13 +298,14 @@ class PrunedSequential(_PrunedGraph):
     """A sequential model that `prune` returned."""
 
 
-class PrunedNetwork(_Pruned):
+class PrunedNetwork(Pruned):
     """A wrapper that `prune` returns for any other model.
 
     Args:
         network: a built model of a user-defined subclass.
         pruned: the names of its prunable weights.
         gradual: the config of a `GradualPruning`. Default None.
+        masks: the shapes of the masks to create, by name. Default None: those of the weights.
         **options: passed to `keras.Model`.
     """
 
@@ -282,12 +313,23 @@ class PrunedNetwork(_Pruned):
         """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PrunedNetwork:
             return super().__new__(cls)
-        return super().__new__(_register(flavour_of(network))[2])
+        return super().__new__(register_classes(flavour_of(network))[2])
 
-    def __init__(self, network: Any, pruned: Collection[str], gradual: Any = None, **options: Any):
+    def __init__(
+        self,
+        network: Any,
+        pruned: Collection[str],
+        gradual: Any = None,
+        masks: Mapping[str, Collection[int]] | None = None,
+        **options: Any,
+    ):
         super().__init__(**options)
         self.network = network
-        self._set_pruning_config(pruned, gradual)
+        self._set_pruning_config(pruned, gradual, masks)
+        self.built = bool(network.built)
+
+    def _plain_model(self) -> Any:
+        return self.network
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the network."""
@@ -295,21 +337,18 @@ class PrunedNetwork(_Pruned):
 
     def get_config(self) -> dict[str, Any]:
         """The network, which Keras must be able to serialize, and the names of its weights."""
-        saving = flavour_of(self).module.saving
-        network = saving.serialize_keras_object(self.network)
-        return {"name": self.name, "network": network, **self._pruning_config()}  # type: ignore[attr-defined]
+        return {**network_config(self), **self._pruning_config()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Creates a model from its `get_config`."""
-        saving = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.saving
-        network = saving.deserialize_keras_object(config["network"], custom_objects)
-        return cls(**{**config, "network": network})
+        cls = keras_class(cls)
+        return cls(**network_from_config(cls, config, custom_objects))
 
 
 @functools.cache
-def _register(flavour: Flavour) -> tuple[type, type, type]:
-    """Creates the three classes of a flavour and registers them with its Keras, for loading."""
+def register_classes(flavour: Flavour) -> tuple[type, type, type, type]:
+    """Creates the classes of a flavour's masked models and registers them with its Keras."""
     if flavour.name == "tf_keras":
         tfmot.register()
     keras = flavour.module
@@ -318,37 +357,34 @@ def _register(flavour: Flavour) -> tuple[type, type, type]:
         (PrunedFunctional, type(keras.Model(inputs, inputs))),
         (PrunedSequential, keras.Sequential),
         (PrunedNetwork, keras.Model),
+        (PracModel, keras.Model),
     )
-    functional, sequential, other = (
+    functional, sequential, other, prac_model = (
         flavour.register(flavour.subclass(mixin, base)) for mixin, base in bases
     )
-    return functional, sequential, other
+    return functional, sequential, other, prac_model
 
 
 def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
     """Returns a model with dense masks for some of its weights, the variables by name."""
-    if isinstance(model, _Pruned):
+    if isinstance(model, Pruned):
         return model
     flavour = flavour_of(model)
-    functional, sequential, other = _register(flavour)
+    functional, sequential, other, _ = register_classes(flavour)
     graphs = {functional.__bases__[1]: functional, sequential.__bases__[1]: sequential}
     if type(model) in graphs:
         if flavour.name == "tf_keras":
             pruned = tfmot.wrap(model, list(variables.values()))
         else:
             pruned = _plain_graph(model)
+        names = getattr(model, "output_names", None)
         pruned.__class__ = graphs[type(model)]
-    elif type(model).train_step is not flavour.module.Model.train_step:
-        raise ArgumentError(
-            "model",
-            f"{type(model).__name__}, which overrides train_step",
-            "a model with the train_step of Keras",
-            "Apply masks at the end of your train_step, with tf_prac.MaskedWeights.",
-        )
+        pruned._keep_output_names(names)
     else:
+        check_no_overrides(model)
         pruned = other(model, variables)
-    pruned._names = tuple(variables)
-    pruned._masked_weights = attach_masks(getattr(pruned, "network", pruned), variables=variables)
+    network = getattr(pruned, "network", pruned)
+    pruned._set_masked_weights(attach_masks(network, variables=variables))
     return pruned
 
 
@@ -380,12 +416,22 @@ def _prunable_variables(
     """Returns the variables to mask: those of `masks` and of the model's masks, or of `pruning`."""
     if masks is None:
         return prunable_weights(model, pruning, policy)
-    has_own = isinstance(model, _Pruned) or bool(pruning_wrappers(model))
+    has_own = isinstance(model, Pruned) or bool(pruning_wrappers(model))
     own = prunable_weights(model, pruning) if has_own else {}
     by_name = {w.name: w.variable for w in named_weights(model)}
     named = {name: v for name, v in by_name.items() if name in masks}
     masks.check_shapes({name: tuple(v.shape) for name, v in named.items()})
     return {name: v for name, v in by_name.items() if name in masks or name in own}
+
+
+def _warn_of_frozen(model: Any, pruning: PruningConfig, policy: Any) -> None:
+    frozen = [i.name for i in weight_report(model, pruning, policy) if i.reason == FROZEN]
+    if frozen:
+        warnings.warn(
+            f"prune: {len(frozen)} kernels of frozen layers stay dense (trainable=False), "
+            f"{frozen[0]} and so on. To prune them too, set trainable=True before.",
+            stacklevel=3,
+        )
 
 
 def _flavour_of_file(path: str) -> Flavour:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from tf_prac.config import RewindPoint
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import steps_per_execution
 from tf_prac.pruning.weights import snapshot
-from tf_prac.storage.files import write_npz
+from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.training.callbacks.callback import Callback
 
 
@@ -20,6 +21,10 @@ class RewindCheckpoint(Callback):
     Adds `rewind_step` to `logs`: k, or -1 before step k. With `steps_per_execution` n, weights can
     be read only after every n steps of an epoch and at its end. For any other k, an error at the
     start of training names the nearest possible steps.
+
+    k counts from step 0 of the whole training, as `epochs` does: in a `fit` that resumes with
+    `initial_epoch` or `BackupAndRestore`, the steps of the earlier epochs count. If k is among
+    these, W_k is read from `path`.
 
     Example:
 
@@ -58,6 +63,7 @@ class RewindCheckpoint(Callback):
         self._weights: dict[str, np.ndarray] | None = None
         self._rewind_step: int | None = None
         self._steps_per_epoch: int | None = None
+        self._is_first_epoch = True
         self._epochs = self._steps_before_epoch = self._steps = 0
 
     @property
@@ -69,17 +75,59 @@ class RewindCheckpoint(Callback):
         return self._weights
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Computes k in steps, and keeps the weights if it is 0.
+        """Computes k in steps.
 
         Raises:
             ArgumentError: If k is not before the end of this `fit`, is a step after which weights
                 cannot be read, or depends on an unknown number of steps.
+
+        Warns:
+            UserWarning: If k is a fraction of less than one step, which is step 0.
         """
         self._reset()
         self._steps_per_epoch = (self.params or {}).get("steps")
         self._rewind_step = self._k_in_steps((self.params or {}).get("epochs"))
         if self._rewind_step == 0:
             self._keep()
+            if RewindPoint.parse(self.rewind).amount > 0:
+                warnings.warn(
+                    f"rewind: {self.rewind} of this training is less than one step, and the "
+                    'weights of step 0 are kept. Name a later point, such as "1it".',
+                    stacklevel=2,
+                )
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Counts the steps of the earlier epochs of a training that resumes.
+
+        Args:
+            epoch: index of the epoch; not 0 in the first one if training resumes.
+            logs: not used.
+
+        Raises:
+            ArgumentError: If k is before this `fit`, and there is no file with W_k.
+        """
+        if self._is_first_epoch and epoch > 0:
+            self._resume(epoch)
+        self._is_first_epoch = False
+
+    def _resume(self, epoch: int) -> None:
+        point, length = RewindPoint.parse(self.rewind), self._steps_per_epoch
+        if length is None and point.unit == "it" and point.amount > 0:
+            raise ArgumentError(
+                "rewind",
+                self.rewind,
+                "a point in epochs, if training resumes and its number of steps is unknown",
+                "Or pass steps_per_epoch to fit.",
+            )
+        self._epochs, self._steps = epoch, epoch * (length or 0)
+        self._steps_before_epoch = self._steps
+        k, start = (
+            (point.amount, epoch) if self._rewind_step is None else (self._rewind_step, self._steps)
+        )
+        if k == start > 0:
+            self._keep()
+        elif k <= start:
+            self._read_kept(epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Keeps the weights if this is step k.
@@ -131,6 +179,17 @@ class RewindCheckpoint(Callback):
                 f"such as {before}it or {after}it",
             )
         return k
+
+    def _read_kept(self, epoch: int) -> None:
+        """Reads W_k, which an earlier `fit` of this training kept."""
+        if self.path is None or not os.path.exists(self.path):
+            raise ArgumentError(
+                "rewind",
+                self.rewind,
+                f"a point in this fit, which starts with epoch {epoch} (initial_epoch)",
+                "Or pass path: the fit that trains step k writes W_k there.",
+            )
+        self.step, self._weights = self._rewind_step, read_npz(self.path, "rewind")
 
     def _keep(self) -> None:
         self.step = self._steps
