@@ -61,7 +61,9 @@ def _opened(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
         raise
     except Exception as error:  # zipfile and h5py raise many kinds of errors on damaged bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DamagedFileError(f"{path}: damaged, not a .keras file ({reason}).") from error
+        raise DamagedFileError(
+            f"{path}: damaged, or neither a .keras file nor a SavedModel directory ({reason})."
+        ) from error
 
 
 def _read_json(

@@ -1,4 +1,4 @@
-"""The classes and functions of Keras that a file may name.
+"""The classes and functions of Keras and TFMOT that a file may name.
 
 The list is taken from the public namespaces of the installed Keras, so it fits its version.
 `DENIED` has what is left out, with the reason.
@@ -44,6 +44,13 @@ _INTERNAL = re.compile(
 # Names that only Keras's `get` functions know.
 _SHORT_NAMES = {"acc", "ce", "crossentropy", "mse", "mae", "mape", "msle", "bce", "kld", "bfe"}
 _SHORT_NAMES |= {"accuracy", "one", "zero", "uniform", "normal", "l1_l2"}
+
+_TFMOT = "tensorflow_model_optimization.python.core.sparsity.keras"
+_TFMOT_CLASSES = (
+    (f"{_TFMOT}.pruning_wrapper", "PruneLowMagnitude"),
+    (f"{_TFMOT}.pruning_schedule", "ConstantSparsity"),
+    (f"{_TFMOT}.pruning_schedule", "PolynomialDecay"),
+)
 
 _CODE, _PROGRAM = "it contains Python code", "it runs a program of another framework"
 DENIED = {
@@ -120,7 +127,8 @@ def allowed(flavour: Flavour) -> Allowed:
         classes |= {("tf_keras.src.layers.core.tf_op_layer", name) for name in OP_LAYERS}
         # Keras 2 calls itself keras in the names of public modules, and older ones in all names.
         classes |= {(_other_name(module), name) for module, name in classes}
-    names = {name for _, name in classes} | functions | _SHORT_NAMES
+        classes |= set(_TFMOT_CLASSES)
+    names = {name for _, name in (*classes, *_TFMOT_CLASSES)} | functions | _SHORT_NAMES
     return Allowed(frozenset(classes), frozenset(functions), frozenset(map(spelled, names)))
 
 

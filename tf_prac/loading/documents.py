@@ -208,7 +208,7 @@ class _Check:
 
     def _calls(self, path: tuple[Any, ...], layer: dict[str, Any], layers: list[Any]) -> None:
         """Refuses calls on constants alone, which Keras would execute while it builds the model."""
-        names = {other.get("name") for other in layers if isinstance(other, dict)}
+        names = {str(other.get("name")) for other in layers if isinstance(other, dict)}
         nodes = layer["inbound_nodes"]
         for node in nodes if isinstance(nodes, list) else [nodes]:
             if not _has_tensor(node, names):
@@ -269,7 +269,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _has_tensor(value: Any, names: set[Any]) -> bool:
+def _has_tensor(value: Any, names: set[str]) -> bool:
     """Whether the arguments of a call have an output of a layer: (name, node, index)."""
     if isinstance(value, dict):
         return value.get("class_name") == "__keras_tensor__" or any(

@@ -99,6 +99,8 @@ def _as_file_error(source: str, remedy: str) -> Iterator[None]:
     except TfPracError:
         raise
     except Exception as error:
-        lines = str(error).splitlines()
-        reason = lines[0] if lines else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "No cast function" in str(error):
+            reason = "tf_keras cannot read the weights in bfloat16 of a .keras file."
+            remedy = "Save the model as a SavedModel directory, or with weights in float32."
         raise FileError(f"{source}: its model cannot be built: {reason} {remedy}") from error

@@ -164,8 +164,10 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
         FileError: If the file does not exist, is damaged, or cannot be loaded by Keras.
     """
     file = ModelFile(path)
-    classes = {cls.__name__: cls for cls in _register(file.flavour)}
-    return file.load({**classes, **(options.pop("custom_objects", None) or {})}, **options)
+    known = {cls.__name__: cls for cls in _register(file.flavour)}
+    if file.flavour.name == "tf_keras":
+        known |= tfmot.custom_objects()
+    return file.load({**known, **(options.pop("custom_objects", None) or {})}, **options)
 
 
 class _Pruned(MaskedModelMixin):
