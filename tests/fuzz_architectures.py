@@ -132,6 +132,24 @@ STRINGS = [
 NUMBERS = [0, -1, 2**31, 2**36, 6_000_000_000, 2**63, 10**30, 1e30, 6e9, float("inf"), True, None]
 
 
+def running(keras: str, command: str) -> dict[str, Any]:
+    """A layer of a functional model with which Keras 2 runs a shell command."""
+    function = {
+        "module": f"{keras}.src.utils.data_utils", "class_name": "function",
+        "config": "os.system", "registered_name": "os.system",
+    }  # fmt: skip
+    config = {
+        "name": "evil", "trainable": True, "dtype": "float32", "arguments": {},
+        "function": function, "function_type": "function", "module": "x",
+        "output_shape": None, "output_shape_type": "raw", "output_shape_module": None,
+    }  # fmt: skip
+    return {
+        "module": f"{keras}.layers", "class_name": "Lambda", "registered_name": None,
+        "name": "evil", "config": config,
+        "inbound_nodes": [[["_CONSTANT_VALUE", -1, command, {}]]],
+    }  # fmt: skip
+
+
 def hostile(keras: str) -> list[Any]:
     """Objects that run code, read files or allocate memory, if a loader builds them."""
     code = "4wAAAAAAAAAAAAAAAAAAAAAAAAAA"

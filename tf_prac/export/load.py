@@ -142,7 +142,7 @@ class _Groups:
         if name in self._read:
             raise ValueError(f"{name} is the value of two weights")
         self._read.add(name)
-        return self._reader.get_tensor(name)
+        return np.asarray(self._reader.get_tensor(name))
 
     def _group(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._unpacked:

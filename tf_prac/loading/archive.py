@@ -54,16 +54,17 @@ def read_archive(path: str | os.PathLike) -> Archive:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
-    try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            yield archive
-    except FileError:
-        raise
-    except Exception as error:  # zipfile and h5py raise many kinds of errors on damaged bytes
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DamagedFileError(
-            f"{path}: damaged, or neither a .keras file nor a SavedModel directory ({reason})."
-        ) from error
+    with open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except FileError:
+            raise
+        except Exception as error:  # zipfile raises many kinds of errors on damaged bytes
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DamagedFileError(
+                f"{path}: damaged, or neither a .keras file nor a SavedModel directory ({reason})."
+            ) from error
 
 
 def _read_json(
@@ -98,6 +99,11 @@ def _flavour(path: str | os.PathLike, version: object) -> Flavour:
 
 def _elements(path: str | os.PathLike, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """The number of elements of the weights, which are read from the archive where they are."""
-    with archive.open(member) as file:
-        stored = member.compress_type == zipfile.ZIP_STORED
-        return hdf5_elements(file if stored else io.BytesIO(file.read()), f"{path}: {_WEIGHTS}")
+    try:
+        with archive.open(member) as file:
+            stored = member.compress_type == zipfile.ZIP_STORED
+            return hdf5_elements(file if stored else io.BytesIO(file.read()), f"{path}: {_WEIGHTS}")
+    except FileError:
+        raise
+    except Exception as error:  # h5py raises many kinds of errors on damaged bytes
+        raise DamagedFileError(f"{path}: damaged, {_WEIGHTS} is no HDF5 file ({error}).") from error

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from tf_prac.errors import UnsafeFileError
 from tf_prac.keras_api import Flavour
 from tf_prac.loading.classes import DENIED, OP_LAYERS, allowed, is_allowed_op, spelled
+from tf_prac.loading.graphs import find_bad_call
 
 MAX_DEPTH = 200
 MAX_INTEGER = 2**31 - 1
@@ -72,11 +73,13 @@ def check_document(
             check.refuse(path[:6], f"more than {MAX_DEPTH} levels", "a flatter document")
         if isinstance(value, dict):
             own = check.mapping(path, value, own)
-            pending += [((*path, key), item, own) for key, item in value.items()]
+            pending += [((*path, key), item, own) for key, item in reversed(value.items())]
         elif isinstance(value, list):
-            pending += [((*path, index), item, own) for index, item in enumerate(value)]
+            items = reversed(list(enumerate(value)))
+            pending += [((*path, index), item, own) for index, item in items]
         elif own:
             check.scalar(path, value)
+    check.calls()
     return check.custom_objects
 
 
@@ -94,6 +97,7 @@ class _Check:
         self.custom_objects = dict(custom_objects or {})
         self._allowed = allowed(flavour)
         self._saving = flavour.module.saving
+        self._graphs: list[tuple[tuple[Any, ...], list[Any]]] = []
 
     def refuse(
         self, path: tuple[Any, ...], received: str, accepted: str, remedy: str = ""
@@ -109,12 +113,18 @@ class _Check:
         """
         if "class_name" in value:
             own = self._object(path, value)
-        layers = value.get("layers")
-        layers = layers if isinstance(layers, list) else []
-        for layer in layers:
-            if isinstance(layer, dict) and layer.get("inbound_nodes"):
-                self._calls((*path, "layers", layer.get("name")), layer, layers)
+        if isinstance(value.get("layers"), list):
+            self._graphs.append(
+                (path, [each for each in value["layers"] if isinstance(each, dict)])
+            )
         return own
+
+    def calls(self) -> None:
+        """Checks the calls of functional models, after their layers."""
+        for path, layers in self._graphs:
+            if bad := find_bad_call(layers):
+                name, reason = bad
+                self.refuse((*path, "layers", name), reason, "calls on outputs of other layers")
 
     def scalar(self, path: tuple[Any, ...], value: Any) -> None:
         key = next((key for key in reversed(path) if isinstance(key, str)), "")
@@ -152,7 +162,7 @@ class _Check:
                 "TensorFlow's mathematical operations",
                 "Call it in a layer of your own, and pass the layer as one of custom_objects.",
             )
-        elif self._is_known(name, registered):
+        elif self._is_known(node.get("registered_name", name), name):
             return False
         elif self.by_name and not module and not self._is_own(name, module, registered):
             return name in _SAVED_MODEL_VALUES
@@ -168,13 +178,19 @@ class _Check:
             return spelled(name) in self._allowed.names
         return (module, name) in self._allowed.classes
 
-    def _is_known(self, name: str, registered: str | None) -> bool:
-        """Whether the caller passed or registered a class, under its own or its saved name."""
-        key = registered or name
+    def _is_known(self, key: str | None, name: str) -> bool:
+        """Whether the caller registered or passed what Keras looks for under `key`.
+
+        Nothing is known under None: there, Keras 2 imports the module. An object that was
+        registered when it was saved may be passed under the last part of its name.
+        """
+        short = name.rpartition(">")[2]
+        if not key:
+            return False
         if self._saving.get_registered_object(key, self.custom_objects) is not None:
             return True
-        if name in self.custom_objects and spelled(key) not in self._allowed.names:
-            self.custom_objects[key] = self.custom_objects[name]  # otherwise Keras 2 imports it
+        if short in self.custom_objects and spelled(key) not in self._allowed.names:
+            self.custom_objects[key] = self.custom_objects[short]  # otherwise Keras 2 imports it
             return True
         return False
 
@@ -182,10 +198,11 @@ class _Check:
         self, path: tuple[Any, ...], name: Any, module: str | None, registered: str | None
     ) -> None:
         if isinstance(name, str):
-            if self._is_known(name, None) or self._is_known(name, registered):
+            if self._is_known(name, name):
                 return
-            if any(key.endswith(f">{name}") for key in self._saving.get_custom_objects()):
-                return  # Keras up to 3.6 saves only the last part of the name
+            last_parts = {key.rpartition(">")[2] for key in self._saving.get_custom_objects()}
+            if self.flavour.name == "keras" and module == "builtins" and name in last_parts:
+                return  # Keras up to 3.6 saves only the last part of a registered name
             is_own = name in self._allowed.functions and registered in (None, name)
             if is_own and (module is None or _MODULES_OF_FUNCTIONS.fullmatch(module)):
                 return
@@ -193,7 +210,7 @@ class _Check:
 
     def _value(self, path: tuple[Any, ...], config: Any) -> None:
         dtype = _get(config, "dtype", "float32")
-        if dtype not in _DTYPES:
+        if not isinstance(dtype, str) or dtype not in _DTYPES:
             self.refuse((*path, "config", "dtype"), repr(dtype), "the name of a numeric type")
 
     def _type_spec(self, path: tuple[Any, ...], node: dict[str, Any]) -> None:
@@ -205,14 +222,6 @@ class _Check:
         known = module in _modules_of_type_specs() if own else False
         if spec not in _TYPE_SPECS or not known or not set(strings) <= _DTYPES | {None}:
             self.refuse(path, f"the type {spec!r} of {module!r}", ", ".join(_TYPE_SPECS))
-
-    def _calls(self, path: tuple[Any, ...], layer: dict[str, Any], layers: list[Any]) -> None:
-        """Refuses calls on constants alone, which Keras would execute while it builds the model."""
-        names = {str(other.get("name")) for other in layers if isinstance(other, dict)}
-        nodes = layer["inbound_nodes"]
-        for node in nodes if isinstance(nodes, list) else [nodes]:
-            if not _has_tensor(node, names):
-                self.refuse(path, "a call on constants only", "calls on outputs of other layers")
 
     def _string(self, path: tuple[Any, ...], key: str, value: str) -> None:
         if key == "vocabulary":
@@ -228,7 +237,7 @@ class _Check:
         elif (
             (_NAMED.fullmatch(key) or _is_compiled(path))
             and spelled(value) not in self._allowed.names
-            and not self._is_known(value, None)
+            and not self._is_known(value, value)
         ):
             self._refuse_unknown(path, repr(value), value)
 
@@ -267,20 +276,6 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from itertools.chain.from_iterable(map(_leaves, items))
     else:
         yield value
-
-
-def _has_tensor(value: Any, names: set[str]) -> bool:
-    """Whether the arguments of a call have an output of a layer: (name, node, index)."""
-    if isinstance(value, dict):
-        return value.get("class_name") == "__keras_tensor__" or any(
-            _has_tensor(item, names) for item in value.values()
-        )
-    if not isinstance(value, list):
-        return False
-    if value[:1] == ["_CONSTANT_VALUE"]:
-        return any(_has_tensor(item, names) for item in value[3:])
-    is_output = len(value) >= 3 and isinstance(value[0], str) and value[0] in names
-    return is_output or any(_has_tensor(item, names) for item in value)
 
 
 def _modules_of_type_specs() -> set[str]:

@@ -57,9 +57,10 @@ class ModelFile:
                 known = check_document(self.flavour, self._archive.config, known, source)
         remedy = "Build the model in Python, and load its weights instead."
         with _as_file_error(source, remedy), at_most(elements, source):
-            return self.flavour.module.models.load_model(
+            model = self.flavour.module.models.load_model(
                 self._path, custom_objects=known, safe_mode=safe_mode, **options
             )
+        return _checked(model, self.flavour, source)
 
 
 def model_from_config(
@@ -86,9 +87,16 @@ def model_from_config(
     known = check_document(flavour, config, custom_objects, source)
     remedy = "Pass a built model: load_sparse(directory, model=...)."
     with _as_file_error(source, remedy), at_most(elements, source):
-        return flavour.module.saving.deserialize_keras_object(
+        model = flavour.module.saving.deserialize_keras_object(
             config, custom_objects=known, safe_mode=True
         )
+    return _checked(model, flavour, source)
+
+
+def _checked(model: Any, flavour: Flavour, source: str) -> Any:
+    if not isinstance(model, flavour.module.Model):
+        raise FileError(f"{source}: it describes a {type(model).__name__}, not a Keras model.")
+    return model
 
 
 @contextlib.contextmanager
