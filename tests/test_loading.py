@@ -23,7 +23,7 @@ import tf_prac
 from tf_prac import export, load_sparse
 from tf_prac.cli.main import main
 from tf_prac.config import PruningConfig, TrainingRecipe
-from tf_prac.errors import FileError, TfPracError, UnsafeFileError
+from tf_prac.errors import FileError, UnsafeFileError
 from tf_prac.export import encoding
 from tf_prac.keras_api import FLAVOURS, Flavour, flavour_of
 from tf_prac.loading.archive import read_archive
@@ -372,7 +372,6 @@ BAD_ARCHIVES = {
     "config empty": (_with("config.json", "{}"), "describes a dict|cannot be built"),
     "config of text": (_with("config.json", '{"class_name": 3, "config": 4}'), "names of classes"),
     "layers a number": (with_config(lambda c: c["config"].update(layers=3)), "cannot be built"),
-    "name a list": (with_config(lambda c: c["config"].update(name=[1])), "cannot be built"),
     "version 4": (_metadata("4.0"), "keras_version: received '4.0'; allowed: 2.x or 3.x"),
     "version null": (_metadata(None), "keras_version: received None"),
     "version a list": (_metadata([3]), r"keras_version: received \[3\]"),
@@ -408,8 +407,14 @@ def test_a_bad_archive_is_refused_by_name(flavour, tmp_path):
     with pytest.raises(FileError, match=r"model.zip: its model cannot be built"):
         tf_prac.load_model(renamed)
     other = _metadata({"keras": "2.15.0", "tf_keras": "3.0.0"}[flavour])
-    with pytest.raises(TfPracError, match="whole.keras"):
-        tf_prac.load_model(changed_archive(tmp_path / "whole.keras", other))
+    changed_archive(tmp_path / "whole.keras", other)
+    if flavour == "keras":
+        with pytest.raises(FileError, match="whole.keras: not loaded.*DTypePolicy"):
+            tf_prac.load_model(tmp_path / "whole.keras")
+    else:  # Keras 3 reads files of Keras 2
+        again = tf_prac.load_model(tmp_path / "whole.keras")
+        for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @both
