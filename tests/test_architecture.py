@@ -16,7 +16,7 @@ LAYERS = (
     {"checks", "registry"},
     {"config", "storage"},
     {"keras_api", "plotting", "presets", "tables"},
-    {"data", "models", "pruning"},
+    {"data", "loading", "models", "pruning"},
     {"training"},
     {"search"},
     {"analysis", "export", "tuning"},

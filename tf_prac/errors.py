@@ -52,6 +52,10 @@ class DamagedFileError(FileError):
     """A file is damaged, truncated or missing; the command that wrote it can restore it."""
 
 
+class UnsafeFileError(FileError, ValueError):
+    """A file names a class or function that loading does not build; see `tf_prac.load_model`."""
+
+
 class MismatchError(TfPracError, ValueError):
     """Two objects do not belong together, such as a ticket and a model, or a run and options."""
 

@@ -130,7 +130,7 @@ def _network_and_inputs(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str,
 
 
 def _saved_network(run: RunDirectory, number: int, flags: Flags) -> Any:
-    """Loads the saved network of a run made from Python; code in it is not executed."""
+    """Loads the saved network of a run made from Python; code in it is refused."""
     from tf_prac.training.pruned import load_model
 
     if flags.preprocess:
@@ -142,13 +142,7 @@ def _saved_network(run: RunDirectory, number: int, flags: Flags) -> Any:
             f"{path}: missing. This run was made from Python, so only retrained tickets whose "
             "model Keras could save can be exported. Use tf_prac.export.saved_model."
         )
-    try:
-        return load_model(path, compile=False)
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise FileError(
-            f"{path}: Keras does not load it ({reason}). Use tf_prac.export.saved_model."
-        ) from error
+    return load_model(path, compile=False)
 
 
 def _metadata(run: RunDirectory, number: int) -> dict[str, Any]:

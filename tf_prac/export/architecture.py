@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, Flavour, flavour_of, stable_name, unique_name
+from tf_prac.keras_api import flavour_of, stable_name, unique_name
 
 
 def output_names(model: Any) -> list[str]:
@@ -36,40 +34,3 @@ def model_config(model: Any) -> dict[str, Any] | None:
         return json.loads(json.dumps(config))
     except (NotImplementedError, TypeError, ValueError):
         return None
-
-
-def model_from_config(
-    flavour: Flavour, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
-) -> Any:
-    """Builds a model from a `model_config`. Python code in it is refused, not executed.
-
-    Args:
-        flavour: which Keras.
-        config: the result of `model_config`.
-        custom_objects: user-defined classes, by name.
-
-    Raises:
-        ArgumentError: If a class is neither Keras's own nor among `custom_objects`.
-        ValueError: If the configuration contains code, such as that of a Lambda layer.
-    """
-    known = dict(custom_objects or {})
-    for module, name in _classes(config):
-        if module.split(".")[0] not in FLAVOURS and name not in known:
-            raise ArgumentError(
-                "custom_objects", sorted(known), f"the class {name!r} of {module} among them"
-            )
-    return flavour.module.saving.deserialize_keras_object(
-        config, custom_objects=known, safe_mode=True
-    )
-
-
-def _classes(config: Any) -> Iterator[tuple[str, str]]:
-    """Yields every (module, class) in a configuration."""
-    if isinstance(config, dict):
-        if isinstance(config.get("module"), str) and isinstance(config.get("class_name"), str):
-            yield config["module"], config["class_name"]
-        for value in config.values():
-            yield from _classes(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _classes(value)

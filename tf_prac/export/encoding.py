@@ -20,6 +20,8 @@ from tf_prac.errors import ArgumentError
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 WIDTHS = (1, 2, 4, 8, 16)
 SLACK = 1.02  # size allowed for faster decoding, relative to the smallest
+MAX_TRAILING = 2**26  # pruned elements after the last code
+_STORED_AS = {"bfloat16": "uint16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,22 @@ class Stored:
     storage: str
     values: np.ndarray
     scale: np.ndarray | None = None
+
+    def check(self) -> None:
+        """Raises `ValueError` unless the types agree with those that `store` returns."""
+        dtypes = ("float16", "bfloat16", "float32", "float64")
+        if self.dtype not in dtypes or self.storage not in (self.dtype, *STORAGES):
+            raise ValueError(f"unknown type {self.dtype!r} or storage {self.storage!r}")
+        exact = self.storage == self.dtype
+        expected = self.storage if exact else _STORED_AS.get(self.storage, self.storage)
+        if self.values.dtype.name != expected or (self.scale is not None) != (
+            self.storage == "int8"
+        ):
+            raise ValueError(f"values of type {self.values.dtype} are not stored as {self.storage}")
+        if self.scale is not None:
+            axes = zip(self.scale.shape, self.values.shape, strict=True)
+            if self.scale.dtype != np.float32 or any(a not in (1, b) for a, b in axes):
+                raise ValueError(f"a scale of shape {self.scale.shape} and {self.scale.dtype}")
 
     def restored(self) -> np.ndarray:
         """Returns the weight in its own type, with the rounding of its storage."""
@@ -138,7 +156,10 @@ def pack(values: np.ndarray, keep: np.ndarray, dense: bool = False) -> Packed:
     bits = max(width for width in WIDTHS if kept.nbytes + nbytes[width] <= SLACK * least)
     escape = (1 << bits) - 1
     escapes, rest = np.divmod(gaps, escape)
-    codes = np.full(8 * nbytes[bits] // bits, escape, np.uint16)
+    trailing = keep.size - 1 - int(np.flatnonzero(keep).max(initial=-1))
+    extra = -(-trailing // escape) if trailing > MAX_TRAILING else 0
+    size = nbytes[bits] + -(-extra * bits // 8)
+    codes = np.full(8 * size // bits, escape, np.uint16)
     codes[np.cumsum(escapes + 1) - 1] = rest
     code_bits = (codes[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
     packed_codes = np.packbits(code_bits.astype(bool), bitorder="little")
@@ -151,10 +172,18 @@ def unpack(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
     The mask of a vector that is stored dense is its non-zero elements.
 
     Raises:
-        ValueError: If codes and values do not match.
+        ValueError: If codes and values do not match, or the size is larger than the codes can
+            describe, with at most `MAX_TRAILING` pruned elements after the last one.
     """
     if packed.bits == 0:
+        if packed.size != packed.values.size:
+            raise ValueError(f"{packed.values.size} values, and {packed.size} declared")
         return packed.values, packed.values != 0
+    if packed.bits not in WIDTHS or packed.codes.dtype != np.uint8:
+        raise ValueError(f"codes of {packed.bits} bits, in {packed.codes.dtype}")
+    reach = packed.codes.size * 8 // packed.bits * ((1 << packed.bits) - 1)
+    if packed.size > reach + MAX_TRAILING:
+        raise ValueError(f"{packed.size:,} elements declared, its codes describe {reach:,}")
     bits = np.unpackbits(packed.codes, bitorder="little").reshape(-1, packed.bits)
     codes = bits.astype(np.int64) @ (1 << np.arange(packed.bits))
     is_kept = codes != (1 << packed.bits) - 1

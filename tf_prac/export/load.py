@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.export.architecture import model_from_config
 from tf_prac.export.directory import METADATA
 from tf_prac.export.encoding import Packed, Stored, unpack
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import FLAVOURS, Flavour
+from tf_prac.loading.models import model_from_config
+from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
 from tf_prac.storage.files import read_json
@@ -45,15 +47,20 @@ def load_sparse(
         A model of `tf_prac.prune` with the masks; a plain model if no weight is pruned.
 
     Raises:
-        FileError: If the directory is not an export, or is damaged.
-        ArgumentError: If the architecture is not in the export, or needs classes that are not in
-            `custom_objects`.
+        FileError: If the directory is not an export, is damaged, or declares sizes that its
+            weights do not have.
+        UnsafeFileError: If the architecture names classes that are neither Keras's own, nor
+            registered with Keras, nor in `custom_objects`, or layers that contain code.
+        ArgumentError: If the architecture is not in the export.
         MismatchError: If `model` has another architecture.
     """
     path = pathlib.Path(directory)
     metadata = read_metadata(path)
     weights, masks = read_weights(path, metadata)
-    network = _network(path, metadata, custom_objects) if model is None else model
+    network = model
+    if network is None:
+        elements = sum(weight.size for weight in weights.values())
+        network = _network(path, metadata, custom_objects, elements)
     rewind(network, weights)
     return prune(network, masks=masks) if masks else network
 
@@ -91,7 +98,7 @@ def read_weights(
     weights: dict[str, np.ndarray] = {}
     masks: dict[str, np.ndarray] = {}
     try:
-        reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+        reader = open_checkpoint(directory / "variables" / "variables")
         groups = _Groups(reader, metadata["groups"])
         for row in metadata["weights"]:
             weights[row["name"]], keep = groups.weight(row)
@@ -108,21 +115,40 @@ class _Groups:
     def __init__(self, reader: Any, groups: Mapping[str, Any]):
         self._reader, self._groups = reader, groups
         self._unpacked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._read: set[str] = set()
+        self._next: dict[str, int] = {}  # weights of a group are stored one after the other
 
     def weight(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Returns a weight and its mask."""
+        shape = tuple(row["shape"])
+        if not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"{row['name']} has the shape {shape}")
         if "variable" in row:
-            value = self._reader.get_tensor(row["variable"])
+            value = self._variable(row["variable"])
+            if value.shape != shape or value.dtype.name != row["dtype"]:
+                raise ValueError(f"{row['name']} is {value.dtype} of shape {value.shape}")
             return value, value != 0
-        shape, start = tuple(row["shape"]), row["start"]
-        end = start + int(np.prod(shape))
+        start = row["start"]
+        if start != self._next.get(row["group"], 0):
+            raise ValueError(f"{row['name']} starts at {start}")
+        end = self._next[row["group"]] = start + math.prod(shape)
         values, keep = (part[start:end].reshape(shape) for part in self._group(row["group"]))
         scale = self._tensor(f"{row['name']}/scale") if "scale" in row else None
-        return Stored(row["dtype"], row["storage"], values, scale).restored(), keep
+        stored = Stored(row["dtype"], row["storage"], values, scale)
+        stored.check()
+        return stored.restored(), keep
+
+    def _variable(self, name: str) -> np.ndarray:
+        if name in self._read:
+            raise ValueError(f"{name} is the value of two weights")
+        self._read.add(name)
+        return np.asarray(self._reader.get_tensor(name))
 
     def _group(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._unpacked:
             bits, size = self._groups[name]["bits"], self._groups[name]["size"]
+            if not all(type(number) is int and number >= 0 for number in (bits, size)):
+                raise ValueError(f"{name} has {size!r} elements in codes of {bits!r} bits")
             codes = self._tensor(f"{name}/codes") if bits else np.zeros(0, np.uint8)
             values = self._tensor(f"{name}/values")
             self._unpacked[name] = unpack(Packed(size, values, bits, codes))
@@ -134,7 +160,10 @@ class _Groups:
 
 
 def _network(
-    path: pathlib.Path, metadata: Mapping[str, Any], custom_objects: Mapping[str, Any] | None
+    path: pathlib.Path,
+    metadata: Mapping[str, Any],
+    custom_objects: Mapping[str, Any] | None,
+    elements: int,
 ) -> Any:
     architecture = metadata.get("architecture")
     if architecture is None:
@@ -144,12 +173,13 @@ def _network(
             "a built model of the same architecture",
             f"{path} does not describe the architecture: its model class has no configuration.",
         )
-    try:
-        return model_from_config(Flavour(metadata["keras"]), architecture, custom_objects)
-    except ArgumentError:
-        raise
-    except Exception as error:  # Keras raises many kinds of errors
-        raise FileError(
-            f"{path}: its architecture cannot be built: {str(error).splitlines()[0]} "
-            "Pass a built model: load_sparse(directory, model=...)."
-        ) from error
+    if metadata.get("keras") not in FLAVOURS:
+        allowed = ", ".join(FLAVOURS)
+        raise FileError(f"{path}: keras: received {metadata.get('keras')!r}; allowed: {allowed}.")
+    return model_from_config(
+        Flavour(metadata["keras"]),
+        architecture,
+        custom_objects,
+        source=str(path),
+        elements=elements,
+    )

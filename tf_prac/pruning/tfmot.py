@@ -24,6 +24,11 @@ def register() -> None:
     _schedule_class()
 
 
+def custom_objects() -> dict[str, type]:
+    """Returns TFMOT's own wrapper by name, which tf_keras does not know, for loading."""
+    return {"PruneLowMagnitude": wrapper_class().__bases__[0]}
+
+
 def wrap(model: Any, weights: Collection[Any]) -> Any:
     """Returns a model with TFMOT wrappers around the layers that own `weights`.
 

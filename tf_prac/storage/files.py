@@ -107,7 +107,7 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
         FileError: If the file is missing, not JSON, too large, of another kind or of a newer
             schema, or was changed after it was written.
     """
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
             raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
         text = file.read()
@@ -170,8 +170,8 @@ def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
             large, or was changed after it was written.
     """
     try:
-        with _open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            members = _members(path, archive)
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            members = zip_members(path, archive)
             header = {
                 name: _read_member(path, archive, members.pop(name))
                 for name in (_KIND, _SCHEMA, _CHECKSUM, _DTYPES)
@@ -207,7 +207,7 @@ def _extension_dtype(name: str) -> np.dtype:
 
 def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file's bytes, in hexadecimal."""
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
@@ -215,7 +215,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def _open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Opens a regular file for reading; a pipe or device, which may be endless, is refused."""
     try:
         with open(
@@ -254,7 +254,7 @@ def _check_header(path: str | os.PathLike, expected: str, kind: object, schema: 
         )
 
 
-def _members(path: str | os.PathLike, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def zip_members(path: str | os.PathLike, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Returns the members of an archive by array name, after checking their declared sizes."""
     infos = archive.infolist()
     members = {info.filename.removesuffix(".npy"): info for info in infos}

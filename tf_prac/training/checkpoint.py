@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import DamagedFileError, FileError
+from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.storage.files import sync
 from tf_prac.storage.layout import CHECKPOINT
 from tf_prac.storage.manifest import read_manifest, write_manifest
@@ -208,7 +209,7 @@ def _read(path: pathlib.Path) -> SavedState:
     if metadata is None:
         raise DamagedFileError(f"{path}: damaged, it has no {CHECKPOINT}.")
     try:
-        reader = tf.train.load_checkpoint(str(path / _TENSORS))
+        reader = open_checkpoint(path / _TENSORS)
         tensors = {name: reader.get_tensor(name) for name in metadata.pop("tensors")}
         return SavedState(int(metadata.pop("step")), tensors, metadata, path)
     except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import warnings
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_prac.config import PruningConfig
-from tf_prac.errors import ArgumentError, FileError
+from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import (
     Flavour,
     flavour_of,
@@ -21,6 +19,7 @@ from tf_prac.keras_api import (
     structures,
     to_numpy,
 )
+from tf_prac.loading.models import ModelFile
 from tf_prac.pruning import tfmot
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
@@ -165,27 +164,30 @@ def strip(model: Any) -> Any:
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
     """Loads a saved model of either flavour, with its masks if it is pruned.
 
-    After a call of this function or `prune`, Keras's own `load_model` loads pruned models too.
+    The file is checked before Keras reads it: it may name Keras's own classes, the classes and
+    functions that are registered with `register_keras_serializable`, and those in
+    `custom_objects`. Layers that contain code, such as Lambda, are refused. After a call of this
+    function or `prune`, Keras's own `load_model` loads pruned models too, without these checks.
+
+    Example:
+
+        >>> model = load_model("pruned.keras", custom_objects={"Mine": Mine})  # doctest: +SKIP
 
     Args:
         path: a `.keras` file, or a SavedModel directory of tf_keras.
-        **options: passed to Keras's `load_model`.
+        **options: passed to Keras's `load_model`, such as `custom_objects` and `compile`. With
+            `safe_mode=False`, the file may run any code; use it only for files of your own.
 
     Raises:
-        FileError: If the file does not exist or has a format that Keras does not write.
+        UnsafeFileError: If the file names other classes or functions, or declares more variables
+            than it has weights.
+        FileError: If the file does not exist, is damaged, or cannot be loaded by Keras.
     """
-    flavour = _flavour_of_file(os.fspath(path))
-    classes = {cls.__name__: cls for cls in register_classes(flavour)}
-    custom_objects = {**classes, **(options.pop("custom_objects", None) or {})}
-    try:
-        return flavour.module.models.load_model(path, custom_objects=custom_objects, **options)
-    except ValueError as error:
-        if "No cast function" not in str(error):
-            raise
-        raise FileError(
-            f"{path}: tf_keras cannot read the weights in bfloat16 of a .keras file. Save the "
-            "model as a SavedModel directory, or build it with weights in float32."
-        ) from error
+    file = ModelFile(path)
+    known = {cls.__name__: cls for cls in register_classes(file.flavour)}
+    if file.flavour.name == "tf_keras":
+        known |= tfmot.custom_objects()
+    return file.load({**known, **(options.pop("custom_objects", None) or {})}, **options)
 
 
 class Pruned(MaskedModelMixin):
@@ -432,16 +434,3 @@ def _warn_of_frozen(model: Any, pruning: PruningConfig, policy: Any) -> None:
             f"{frozen[0]} and so on. To prune them too, set trainable=True before.",
             stacklevel=3,
         )
-
-
-def _flavour_of_file(path: str) -> Flavour:
-    """Returns the flavour that wrote a saved model."""
-    if os.path.isdir(path):
-        return Flavour("tf_keras")
-    if not os.path.isfile(path):
-        raise FileError(f"{path}: there is no such file.")
-    if not zipfile.is_zipfile(path):
-        raise FileError(f"{path}: neither a .keras file nor a SavedModel directory.")
-    with zipfile.ZipFile(path) as archive:
-        version = json.loads(archive.read("metadata.json"))["keras_version"]
-    return Flavour("tf_keras" if str(version).startswith("2.") else "keras")

@@ -1,0 +1,114 @@
+"""The only way from a file to a Keras model: checked first, built in safe mode, limited in size."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tf_prac.errors import FileError, TfPracError
+from tf_prac.keras_api import Flavour
+from tf_prac.loading.archive import read_archive
+from tf_prac.loading.documents import check_document
+from tf_prac.loading.saved_model import check_saved_model
+from tf_prac.loading.sizes import at_most
+
+
+class ModelFile:
+    """A `.keras` file of either flavour, or a SavedModel directory of tf_keras.
+
+    Args:
+        path: the file or directory.
+
+    Attributes:
+        flavour: the Keras that wrote it.
+
+    Raises:
+        FileError: If the file is missing, damaged, or of another format.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = pathlib.Path(path)
+        self._archive = None if self._path.is_dir() else read_archive(path)
+        self.flavour = Flavour("tf_keras") if self._archive is None else self._archive.flavour
+
+    def load(
+        self, custom_objects: Mapping[str, Any], *, safe_mode: bool = True, **options: Any
+    ) -> Any:
+        """Builds the model with its weights.
+
+        Args:
+            custom_objects: user-defined classes and functions, by name.
+            safe_mode: whether to refuse what `check_document` refuses. Default True.
+            **options: passed to Keras's `load_model`.
+
+        Raises:
+            UnsafeFileError: If the file names classes or functions that are not allowed.
+            FileError: If Keras cannot load it.
+        """
+        source, known = str(self._path), dict(custom_objects)
+        if self._archive is None:
+            elements, known = check_saved_model(self._path, self.flavour, known, safe_mode)
+        else:
+            elements = self._archive.elements
+            if safe_mode:
+                known = check_document(self.flavour, self._archive.config, known, source)
+        remedy = "Build the model in Python, and load its weights instead."
+        with _as_file_error(source, remedy), at_most(elements, source):
+            model = self.flavour.module.models.load_model(
+                self._path, custom_objects=known, safe_mode=safe_mode, **options
+            )
+        return _checked(model, self.flavour, source)
+
+
+def model_from_config(
+    flavour: Flavour,
+    config: dict[str, Any],
+    custom_objects: Mapping[str, Any] | None,
+    *,
+    source: str,
+    elements: int,
+) -> Any:
+    """Builds a model from an architecture in a JSON document.
+
+    Args:
+        flavour: which Keras.
+        config: what `serialize_keras_object` returned for the model, without its optimizer.
+        custom_objects: user-defined classes and functions, by name.
+        source: the file that contains the architecture, for errors.
+        elements: the number of elements of all weights in the file.
+
+    Raises:
+        UnsafeFileError: If the architecture names classes or functions that are not allowed.
+        FileError: If Keras cannot build the model.
+    """
+    known = check_document(flavour, config, custom_objects, source)
+    remedy = "Pass a built model: load_sparse(directory, model=...)."
+    with _as_file_error(source, remedy), at_most(elements, source):
+        model = flavour.module.saving.deserialize_keras_object(
+            config, custom_objects=known, safe_mode=True
+        )
+    return _checked(model, flavour, source)
+
+
+def _checked(model: Any, flavour: Flavour, source: str) -> Any:
+    if not isinstance(model, flavour.module.Model):
+        raise FileError(f"{source}: it describes a {type(model).__name__}, not a Keras model.")
+    return model
+
+
+@contextlib.contextmanager
+def _as_file_error(source: str, remedy: str) -> Iterator[None]:
+    """Raises the errors of Keras and TensorFlow, which are of many kinds, as a `FileError`."""
+    try:
+        yield
+    except TfPracError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "No cast function" in str(error):
+            reason = "tf_keras cannot read the weights in bfloat16 of a .keras file."
+            remedy = "Save the model as a SavedModel directory, or with weights in float32."
+        raise FileError(f"{source}: its model cannot be built: {reason} {remedy}") from error
