@@ -26,10 +26,12 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-TIMES = {"seconds"}
+TIMES = {"seconds", "search_seconds", "timing", "display"}
+UNSTABLE = {".lock", "size.txt"}  # with the number of a process, and with times
 DERIVED = {"files", "made_from", "sha256"}  # digests of files with times in them
 
 
@@ -77,10 +79,17 @@ def slow_writes(seconds: float) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def start(arguments: list[str], slow: float, log: pathlib.Path, most_bytes: int = 0) -> int:
+def start(
+    arguments: list[str],
+    slow: float,
+    log: pathlib.Path,
+    most_bytes: int = 0,
+    prepare: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> int:
     """Runs the command in a new process, where no file may be larger; returns its number.
 
-    `slow` is how many seconds each step of writing a file waits, before and after.
+    `slow` is how many seconds each step of writing a file waits, before and after. The command
+    runs in the context that `prepare` returns there.
     """
     number = os.fork()
     if number:
@@ -95,7 +104,7 @@ def start(arguments: list[str], slow: float, log: pathlib.Path, most_bytes: int 
         signal.signal(signal.SIGTERM, _terminate)  # as the script does
         if most_bytes:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-        with slow_writes(slow) if slow else contextlib.nullcontext():
+        with slow_writes(slow) if slow else contextlib.nullcontext(), prepare():
             status = main(arguments)
     except BaseException:
         traceback.print_exc()
@@ -124,8 +133,14 @@ def content(directory: pathlib.Path) -> dict[str, Any]:
             found[name] = untimed(json.loads(path.read_text()))
         elif path.suffix == ".csv":
             found[name] = [untimed(row) for row in csv.DictReader(path.read_text().splitlines())]
-        elif path.name == ".lock" or path.suffix == ".keras":  # has the number or time of a process
+        elif path.name.startswith("events.out."):  # named after the time and the process
+            found[f"{path.parent.relative_to(directory)}/events"] = None
+        elif path.name in UNSTABLE or path.suffix == ".keras":
             found[name] = None
+        elif path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                arrays = {n.removesuffix(".npy"): archive.read(n) for n in archive.namelist()}
+            found[name] = {n: b for n, b in arrays.items() if n not in {*TIMES, "__sha256__"}}
         else:
             found[name] = path.read_bytes()
     return found

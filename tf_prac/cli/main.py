@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
 from absl import flags
 
@@ -82,6 +83,7 @@ def run() -> None:
     """The entry point of the `tf-prac` script."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _terminate)
+    warnings.formatwarning = _one_line
     sys.exit(main(sys.argv[1:]))
 
 
@@ -91,6 +93,10 @@ class _Terminated(BaseException):
 
 def _terminate(number: int, frame: object) -> None:
     raise _Terminated
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"tf-prac: warning: {' '.join(str(message).split())}\n"
 
 
 def _help() -> str:

@@ -6,13 +6,13 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.storage.atomic import scratch_directory
 
 TOLERANCE = 1e-5  # relative to max(1, largest absolute output)
 _FREE_SIZE = 32  # size of unknown dimensions (but the first) in random inputs
@@ -82,7 +82,7 @@ def run_in_new_process(
 ) -> dict[str, np.ndarray]:
     """Returns the outputs of an export for samples, from a process without tf_prac."""
     script = pathlib.Path(__file__).with_name("fresh_process.py")
-    with tempfile.TemporaryDirectory() as directory:
+    with scratch_directory() as directory:
         inputs, outputs = (os.path.join(directory, f"{n}.npz") for n in ("samples", "outputs"))
         np.savez(inputs, *samples.values(), names=list(samples))
         command = [sys.executable, "-P", str(script), kind, str(path), inputs, outputs]
