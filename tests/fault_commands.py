@@ -17,6 +17,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -26,6 +27,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
@@ -101,6 +103,9 @@ COMMANDS = {
     "evaluate": Command(["evaluate", "run"], "search"),
     "info": Command(["info", "run"], "search"),
 }
+
+READERS = ("evaluate", "info")
+IN_PAIRS = [name for name in COMMANDS if name not in ("search", "export --overwrite", *READERS)]
 
 
 class Undisturbed(NamedTuple):
@@ -233,12 +238,8 @@ class Trials:
         assert status == 0 or re.search(r"error: \S+: .*[.]$", line), f"{name}: {line}"
 
     def check(self, name: str, directory: pathlib.Path, points: Any) -> None:
-        """Compares a directory with the undisturbed run, looks for leftovers, and removes it."""
-        wrong = differences(content(directory), self.undisturbed(name).content)
-        assert not wrong, f"{name} after {points}: differs in {', '.join(wrong)} in {directory}"
-        left = leftovers(directory)
-        assert not left, f"{name} after {points}: leaves {left}"
-        shutil.rmtree(directory.parent)
+        """Compares a directory with the undisturbed run, and removes it."""
+        self._compare(f"{name} after {points}", directory, self.undisturbed(name).content)
 
     def disturb(self, name: str, count: int, fault: str) -> collections.Counter[str]:
         """Disturbs a command at points spread over its run; returns the operations hit."""
@@ -252,6 +253,46 @@ class Trials:
                 chain += [self.random.randrange(points - chain[0]) for _ in range(more)]
             hits.update(self.trial(name, chain, fault))
         return hits
+
+    def pair(self, first: str, second: str) -> str:
+        """Runs a command while another is held at a file operation, in one directory.
+
+        Both have to succeed, or the second is refused, names the first, and succeeds after it. Each
+        file then has to be that of one of the two; those that differ, all of the same one.
+
+        Returns:
+            What happened to the second.
+        """
+        alone = [self.undisturbed(name) for name in (first, second)]
+        directory = self.new_directory("retrain")  # next to a finished search
+        point = self.random.randrange(len(alone[0].points))
+        holding = self.start(first, directory, at=point, fault="hold")
+        while not (directory.parent / "hit").exists():
+            ended = fault_harness.wait(holding, time.monotonic() + 0.02)
+            assert ended is None, self.log(directory)
+        status = self.run(second, directory)
+        log = self.log(directory)
+        outcome = "both succeed"
+        if status:
+            outcome = "the second is refused"
+            assert f"(process {holding}). Wait for it, or end it." in log.splitlines()[-1], log
+        (directory.parent / "go").touch()
+        assert fault_harness.wait(holding) in (0, 2), self.log(directory)
+        if status:
+            status = self.run(second, directory)
+            assert status in (0, 2) and "Traceback" not in self.log(directory)
+        self._check_not_mixed(content(directory), [run.content for run in alone])
+        assert not (left := leftovers(directory)), left
+        shutil.rmtree(directory.parent)
+        return outcome
+
+    def _check_not_mixed(self, found: dict[str, Any], alone: list[dict[str, Any]]) -> None:
+        before = self.undisturbed("search").content
+        for name, value in found.items():
+            assert any(name in each and each[name] == value for each in (*alone, before)), name
+        shared = [name for name in found if all(name in each for each in alone)]
+        differ = [name for name in shared if alone[0][name] != alone[1][name]]
+        assert any(all(found[n] == each[n] for n in differ) for each in alone), differ
 
     def kill_workers(self, kills: int) -> collections.Counter[str]:
         """Kills searches by two workers so often; returns the operations hit."""
@@ -268,7 +309,7 @@ class Trials:
                 point = self.random.randrange(points - point)
             workers = self._start_workers(directory)
             assert [fault_harness.wait(each) for each in workers] == [0, 0], self.log(directory)
-            self._check_workers(directory)
+            self._compare("two workers", directory, self._by_workers)
         return hits
 
     def _kill_chief(self, directory: pathlib.Path, point: int, wait: bool) -> str:
@@ -313,11 +354,16 @@ class Trials:
             processes.append(process)
         return processes
 
-    def _check_workers(self, directory: pathlib.Path) -> None:
-        wrong = differences(content(directory), self._by_workers)
-        assert not wrong, f"two workers: differs in {', '.join(wrong)} in {directory}"
+    def _compare(self, title: str, directory: pathlib.Path, expected: dict[str, Any]) -> None:
+        """Fails for a directory that differs, or has leftovers; removes it otherwise."""
+        found = content(directory)
+        for name in differences(found, expected):
+            texts = [repr(each.get(name))[:1500] for each in (found, expected)]
+            raise AssertionError(
+                f"{title}: {directory / name} is not as expected\n" + "\n".join(texts)
+            )
         left = leftovers(directory)
-        assert not left, f"two workers: leaves {left}"
+        assert not left, f"{title}: leaves {left}"
         shutil.rmtree(directory.parent)
 
 
@@ -342,6 +388,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=300, help="over all commands and flavours")
     parser.add_argument("--workers", type=int, default=0, help="kills with two workers")
+    parser.add_argument("--pairs", type=int, default=0, help="pairs of commands in one directory")
     parser.add_argument("--fault", default="kill", choices=FAULTS)
     parser.add_argument("--commands", nargs="*", default=list(COMMANDS), choices=COMMANDS)
     parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavours")
@@ -360,6 +407,18 @@ def main() -> None:
             count = options.count * (number + 1) // len(runs) - options.count * number // len(runs)
             hits = trials[keras].disturb(name, count, options.fault)
             total += report(keras, name, len(trials[keras].undisturbed(name).points), hits)
+        named = [name for name in IN_PAIRS if name in options.commands]
+        pairs = list(itertools.product(options.keras, named, named))
+        outcomes: collections.Counter[str] = collections.Counter()
+        for keras, first, second in random.Random(options.seed).sample(
+            pairs, min(options.pairs, len(pairs))
+        ):
+            outcome = trials[keras].pair(first, second)
+            print(f"{keras}: {second} while {first} is held: {outcome}", flush=True)
+            outcomes[outcome] += 1
+        if outcomes:
+            tried = sum(outcomes.values())
+            print(f"{tried} of {len(pairs)} pairs: {describe(outcomes)}, 0 mixed files")
         for number, keras in enumerate(options.keras):
             if count := (options.workers + number) // len(options.keras):
                 hits = trials[keras].kill_workers(count)

@@ -31,7 +31,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 TIMES = {"seconds", "search_seconds", "timing", "display"}
-UNSTABLE = {".lock", "size.txt"}  # with the number of a process, and with times
+SIZES = {f"size.{suffix}" for suffix in ("txt", "json", "csv", "png", "svg")}
+UNSTABLE = {".lock", *SIZES}  # with the number of a process; with times, and sizes of .keras files
 DERIVED = {"files", "made_from", "sha256"}  # digests of files with times in them
 
 
@@ -129,14 +130,14 @@ def content(directory: pathlib.Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
         name = str(path.relative_to(directory))
-        if path.suffix == ".json":
+        if path.name in UNSTABLE or path.suffix == ".keras":
+            found[name] = None
+        elif path.suffix == ".json":
             found[name] = untimed(json.loads(path.read_text()))
         elif path.suffix == ".csv":
             found[name] = [untimed(row) for row in csv.DictReader(path.read_text().splitlines())]
         elif path.name.startswith("events.out."):  # named after the time and the process
             found[f"{path.parent.relative_to(directory)}/events"] = None
-        elif path.name in UNSTABLE or path.suffix == ".keras":
-            found[name] = None
         elif path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 arrays = {n.removesuffix(".npy"): archive.read(n) for n in archive.namelist()}

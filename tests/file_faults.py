@@ -180,6 +180,12 @@ def clock_set_back(faults: FileFaults, operation: str, path: pathlib.Path) -> No
     time.time_ns = lambda: now_ns() - 86_400 * 10**9
 
 
+def hold(faults: FileFaults, operation: str, path: pathlib.Path) -> None:
+    """The process waits for a file `go` next to the directory of temporary files."""
+    while not pathlib.Path(faults.directories[-1], "..", "go").exists():
+        time.sleep(0.02)
+
+
 FAULTS: dict[str, tuple[Fault, bool]] = {
     "kill": (kill, False),
     "torn_write": (torn_write, False),
@@ -188,6 +194,7 @@ FAULTS: dict[str, tuple[Fault, bool]] = {
     "ENOSPC": (fails(errno.ENOSPC), False),
     "read_only": (read_only, True),
     "clock_set_back": (clock_set_back, False),
+    "hold": (hold, False),
 }
 """What can happen at a point, and whether it then happens at every later point too."""
 

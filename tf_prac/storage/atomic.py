@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from tf_prac.errors import FileError
-from tf_prac.storage.lock import Lock, locked, try_lock
+from tf_prac.storage.lock import Lock, is_same, locked, try_lock
 
 LOCK = ".lock"
 _NAME = re.compile(  # tf_prac 0.1 had no token, and wrote model.keras under the last name
@@ -110,7 +110,7 @@ def exclusive(directory: str | os.PathLike, busy: str, below: bool = False) -> I
     """Locks a directory for a block, and removes the temporaries of killed processes in it.
 
     Args:
-        directory: created if it does not exist.
+        directory: created if it does not exist, and removed again if the block writes nothing.
         busy: start of the error message if another process has the lock.
         below: whether temporaries in its subdirectories are removed too. Default False.
 
@@ -120,8 +120,9 @@ def exclusive(directory: str | os.PathLike, busy: str, below: bool = False) -> I
     path = pathlib.Path(directory)
     with contextlib.ExitStack() as stack:
         with _errors(path):
-            make_directory(path)
+            created = make_directory(path)
             stack.enter_context(locked(path / LOCK, busy))
+            stack.callback(_remove_empty, created)
             clean(path, below)
         yield
 
@@ -155,11 +156,17 @@ def is_temporary(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def make_directory(path: pathlib.Path) -> None:
-    """Creates a directory and its parents, so that they survive a power failure."""
-    for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
-        missing.mkdir(exist_ok=True)
-        sync(missing.parent)
+def make_directory(path: pathlib.Path) -> list[pathlib.Path]:
+    """Creates a directory and its parents, so that they survive a power failure.
+
+    Returns:
+        Those that did not exist, the directory first.
+    """
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        sync(directory.parent)
+    return missing
 
 
 def remove_directory(path: pathlib.Path) -> None:
@@ -214,7 +221,7 @@ def _temporary(
             if (descriptor := _open(temporary)) is None:
                 break
             stack.callback(os.close, descriptor)
-            if try_lock(descriptor) is not Lock.BUSY and _is_same(descriptor, temporary):
+            if try_lock(descriptor) is not Lock.BUSY and is_same(descriptor, temporary):
                 break  # else another process has just removed it
         yield temporary
 
@@ -281,14 +288,6 @@ def _is_used(descriptor: int | None, process: str) -> bool:
     return True
 
 
-def _is_same(descriptor: int, path: pathlib.Path) -> bool:
-    """Whether a path still leads to what was opened."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except OSError:
-        return False
-
-
 def _remove(path: pathlib.Path) -> None:
     """Removes a file or directory as far as possible."""
     if path.is_dir() and not path.is_symlink():
@@ -296,6 +295,15 @@ def _remove(path: pathlib.Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _remove_empty(directories: list[pathlib.Path]) -> None:
+    """Removes directories that have no content, the first of them except for its lock file."""
+    with contextlib.suppress(OSError):
+        if directories and os.listdir(directories[0]) == [LOCK]:
+            (directories[0] / LOCK).unlink()
+            for directory in directories:
+                directory.rmdir()
 
 
 def _sync_below(directory: pathlib.Path) -> None:

@@ -79,17 +79,37 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
         FileError: If another process holds the lock (its id is named), or the file cannot be
             written or locked.
     """
-    path = pathlib.Path(path)
+    descriptor = _open_locked(pathlib.Path(path), busy)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, _FLAGS, 0o666)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
-    try:
-        _lock(path, descriptor, busy)
         yield
     finally:
         os.close(descriptor)
+
+
+def is_same(descriptor: int, path: pathlib.Path) -> bool:
+    """Returns whether a path still leads to the file or directory that was opened."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False
+
+
+def _open_locked(path: pathlib.Path, busy: str) -> int:
+    """Opens and locks a lock file; returns its descriptor."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _FLAGS, 0o666)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+        try:
+            _lock(path, descriptor, busy)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if is_same(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # its last owner has just removed it, see `exclusive`
 
 
 def _lock(path: pathlib.Path, descriptor: int, busy: str) -> None:
