@@ -26,9 +26,10 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -53,10 +54,12 @@ class Command:
     Attributes:
         arguments: of the command line, run in the directory of the trial.
         needs: name of the command whose result it starts from, or "".
+        share: how often it is disturbed, relative to others: more often if it is quick.
     """
 
     arguments: list[str]
     needs: str = ""
+    share: int = 1
 
 
 COMMANDS = {
@@ -64,24 +67,25 @@ COMMANDS = {
         ["search", *SEARCH, "--output_dir=run", "--tensorboard", "--keep_epoch_masks"]
     ),
     "retrain": Command(["retrain", "run", "--round=1", "--control=reinit"], "search"),
-    "report": Command(["report", "run"], "search"),
-    "figures": Command(["figures", "run"], "search"),
+    "report": Command(["report", "run"], "search", 4),
+    "figures": Command(["figures", "run"], "search", 2),
     "stability": Command(
         ["stability", "run", "--rounds=1", "--copies=2", "--output_dir=out"], "search"
     ),
     "connectivity": Command(
         ["connectivity", "run", "--rounds=1", "--points=3", "--output_dir=out"], "search"
     ),
-    "export": Command(["export", "run", "--output=served", "--nocheck"], "search"),
+    "export": Command(["export", "run", "--output=served", "--nocheck"], "search", 3),
     "export --overwrite": Command(
         ["export", "run", "--output=served", "--nocheck", "--overwrite", "--storage=float16"],
         "export",
+        3,
     ),
     "export --format=keras": Command(
-        ["export", "run", "--output=served", "--nocheck", "--format=keras"], "search"
+        ["export", "run", "--output=served", "--nocheck", "--format=keras"], "search", 3
     ),
     "export --format=npz": Command(
-        ["export", "run", "--output=served", "--format=npz", "--content=ticket"], "search"
+        ["export", "run", "--output=served", "--format=npz", "--content=ticket"], "search", 4
     ),
     "export --format=tflite": Command(
         ["export", "run", "--output=served", "--nocheck", "--format=tflite"], "search"
@@ -129,6 +133,7 @@ class Trials:
         self.keras, self.scratch = keras, scratch
         self.random = random.Random(f"{keras} {seed}")
         self._undisturbed: dict[str, Undisturbed] = {}
+        self.failures: list[str] = []
         self._number = 0
 
     def arguments(self, name: str) -> list[str]:
@@ -251,8 +256,17 @@ class Trials:
             if fault in DEADLY:  # the command that resumes is killed too, up to four times
                 more = min(self.random.randrange(5), count - sum(hits.values()) - 1)
                 chain += [self.random.randrange(points - chain[0]) for _ in range(more)]
-            hits.update(self.trial(name, chain, fault))
+            hits.update(self._tried(lambda chain=chain: self.trial(name, chain, fault)))
         return hits
+
+    def _tried(self, trial: Callable[[], list[str]]) -> list[str]:
+        """Returns the operations that a trial hits; prints and keeps the error if it fails."""
+        try:
+            return trial()
+        except AssertionError as error:
+            print(f"FAILED {error}", flush=True)
+            self.failures.append(str(error))
+            return ["of a trial that failed"]
 
     def pair(self, first: str, second: str) -> str:
         """Runs a command while another is held at a file operation, in one directory.
@@ -300,17 +314,23 @@ class Trials:
         points = self.worker_points = len(self._of_workers())
         first = spread(points, kills, self.random)
         while sum(hits.values()) < kills:
-            directory = self.new_directory("search")
-            point = first.pop() if first else self.random.randrange(points)
-            for _ in range(min(self.random.randint(1, 5), kills - sum(hits.values()))):
-                if not (hit := self._kill_chief(directory, point, sum(hits.values()) % 5 == 0)):
-                    break
-                hits[hit] += 1
-                point = self.random.randrange(points - point)
-            workers = self._start_workers(directory)
-            assert [fault_harness.wait(each) for each in workers] == [0, 0], self.log(directory)
-            self._compare("two workers", directory, self._by_workers)
+            chain = [first.pop() if first else self.random.randrange(points)]
+            more = min(self.random.randrange(5), kills - sum(hits.values()) - 1)
+            chain += [self.random.randrange(points - chain[0]) for _ in range(more)]
+            hits.update(self._tried(lambda chain=chain: self._trial_of_workers(chain)))
         return hits
+
+    def _trial_of_workers(self, points: list[int]) -> list[str]:
+        """Kills two workers at points, one after the other, and lets them finish."""
+        directory, killed = self.new_directory("search"), []
+        for point in points:
+            if not (hit := self._kill_chief(directory, point, self.random.random() < 0.2)):
+                break
+            killed.append(hit)
+        workers = self._start_workers(directory)
+        assert [fault_harness.wait(each) for each in workers] == [0, 0], self.log(directory)
+        self._compare(f"two workers after {points}", directory, self._by_workers)
+        return killed
 
     def _kill_chief(self, directory: pathlib.Path, point: int, wait: bool) -> str:
         """Kills the chief at a point, and the other worker unless it is waited for."""
@@ -403,9 +423,10 @@ def main() -> None:
             keras: Trials(keras, pathlib.Path(scratch, keras), options.seed)
             for keras in options.keras
         }
-        for number, (keras, name) in enumerate(runs):
-            count = options.count * (number + 1) // len(runs) - options.count * number // len(runs)
-            hits = trials[keras].disturb(name, count, options.fault)
+        shares = [0, *itertools.accumulate(COMMANDS[name].share for _, name in runs)]
+        ends = [options.count * share // max(1, shares[-1]) for share in shares]
+        for (keras, name), (begin, end) in zip(runs, itertools.pairwise(ends), strict=True):
+            hits = trials[keras].disturb(name, end - begin, options.fault)
             total += report(keras, name, len(trials[keras].undisturbed(name).points), hits)
         named = [name for name in IN_PAIRS if name in options.commands]
         pairs = list(itertools.product(options.keras, named, named))
@@ -424,6 +445,9 @@ def main() -> None:
                 hits = trials[keras].kill_workers(count)
                 total += report(keras, "search, two workers", trials[keras].worker_points, hits)
     print(f"{options.fault}: {sum(total.values())} times: {describe(total)}")
+    failures = [failure for each in trials.values() for failure in each.failures]
+    if failures:
+        sys.exit(f"{len(failures)} trials failed")
     print("0 differences from undisturbed runs, 0 files left behind")
 
 
