@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from tf_prac.errors import FileError
+from tf_prac.errors import FileError, TfPracError
 from tf_prac.storage.lock import Lock, is_same, locked, try_lock
 
 LOCK = ".lock"
@@ -135,20 +135,19 @@ def clean(directory: str | os.PathLike, below: bool = False) -> None:
         below: whether those in its subdirectories are removed too. Default False.
     """
     path = pathlib.Path(directory)
-    for _ in _clear(path):
-        pass  # in use by another process
-    if below:
-        for child in path.iterdir():
+    with contextlib.suppress(OSError):  # those that cannot be removed do no harm
+        _clear_all(path)
+        for child in path.iterdir() if below else ():
             if child.is_dir() and not child.is_symlink():
                 clean(child, below)
 
 
 def restore(path: str | os.PathLike) -> None:
-    """Renames back a directory whose replacement by `atomic_directory` was interrupted."""
+    """Renames back a directory whose replacement by `atomic_directory` was interrupted, if any."""
     path = pathlib.Path(path).absolute()
-    if not os.path.lexists(path) and path.parent.is_dir():
-        for _ in _clear(path.parent, path.name):
-            pass  # in use by another process
+    if not os.path.lexists(path):
+        with contextlib.suppress(OSError):
+            _clear_all(path.parent, path.name)
 
 
 def is_temporary(name: str) -> bool:
@@ -199,7 +198,7 @@ def _errors(path: pathlib.Path) -> Iterator[None]:
     """Converts errors of the operating system to `FileError`."""
     try:
         yield
-    except FileError:
+    except TfPracError:
         raise
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
@@ -211,18 +210,19 @@ def _temporary(
 ) -> Iterator[pathlib.Path]:
     """Creates a temporary for `path`, and locks it for the block; removes it at the end."""
     make_directory(path.parent)
-    for _ in _clear(path.parent, path.name):
-        pass  # in use by another process
+    _clear_all(path.parent, path.name)
     with contextlib.ExitStack() as stack:
         while True:
             temporary = _temporary_name(path)
             stack.callback(_remove, temporary)
             create(temporary)
-            if (descriptor := _open(temporary)) is None:
+            if (descriptor := _open(temporary)) is not None:
+                stack.callback(os.close, descriptor)
+                if try_lock(descriptor) is not Lock.BUSY and is_same(descriptor, temporary):
+                    break
+            elif temporary.exists():
                 break
-            stack.callback(os.close, descriptor)
-            if try_lock(descriptor) is not Lock.BUSY and is_same(descriptor, temporary):
-                break  # else another process has just removed it
+            # Another process took it for a temporary of a killed one, before it was locked.
         yield temporary
 
 
@@ -257,6 +257,12 @@ def _clear(directory: pathlib.Path, target: str = "") -> Iterator[str]:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _clear_all(directory: pathlib.Path, target: str = "") -> None:
+    """Removes temporaries of killed processes, see `_clear`, and skips those in use."""
+    for _ in _clear(directory, target):
+        pass
 
 
 def _open(path: pathlib.Path) -> int | None:
