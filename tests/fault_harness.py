@@ -100,13 +100,13 @@ def start(
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        from tf_prac.cli.main import _terminate, main
+        from tf_prac.cli.main import _terminate, execute
 
         signal.signal(signal.SIGTERM, _terminate)  # as the script does
         if most_bytes:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         with slow_writes(slow) if slow else contextlib.nullcontext(), prepare():
-            status = main(arguments)
+            status = execute(arguments)
     except BaseException:
         traceback.print_exc()
     finally:

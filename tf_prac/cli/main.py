@@ -14,6 +14,7 @@ import warnings
 from absl import flags
 
 from tf_prac.errors import ArgumentError, TfPracError, WorkerLostError
+from tf_prac.storage.atomic import temporary_files
 from tf_prac.version import VERSION
 
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
@@ -84,7 +85,13 @@ def run() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _terminate)
     warnings.formatwarning = _one_line
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: list[str]) -> int:
+    """Runs a command as the only one of its process; returns the exit status, see `main`."""
+    with temporary_files():
+        return main(arguments)
 
 
 class _Terminated(BaseException):

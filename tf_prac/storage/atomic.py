@@ -106,6 +106,23 @@ def scratch_directory() -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
+def temporary_files() -> Iterator[None]:
+    """Puts all temporary files of Python, also those of libraries, into one scratch directory.
+
+    Keras and AutoGraph leave files in the system's directory if the process is killed. Those in a
+    scratch directory are removed by the next one. If none can be created, nothing changes.
+    """
+    before = tempfile.tempdir
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileError):
+            tempfile.tempdir = str(stack.enter_context(scratch_directory()))
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+@contextlib.contextmanager
 def exclusive(directory: str | os.PathLike, busy: str, below: bool = False) -> Iterator[None]:
     """Locks a directory for a block, and removes the temporaries of killed processes in it.
 
