@@ -73,7 +73,10 @@ class Retraining:
     def _finished(self, number: int, control: str) -> tuple[dict[str, Any] | None, bool]:
         """Returns the metrics of a retrained ticket or control, and whether they are damaged."""
         try:
-            return self._run.finished_ticket(number, control), False
+            metrics = self._run.finished_ticket(number, control)
+            if metrics is not None:  # a kill may have come before their removal
+                self._context.checkpoints(self._run.ticket_path(number, control)).remove()
+            return metrics, False
         except DamagedFileError as error:
             self._context.callbacks.on_message(f"{error} It is retrained again.")
             return None, True

@@ -179,6 +179,9 @@ class NoCheckpoints(Checkpoints):
         """Returns None."""
         return None
 
+    def remove(self) -> None:
+        """Removes nothing."""
+
 
 def _write_tensors(prefix: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     with tf.device("CPU:0"):
