@@ -389,3 +389,13 @@ def test_removing_a_directory_leaves_all_of_it_or_nothing(fault, tmp_path):
         assert not path.exists() or read_directory(path) == OLD
         clean(directory, below=True)
         assert [p.name for p in path.parent.iterdir()] in ([], ["a"])
+
+
+def test_an_error_in_a_scratch_directory_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    message = r"missing/a: cannot be written: No such file"
+    with pytest.raises(FileError, match=message), scratch_directory() as scratch:
+        (scratch / "missing" / "a").touch()
+    with pytest.raises(FileNotFoundError), scratch_directory():
+        (tmp_path / "elsewhere" / "a").touch()
+    assert list(tmp_path.iterdir()) == []

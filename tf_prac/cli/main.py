@@ -77,6 +77,8 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # in a library
+        _print_error(f"tf-prac {name}", f"{error.filename or 'a file'}: {error.strerror or error}.")
     return 2
 
 

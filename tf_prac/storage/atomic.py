@@ -96,13 +96,21 @@ def scratch_directory() -> Iterator[pathlib.Path]:
     """Yields a directory for temporary files, and removes it and those of killed processes.
 
     Raises:
-        FileError: If it cannot be created.
+        FileError: If it, or a file in it, cannot be written.
     """
     path = pathlib.Path(tempfile.gettempdir(), "tf_prac")
     with contextlib.ExitStack() as stack:
         with _errors(path):
             private = stack.enter_context(_temporary(path, lambda name: os.mkdir(name, 0o700)))
-        yield private
+        try:
+            yield private
+        except TfPracError:
+            raise
+        except OSError as error:
+            if not str(error.filename).startswith(str(private)):
+                raise
+            with _errors(pathlib.Path(error.filename)):
+                raise
 
 
 @contextlib.contextmanager
