@@ -26,10 +26,13 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-TIMES = {"seconds"}
+TIMES = {"seconds", "search_seconds", "timing", "display"}
+SIZES = {f"size.{suffix}" for suffix in ("txt", "json", "csv", "png", "svg")}
+UNSTABLE = {".lock", *SIZES}  # with the number of a process; with times, and sizes of .keras files
 DERIVED = {"files", "made_from", "sha256"}  # digests of files with times in them
 
 
@@ -77,10 +80,17 @@ def slow_writes(seconds: float) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def start(arguments: list[str], slow: float, log: pathlib.Path, most_bytes: int = 0) -> int:
+def start(
+    arguments: list[str],
+    slow: float,
+    log: pathlib.Path,
+    most_bytes: int = 0,
+    prepare: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> int:
     """Runs the command in a new process, where no file may be larger; returns its number.
 
-    `slow` is how many seconds each step of writing a file waits, before and after.
+    `slow` is how many seconds each step of writing a file waits, before and after. The command
+    runs in the context that `prepare` returns there.
     """
     number = os.fork()
     if number:
@@ -90,13 +100,13 @@ def start(arguments: list[str], slow: float, log: pathlib.Path, most_bytes: int 
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        from tf_prac.cli.main import _terminate, main
+        from tf_prac.cli.main import _terminate, execute
 
         signal.signal(signal.SIGTERM, _terminate)  # as the script does
         if most_bytes:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-        with slow_writes(slow) if slow else contextlib.nullcontext():
-            status = main(arguments)
+        with slow_writes(slow) if slow else contextlib.nullcontext(), prepare():
+            status = execute(arguments)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -120,12 +130,18 @@ def content(directory: pathlib.Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
         name = str(path.relative_to(directory))
-        if path.suffix == ".json":
+        if path.name in UNSTABLE or path.suffix == ".keras":
+            found[name] = None
+        elif path.suffix == ".json":
             found[name] = untimed(json.loads(path.read_text()))
         elif path.suffix == ".csv":
             found[name] = [untimed(row) for row in csv.DictReader(path.read_text().splitlines())]
-        elif path.name == ".lock" or path.suffix == ".keras":  # has the number or time of a process
-            found[name] = None
+        elif path.name.startswith("events.out."):  # named after the time and the process
+            found[f"{path.parent.relative_to(directory)}/events"] = None
+        elif path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                arrays = {n.removesuffix(".npy"): archive.read(n) for n in archive.namelist()}
+            found[name] = {n: b for n, b in arrays.items() if n not in {*TIMES, "__sha256__"}}
         else:
             found[name] = path.read_bytes()
     return found

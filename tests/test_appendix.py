@@ -115,7 +115,7 @@ def test_figures_of_one_run(run, tmp_path, capsys):
     names = ["classes", "forgetting", "images", "set_sizes"]
     names += ["mask_distances_00", "mask_distances_01"]
     expected = sorted(f"{name}.{suffix}" for name in names for suffix in ("csv", "png", "svg"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", *expected]
     printed = capsys.readouterr().out.splitlines()
     assert sorted(printed) == [str(tmp_path / name) for name in expected]
     rounds = json.loads((run / "summary.json").read_text())["rounds"]

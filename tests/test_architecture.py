@@ -193,3 +193,30 @@ def test_modules_are_short():
         for module in source_tree.package_modules()
     ]
     assert statistics.median(lengths) <= 160
+
+
+CHANGES_FILES = {"mkdir", "makedirs", "rename", "rmtree", "unlink", "write_bytes", "write_text"}
+MAY_CHANGE_FILES = {  # below a directory that `atomic_directory` or `scratch_directory` yields
+    "tf_prac.export.lite",
+    "tf_prac.export.writer",
+    "tf_prac.search.workers",
+    "tf_prac.storage.atomic",
+    "tf_prac.storage.lock",
+}
+
+
+def test_files_are_written_by_one_mechanism():
+    found = [
+        f"{source_tree.place(name, node.lineno)}: {node.attr}"
+        for name in source_tree.package_modules()
+        for node in ast.walk(source_tree.tree(name))
+        if isinstance(node, ast.Attribute) and node.attr in CHANGES_FILES
+        if name not in MAY_CHANGE_FILES
+    ]
+    found += [
+        f"{source_tree.place(name, each.line)}: imports {each.module}"
+        for name in source_tree.package_modules()
+        for each in source_tree.imports(name)
+        if each.module in ("shutil", "tempfile") and name != "tf_prac.storage.atomic"
+    ]
+    none_of(found, "files are written by tf_prac/storage/atomic.py:")

@@ -13,7 +13,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tf_prac.storage.files import atomic_write, write_csv
+from tf_prac.storage.atomic import atomic_write
+from tf_prac.storage.files import write_csv
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#000000")
 """Okabe and Ito's palette, which is distinguishable with any color vision."""

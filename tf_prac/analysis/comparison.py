@@ -108,8 +108,9 @@ class Comparison(Experiment):
             FileError: a file is damaged, of something else, or cannot be written.
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
-        self._run_all(train, validation, test)
-        return write_results(self.directory, finished_runs(self.directory))
+        with self._opened():
+            self._run_all(train, validation, test)
+            return write_results(self.directory, finished_runs(self.directory))
 
     def _arms(self) -> list[str]:
         return [name for name, arm in self.arms.items() if arm.controls is None]

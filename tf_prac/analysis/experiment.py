@@ -7,10 +7,11 @@ runs share.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from tf_prac.checks import check_seed
@@ -18,6 +19,7 @@ from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
+from tf_prac.storage.atomic import LOCK, exclusive, is_temporary
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import read_json, write_json
 from tf_prac.storage.layout import CONFIG
@@ -113,11 +115,19 @@ class Experiment:
             **self._dense_round(arm, seed),
         )
 
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Locks the directory for a block."""
+        self._check_directory()
+        busy = f"{self.directory}: another {self.kind} works in it"
+        with exclusive(self.directory, busy, below=True):
+            self._check_directory()
+            yield
+
     def _run_all(
         self, train: Any, validation: Any, test: Any
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """Runs what is not finished, seed by seed; returns the summaries by arm and seed."""
-        self._check_directory()
         grid = [(arm, seed) for seed in self.seeds for arm in self._arms()]
         summaries: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in self._arms()}
         for number, (arm, seed) in enumerate(grid, 1):
@@ -161,7 +171,10 @@ class Experiment:
             check_same(self.directory, self._shared_options(), stored)
         elif self.directory.exists() and (
             not self.directory.is_dir()
-            or not all(self._may_contain(path.name) for path in self.directory.iterdir())
+            or not all(
+                name == LOCK or is_temporary(name) or self._may_contain(name)
+                for name in os.listdir(self.directory)
+            )
         ):
             raise FileError(
                 f"{self.directory}: not empty and not a {self.kind}. Name another directory."

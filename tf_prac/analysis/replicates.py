@@ -17,6 +17,7 @@ from tf_prac.data.splits import make_splits
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import REPLICATE_ORDER, Control, Ticket
 from tf_prac.search.ticket_search import TicketSearch
+from tf_prac.storage.atomic import exclusive
 from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.storage.layout import TICKET
 from tf_prac.storage.run_directory import RunDirectory
@@ -127,7 +128,8 @@ class Replicates:
             replicate: number of the data order, >= 0.
 
         Raises:
-            FileError: the file is damaged, or belongs to another run.
+            FileError: the file is damaged or belongs to another run, or another process trains a
+                replicate of this run.
             NonFiniteLossError: training diverged.
         """
         ticket = self.ticket(number, network)
@@ -135,7 +137,9 @@ class Replicates:
         origin = self._origin(ticket)
         if not path.exists():
             title = f"round {number} {network} replicate {replicate}"
-            self._train(path, ticket, title, replicate, origin)
+            with exclusive(path.parent, f"{path.parent}: another process trains replicates"):
+                if not path.exists():
+                    self._train(path, ticket, title, replicate, origin)
         return self._read(path, origin)
 
     def _train(

@@ -116,7 +116,8 @@ class RewindSweep(Experiment):
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
         self._check_steps(train, validation)
-        return write_sweep(self.directory, self._run_all(train, validation, test))
+        with self._opened():
+            return write_sweep(self.directory, self._run_all(train, validation, test))
 
     def _arms(self) -> tuple[str, ...]:
         return self.rewinds

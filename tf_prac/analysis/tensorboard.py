@@ -11,7 +11,6 @@ import csv
 import importlib.util
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,10 @@ from tf_prac.analysis.images import displayable, is_image
 from tf_prac.analysis.report.pictures import forgotten_by_pruning, most_forgotten
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
+from tf_prac.errors import FileError
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.callbacks import SearchCallback
+from tf_prac.storage.atomic import remove_directory
 from tf_prac.storage.files import inside
 from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, TENSORBOARD
 from tf_prac.storage.run_directory import RunDirectory
@@ -74,8 +75,11 @@ class TensorBoardCallback(SearchCallback):
         from tensorboard.plugins.hparams import api
 
         path = inside(self._run.path, TENSORBOARD)
-        shutil.rmtree(path, ignore_errors=True)
-        self._writer = tf.summary.create_file_writer(str(path))
+        remove_directory(path)
+        try:
+            self._writer = tf.summary.create_file_writer(str(path))
+        except tf.errors.OpError as error:
+            raise FileError(f"{path}: cannot be written: {error.message}.") from error
         options = {
             f"{group}/{name}": value if isinstance(value, (bool, int, float, str)) else str(value)
             for group in ("recipe", "pruning", "prac")
@@ -123,9 +127,13 @@ class TensorBoardCallback(SearchCallback):
     def _writing(self) -> Iterator[Any]:
         import tensorflow as tf
 
-        with self._writer.as_default():
-            yield tf.summary
-        self._writer.flush()
+        try:
+            with self._writer.as_default():
+                yield tf.summary
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            path = self._run.path / TENSORBOARD
+            raise FileError(f"{path}: cannot be written: {error.message}.") from error
 
     def _epochs(self, summary: Any, path: pathlib.Path) -> None:
         with open(inside(path, HISTORY), newline="") as file:

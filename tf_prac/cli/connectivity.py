@@ -5,6 +5,7 @@ from __future__ import annotations
 from tf_prac.analysis.options import ConnectivityConfig
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.runs import analysis_flags, open_runs
+from tf_prac.storage.atomic import exclusive
 
 
 def define_flags() -> Flags:
@@ -26,8 +27,9 @@ def main(flags: Flags, positional: list[str]) -> int:
     from tf_prac.analysis.connectivity import measure_connectivity, merged
     from tf_prac.analysis.connectivity_report import connectivity_table, write_connectivity
 
-    rows = merged([measure_connectivity(replicates, config) for replicates in runs])
-    files = write_connectivity(flags.output_dir, rows)
+    with exclusive(flags.output_dir, f"{flags.output_dir}: another analysis writes to it"):
+        rows = merged([measure_connectivity(replicates, config) for replicates in runs])
+        files = write_connectivity(flags.output_dir, rows)
     print(f"\n{connectivity_table(rows)}\n")
     print(f"results  {', '.join(path.name for path in files)} in {flags.output_dir}")
     return 0

@@ -9,6 +9,7 @@ from tf_prac.cli.arguments import define_data_dir_flag, run_arguments
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
+from tf_prac.storage.atomic import exclusive
 from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET, TENTATIVE
 from tf_prac.storage.run_directory import RunDirectory
 
@@ -37,11 +38,13 @@ def main(flags: Flags, positional: list[str]) -> int:
     runs = run_arguments(positional)
     for run in runs:
         run.summary()
-    if len(runs) == 1:
-        directory = pathlib.Path(flags.output_dir or runs[0].path / "figures")
-        files = _figures_of_run(runs[0], directory, flags.data_dir)
-    else:
-        files = _mask_overlap(runs, pathlib.Path(flags.output_dir or "figures"))
+    default = runs[0].path / "figures" if len(runs) == 1 else "figures"
+    directory = pathlib.Path(flags.output_dir or default)
+    with exclusive(directory, f"{directory}: figures of another command are written to it"):
+        if len(runs) == 1:
+            files = _figures_of_run(runs[0], directory, flags.data_dir)
+        else:
+            files = _mask_overlap(runs, directory)
     for path in files:
         print(path)
     if not can_draw():

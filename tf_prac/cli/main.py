@@ -9,10 +9,12 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
 from absl import flags
 
 from tf_prac.errors import ArgumentError, TfPracError, WorkerLostError
+from tf_prac.storage.atomic import temporary_files
 from tf_prac.version import VERSION
 
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
@@ -75,6 +77,8 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # in a library
+        _print_error(f"tf-prac {name}", f"{error.filename or 'a file'}: {error.strerror or error}.")
     return 2
 
 
@@ -82,7 +86,14 @@ def run() -> None:
     """The entry point of the `tf-prac` script."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main(sys.argv[1:]))
+    warnings.formatwarning = _one_line
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: list[str]) -> int:
+    """Runs a command as the only one of its process; returns the exit status, see `main`."""
+    with temporary_files():
+        return main(arguments)
 
 
 class _Terminated(BaseException):
@@ -91,6 +102,10 @@ class _Terminated(BaseException):
 
 def _terminate(number: int, frame: object) -> None:
     raise _Terminated
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"tf-prac: warning: {' '.join(str(message).split())}\n"
 
 
 def _help() -> str:

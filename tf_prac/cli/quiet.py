@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+from tf_prac.storage.atomic import scratch_directory
 
 LOADING = "loading TensorFlow ..."
 
@@ -39,8 +40,9 @@ def _shown_in_the_meantime(text: str) -> Iterator[None]:
 def _without_stderr() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as captured, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with contextlib.ExitStack() as stack:
+        captured = stack.enter_context(open(stack.enter_context(scratch_directory()) / "2", "w+b"))
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
         os.dup2(captured.fileno(), 2)
         try:
             yield

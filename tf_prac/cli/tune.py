@@ -20,6 +20,7 @@ ORACLES = {
     "bayesian": "BayesianOptimizationOracle",
     "grid": "GridSearchOracle",
 }
+_SEED_0 = 2**31 - 1  # KerasTuner takes 0 for no seed, and then draws one
 
 
 def define_flags() -> Flags:
@@ -105,7 +106,7 @@ def _make_oracle(flags: Flags, keras_tuner: Any) -> Any:
     oracle = getattr(keras_tuner.oracles, ORACLES[flags.oracle])(
         keras_tuner.Objective(flags.objective, METRICS[flags.objective]),
         max_trials=flags.max_trials,
-        seed=flags.tuner_seed,
+        seed=flags.tuner_seed or _SEED_0,
     )
     oracle.verbose = 0
     return oracle

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 from tf_prac.errors import ArgumentError, FileError
+from tf_prac.storage.atomic import atomic_directory, restore
 
 METADATA = "tf_prac.json"
 _EXPORT_FILES = (METADATA, f"assets/{METADATA}", "saved_model.pb")
@@ -26,35 +26,9 @@ def new_directory(directory: str | os.PathLike, overwrite: bool = False) -> Iter
         ArgumentError: If the directory exists and `overwrite` is False.
         FileError: If the directory exists and is not an export, or cannot be written.
     """
-    target = pathlib.Path(directory).absolute()
-    check_target(target, overwrite)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.old")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    check_target(directory, overwrite)
+    with atomic_directory(directory, replace=overwrite) as temporary:
         yield temporary
-        _replace(target, temporary, replaced)
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{target}: cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(target: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
-    """Renames `new` to `target`; an existing target is renamed to `old` first, then deleted."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_target(
@@ -68,6 +42,7 @@ def check_target(
         argument: name of the argument in the error. Default "directory".
     """
     target = pathlib.Path(directory)
+    restore(target)
     if not os.path.lexists(target):
         return
     if not overwrite:

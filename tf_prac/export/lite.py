@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export, write
 from tf_prac.keras_api import named_weights
+from tf_prac.storage.atomic import scratch_directory
 from tf_prac.storage.files import write_json
 
 LITE_STORAGES = ("float32", "float16", "int8")
@@ -111,10 +111,10 @@ def convert(content: Content, sparse: bool) -> bytes:
     Raises:
         ArgumentError: If TFLite cannot convert the model.
     """
-    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings(action="ignore"):
-        write(content, content.description(), pathlib.Path(directory))
+    with scratch_directory() as directory, warnings.catch_warnings(action="ignore"):
+        write(content, content.description(), directory)
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            directory, signature_keys=["serving_default"]
+            str(directory), signature_keys=["serving_default"]
         )
         optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else []
         if content.storage != "float32":

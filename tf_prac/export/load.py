@@ -18,6 +18,7 @@ from tf_prac.loading.models import model_from_config
 from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
+from tf_prac.storage.atomic import restore
 from tf_prac.storage.files import read_json
 from tf_prac.training.pruned import prune
 
@@ -72,6 +73,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
         FileError: If there is none, or it is damaged.
     """
     path = pathlib.Path(directory)
+    restore(path)
     for file in (path / "assets" / METADATA, path / METADATA):
         if file.exists():
             return read_json(file, "export")

@@ -8,7 +8,6 @@ import gzip
 import os
 import pathlib
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,8 @@ from tf_prac.export.verify import example_inputs
 from tf_prac.export.writer import saved_model
 from tf_prac.keras_api import named_weights, stable_name
 from tf_prac.plotting import COLORS, save_figure
-from tf_prac.storage.files import atomic_write, write_json
+from tf_prac.storage.atomic import atomic_write, exclusive, scratch_directory
+from tf_prac.storage.files import write_json
 from tf_prac.tables import text_table
 
 SPARSE, DENSE = "sparse SavedModel", "Keras model.export"
@@ -64,10 +64,11 @@ class SizeReport:
     def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
         """Writes size.json, size.txt, and the sizes of the formats as CSV and as a figure."""
         base = pathlib.Path(directory)
-        write_json(base / "size.json", "size", dataclasses.asdict(self))
-        with atomic_write(base / "size.txt") as file:
-            file.write(f"{self.text()}\n".encode())
-        figure = save_figure(base / "size", self.formats, self._draw, size=(6.4, 3.2))
+        with exclusive(base, f"{base}: another size report is written to it"):
+            write_json(base / "size.json", "size", dataclasses.asdict(self))
+            with atomic_write(base / "size.txt") as file:
+                file.write(f"{self.text()}\n".encode())
+            figure = save_figure(base / "size", self.formats, self._draw, size=(6.4, 3.2))
         return [base / "size.json", base / "size.txt", *figure]
 
     def _weights(self) -> str:
@@ -168,8 +169,7 @@ def size_report(
         if name not in FORMATS:
             raise ArgumentError("formats", name, "names of " + ", ".join(FORMATS))
     source = source_of(model_or_ticket, model=model, masks=masks)
-    with source.applied(), tempfile.TemporaryDirectory() as directory, _no_warnings():
-        base = pathlib.Path(directory)
+    with source.applied(), scratch_directory() as base, _no_warnings():
         sparse = saved_model(
             source.network, base / "sparse", masks=source.masks, storage=storage, check=False
         )

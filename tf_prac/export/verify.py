@@ -11,7 +11,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.fresh_process import without_bfloat16
 from tf_prac.keras_api import named_weights
+from tf_prac.storage.atomic import scratch_directory
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_SCALE = 1e-3  # of outputs; they may cancel to less than their own rounding errors
@@ -122,7 +122,7 @@ def run_in_new_process(
 ) -> dict[str, np.ndarray]:
     """Returns the outputs of an export for samples, from a process without tf_prac."""
     script = pathlib.Path(__file__).with_name("fresh_process.py")
-    with tempfile.TemporaryDirectory() as directory:
+    with scratch_directory() as directory:
         inputs, outputs = (os.path.join(directory, f"{n}.npz") for n in ("samples", "outputs"))
         np.savez(inputs, *map(without_bfloat16, samples.values()), names=list(samples))
         command = [sys.executable, "-P", str(script), kind, str(path), inputs, outputs]

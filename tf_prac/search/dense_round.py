@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import FileError
+from tf_prac.storage.atomic import atomic_write
 from tf_prac.storage.config_check import check_same
-from tf_prac.storage.files import atomic_write, read_npz, write_npz
+from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.storage.layout import ROUND
 from tf_prac.storage.run_directory import RunDirectory
 

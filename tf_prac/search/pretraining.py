@@ -79,8 +79,12 @@ class Pretraining:
         return trained.snapshots[k], metrics
 
     def _finished(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        context = self._context
         try:
-            return self._context.run.finished_pretraining()
+            finished = context.run.finished_pretraining()
+            if finished is not None:  # a kill may have come before their removal
+                context.checkpoints(context.run.pretraining_path).remove()
+            return finished
         except DamagedFileError as error:
             self._context.callbacks.on_message(f"{error} It is trained again.")
             return None

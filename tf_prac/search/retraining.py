@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from tf_prac.errors import ArgumentError, DamagedFileError, FileError
+from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.context import SearchContext
 from tf_prac.search.ticket import Control, Ticket
-from tf_prac.storage.files import sync, write_csv, write_npz
+from tf_prac.storage.atomic import atomic_path
+from tf_prac.storage.files import write_csv, write_npz
 from tf_prac.storage.layout import HISTORY, MODEL, TICKET, TRAINED, WEIGHTS
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.state import identity_of
@@ -73,7 +73,10 @@ class Retraining:
     def _finished(self, number: int, control: str) -> tuple[dict[str, Any] | None, bool]:
         """Returns the metrics of a retrained ticket or control, and whether they are damaged."""
         try:
-            return self._run.finished_ticket(number, control), False
+            metrics = self._run.finished_ticket(number, control)
+            if metrics is not None:  # a kill may have come before their removal
+                self._context.checkpoints(self._run.ticket_path(number, control)).remove()
+            return metrics, False
         except DamagedFileError as error:
             self._context.callbacks.on_message(f"{error} It is retrained again.")
             return None, True
@@ -182,15 +185,9 @@ def _identity(ticket: Ticket) -> str:
 
 def _save_model(network: Any, path: pathlib.Path, callbacks: SearchCallback) -> None:
     """Saves the network with Keras; a message tells if Keras cannot save its class."""
-    temporary = path.with_name(f".{path.stem}.tmp.keras")
     try:
-        network.save(temporary)
-        sync(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+        with atomic_path(path) as temporary:
+            network.save(temporary)
     except (NotImplementedError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         callbacks.on_message(f"  not saved as {path.name} ({reason}); the weights are in {TRAINED}")
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,11 +11,11 @@ import contextlib
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_prac.errors import MismatchError
+from tf_prac.storage.atomic import scratch_directory
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import inside
 from tf_prac.storage.layout import LOCK
@@ -30,8 +30,8 @@ def worker_directory(distribution: Distribution, path: pathlib.Path) -> Iterator
     if distribution.is_chief:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="tf_prac_worker_") as temporary:
-        yield pathlib.Path(temporary) / "run"
+    with scratch_directory() as temporary:
+        yield temporary / "run"
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
-"""Atomic writes, and reads that verify what they read and never execute it.
+"""Files of known kinds: written atomically, and verified when read, which never executes them.
 
-Every file is written under a temporary name, flushed to disk and renamed. Arrays are stored as
-`.npz` without pickle. Every file contains its kind, a schema number (newer schemas are refused)
-and a checksum: a SHA-256 over names and contents that detects later changes. Sizes that a file
-declares are checked before memory is allocated, and symbolic links out of a directory are refused.
+Arrays are stored as `.npz` without pickle. Every file contains its kind, a schema number (newer
+schemas are refused) and a checksum: a SHA-256 over names and contents that detects later changes.
+Sizes that a file declares are checked before memory is allocated, and symbolic links out of a
+directory are refused.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError
+from tf_prac.storage.atomic import atomic_write
 
 SCHEMA = 1
 MAX_BYTES = 64 * 2**30
@@ -34,32 +35,6 @@ _DTYPES = "__dtypes__"  # JSON: the dtypes of the arrays that are stored as inte
 _AS_INTEGERS = {"bfloat16": np.uint16}
 """Dtypes that .npy does not know, of the package ml_dtypes, and what stores their bits."""
 _NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Yields a binary file that replaces `path` only if the block ends without an error.
-
-    Raises:
-        FileError: If the file cannot be written (read-only directory, full disk).
-    """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def inside(directory: str | os.PathLike, *names: str) -> pathlib.Path:
@@ -295,12 +270,3 @@ def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfil
             )
     with archive.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
-
-
-def sync(path: str | os.PathLike) -> None:
-    """Flushes a file, or the entries of a directory, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,6 +25,7 @@ import os
 import pathlib
 
 from tf_prac.errors import FileError
+from tf_prac.storage.atomic import LOCK as LOCK
 from tf_prac.storage.files import inside
 
 CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
@@ -34,7 +35,7 @@ PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
 TICKET, WEIGHTS = "ticket.json", "weights.npz"
 TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
 TENSORBOARD = "tensorboard"
-CHECKPOINTS, CHECKPOINT, LOCK = "checkpoints", "checkpoint.json", ".lock"
+CHECKPOINTS, CHECKPOINT = "checkpoints", "checkpoint.json"
 PRETRAINED = "pretrained.json"
 
 

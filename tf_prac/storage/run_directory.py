@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.errors import DamagedFileError, FileError
+from tf_prac.storage.atomic import exclusive, is_temporary
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.storage.layout import (
@@ -31,7 +31,6 @@ from tf_prac.storage.layout import (
     TENTATIVE,
     RunLayout,
 )
-from tf_prac.storage.lock import locked
 from tf_prac.storage.manifest import (
     MADE_FROM,
     check_made_from,
@@ -75,17 +74,9 @@ class RunDirectory(RunLayout):
             MismatchError: As for `open`.
         """
         self._check(config)
-        with locked(self.path / LOCK, f"{self.path}: another search works in it"):
-            self._remove_temporary_files()
+        with exclusive(self.path, f"{self.path}: another search works in it", below=True):
             self.open(config)
             yield
-
-    def _remove_temporary_files(self) -> None:
-        for path in [*self.path.rglob(".*.tmp"), *self.path.rglob(".*.tmp.keras")]:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
     def _check(self, config: Mapping[str, Any]) -> None:
         """Raises an error unless a run of this configuration can be started or resumed here."""
@@ -269,7 +260,7 @@ class RunDirectory(RunLayout):
 
 
 def _has_foreign_files(path: pathlib.Path) -> bool:
-    """Whether a path has content other than a lock or a half-written config.json."""
+    """Whether a path has content other than a lock and temporaries, which a kill may leave."""
     if not path.is_dir():
         return path.exists()
-    return any(not p.name.startswith((f".{CONFIG}.", LOCK)) for p in path.iterdir())
+    return any(p.name != LOCK and not is_temporary(p.name) for p in path.iterdir())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +20,7 @@ import tensorflow as tf
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.loading.sizes import open_checkpoint
-from tf_prac.storage.files import sync
+from tf_prac.storage.atomic import atomic_directory, remove_directory
 from tf_prac.storage.layout import CHECKPOINT
 from tf_prac.storage.manifest import read_manifest, write_manifest
 from tf_prac.training.signals import DeferredSignals
@@ -113,32 +112,20 @@ class Checkpoints:
             paths = self._newest_first()
             unused = [path for path in paths if path > self._step_path(state.step)]
             for path in [*unused, *paths[len(unused) + MAX_TO_KEEP :]]:
-                _remove(path)
+                remove_directory(path)
         self._saved_at = time.monotonic()
         self._signals.deliver()
 
     def _write(self, state: SavedState) -> None:
         path = self._step_path(state.step)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.mkdir(parents=True)
-            _write_tensors(temporary / _TENSORS, state.tensors)
-            for file in temporary.iterdir():
-                sync(file)
-            content = {"step": state.step, "tensors": list(state.tensors), **state.metadata}
-            write_manifest(temporary, CHECKPOINT, "checkpoint", content)
-            _remove(path)
-            os.replace(temporary, path)
-            sync(self.path)
-        except FileError:
-            raise
-        except OSError as error:
-            raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+            with atomic_directory(path, replace=True) as temporary:
+                _write_tensors(temporary / _TENSORS, state.tensors)
+                content = {"step": state.step, "tensors": list(state.tensors), **state.metadata}
+                write_manifest(temporary, CHECKPOINT, "checkpoint", content)
         except tf.errors.OpError as error:  # "...; No space left on device [Op:SaveV2]"
             reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
             raise FileError(f"{path}: cannot be written: {reason}.") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def load_latest(self, identity: str) -> SavedState | None:
         """Reads the latest intact checkpoint of a training run; None if there is none.
@@ -167,7 +154,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Removes every checkpoint."""
-        _remove(self.path)
+        remove_directory(self.path)
 
     def _step_path(self, step: int) -> pathlib.Path:
         return self.path / f"step_{step:09d}"
@@ -193,6 +180,9 @@ class NoCheckpoints(Checkpoints):
         """Returns None."""
         return None
 
+    def remove(self) -> None:
+        """Removes nothing."""
+
 
 def _write_tensors(prefix: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     with tf.device("CPU:0"):
@@ -214,13 +204,3 @@ def _read(path: pathlib.Path) -> SavedState:
         return SavedState(int(metadata.pop("step")), tensors, metadata, path)
     except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path}: damaged, not a checkpoint ({error}).") from error
-
-
-def _remove(path: pathlib.Path) -> None:
-    """Removes a directory; renames it first, so that it is never left incomplete under its name."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.removed.tmp")
-    try:
-        os.replace(path, hidden)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(hidden, ignore_errors=True)

@@ -7,6 +7,7 @@ callbacks of `fit`, so `PracTuner` is a `BaseTuner` whose trial is a search for 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator
@@ -20,6 +21,7 @@ from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
 from tf_prac.pruning.weights import rewind
 from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import SearchResult, TicketSearch
+from tf_prac.storage.atomic import atomic_write, exclusive, remove_directory
 from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.layout import TRAINED
 from tf_prac.storage.run_directory import RunDirectory
@@ -35,6 +37,7 @@ from tf_prac.tuning.space import (
 try:
     import keras_tuner
     from keras_tuner.engine.base_tuner import BaseTuner
+    from keras_tuner.src import utils as keras_tuner_utils
 except ImportError as error:
     raise ImportError("tuning needs KerasTuner: pip install keras-tuner") from error
 
@@ -121,7 +124,11 @@ class PracTuner(BaseTuner):
         self._config = SearchConfig.of(recipe, pruning, prac)
         self._build, self._verbose = build, verbose
         _check_objective(oracle)
-        super().__init__(oracle, self._model, os.fspath(directory), project_name, overwrite)
+        self._project = pathlib.Path(directory, project_name)
+        if overwrite and self._project.exists():
+            with self._exclusive():
+                remove_directory(self._project)
+        super().__init__(oracle, self._model, os.fspath(directory), project_name)
 
     def options(self, hp: Any) -> SearchConfig:
         """Returns the options of a search with the hyperparameter values of a trial.
@@ -148,16 +155,19 @@ class PracTuner(BaseTuner):
             test: as in `TicketSearch.run`; only reported, never used to choose. Default None.
 
         Raises:
-            TfPracError: an error in data or files.
+            TfPracError: an error in data or files, or another process tunes in the directory.
             RuntimeError: KerasTuner stopped because too many consecutive trials failed.
         """
         if validation is None and not self._config.recipe.validation_split:
             remedy = "Pass validation samples, or set validation_split."
             raise ArgumentError("validation", None, "samples to evaluate trials on", remedy)
-        try:
-            super().search(train, validation, test)
-        except keras_tuner.errors.FatalError as error:
-            raise (error.__cause__ or error) from None
+        with self._exclusive(), _atomic_json():
+            if os.path.exists(self._get_tuner_fname()):
+                self.reload()  # another process may have tuned since this tuner was built
+            try:
+                super().search(train, validation, test)
+            except keras_tuner.errors.FatalError as error:
+                raise (error.__cause__ or error) from None
 
     def run_trial(self, trial: Any, train: Any, validation: Any = None, test: Any = None) -> dict:
         """Runs a search for each seed; returns the mean of each metric."""
@@ -176,7 +186,26 @@ class PracTuner(BaseTuner):
     def on_trial_end(self, trial: Any) -> None:
         """Reports to the oracle and writes `trials.csv`."""
         super().on_trial_end(trial)
-        write_csv(pathlib.Path(self.project_dir) / TRIALS, self.rows())
+        write_csv(self._project / TRIALS, self.rows())
+
+    def on_search_end(self) -> None:
+        """Writes `trials.csv`; a kill may have come between the last trial and its writing."""
+        super().on_search_end()
+        write_csv(self._project / TRIALS, self.rows())
+
+    def reload(self) -> None:
+        """Reads the state of the tuner, as of the last finished step of the oracle.
+
+        A step writes `trial.json` before `oracle.json`; if it was killed in between, the trial is
+        run again.
+        """
+        super().reload()
+        oracle = self.oracle
+        oracle.trials = {name: oracle.trials[name] for name in oracle.start_order}
+        oracle._retry_queue = [name for name in oracle._retry_queue if name not in oracle.end_order]
+        for name in oracle._retry_queue:
+            trial = oracle.trials[name]
+            trial.metrics, trial.score, trial.best_step = type(trial.metrics)(), None, 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns the values and metrics of each finished trial, in order."""
@@ -226,6 +255,9 @@ class PracTuner(BaseTuner):
         rewind(model, read_npz(path / TRAINED, "weights"), Ticket.load(path).masks)
         return model
 
+    def _exclusive(self) -> contextlib.AbstractContextManager[None]:
+        return exclusive(self._project, f"{self._project}: another tuning works in it", below=True)
+
     def _search(self, trial: Any, seed: int) -> TicketSearch:
         hp = trial.hyperparameters
         return TicketSearch(
@@ -269,6 +301,24 @@ def _draw(hp: Any, name: str, values: Range | tuple[Any, ...]) -> Any:
 def _is_plain(values: tuple[Any, ...]) -> bool:
     """Whether KerasTuner accepts these choices themselves, not their indices: plain, one type."""
     return len({type(v) for v in values}) == 1 and isinstance(values[0], (int, float, str))
+
+
+@contextlib.contextmanager
+def _atomic_json() -> Iterator[None]:
+    """Makes KerasTuner write its JSON atomically during the block."""
+
+    def save(path: str, content: Any) -> str:
+        text = json.dumps(content)
+        with atomic_write(path) as file:
+            file.write(text.encode())
+        return text
+
+    original = keras_tuner_utils.save_json
+    keras_tuner_utils.save_json = save
+    try:
+        yield
+    finally:
+        keras_tuner_utils.save_json = original
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from tf_prac.analysis.report.html import Html, tag
 from tf_prac.analysis.report.numbers import count
 from tf_prac.analysis.report.run_data import RunData
 from tf_prac.analysis.report.style import STYLE
-from tf_prac.storage.files import atomic_write
+from tf_prac.storage.atomic import atomic_write
 from tf_prac.version import VERSION
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
