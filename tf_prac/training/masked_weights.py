@@ -136,6 +136,16 @@ class MaskedModelMixin:
     # them. Without a default, because tf_keras does not track attributes that the class has too.
     _mask_state: Any
 
+    @classmethod
+    def of_keras(cls, flavour: Flavour) -> type:
+        """Returns the subclass for a Keras, registered with it for loading."""
+        return flavour.register(flavour.subclass(cls, cls._keras_base(flavour)))
+
+    @staticmethod
+    def _keras_base(flavour: Flavour) -> type:
+        """Returns the class of Keras that `of_keras` inherits from."""
+        return flavour.module.Model
+
     @property
     def masked_weights(self) -> MaskedWeights:
         """The prunable variables and their masks as variables, for a custom training loop."""
@@ -349,7 +359,9 @@ class MaskedModelMixin:
         function, arguments, *rest = reduced
         if getattr(function, "__self__", None) is type(self):  # Keras 3: a class method
             function = getattr(flavour_of(self).module.Model, function.__name__)
-        return (_unpickle, (flavour_of(self).name, function, arguments), *rest)
+        models = (self, getattr(self, "network", None))
+        classes = [type(m).__mro__[1] for m in models if isinstance(m, MaskedModelMixin)]
+        return (_unpickle, (classes, flavour_of(self).name, function, arguments), *rest)
 
 
 def attach_masks(
@@ -453,11 +465,10 @@ def dense_mask(shape: Collection[int], number: int) -> tf.Variable:
     return tf.Variable(tf.ones(shape, tf.bool), trainable=False, name=f"mask_{number}")
 
 
-def _unpickle(flavour: str, function: Any, arguments: Any) -> Any:
-    """Calls the function with which Keras restores a pickled model."""
-    from tf_prac.training.pruned import register_classes
-
-    register_classes(Flavour(flavour))
+def _unpickle(classes: Sequence[type], flavour: str, function: Any, arguments: Any) -> Any:
+    """Calls the function with which Keras restores a pickled model, after registering classes."""
+    for cls in classes:
+        cls.of_keras(Flavour(flavour))  # type: ignore[attr-defined]
     return function(*arguments)
 
 
@@ -548,10 +559,8 @@ def keras_class(cls: type) -> type:
     if len(cls.__bases__) > 1:
         return cls
     loaded = [name for name in FLAVOURS if name in sys.modules]
-    from tf_prac.training.pruned import register_classes
-
-    classes = register_classes(Flavour(loaded[0] if len(loaded) == 1 else "tf_keras"))
-    return next(other for other in classes if other.__bases__[0] is cls)
+    flavour = Flavour(loaded[0] if len(loaded) == 1 else "tf_keras")
+    return cls.of_keras(flavour)  # type: ignore[attr-defined]
 
 
 def _variables_of_own(masked: MaskedWeights, model: Any) -> dict[str, tf.Variable]:

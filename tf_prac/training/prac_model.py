@@ -100,8 +100,7 @@ class PracModel(MaskedModelMixin):
         """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PracModel:
             return super().__new__(cls)
-        flavour = flavour_of(network)
-        return super().__new__(flavour.register(flavour.subclass(PracModel, flavour.module.Model)))
+        return super().__new__(cls.of_keras(flavour_of(network)))
 
     def __init__(
         self,

@@ -209,6 +209,13 @@ class Pruned(MaskedModelMixin):
     weights: list[Any]
     _gradual: GradualPruning | None = None
 
+    @classmethod
+    def of_keras(cls, flavour: Flavour) -> type:
+        """Returns the subclass for a Keras, registered with it for loading, as are wrappers."""
+        if flavour.name == "tf_keras":
+            tfmot.register()
+        return super().of_keras(flavour)
+
     @property
     def pruning_report(self) -> PruningReport:
         """The overall sparsity and that of each layer."""
@@ -295,9 +302,17 @@ class _PrunedGraph(Pruned):
 class PrunedFunctional(_PrunedGraph):
     """A functional model that `prune` returned."""
 
+    @staticmethod
+    def _keras_base(flavour: Flavour) -> type:
+        return _functional_class(flavour)
+
 
 class PrunedSequential(_PrunedGraph):
     """A sequential model that `prune` returned."""
+
+    @staticmethod
+    def _keras_base(flavour: Flavour) -> type:
+        return flavour.module.Sequential
 
 
 class PrunedNetwork(Pruned):
@@ -315,7 +330,7 @@ class PrunedNetwork(Pruned):
         """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PrunedNetwork:
             return super().__new__(cls)
-        return super().__new__(register_classes(flavour_of(network))[2])
+        return super().__new__(cls.of_keras(flavour_of(network)))
 
     def __init__(
         self,
@@ -349,22 +364,16 @@ class PrunedNetwork(Pruned):
 
 
 @functools.cache
-def register_classes(flavour: Flavour) -> tuple[type, type, type, type]:
+def _functional_class(flavour: Flavour) -> type:
+    """Returns the class of functional models, which not every Keras exports."""
+    inputs = flavour.module.Input((1,))
+    return type(flavour.module.Model(inputs, inputs))
+
+
+def register_classes(flavour: Flavour) -> tuple[type, ...]:
     """Creates the classes of a flavour's masked models and registers them with its Keras."""
-    if flavour.name == "tf_keras":
-        tfmot.register()
-    keras = flavour.module
-    inputs = keras.Input((1,))
-    bases = (
-        (PrunedFunctional, type(keras.Model(inputs, inputs))),
-        (PrunedSequential, keras.Sequential),
-        (PrunedNetwork, keras.Model),
-        (PracModel, keras.Model),
-    )
-    functional, sequential, other, prac_model = (
-        flavour.register(flavour.subclass(mixin, base)) for mixin, base in bases
-    )
-    return functional, sequential, other, prac_model
+    classes = (PrunedFunctional, PrunedSequential, PrunedNetwork, PracModel)
+    return tuple(cls.of_keras(flavour) for cls in classes)
 
 
 def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
