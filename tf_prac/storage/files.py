@@ -4,6 +4,7 @@ Every file is written under a temporary name, flushed to disk and renamed. Array
 `.npz` without pickle. Every file contains its kind, a schema number (newer schemas are refused)
 and a checksum: a SHA-256 over names and contents that detects later changes. Sizes that a file
 declares are checked before memory is allocated, and symbolic links out of a directory are refused.
+What a file of a kind contains is checked against its schema (`documents.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import stat
@@ -23,11 +25,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError
+from tf_prac.storage.documents import check_arrays, check_document
 
 SCHEMA = 1
 MAX_BYTES = 64 * 2**30
 MAX_RATIO = 1032  # deflate codes at most 258 bytes in two bits
 MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_VALUES = 4 * 2**20
+MAX_JSON_DEPTH = 200
+MAX_MEMBERS = 2**17
+MAX_ITEM_BYTES = 2**20  # of one element of an array; only texts are larger than 16
 CHECKSUM = "sha256"
 _KIND, _SCHEMA, _CHECKSUM = "__kind__", "__schema__", "__sha256__"
 _DTYPES = "__dtypes__"  # JSON: the dtypes of the arrays that are stored as integers, by name
@@ -104,15 +111,15 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     """Reads a file written by `write_json`; returns its content without kind, schema, checksum.
 
     Raises:
-        FileError: If the file is missing, not JSON, too large, of another kind or of a newer
-            schema, or was changed after it was written.
+        FileError: If the file is missing, not JSON, too large or too deep, of another kind or of a
+            newer schema, was changed after it was written, or does not fit the schema of its kind.
     """
     with _open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
-            raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
-        text = file.read()
+        text = file.read(MAX_JSON_BYTES + 1)
     try:
+        _check_size(path, text)
         document = json.loads(text)
+        _check_depth(path, document)
         checksum = document.pop(CHECKSUM, None) if isinstance(document, dict) else None
         unchanged = checksum == _json_checksum(document)
     except (ValueError, RecursionError) as error:
@@ -122,6 +129,7 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     _check_header(path, kind, document.pop("kind", None), document.pop("schema", None))
     if not unchanged:
         raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
+    check_document(path, kind, document)
     return document
 
 
@@ -167,31 +175,24 @@ def read_npz(path: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
 
     Raises:
         FileError: If the file is missing, damaged, of another kind, of a newer schema or too
-            large, or was changed after it was written.
+            large, was changed after it was written, or does not fit the schema of its kind.
     """
-    try:
-        with _open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            members = _members(path, archive)
-            header = {
-                name: _read_member(path, archive, members.pop(name))
-                for name in (_KIND, _SCHEMA, _CHECKSUM, _DTYPES)
-                if name in members
-            }
-            values = {name: None if a.ndim else a.item() for name, a in header.items()}
-            _check_header(path, kind, values.get(_KIND), values.get(_SCHEMA))
-            covered = [i for i in archive.infolist() if i.filename != f"{_CHECKSUM}.npy"]
-            if values.get(_CHECKSUM) != _archive_checksum(covered):
-                raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
-            arrays = {name: _read_member(path, archive, info) for name, info in members.items()}
-            for name, dtype in json.loads(values.get(_DTYPES) or "{}").items():
-                arrays[name] = arrays[name].view(_extension_dtype(dtype))
-            return arrays
-    except FileError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise many kinds of errors on damaged bytes
-        raise DamagedFileError(
-            f"{path}: damaged, not a readable .npz archive ({error})."
-        ) from error
+    with _open_archive(path, kind) as (archive, members, dtypes):
+        arrays = {name: _read_member(path, archive, info) for name, info in members.items()}
+        for name, dtype in dtypes.items():
+            arrays[name] = arrays[name].view(_extension_dtype(dtype))
+    check_arrays(path, kind, arrays)
+    return arrays
+
+
+def read_shapes(path: str | os.PathLike, kind: str) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of the arrays of a file written by `write_npz`, and not their elements.
+
+    Raises:
+        FileError: As for `read_npz`.
+    """
+    with _open_archive(path, kind) as (archive, members, _):
+        return {name: _read_shape(path, archive, info) for name, info in members.items()}
 
 
 def _dtype_name(array: Any) -> str:
@@ -226,10 +227,61 @@ def _open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path}: no such file.") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL or lone surrogates
         if isinstance(error, FileError):
             raise
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{path}: cannot be read: {reason}.") from error
+
+
+@contextlib.contextmanager
+def _open_archive(
+    path: str | os.PathLike, kind: str
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], dict[str, str]]]:
+    """Opens an archive, verifies its header; yields it, its arrays and their extension dtypes."""
+    try:
+        with _open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            members = _members(path, archive)
+            header = {
+                name: _read_member(path, archive, members.pop(name))
+                for name in (_KIND, _SCHEMA, _CHECKSUM, _DTYPES)
+                if name in members
+            }
+            values = {name: None if a.ndim else a.item() for name, a in header.items()}
+            _check_header(path, kind, values.get(_KIND), values.get(_SCHEMA))
+            covered = [i for i in archive.infolist() if i.filename != f"{_CHECKSUM}.npy"]
+            if values.get(_CHECKSUM) != _archive_checksum(covered):
+                raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
+            yield archive, members, json.loads(values.get(_DTYPES) or "{}")
+    except FileError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many kinds of errors on damaged bytes
+        raise DamagedFileError(
+            f"{path}: damaged, not a readable .npz archive ({error})."
+        ) from error
+
+
+def _check_size(path: str | os.PathLike, text: bytes) -> None:
+    """Raises `DamagedFileError` for more bytes or values than any document of tf_prac has."""
+    if len(text) > MAX_JSON_BYTES:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
+    values = sum(text.count(each) for each in (b",", b"[", b"{"))  # at least as many as there are
+    if values > MAX_JSON_VALUES:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_VALUES} values.")
+
+
+def _check_depth(path: str | os.PathLike, document: Any) -> None:
+    """Raises `DamagedFileError` for values that are nested too deeply for recursive functions."""
+    level = [document]
+    for _ in range(MAX_JSON_DEPTH):
+        nested = [value for value in level if isinstance(value, (dict, list))]
+        level = [
+            item
+            for value in nested
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_DEPTH} levels.")
 
 
 def _json_checksum(document: Any) -> str:
@@ -260,6 +312,8 @@ def _members(path: str | os.PathLike, archive: zipfile.ZipFile) -> dict[str, zip
     members = {info.filename.removesuffix(".npy"): info for info in infos}
     if len(members) != len(infos):
         raise DamagedFileError(f"{path}: damaged, it contains an array twice.")
+    if len(infos) > MAX_MEMBERS:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_MEMBERS} arrays.")
     declared = sum(info.file_size for info in infos)
     allowed = min(MAX_BYTES, MAX_RATIO * os.path.getsize(path))
     if declared > allowed:
@@ -274,7 +328,18 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> Non
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo):
+def _read_member(
+    path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> np.ndarray:
+    _read_shape(path, archive, info)
+    with archive.open(info) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _read_shape(
+    path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> tuple[int, ...]:
+    """Returns the shape of an array, after checking that its file has the size it declares."""
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
         read_header = {
@@ -286,15 +351,15 @@ def _read_member(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfil
                 f"{path}: damaged, {info.filename} has an unknown array format {version}."
             )
         shape, _, dtype = read_header(member)
-        count = 1
-        for size in shape:
-            count *= int(size)
-        if dtype.hasobject or count * dtype.itemsize != info.file_size - member.tell():
-            raise DamagedFileError(
-                f"{path}: damaged, {info.filename} does not have the size it declares."
-            )
-    with archive.open(info) as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
+        header_bytes = member.tell()
+    declared = math.prod(map(int, shape)) * dtype.itemsize
+    if dtype.hasobject or declared != info.file_size - header_bytes:
+        raise DamagedFileError(
+            f"{path}: damaged, {info.filename} does not have the size it declares."
+        )
+    if dtype.itemsize > MAX_ITEM_BYTES or min(shape, default=0) < 0:
+        raise DamagedFileError(f"{path}: damaged, {info.filename} has the type {dtype.str!r}.")
+    return shape
 
 
 def sync(path: str | os.PathLike) -> None:
