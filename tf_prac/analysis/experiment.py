@@ -19,7 +19,7 @@ from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.config_check import check_same
-from tf_prac.storage.files import read_json, write_json
+from tf_prac.storage.files import check_name, read_json, write_json
 from tf_prac.storage.layout import CONFIG
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.precision import resolved_config
@@ -63,6 +63,7 @@ class Experiment:
             raise ArgumentError("seeds", "", "at least one")
         for seed in self.seeds:
             check_seed("seeds", seed)
+        check_name(directory)
         self.directory = pathlib.Path(directory)
         recorded = [self._document, *sorted(self.directory.glob(f"*/seed_*/{CONFIG}"))]
         self.config = resolved_config(config, Distribution(), recorded)

@@ -16,7 +16,7 @@ from tf_prac.export.encoding import Packed, Stored, unpack
 from tf_prac.keras_api import Flavour
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
-from tf_prac.storage.files import read_json
+from tf_prac.storage.files import check_name, read_json
 from tf_prac.training.pruned import prune
 
 
@@ -64,6 +64,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     Raises:
         FileError: If there is none, or it is damaged.
     """
+    check_name(directory)
     path = pathlib.Path(directory)
     for file in (path / "assets" / METADATA, path / METADATA):
         if file.exists():

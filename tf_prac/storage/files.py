@@ -17,6 +17,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ MAX_RATIO = 1032  # deflate codes at most 258 bytes in two bits
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_VALUES = 4 * 2**20
 MAX_JSON_DEPTH = 200
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of Linux's file systems
 MAX_MEMBERS = 2**17
 MAX_ITEM_BYTES = 2**20  # of one element of an array; only texts are larger than 16
 CHECKSUM = "sha256"
@@ -40,6 +42,7 @@ _KIND, _SCHEMA, _CHECKSUM = "__kind__", "__schema__", "__sha256__"
 _DTYPES = "__dtypes__"  # JSON: the dtypes of the arrays that are stored as integers, by name
 _AS_INTEGERS = {"bfloat16": np.uint16}
 """Dtypes that .npy does not know, of the package ml_dtypes, and what stores their bits."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with the apostrophes of texts that have some
 _NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
 
 
@@ -50,6 +53,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
         FileError: If the file cannot be written (read-only directory, full disk).
     """
+    check_name(path)
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -76,11 +80,29 @@ def inside(directory: str | os.PathLike, *names: str) -> pathlib.Path:
         FileError: If the path is outside the directory, or a symbolic link that points outside.
     """
     path = pathlib.Path(directory, *names)
+    check_name(path)
     if not pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise FileError(
             f"{path}: a link that points outside {directory}. Replace it with what it points to."
         )
     return path
+
+
+def check_name(path: str | os.PathLike) -> None:
+    """Raises `FileError` for a path that no file can have, or that is not text in UTF-8."""
+    name = os.fspath(path)
+    try:
+        encoded = name.encode() if isinstance(name, str) else bytes(name)
+    except UnicodeEncodeError as error:
+        raise FileError(f"{ascii(name)}: not the name of a file: it is not UTF-8.") from error
+    longest = max(map(len, encoded.split(b"/")))
+    if b"\0" in encoded:
+        raise FileError(f"{ascii(name)}: not the name of a file: it contains NUL.")
+    if longest > MAX_NAME_BYTES or len(encoded) > MAX_PATH_BYTES:
+        raise FileError(
+            f"{name[:40]}...{name[-10:]}: not the name of a file: it has {len(encoded)} bytes, "
+            f"the longest part {longest}; allowed: {MAX_PATH_BYTES} and {MAX_NAME_BYTES}."
+        )
 
 
 def write_json(
@@ -115,9 +137,13 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
             newer schema, was changed after it was written, or does not fit the schema of its kind.
     """
     with _open_regular(path) as file:
-        text = file.read(MAX_JSON_BYTES + 1)
+        if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
+            raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
+        text = file.read()
+    values = sum(text.count(each) for each in (b",", b"[", b"{"))  # at least as many as there are
+    if values > MAX_JSON_VALUES:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_VALUES} values.")
     try:
-        _check_size(path, text)
         document = json.loads(text)
         _check_depth(path, document)
         checksum = document.pop(CHECKSUM, None) if isinstance(document, dict) else None
@@ -134,14 +160,33 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows as CSV. Columns are in order of first appearance; a row may lack some."""
+    """Writes rows as CSV. Columns are in order of first appearance; a row may lack some.
+
+    A text that a spreadsheet would read as a formula gets an apostrophe in front, as OWASP advises;
+    `read_csv` removes it. Numbers stay as they are.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({name: _csv_cell(name) for name in columns})
+    writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Reads the rows of a file written by `write_csv`, as texts.
+
+    Raises:
+        FileError: If the file is missing, or is not CSV in UTF-8.
+    """
+    with _open_regular(path) as file:
+        text = file.read()
+    try:
+        rows = csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)
+        return [{_csv_text(k): _csv_text(v or "") for k, v in row.items() if k} for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamagedFileError(f"{path}: damaged, not a CSV file ({error}).") from error
 
 
 def write_npz(path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -218,6 +263,7 @@ def sha256(path: str | os.PathLike) -> str:
 @contextlib.contextmanager
 def _open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Opens a regular file for reading; a pipe or device, which may be endless, is refused."""
+    check_name(path)
     try:
         with open(
             path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCKING)
@@ -227,11 +273,10 @@ def _open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path}: no such file.") from error
-    except (OSError, ValueError) as error:  # ValueError: a name with NUL or lone surrogates
+    except OSError as error:
         if isinstance(error, FileError):
             raise
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: cannot be read: {reason}.") from error
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
@@ -261,15 +306,6 @@ def _open_archive(
         ) from error
 
 
-def _check_size(path: str | os.PathLike, text: bytes) -> None:
-    """Raises `DamagedFileError` for more bytes or values than any document of tf_prac has."""
-    if len(text) > MAX_JSON_BYTES:
-        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
-    values = sum(text.count(each) for each in (b",", b"[", b"{"))  # at least as many as there are
-    if values > MAX_JSON_VALUES:
-        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_VALUES} values.")
-
-
 def _check_depth(path: str | os.PathLike, document: Any) -> None:
     """Raises `DamagedFileError` for values that are nested too deeply for recursive functions."""
     level = [document]
@@ -282,6 +318,14 @@ def _check_depth(path: str | os.PathLike, document: Any) -> None:
         ]
     if level:
         raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_DEPTH} levels.")
+
+
+def _csv_cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _csv_text(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def _json_checksum(document: Any) -> str:

@@ -6,13 +6,14 @@ import functools
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.config import PruningConfig
-from tf_prac.errors import ArgumentError, FileError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError
 from tf_prac.keras_api import (
     Flavour,
     flavour_of,
@@ -26,6 +27,7 @@ from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import prunable_weights
+from tf_prac.storage.files import check_name
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_weights import (
@@ -390,12 +392,16 @@ def _prunable_variables(
 
 def _flavour_of_file(path: str) -> Flavour:
     """Returns the flavour that wrote a saved model."""
+    check_name(path)
     if os.path.isdir(path):
         return Flavour("tf_keras")
     if not os.path.isfile(path):
         raise FileError(f"{path}: there is no such file.")
     if not zipfile.is_zipfile(path):
         raise FileError(f"{path}: neither a .keras file nor a SavedModel directory.")
-    with zipfile.ZipFile(path) as archive:
-        version = json.loads(archive.read("metadata.json"))["keras_version"]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path}: damaged, it names no version of Keras.") from error
     return Flavour("tf_keras" if str(version).startswith("2.") else "keras")

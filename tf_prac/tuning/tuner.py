@@ -1,6 +1,6 @@
 """`PracTuner`: KerasTuner with one search per trial, for models of either flavour.
 
-The only module that imports KerasTuner. KerasTuner's `Tuner` supports Keras 3 only and relies on
+KerasTuner's `Tuner` supports Keras 3 only and relies on
 callbacks of `fit`, so `PracTuner` is a `BaseTuner` whose trial is a search for a ticket.
 """
 
@@ -20,7 +20,7 @@ from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
 from tf_prac.pruning.weights import rewind
 from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import SearchResult, TicketSearch
-from tf_prac.storage.files import read_npz, write_csv
+from tf_prac.storage.files import check_name, read_npz, write_csv
 from tf_prac.storage.layout import TRAINED
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tuning.space import (
@@ -37,6 +37,8 @@ try:
     from keras_tuner.engine.base_tuner import BaseTuner
 except ImportError as error:
     raise ImportError("tuning needs KerasTuner: pip install keras-tuner") from error
+
+from tf_prac.tuning.project import has_trials, reload_oracle
 
 TRIALS = "trials.csv"
 
@@ -68,7 +70,8 @@ class PracTuner(BaseTuner):
         >>> tuner.search((x_train, y_train))
         >>> tuner.best_ticket().sparsity, tuner.get_best_hyperparameters()[0].values
 
-    The same call with the same directory resumes where it stopped, also within a round. A trial
+    The same call with the same directory resumes where it stopped, also within a round, and if a
+    kill left files of KerasTuner damaged. A trial
     whose training diverges, or whose options are inconsistent, is marked as failed, and the search
     continues. An error in data or files ends the search.
 
@@ -121,7 +124,23 @@ class PracTuner(BaseTuner):
         self._config = SearchConfig.of(recipe, pruning, prac)
         self._build, self._verbose = build, verbose
         _check_objective(oracle)
+        self._reloaded = False
+        check_name(pathlib.Path(directory, project_name, "trial_00"))
         super().__init__(oracle, self._model, os.fspath(directory), project_name, overwrite)
+        if not overwrite and not self._reloaded and has_trials(pathlib.Path(self.project_dir)):
+            self.reload()  # KerasTuner reloads only if tuner0.json exists
+
+    def reload(self) -> None:
+        """Reads the state of an interrupted tuning; damaged files are named.
+
+        Trials whose file is damaged count as failed. A damaged `oracle.json` is rebuilt from the
+        trials, except for Hyperband.
+
+        Raises:
+            DamagedFileError: If it cannot be rebuilt.
+        """
+        self._reloaded = True
+        reload_oracle(self.oracle, pathlib.Path(self.project_dir), print)
 
     def options(self, hp: Any) -> SearchConfig:
         """Returns the options of a search with the hyperparameter values of a trial.
@@ -199,7 +218,7 @@ class PracTuner(BaseTuner):
         """Returns the hyperparameter values of a trial, by name."""
         values = dict(trial.hyperparameters.values)
         for name, choices in self.space.items():
-            if not isinstance(choices, Range) and not _is_plain(choices):
+            if name in values and not isinstance(choices, Range) and not _is_plain(choices):
                 values[name] = choices[values[name]]
         return values
 
