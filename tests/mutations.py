@@ -2,14 +2,14 @@
 
     python tests/mutations.py --count=2000
 
-makes a small run, comparison, sweep, tuning, checkpoint, export and saved model, mutates one file at
-a time, calls the doors that read it, and prints a table. A mutation is *raw* (bytes, or another kind
-of file in its place) or *sealed* (fields or arrays changed, its checksum computed again) or *chained*
-(the digests of all files that refer to it computed again too).
+makes a small run, comparison, sweep, tuning, checkpoint, export and saved model, mutates one file
+at a time, calls the doors that read it, and prints a table. A mutation is *raw* (bytes, or another
+kind of file in its place), *sealed* (fields or arrays changed, its checksum computed again) or
+*chained* (the digests in all files that refer to it computed again too).
 
-An outcome is one of: same (the result of the intact files), refused (one error of tf_prac that names
-the place), again (the search would train again what is damaged), valid (sealed, and another file
-that fits its schema, read as written), WRONG, TRACEBACK, IMPORT.
+An outcome is one of: same (the result of the intact files), refused (one error of tf_prac that
+names the place), again (the search would train again what is damaged), valid (sealed, and another
+file that fits its schema, read as written), WRONG, TRACEBACK, IMPORT.
 """
 
 from __future__ import annotations

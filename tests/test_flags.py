@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import re
 
 import pytest
@@ -225,8 +226,8 @@ def test_files_of_flags_have_limits(tmp_path):
     for name in ("large", "pipe"):
         with pytest.raises(ArgumentError, match="of at most 1048576 bytes"):
             make(f"--flagfile={tmp_path / name}")
-    (tmp_path / "nul").write_bytes(b"--note=a\0b\n")
-    with pytest.raises(ArgumentError, match="note: .*allowed: text in UTF-8, without NUL"):
+    (tmp_path / "nul").write_bytes(b"--name=a\0b\n")
+    with pytest.raises(ArgumentError, match="name: .*allowed: text in UTF-8, without NUL"):
         make(f"--flagfile={tmp_path / 'nul'}")
 
 

@@ -20,6 +20,7 @@ from tf_prac.analysis.report.html import tag
 from tf_prac.analysis.report.numbers import count, duration, percent, points, short
 from tf_prac.analysis.report.page import page
 from tf_prac.analysis.report.run_data import read_run_data
+from tf_prac.checks import printable
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.source import ArraySamples

@@ -166,12 +166,10 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
     `read_csv` removes it. Numbers stay as they are.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writerow({name: _csv_cell(name) for name in columns})
-    writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
+    cells = [columns, *([row.get(name) for name in columns] for row in rows)]
+    text = "".join(map(_csv_line, cells))
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
@@ -318,6 +316,13 @@ def _check_depth(path: str | os.PathLike, document: Any) -> None:
         ]
     if level:
         raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_DEPTH} levels.")
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    """Returns a line of CSV; the terminator of the writer has to be CR LF for CR to be quoted."""
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(map(_csv_cell, cells))
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_cell(value: Any) -> Any:
