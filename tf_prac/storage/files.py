@@ -166,7 +166,7 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
     `read_csv` removes it. Numbers stay as they are.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [columns, *([row.get(name) for name in columns] for row in rows)]
+    cells: list[list[Any]] = [columns, *([row.get(name) for name in columns] for row in rows)]
     text = "".join(map(_csv_line, cells))
     with atomic_write(path) as file:
         file.write(text.encode(errors="backslashreplace"))
