@@ -307,7 +307,8 @@ def command(arguments: list[str]) -> Any:
         raise (Again if TRAINING in line else TfPracError)(line)
     assert status == 0, f"exit status {status}"
     text = re.sub(r"\d+\.\d s$", "", out.getvalue(), flags=re.M)
-    text = "\n".join(line for line in text.splitlines() if not line.endswith(" again."))
+    lines = [line for line in text.splitlines() if not line.endswith(" again.")]
+    text = "\n".join(line for line in lines if not line.startswith("Reloading Tuner"))
     if arguments[0] == "info" and "is not finished" in text:
         raise Again(text)
     if arguments[0] == "tune" and ": damaged (" in text:
