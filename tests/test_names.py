@@ -1,4 +1,4 @@
-"""Names that no file can have, on every command and in Python: one error, and nothing is written."""
+"""Names that no file can have: every command and function refuses them, and writes nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_command_refuses_it_in_one_line(command, name, tmp_path, monkeypatch, 
         assert main([command, *words]) == 2, words
         out, error = capsys.readouterr()
         assert len(error.splitlines()) == 1 and error.startswith(f"tf-prac {command}: error: ")
-        assert out == "" and error.isprintable or "\n" in error
+        assert out == "" and error.rstrip("\n").isprintable()
         assert not os.listdir(tmp_path), words
 
 
