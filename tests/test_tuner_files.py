@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -87,6 +88,17 @@ def test_other_json_is_damaged_too(text, tuned, tmp_path, capsys):
     tuner = make_tuner("keras", tmp_path)
     assert "oracle.json: damaged (" in capsys.readouterr().out
     assert [t.status for t in tuner.oracle.trials.values()] == ["COMPLETED"] * 2
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nothing", path)])
+@pytest.mark.parametrize("name", ["oracle.json", "tuner0.json", "trial_1/trial.json"])
+def test_what_is_no_regular_file_is_refused_without_waiting(name, make, tuned, tmp_path):
+    shutil.copytree(tuned, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "tuning" / name
+    file.unlink()
+    make(file)
+    with pytest.raises(DamagedFileError, match=f"{file}: not a regular file. Remove it"):
+        make_tuner("keras", tmp_path)
 
 
 def test_hyperband_cannot_be_rebuilt_and_says_what_to_do(tmp_path):

@@ -26,6 +26,13 @@ REBUILT = (
 """Oracles whose state follows from their trials; that of Hyperband does not."""
 
 
+def check_project(project: pathlib.Path) -> None:
+    """Raises `DamagedFileError` for a pipe, link or directory in place of a file of KerasTuner."""
+    for file in [*project.glob("*.json"), *project.glob(f"trial_*/{TRIAL}")]:
+        if not file.is_file():
+            raise DamagedFileError(f"{file}: not a regular file. Remove it and tune again.")
+
+
 def has_trials(project: pathlib.Path) -> bool:
     """Whether a tuning was started in a directory."""
     return (project / ORACLE).exists() or any(project.glob(f"trial_*/{TRIAL}"))

@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise ImportError("tuning needs KerasTuner: pip install keras-tuner") from error
 
-from tf_prac.tuning.project import has_trials, reload_oracle
+from tf_prac.tuning.project import check_project, has_trials, reload_oracle
 
 TRIALS = "trials.csv"
 
@@ -126,6 +126,8 @@ class PracTuner(BaseTuner):
         _check_objective(oracle)
         self._reloaded = False
         check_name(pathlib.Path(directory, project_name, "trial_00"))
+        if not overwrite:
+            check_project(pathlib.Path(directory, project_name))
         super().__init__(oracle, self._model, os.fspath(directory), project_name, overwrite)
         if not overwrite and not self._reloaded and has_trials(pathlib.Path(self.project_dir)):
             self.reload()  # KerasTuner reloads only if tuner0.json exists
