@@ -101,6 +101,16 @@ def test_what_is_no_regular_file_is_refused_without_waiting(name, make, tuned, t
         make_tuner("keras", tmp_path)
 
 
+def test_a_trial_without_its_file_counts_as_failed(tuned, tmp_path, monkeypatch, capsys):
+    shutil.copytree(tuned, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "tuning" / "trial_1" / "trial.json"
+    file.unlink()
+    tuner = make_tuner("keras", tmp_path)
+    assert f"{file}: damaged (" in capsys.readouterr().out
+    assert [trial.status for trial in tuner.oracle.trials.values()] == ["COMPLETED", "FAILED"]
+    assert ran(tuner, monkeypatch) == []
+
+
 def test_hyperband_cannot_be_rebuilt_and_says_what_to_do(tmp_path):
     objective = keras_tuner.Objective("score", "max")
     oracle = keras_tuner.oracles.HyperbandOracle(objective, max_epochs=4)

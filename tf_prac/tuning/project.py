@@ -8,6 +8,7 @@ trials and what was tried, which follows from them; `tuner0.json` is empty.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,8 +29,8 @@ REBUILT = (
 
 def check_project(project: pathlib.Path) -> None:
     """Raises `DamagedFileError` for a pipe, link or directory in place of a file of KerasTuner."""
-    for file in [*project.glob("*.json"), *project.glob(f"trial_*/{TRIAL}")]:
-        if not file.is_file():
+    for file in [*project.glob("*.json"), *(path / TRIAL for path in project.glob("trial_*"))]:
+        if os.path.lexists(file) and not file.is_file():
             raise DamagedFileError(f"{file}: not a regular file. Remove it and tune again.")
 
 
@@ -70,8 +71,10 @@ def _read_trials(
     oracle: Any, project: pathlib.Path, log: Callable[[str], None]
 ) -> dict[str, Trial]:
     trials: dict[str, Trial] = {}
-    for file in sorted(project.glob("trial_*/trial.json")):
-        name = file.parent.name.removeprefix("trial_")
+    for directory in sorted(project.glob("trial_*")):
+        file, name = directory / TRIAL, directory.name.removeprefix("trial_")
+        if not any(directory.iterdir()):
+            continue  # the process was killed before the trial started
         try:
             trial = Trial.load(str(file))
             if trial.trial_id != name:
