@@ -154,7 +154,7 @@ class Corpus:
         """The doors that read a file; of the commands that take long, the one whose turn it is."""
         top, kind = file.split("/")[0], kind_of(file)
         if top != "run":
-            return {top: getattr(self, f"_read_{top}")}
+            return {f"read {top}": getattr(self, f"_read_{top}")}
         doors = {"info": self._cli("info", "RUN"), kind: lambda: self._read_of_run(file)}
         doors["report"] = self._cli("report", "RUN", "--noimages", f"--output={self.out}/r.html")
         slow = {
@@ -554,7 +554,7 @@ def mutate(
             what, valid = ways[way](corpus, file, rng)
             if way == "chained":
                 chain(corpus.work / "run")
-            turn = number // slow_every if number % slow_every == 0 else -1
+            turn = -1 if rng.randrange(slow_every) else rng.randrange(len(ROTATED))
             counts = table.setdefault(kind, collections.Counter())
             counts["mutations"] += 1
             counts[way] += 1
