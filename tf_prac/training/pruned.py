@@ -390,6 +390,18 @@ def _prunable_variables(
     return {name: v for name, v in by_name.items() if name in masks or name in own}
 
 
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,  # an encrypted member, or an unknown compression
+    TypeError,
+    ValueError,
+)
+
+
 def _flavour_of_file(path: str) -> Flavour:
     """Returns the flavour that wrote a saved model."""
     check_name(path)
@@ -401,7 +413,10 @@ def _flavour_of_file(path: str) -> Flavour:
         raise FileError(f"{path}: neither a .keras file nor a SavedModel directory.")
     try:
         with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # compares every member with its CRC-32
             version = json.loads(archive.read("metadata.json"))["keras_version"]
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path}: damaged, it names no version of Keras.") from error
+    except _ARCHIVE_ERRORS as error:
+        raise DamagedFileError(f"{path}: damaged, not a .keras archive ({error}).") from error
+    if damaged is not None:
+        raise DamagedFileError(f"{path}: damaged, {damaged} does not have its checksum.")
     return Flavour("tf_keras" if str(version).startswith("2.") else "keras")
