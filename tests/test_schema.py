@@ -213,7 +213,7 @@ def test_arrays_that_do_not_belong_together_are_refused(kind, changed, tmp_path)
 
 
 def test_every_kind_that_is_read_has_a_schema():
-    reads = re.compile(r'read_(?:json|npz|shapes|manifest)\([^"]*?"(\w+)"\)')
+    reads = re.compile(r'read_(?:json|npz|shapes|manifest)\((?:[^()"]|\([^()]*\))*, "(\w+)"\)')
     kinds = {
         kind
         for path in (ROOT / "tf_prac").rglob("*.py")
