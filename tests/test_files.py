@@ -64,7 +64,7 @@ def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_p
     calls, replace = [], os.replace
     monkeypatch.setattr(os, "fsync", lambda number: calls.append(os.fstat(number).st_ino))
     monkeypatch.setattr(os, "replace", lambda *names: calls.append("replace") or replace(*names))
-    write_json(tmp_path / "file", "round", {})
+    write_json(tmp_path / "file", "note", {})
     inodes = [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
     assert calls == [inodes[0], "replace", inodes[1]]
 
@@ -107,7 +107,7 @@ def test_a_file_in_place_of_a_directory_is_reported(tmp_path):
     (tmp_path / "runs").write_bytes(b"")
     for path in (tmp_path / "runs" / "file", tmp_path / "runs" / "deep" / "file"):
         for write in (
-            lambda p: write_json(p, "round", {}),
+            lambda p: write_json(p, "note", {}),
             lambda p: write_npz(p, "masks", {"a": np.ones(2)}),
         ):
             with pytest.raises(FileError, match="cannot be written: (Not a dir|File exists)"):
@@ -119,7 +119,7 @@ def test_a_directory_in_place_of_the_file_is_reported(tmp_path):
     path = tmp_path / "file"
     path.mkdir()
     with pytest.raises(FileError, match="file: cannot be written: Is a directory"):
-        write_json(path, "round", {})
+        write_json(path, "note", {})
     assert list(tmp_path.rglob("*")) == [path]
 
 
@@ -128,7 +128,7 @@ def test_a_read_only_directory_is_reported(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(FileError, match="cannot be written: Permission denied"):
-            write_json(tmp_path / "file", "round", {})
+            write_json(tmp_path / "file", "note", {})
     finally:
         tmp_path.chmod(0o700)
 
@@ -139,7 +139,7 @@ def test_a_directory_that_may_not_be_written_is_reported(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(FileError, match="cannot be written: Permission denied"):
-        write_json(tmp_path / "file", "round", {})
+        write_json(tmp_path / "file", "note", {})
 
 
 # JSON
@@ -160,21 +160,21 @@ JSON = st.recursive(
 def test_json_comes_back_as_it_was(content):
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "round.json"
-        write_json(path, "round", content)
-        assert read_json(path, "round") == content
+        write_json(path, "note", content)
+        assert read_json(path, "note") == content
         document = json.loads(path.read_text("utf-8"))
         checksum = document.pop("sha256")
-        assert document == {"kind": "round", "schema": SCHEMA, **content}
+        assert document == {"kind": "note", "schema": SCHEMA, **content}
         assert checksum == hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_json_has_no_nan_and_keeps_the_old_file(value, tmp_path):
     path = tmp_path / "round.json"
-    write_json(path, "round", {"loss": 1.0})
+    write_json(path, "note", {"loss": 1.0})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, "round", {"losses": [0.5, value]})
-    assert read_json(path, "round")["loss"] == 1.0
+        write_json(path, "note", {"losses": [0.5, value]})
+    assert read_json(path, "note")["loss"] == 1.0
     assert files_in(tmp_path) == ["round.json"]
 
 
@@ -183,20 +183,20 @@ def test_json_has_no_nan_and_keeps_the_old_file(value, tmp_path):
     [
         (b"", "damaged, not a JSON document"),
         (b"{", "damaged, not a JSON document"),
-        (b'{"kind": "round", "schema": 1', "damaged, not a JSON document"),
+        (b'{"kind": "note", "schema": 1', "damaged, not a JSON document"),
         (b"\xff\xfe\x00", "damaged, not a JSON document"),
         (b"[" * 100_000, "damaged, not a JSON document"),
         (b'{"schema": ' + b"9" * 10_000 + b"}", "damaged, not a JSON document"),
-        (b"[1, 2]", "not a round of tf_prac"),
-        (b'"round"', "not a round of tf_prac"),
-        (b"{}", "not a round of tf_prac .its kind is None"),
-        (b'{"kind": "summary", "schema": 1}', "not a round of tf_prac .its kind is 'summary'"),
-        (b'{"kind": ["round"], "schema": 1}', "not a round of tf_prac"),
-        (b'{"kind": "round"}', "damaged, its schema number is None"),
-        (b'{"kind": "round", "schema": "1"}', "damaged, its schema number is '1'"),
-        (b'{"kind": "round", "schema": true}', "damaged, its schema number is True"),
-        (b'{"kind": "round", "schema": 0}', "damaged, its schema number is 0"),
-        (b'{"kind": "round", "schema": 1.5}', "damaged, its schema number is 1.5"),
+        (b"[1, 2]", "not a note of tf_prac"),
+        (b'"note"', "not a note of tf_prac"),
+        (b"{}", "not a note of tf_prac .its kind is None"),
+        (b'{"kind": "summary", "schema": 1}', "not a note of tf_prac .its kind is 'summary'"),
+        (b'{"kind": ["note"], "schema": 1}', "not a note of tf_prac"),
+        (b'{"kind": "note"}', "damaged, its schema number is None"),
+        (b'{"kind": "note", "schema": "1"}', "damaged, its schema number is '1'"),
+        (b'{"kind": "note", "schema": true}', "damaged, its schema number is True"),
+        (b'{"kind": "note", "schema": 0}', "damaged, its schema number is 0"),
+        (b'{"kind": "note", "schema": 1.5}', "damaged, its schema number is 1.5"),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -204,7 +204,7 @@ def test_json_that_is_not_ours_is_refused(text, message, tmp_path):
     path = tmp_path / "round.json"
     path.write_bytes(text)
     with pytest.raises(FileError, match=f"round.json: {message}"):
-        read_json(path, "round")
+        read_json(path, "note")
     assert path.read_bytes() == text
 
 
@@ -215,22 +215,22 @@ def test_no_bytes_make_reading_json_fail_in_another_way(text):
         path = pathlib.Path(directory) / "round.json"
         path.write_bytes(text)
         with pytest.raises(FileError):
-            read_json(path, "round")
+            read_json(path, "note")
 
 
 def test_a_newer_schema_is_refused_and_both_numbers_named(tmp_path):
-    text = json.dumps({"kind": "round", "schema": SCHEMA + 6})
+    text = json.dumps({"kind": "note", "schema": SCHEMA + 6})
     (tmp_path / "round.json").write_text(text)
     newer = f"newer tf_prac .schema {SCHEMA + 6}; this one reads up to {SCHEMA}"
     with pytest.raises(FileError, match=newer):
-        read_json(tmp_path / "round.json", "round")
+        read_json(tmp_path / "round.json", "note")
     np.savez(tmp_path / "masks.npz", __kind__="masks", __schema__=SCHEMA + 6)
     with pytest.raises(FileError, match=newer):
         read_npz(tmp_path / "masks.npz", "masks")
 
 
 READERS = [
-    lambda path: read_json(path, "round"),
+    lambda path: read_json(path, "note"),
     lambda path: read_npz(path, "masks"),
     sha256,
 ]
@@ -249,7 +249,7 @@ def test_what_is_missing_or_no_file_is_reported(read, tmp_path):
 
 def test_every_file_error_is_one_of_ours_and_an_os_error(tmp_path):
     with pytest.raises(TfPracError) as caught:
-        read_json(tmp_path / "nothing", "round")
+        read_json(tmp_path / "nothing", "note")
     assert isinstance(caught.value, OSError)
 
 
@@ -290,22 +290,22 @@ RESERVED = ("__kind__", "__schema__", "__sha256__")
 def test_arrays_come_back_to_the_bit_and_in_order(arrays):
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "weights.npz"
-        write_npz(path, "weights", arrays)
-        assert same(read_npz(path, "weights"), arrays)
+        write_npz(path, "arrays", arrays)
+        assert same(read_npz(path, "arrays"), arrays)
         with np.load(path, allow_pickle=False) as plain:
             assert set(plain.files) == {*arrays, *RESERVED}
 
 
 def test_arrays_that_are_not_contiguous_come_back_too(tmp_path):
     arrays = {"f": np.asfortranarray(np.arange(6).reshape(2, 3)), "s": np.arange(20)[::3]}
-    write_npz(tmp_path / "a.npz", "weights", arrays)
-    assert same(read_npz(tmp_path / "a.npz", "weights"), arrays)
+    write_npz(tmp_path / "a.npz", "arrays", arrays)
+    assert same(read_npz(tmp_path / "a.npz", "arrays"), arrays)
 
 
 def test_the_same_arrays_are_the_same_bytes(tmp_path):
     arrays = {"a": np.arange(100.0), "b": np.zeros((3, 4))}
     for name in ("one", "two"):
-        write_npz(tmp_path / name, "weights", arrays)
+        write_npz(tmp_path / name, "arrays", arrays)
     assert sha256(tmp_path / "one") == sha256(tmp_path / "two")
 
 
@@ -338,7 +338,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     (tmp_path / "bare.npz").write_bytes(bomb)
     for name in ("objects", "pickle", "bare"):
         with pytest.raises(FileError, match=f"{name}.npz: damaged"):
-            read_npz(tmp_path / f"{name}.npz", "weights")
+            read_npz(tmp_path / f"{name}.npz", "arrays")
     assert not touched.exists()
     pickle.loads(pickle.dumps(Bomb(touched)))
     assert touched.exists(), "the bomb works"
@@ -347,7 +347,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
 @pytest.mark.parametrize("name", RESERVED)
 def test_an_array_cannot_have_a_name_of_the_header(name, tmp_path):
     with pytest.raises(ArgumentError, match=f"received '{name}'"):
-        write_npz(tmp_path / "a.npz", "weights", {"a": np.ones(1), name: np.ones(1)})
+        write_npz(tmp_path / "a.npz", "arrays", {"a": np.ones(1), name: np.ones(1)})
     assert files_in(tmp_path) == []
 
 
@@ -387,7 +387,7 @@ EXAMPLE = {
 def example(tmp_path_factory):
     """The bytes of a small file."""
     path = tmp_path_factory.getbasetemp() / "example.npz"
-    write_npz(path, "weights", EXAMPLE)
+    write_npz(path, "arrays", EXAMPLE)
     return path.read_bytes()
 
 
@@ -399,7 +399,7 @@ def read_bytes(tmp_path_factory):
     def read(content):
         path.write_bytes(content)
         try:
-            return read_npz(path, "weights")
+            return read_npz(path, "arrays")
         except FileError as error:
             assert str(error).startswith(str(path))
             return None
@@ -457,7 +457,7 @@ def archive_of(members, declared=None):
     The checksum covers the sizes in `declared`, though the members may have others.
     """
     members = {
-        "__kind__.npy": array_bytes("weights"),
+        "__kind__.npy": array_bytes("arrays"),
         "__schema__.npy": array_bytes(1),
         **members,
     }
@@ -532,7 +532,7 @@ def test_an_array_given_twice_is_refused(read_bytes):
 def test_an_array_under_another_name_or_with_another_content_is_refused(tmp_path):
     """As `numpy.savez` would write it again; the copy with everything as it was is read."""
     path = tmp_path / "weights.npz"
-    write_npz(path, "weights", {"a": np.zeros(2), "b": np.ones(2)})
+    write_npz(path, "arrays", {"a": np.zeros(2), "b": np.ones(2)})
     with np.load(path) as file:
         arrays = dict(file)
     swapped = {"a": arrays["b"], "b": arrays["a"]}
@@ -543,9 +543,9 @@ def test_an_array_under_another_name_or_with_another_content_is_refused(tmp_path
     for changed in ({**arrays, **swapped}, fewer, renamed, unchecked, more):
         np.savez(path, **changed)
         with pytest.raises(DamagedFileError, match="weights.npz: damaged, or changed since"):
-            read_npz(path, "weights")
+            read_npz(path, "arrays")
     np.savez(path, **arrays)
-    assert same(read_npz(path, "weights"), {"a": np.zeros(2), "b": np.ones(2)})
+    assert same(read_npz(path, "arrays"), {"a": np.zeros(2), "b": np.ones(2)})
 
 
 @pytest.mark.parametrize(
@@ -564,19 +564,19 @@ def test_an_array_under_another_name_or_with_another_content_is_refused(tmp_path
 )
 def test_json_that_was_changed_is_refused(change, tmp_path):
     path = tmp_path / "round.json"
-    write_json(path, "round", {"steps": 5, "losses": [1.5, 0.1]})
+    write_json(path, "note", {"steps": 5, "losses": [1.5, 0.1]})
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document))
-    assert read_json(path, "round") == {"steps": 5, "losses": [1.5, 0.1]}, "layout is free"
+    assert read_json(path, "note") == {"steps": 5, "losses": [1.5, 0.1]}, "layout is free"
     change(document)
     path.write_text(json.dumps(document))
     with pytest.raises(DamagedFileError, match="round.json: damaged, or changed since"):
-        read_json(path, "round")
+        read_json(path, "note")
 
 
 def test_a_field_cannot_have_the_name_of_the_checksum(tmp_path):
     with pytest.raises(ArgumentError, match="received 'sha256'"):
-        write_json(tmp_path / "round.json", "round", {"sha256": "0" * 64})
+        write_json(tmp_path / "round.json", "note", {"sha256": "0" * 64})
     assert files_in(tmp_path) == []
 
 
@@ -621,11 +621,11 @@ def test_json_of_any_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
 
     def read():
         with pytest.raises(FileError, match="round.json: damaged, it has more than 1048576 bytes"):
-            read_json(path, "round")
+            read_json(path, "note")
 
     assert peak_memory(read) < 2**16
     (tmp_path / "round.json").write_bytes(b"{}")
-    assert peak_memory(lambda: pytest.raises(FileError, read_json, path, "round")) < 2**16
+    assert peak_memory(lambda: pytest.raises(FileError, read_json, path, "note")) < 2**16
 
 
 def test_members_that_share_their_bytes_are_refused(read_bytes):
@@ -682,16 +682,16 @@ def test_a_size_that_zip_and_array_agree_on_is_refused_and_no_memory_taken(read_
 
 def test_more_than_the_limit_is_refused_whatever_the_file_has(tmp_path, monkeypatch):
     path = tmp_path / "weights.npz"
-    write_npz(path, "weights", {"a": np.zeros(2**20)})
+    write_npz(path, "arrays", {"a": np.zeros(2**20)})
     assert MAX_BYTES >= 2**33, "a network of a billion parameters must fit"
-    assert read_npz(path, "weights")["a"].shape == (2**20,)
+    assert read_npz(path, "arrays")["a"].shape == (2**20,)
     monkeypatch.setattr("tf_prac.storage.files.MAX_BYTES", 2**20)
     with pytest.raises(FileError, match="declares .* bytes, more than 1048576"):
-        read_npz(path, "weights")
+        read_npz(path, "arrays")
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32])
 def test_arrays_that_compress_as_well_as_they_can_are_read(dtype, tmp_path):
     arrays = {"a": np.zeros(2**24, dtype)}
-    write_npz(tmp_path / "a.npz", "weights", arrays)
-    assert same(read_npz(tmp_path / "a.npz", "weights"), arrays)
+    write_npz(tmp_path / "a.npz", "arrays", arrays)
+    assert same(read_npz(tmp_path / "a.npz", "arrays"), arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import re
 
 import pytest
@@ -198,8 +199,36 @@ def test_flags_can_come_from_a_file(tmp_path):
         "rates": (0.1, 0.2),
         "fast": False,
     }
-    with pytest.raises(absl_flags.Error):
+    with pytest.raises(ArgumentError, match="flagfile.*allowed: an existing text file"):
         make(f"--flagfile={tmp_path / 'nothing'}")
+
+
+@pytest.mark.parametrize("spelling", ["flags", "./flags", "link"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_file_of_flags_that_includes_itself_is_refused(spelling, separate, tmp_path):
+    file, other = tmp_path / "flags", tmp_path / "other"
+    (tmp_path / "link").symlink_to(file)
+    file.write_text(f"--count=7\n--flagfile={other}\n")
+    other.write_text(f"--flagfile={tmp_path}/{spelling}\n")
+    arguments = ["--flagfile", str(file)] if separate else [f"--flagfile={file}"]
+    with pytest.raises(ArgumentError, match="allowed: a file that does not include itself"):
+        make(*arguments)
+
+
+def test_files_of_flags_have_limits(tmp_path):
+    for number in range(40):
+        text = f"--flagfile={tmp_path / str(number + 1)}\n" * 2
+        (tmp_path / str(number)).write_text(text if number < 39 else "")
+    with pytest.raises(ArgumentError, match="allowed: at most 100 files in all"):
+        make(f"--flagfile={tmp_path / '0'}")
+    (tmp_path / "large").write_bytes(b"\n" * (2**20 + 1))
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("large", "pipe"):
+        with pytest.raises(ArgumentError, match="of at most 1048576 bytes"):
+            make(f"--flagfile={tmp_path / name}")
+    (tmp_path / "nul").write_bytes(b"--name=a\0b\n")
+    with pytest.raises(ArgumentError, match="name: .*allowed: text in UTF-8, without NUL"):
+        make(f"--flagfile={tmp_path / 'nul'}")
 
 
 @pytest.mark.parametrize("argument", ["--help", "-h", "--h"])

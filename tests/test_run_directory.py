@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 
 import numpy as np
 import pytest
+from documents import COUNT, MODEL, config, round_metrics, summary, ticket_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
+from tf_prac.pruning.masks import Masks
 from tf_prac.storage.files import write_csv, write_json, write_npz
 from tf_prac.storage.layout import (
     CONFIG,
@@ -26,19 +27,6 @@ from tf_prac.storage.layout import (
 )
 from tf_prac.storage.manifest import read_manifest
 from tf_prac.storage.run_directory import RunDirectory
-
-
-def config(**changes):
-    """What a search writes, in short."""
-    return {
-        "recipe": dataclasses.asdict(TrainingRecipe()),
-        "pruning": dataclasses.asdict(PruningConfig()),
-        "prac": dataclasses.asdict(PracConfig()),
-        "search": {"seed": 0, "retrain": "last"},
-        "model": {"conv/kernel": [3, 3, 3, 16], "conv/bias": [16]},
-        "labels": {"dataset": "mnist", "data_dir": None},
-        **changes,
-    }
 
 
 def content(directory):
@@ -73,11 +61,10 @@ def test_a_kill_while_the_configuration_was_written_does_not_spoil_the_directory
 
 
 def test_labels_may_differ_as_they_decide_nothing(tmp_path):
-    config = {"seed": 0, "labels": {"dataset": "mnist", "data_dir": None}}
-    RunDirectory(tmp_path).open(config)
-    RunDirectory(tmp_path).open({**config, "labels": {"dataset": "mnist", "data_dir": "moved"}})
-    RunDirectory(tmp_path).open({"seed": 0, "labels": {}})
-    assert RunDirectory(tmp_path).config()["labels"] == config["labels"]
+    RunDirectory(tmp_path).open(config())
+    RunDirectory(tmp_path).open(config(labels={"dataset": "mnist", "data_dir": "moved"}))
+    RunDirectory(tmp_path).open(config(labels={}))
+    assert RunDirectory(tmp_path).config()["labels"] == config()["labels"]
 
 
 @pytest.mark.parametrize(
@@ -131,8 +118,8 @@ def test_whatever_json_makes_of_an_option_is_the_same_option(tmp_path_factory, v
     if "Infinity" in text:
         return
     path = tmp_path_factory.mktemp("run")
-    RunDirectory(path).open({"labels": {"value": value}})
-    RunDirectory(path).open({"labels": {"value": value}})
+    RunDirectory(path).open(config(labels={"value": value}))
+    RunDirectory(path).open(config(labels={"value": value}))
 
 
 def test_other_peoples_directories_are_refused_and_left_as_they_were(tmp_path):
@@ -184,6 +171,20 @@ def test_a_directory_without_a_run_is_reported(tmp_path):
 KINDS = pytest.mark.parametrize("kind", ["round", "ticket"])
 
 
+METRICS = {"round": round_metrics, "ticket": ticket_metrics}
+
+
+def masks(value):
+    """Masks of the network of `config`."""
+    return Masks({name: np.full(shape, value) for name, shape in MODEL.items()})
+
+
+def finish(run, kind, number, **changes):
+    """Finishes a round or ticket."""
+    write = run.finish_round if kind == "round" else run.finish_ticket
+    write(number, METRICS[kind](number, **changes))
+
+
 def finished(tmp_path, kind="round", number=3):
     """A finished round or retrained ticket: its directory, and how to read it."""
     run = RunDirectory(tmp_path)
@@ -194,11 +195,10 @@ def finished(tmp_path, kind="round", number=3):
     run.round_path(number - 1).mkdir()
     for name in (MASKS, PRAC_SET):
         (run.round_path(number - 1) / name).write_bytes(name.encode())
-    (path / MASKS).write_bytes(b"masks")
-    (path / FORGETTING).write_bytes(b"")
+    masks(True).save(path / MASKS)
+    ForgettingStats(COUNT).save(path / FORGETTING)
     (path / ".leftover.1.tmp").write_bytes(b"half")
-    finish = run.finish_round if kind == "round" else run.finish_ticket
-    finish(number, {"steps": 12, "val_accuracy": 0.5})
+    finish(run, kind, number)
     read = run.finished_round if kind == "round" else run.finished_ticket
     return path, lambda: read(number)
 
@@ -206,11 +206,11 @@ def finished(tmp_path, kind="round", number=3):
 @KINDS
 def test_what_is_finished_returns_its_metrics(kind, tmp_path):
     path, read = finished(tmp_path, kind)
-    assert read() == {"steps": 12, "val_accuracy": 0.5}
+    assert read() == METRICS[kind](3)
     document = json.loads((path / (ROUND if kind == "round" else RETRAINED)).read_text())
     assert sorted(document["files"]) == sorted([MASKS, FORGETTING])
     (path / "notes.txt").write_bytes(b"of the user")
-    assert read() == {"steps": 12, "val_accuracy": 0.5}
+    assert read() == METRICS[kind](3)
 
 
 @KINDS
@@ -224,10 +224,9 @@ def test_what_is_not_finished_returns_none(kind, tmp_path):
 @KINDS
 def test_finishing_again_records_the_current_files(kind, tmp_path):
     path, read = finished(tmp_path, kind)
-    (path / MASKS).write_bytes(b"other masks")
-    run = RunDirectory(tmp_path)
-    (run.finish_round if kind == "round" else run.finish_ticket)(3, {"steps": 13})
-    assert read() == {"steps": 13}
+    masks(False).save(path / MASKS)
+    finish(RunDirectory(tmp_path), kind, 3, seconds=13.5)
+    assert read()["seconds"] == 13.5
 
 
 @KINDS
@@ -261,7 +260,7 @@ def test_what_was_made_from_other_files_is_of_another_run(kind, source, tmp_path
         return
     (tmp_path / source).write_bytes(b"of another run")
     if kind == "ticket" and source.endswith(PRAC_SET):
-        assert read()["steps"] == 12, "a ticket is retrained on the full data"
+        assert read()["round"] == 3, "a ticket is retrained on the full data"
         return
     with pytest.raises(DamagedFileError, match=f"{source}: damaged, or of another run"):
         read()
@@ -272,8 +271,9 @@ def test_a_control_in_the_place_of_another_is_refused(tmp_path):
     path, _ = finished(tmp_path, "ticket")
     control = run.ticket_path(3, "reinit_0")
     control.mkdir(parents=True)
-    run.finish_ticket(3, {"control": "reinit_0"}, "reinit_0")
-    assert run.finished_ticket(3, "reinit_0") == {"control": "reinit_0"}
+    metrics = ticket_metrics(3, control="reinit_0")
+    run.finish_ticket(3, metrics, "reinit_0")
+    assert run.finished_ticket(3, "reinit_0") == metrics
     control.rename(control.with_name("reinit_1"))
     with pytest.raises(DamagedFileError, match="retrained.json: damaged, it is of control 'rein"):
         run.finished_ticket(3, "reinit_1")
@@ -300,7 +300,7 @@ def test_links_in_place_of_files_are_not_followed(name, tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.open(config())
     digest = run.save_rewind({"a": np.ones(2)})
-    run.save_summary({"seed": 3})
+    run.save_summary(summary())
     (run.path / name).rename(tmp_path / name)
     (run.path / name).symlink_to(tmp_path / name)
     uses = {
@@ -341,7 +341,7 @@ def test_a_manifest_cannot_name_files_outside_its_directory(name, tmp_path):
     path, read = finished(tmp_path)
     (path.parent / "secret").write_bytes(b"")
     nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    write_json(path / ROUND, "round", {"files": {name: nothing}})
+    write_json(path / ROUND, "round", {**round_metrics(3), "files": {name: nothing}})
     with pytest.raises(FileError, match="is not in the directory|Is a directory|points outside"):
         read()
 
@@ -349,7 +349,7 @@ def test_a_manifest_cannot_name_files_outside_its_directory(name, tmp_path):
 @pytest.mark.parametrize("files", [None, [], "masks.npz", 3])
 def test_a_manifest_that_names_no_files_is_damaged(files, tmp_path):
     path, read = finished(tmp_path)
-    write_json(path / ROUND, "round", {"files": files})
+    write_json(path / ROUND, "round", {**round_metrics(3), "files": files})
     with pytest.raises(FileError, match="round.json: damaged, it names no files"):
         read()
 
@@ -357,7 +357,7 @@ def test_a_manifest_that_names_no_files_is_damaged(files, tmp_path):
 @pytest.mark.parametrize("digest", [None, 5, "", ["a"]])
 def test_a_digest_that_is_none_does_not_fit(digest, tmp_path):
     path, read = finished(tmp_path)
-    write_json(path / ROUND, "round", {"files": {MASKS: digest}})
+    write_json(path / ROUND, "round", {**round_metrics(3), "files": {MASKS: digest}})
     with pytest.raises(FileError, match="masks.npz: damaged"):
         read()
 
@@ -381,6 +381,7 @@ def test_rounds_and_tickets_have_their_own_places(tmp_path):
 def test_the_rewind_weights_come_back_and_others_do_not(tmp_path):
     run = RunDirectory(tmp_path)
     weights = {"b/kernel": np.float32([[1, -0.0], [np.nan, 3]]), "a/bias": np.zeros(0, np.float16)}
+    run.open(config(model={name: list(weight.shape) for name, weight in weights.items()}))
     digest = run.save_rewind(weights)
     loaded = run.load_rewind(digest)
     assert list(loaded) == list(weights)
@@ -398,7 +399,7 @@ def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
     with pytest.raises(FileError, match="no such file"):
         run.load_predictions(1)
     write_npz(run.round_path(1) / "predictions.npz", "predictions", {"labels": np.ones(2)})
-    with pytest.raises(FileError, match="round_01.*does not contain classes"):
+    with pytest.raises(DamagedFileError, match="round_01.*damaged, classes: received None"):
         run.load_predictions(1)
     run.save_rewind({"classes": np.ones(2)})
     (tmp_path / "rewind.npz").rename(run.round_path(0) / "predictions.npz")
@@ -409,8 +410,8 @@ def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
 def test_the_summary_comes_back_and_says_its_schema(tmp_path):
     run = RunDirectory(tmp_path)
     run.open(config())
-    run.save_summary({"seed": 3, "rounds": [{"steps": 5}]})
-    assert run.summary() == {"seed": 3, "rounds": [{"steps": 5}]}
+    run.save_summary(summary())
+    assert run.summary() == summary()
     assert json.loads((tmp_path / "summary.json").read_text())["schema"] == 1
 
 
@@ -419,15 +420,15 @@ def test_the_summary_of_another_run_is_refused(tmp_path):
         run = RunDirectory(tmp_path / str(seed))
         run.open(config(search={"seed": seed, "retrain": "last"}))
         run.round_path(0).mkdir()
-        run.finish_round(0, {"seconds": 1.5})
-        run.save_summary({"seed": seed})
+        run.finish_round(0, round_metrics())
+        run.save_summary(summary(seed=seed))
     (tmp_path / "1" / "summary.json").replace(tmp_path / "0" / "summary.json")
     with pytest.raises(DamagedFileError, match="config.json: damaged, or of .*summary.json was"):
         RunDirectory(tmp_path / "0").summary()
-    run.finish_round(0, {"seconds": 1.6})
-    run.save_summary({"seed": 1})
-    assert run.summary() == {"seed": 1}
-    run.finish_round(0, {"seconds": 1.7})
+    run.finish_round(0, round_metrics(seconds=1.6))
+    run.save_summary(summary(seed=1))
+    assert run.summary() == summary(seed=1)
+    run.finish_round(0, round_metrics(seconds=1.7))
     with pytest.raises(DamagedFileError, match="round_00/round.json: damaged, or of another"):
         run.summary()
 

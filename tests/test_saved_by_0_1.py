@@ -6,8 +6,10 @@ tests/saved_by_0_1/make.py made the files, before modules moved.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import pathlib
+import re
 import shutil
 import zipfile
 from unittest import mock
@@ -20,6 +22,7 @@ import tf_prac
 from tf_prac import Comparison, PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe
 from tf_prac.cli.main import main
 from tf_prac.config import CheckpointConfig
+from tf_prac.errors import FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.weights import snapshot
 from tf_prac.search.callbacks import SearchCallback
@@ -210,3 +213,18 @@ def test_a_pruned_model_loads_with_its_masks(flavour, tmp_path):
     model.fit(TRAIN[0], np.eye(3, dtype="float32")[TRAIN[1]], epochs=1, verbose=0)
     kernel = snapshot(tf_prac.strip(model))["dense/kernel"]
     assert np.array_equal(kernel != 0, ticket.masks["dense/kernel"])
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_damaged_saved_model_is_refused(flavour, tmp_path):
+    content = (SAVED / f"pruned_{flavour}.keras").read_bytes()
+    path = tmp_path / "pruned.keras"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        places = [i.header_offset + 30 + len(i.filename) + 9 for i in archive.infolist()]
+    for place in [*places, len(content) - 30, len(content) // 3]:
+        flipped = bytearray(content)
+        flipped[place] ^= 16
+        for damaged in (bytes(flipped), content[:place]):
+            path.write_bytes(damaged)
+            with pytest.raises(FileError, match=re.escape(str(path))):
+                tf_prac.load_model(path)

@@ -7,6 +7,37 @@ from typing import Any
 
 from tf_prac.errors import ArgumentError
 
+_UNPRINTABLE = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for first, last in (
+        (0x00, 0x1F),
+        (0x7F, 0x9F),
+        (0x200E, 0x200F),
+        (0x2028, 0x202E),
+        (0x2066, 0x2069),
+        (0xD800, 0xDFFF),
+    )
+    for code in range(first, last + 1)
+    if chr(code) not in "\n\t"
+}
+
+
+def printable(text: str) -> str:
+    """Returns a text with escapes in place of characters that control a terminal or page.
+
+    These are control characters other than newline and tab, those that change the direction of
+    text, and lone surrogates, which stand for bytes of file names that are not UTF-8.
+
+    Example:
+
+        >>> printable("run\x1b[31m")
+        'run\\\\x1b[31m'
+
+    Args:
+        text: any text.
+    """
+    return text.translate(_UNPRINTABLE)
+
 
 def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises `ArgumentError` unless `value` is one of `choices`."""

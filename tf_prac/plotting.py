@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tf_prac.checks import printable
 from tf_prac.storage.atomic import atomic_write
 from tf_prac.storage.files import write_csv
 
@@ -70,11 +71,15 @@ def save_figure(
         return written
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     style: Any = {"svg.hashsalt": "tf_prac", "svg.fonttype": "none", "font.size": 10}
+    style["text.parse_math"] = False  # a dollar sign in the name of a run is no formula
     with matplotlib.rc_context(style):
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         draw(figure)
+        for text in figure.findobj(Text):
+            text.set_text(printable(text.get_text()))
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             path = base.with_name(base.name + suffix)
             with atomic_write(path) as file:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from tf_prac.checks import printable
+
 
 def text_table(rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> str:
     """Returns rows as lines with aligned columns, two spaces apart.
@@ -19,7 +21,7 @@ def text_table(rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> str
         rows: the cells of each row; all rows have the same length.
         left: indices of the columns that are aligned to the left. Default (): none.
     """
-    rows = list(rows)
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -40,5 +42,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         |---|---|
         | conv | 9 |
     """
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    lines = [f"| {' | '.join(map(_markdown, row))} |" for row in (head, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def _markdown(cell: str) -> str:
+    """Returns a cell that neither ends early nor starts an HTML element."""
+    text = printable(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.splitlines())

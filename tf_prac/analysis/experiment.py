@@ -23,6 +23,7 @@ from tf_prac.storage.atomic import LOCK, exclusive, is_temporary
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import read_json, write_json
 from tf_prac.storage.layout import CONFIG
+from tf_prac.storage.names import check_name
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.precision import resolved_config
 
@@ -65,6 +66,7 @@ class Experiment:
             raise ArgumentError("seeds", "", "at least one")
         for seed in self.seeds:
             check_seed("seeds", seed)
+        check_name(directory)
         self.directory = pathlib.Path(directory)
         recorded = [self._document, *sorted(self.directory.glob(f"*/seed_*/{CONFIG}"))]
         self.config = resolved_config(config, Distribution(), recorded)

@@ -14,7 +14,7 @@ import numpy as np
 from tf_prac.checks import check_choice
 from tf_prac.config import CONTROLS
 from tf_prac.data.splits import make_splits
-from tf_prac.errors import ArgumentError, FileError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError
 from tf_prac.search.ticket import REPLICATE_ORDER, Control, Ticket
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.atomic import exclusive
@@ -115,6 +115,7 @@ class Replicates:
                 f"tf-prac search --output_dir={self.run.path}, with the flags it was started with."
             )
         ticket = Ticket.load(path)
+        self.run.check_weights(path / TICKET, {n: w.shape for n, w in ticket.weights.items()})
         if network == "ticket":
             return ticket
         return ticket.make_control(Control(number, network, self.seed), self.search.model_fn)
@@ -163,18 +164,23 @@ class Replicates:
 
     def _read(self, path: pathlib.Path, origin: str) -> TrainedReplicate:
         arrays = read_npz(path, "copy")
-        if not {"origin", "steps", "seconds"} <= arrays.keys():
-            raise FileError(f"{path}: damaged, values are missing. Remove it to train it again.")
         if str(arrays["origin"]) != origin:
             raise FileError(
                 f"{path}: trained from another ticket or data. Remove it to train it again."
             )
+        weights = {k.removeprefix(_WEIGHTS): v for k, v in arrays.items() if _WEIGHTS in k}
         test, classes = self.data.test, arrays.get("classes")
+        self.run.check_weights(path, {name: weight.shape for name, weight in weights.items()})
+        if test is not None and classes is not None and len(classes) != len(test.ids):
+            raise DamagedFileError(
+                f"{path}: damaged, it has the classes of {len(classes)} samples; "
+                f"allowed: {len(test.ids)}. Remove it to train it again."
+            )
         accuracy = None
         if test is not None and classes is not None:
             accuracy = float(np.mean(classes == test.labels))
         return TrainedReplicate(
-            weights={k.removeprefix(_WEIGHTS): v for k, v in arrays.items() if _WEIGHTS in k},
+            weights=weights,
             classes=classes,
             accuracy=accuracy,
             steps=int(arrays["steps"]),

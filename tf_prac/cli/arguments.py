@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,9 +78,10 @@ def run_argument(positional: Sequence[str]) -> RunDirectory:
     """Returns the run that is a command's only argument; raises `ArgumentError` otherwise."""
     if len(positional) != 1:
         raise ArgumentError("RUN", " ".join(positional), "the directory of one run")
-    if not pathlib.Path(positional[0]).is_dir():
+    run = RunDirectory(positional[0])
+    if not run.path.is_dir():
         raise ArgumentError("RUN", positional[0], "an existing directory")
-    return RunDirectory(positional[0])
+    return run
 
 
 def run_arguments(positional: Sequence[str]) -> list[RunDirectory]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import os
 import re
 import textwrap
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -17,6 +18,7 @@ from tf_prac.config import AUTO, AutoBool
 from tf_prac.errors import ArgumentError
 
 WIDTH, COLUMN = 80, 26  # of the help text; the meaning of a flag starts at the column
+MAX_FLAG_FILES, MAX_FLAG_BYTES = 100, 2**20
 _DEFAULT = re.compile(r' Default (\(.*?\)|".*?"|[\w.]*\w)([.,:])')
 
 
@@ -72,12 +74,19 @@ class Flags:
 
         Raises:
             absl.flags.Error: If a flag is unknown or a value cannot be parsed.
-            ArgumentError: If the file of --flagfile is not a text file.
+            ArgumentError: If the file of --flagfile is not a text file, is too large or includes
+                itself, or an argument is not text in UTF-8.
         """
         try:
-            return self.values(["tf-prac", *arguments])[1:]
+            check_flag_files(arguments)
+            positional = self.values(["tf-prac", *arguments])[1:]
         except UnicodeDecodeError as error:
             raise ArgumentError("flagfile", str(error), "a text file in UTF-8") from error
+        texts = {name: self.values[name].value for name in self.values}
+        for name, text in [*texts.items(), *(("arguments", text) for text in positional)]:
+            if isinstance(text, str) and ("\0" in text or _is_not_utf8(text)):
+                raise ArgumentError(name, text, "text in UTF-8, without NUL")
+        return positional
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "values":
@@ -112,6 +121,48 @@ class Flags:
             text += f" Default {flag.default}."
         head = f"  --[no]{name}" if flag.boolean and name != "help" else f"  --{name}"
         return _wrap(f"{head + ' ':<{COLUMN}}{text}", " " * COLUMN)
+
+
+def check_flag_files(arguments: Sequence[str], includes: tuple[str, ...] = ()) -> int:
+    """Counts the files that arguments read flags from, directly and through other files.
+
+    Args:
+        arguments: arguments, or the lines of a file.
+        includes: the files that include each other up to these lines.
+
+    Raises:
+        ArgumentError: If a file is not a regular file, is too large or includes itself, or if there
+            are too many.
+    """
+    count = 0
+    for number, argument in enumerate(arguments):
+        name, _, path = argument.strip().partition("=")
+        if name == "--":
+            break
+        if name not in ("--flagfile", "-flagfile"):
+            continue
+        if not path and not includes and number + 1 < len(arguments):
+            path = arguments[number + 1]
+        path = os.path.expanduser(path)
+        try:
+            same = any(os.path.samefile(path, other) for other in includes)
+            size = os.path.getsize(path) if os.path.isfile(path) else None
+        except (OSError, ValueError) as error:
+            raise ArgumentError("flagfile", path, "an existing text file") from error
+        if size is None or size > MAX_FLAG_BYTES:
+            allowed = f"an existing text file of at most {MAX_FLAG_BYTES} bytes"
+            raise ArgumentError("flagfile", path, allowed)
+        if same or len(includes) > MAX_FLAG_FILES:
+            raise ArgumentError("flagfile", path, "a file that does not include itself")
+        with open(path, encoding="utf-8") as file:
+            count += 1 + check_flag_files(file.read().splitlines(), (*includes, path))
+        if count > MAX_FLAG_FILES:
+            raise ArgumentError("flagfile", path, f"at most {MAX_FLAG_FILES} files in all")
+    return count
+
+
+def _is_not_utf8(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_nothing(default: Any) -> bool:

@@ -5,6 +5,7 @@ A new command is a module of this package with `define_flags` and `main`, and a 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -13,10 +14,14 @@ import warnings
 
 from absl import flags
 
+from tf_prac.checks import printable
+from tf_prac.cli.streams import lasting_streams, open_closed_descriptors
 from tf_prac.errors import ArgumentError, TfPracError, WorkerLostError
 from tf_prac.storage.atomic import temporary_files
 from tf_prac.version import VERSION
 
+OUTPUT_LOST = 74  # EX_IOERR of sysexits.h
+BROKEN_PIPE = 141  # as of a process that SIGPIPE ended
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
@@ -37,9 +42,22 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Runs a command; returns the exit status.
 
-    0: success; 2: bad input; 75: another worker was lost; 130: interrupted; 141: the reader of the
-    output closed the pipe; 143: terminated.
+    0: success; 2: bad input; 74: the output could not be written; 75: another worker was lost;
+    130: interrupted; 141: the reader of the output closed the pipe; 143: terminated. A command
+    whose output cannot be written finishes its work first.
     """
+    with lasting_streams() as output:
+        status = _run_command(arguments)
+    if output.error is None or status:
+        return status
+    if isinstance(output.error, BrokenPipeError):  # the reader closed the pipe, as `| head` does
+        return BROKEN_PIPE
+    reason = output.error.strerror or output.error
+    _print_error("tf-prac", f"the output could not be written: {reason}. The work is finished.")
+    return OUTPUT_LOST
+
+
+def _run_command(arguments: list[str]) -> int:
     if len(arguments) > 1 and arguments[0] == "help":
         arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -74,9 +92,6 @@ def main(arguments: list[str]) -> int:
     except _Terminated:
         _print_error(f"tf-prac {name}", "terminated; run the same command again to resume.")
         return 143
-    except BrokenPipeError:  # the reader closed the pipe, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:  # in a library
         _print_error(f"tf-prac {name}", f"{error.filename or 'a file'}: {error.strerror or error}.")
     return 2
@@ -84,6 +99,7 @@ def main(arguments: list[str]) -> int:
 
 def run() -> None:
     """The entry point of the `tf-prac` script."""
+    open_closed_descriptors()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _terminate)
     warnings.formatwarning = _one_line
@@ -125,4 +141,6 @@ def _help() -> str:
 
 
 def _print_error(command: str, message: str) -> None:
-    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    line = printable(f"{command}: error: {' '.join(message.split())}")
+    with contextlib.suppress(OSError):  # the exit status tells
+        print(line, file=sys.stderr)

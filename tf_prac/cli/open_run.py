@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tf_prac.cli.settings import Settings
 from tf_prac.config import OTHER_RUNS, SearchConfig
 from tf_prac.data.datasets import LoadedData, load_dataset
-from tf_prac.errors import FileError, MismatchError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError, MismatchError
 from tf_prac.models import build_model
 from tf_prac.search.ticket_search import TicketSearch
+from tf_prac.storage.documents import COUNT, TEXT
 from tf_prac.storage.layout import CONFIG
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.storage.schema import Invalid, Nullable, Record
+
+LABELS = Record(
+    {"dataset": TEXT, "model": TEXT, "data_dir": Nullable(TEXT), "limit_train": Nullable(COUNT)},
+    {"image_size": Nullable(COUNT), **{name: TEXT for name in OTHER_RUNS}},
+)
+"""The labels of a run of the command line."""
 
 
 def load_data(settings: Settings) -> LoadedData:
@@ -67,11 +76,20 @@ def reopen(
     """
     run.summary()
     settings, data = reopen_data(run, data_dir)
-    try:
-        options = {**run.config()["search"], **options}
+    options = {**run.config()["search"], **options}
+    with _damaged(run):
         return make_search(settings, data, directory=run.path, **options), data
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
+
+
+@contextlib.contextmanager
+def _damaged(run: RunDirectory) -> Iterator[None]:
+    """Names config.json in errors about options and labels that are read from it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, Invalid, ArgumentError) as error:
+        if isinstance(error, ArgumentError) and error.argument == "data_dir":
+            raise
+        raise DamagedFileError(f"{run.path / CONFIG}: damaged ({error}).") from error
 
 
 def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, LoadedData]:
@@ -87,15 +105,14 @@ def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, Load
         raise FileError(
             f"{run.path}: this run was made from Python. Use Ticket.load(...).retrain(...)."
         )
-    try:
+    with _damaged(run):
+        LABELS.check(labels, "labels")
         settings = Settings(
             {**labels, "data_dir": data_dir or labels["data_dir"]},
             config["keras"],
             SearchConfig.from_json(config, **{n: labels[n] for n in OTHER_RUNS if n in labels}),
         )
         data = load_data(settings)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{run.path / CONFIG}: damaged ({error}).") from error
     identity = data.train.identity.to_json()
     if identity != config["dataset"]:
         raise MismatchError(

@@ -15,6 +15,7 @@ from tf_prac.config import AUTO, OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.layout import SUMMARY
+from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _flag(name: str, value: Any) -> str:
 
 def _check_writable(directory: pathlib.Path) -> None:
     """Raises `FileError` unless a directory can be created or written."""
+    check_name(directory)
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise FileError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tf_prac.checks import check_int
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.errors import ArgumentError, DataError
+from tf_prac.storage.names import check_name
 
 if TYPE_CHECKING:
     from tf_prac.data.source import Samples
@@ -80,6 +81,8 @@ def load_dataset(
     if limit_train is not None:
         check_int("limit_train", limit_train, 1)
     check_int("memory_limit_bytes", memory_limit_bytes, 0)
+    if data_dir is not None:
+        check_name(data_dir)
     if name == "digits":
         return _digits(limit_train)
     if name == "tiny_imagenet":

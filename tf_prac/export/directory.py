@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.storage.atomic import atomic_directory, restore
+from tf_prac.storage.names import check_name
 
 METADATA = "tf_prac.json"
 _EXPORT_FILES = (METADATA, f"assets/{METADATA}", "saved_model.pb")
@@ -41,6 +42,7 @@ def check_target(
         overwrite: whether an existing export is replaced.
         argument: name of the argument in the error. Default "directory".
     """
+    check_name(directory)
     target = pathlib.Path(directory)
     restore(target)
     if not os.path.lexists(target):

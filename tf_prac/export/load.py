@@ -20,6 +20,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
 from tf_prac.storage.atomic import restore
 from tf_prac.storage.files import read_json
+from tf_prac.storage.names import check_name
 from tf_prac.training.pruned import prune
 
 
@@ -72,6 +73,7 @@ def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
     Raises:
         FileError: If there is none, or it is damaged.
     """
+    check_name(directory)
     path = pathlib.Path(directory)
     restore(path)
     for file in (path / "assets" / METADATA, path / METADATA):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tf_prac.errors import FileError, MismatchError
+from tf_prac.errors import MismatchError
 from tf_prac.storage.files import read_npz, write_npz
 
 
@@ -142,11 +142,7 @@ class Masks(Mapping[str, np.ndarray]):
     @classmethod
     def load(cls, path: str | os.PathLike) -> Masks:
         """Reads a file that `save` wrote; raises `FileError` for anything else."""
-        arrays = read_npz(path, "masks")
-        for name, array in arrays.items():
-            if array.dtype != bool:
-                raise FileError(f"{path}: damaged, the mask {name} is not boolean.")
-        return cls(arrays)
+        return cls(read_npz(path, "masks"))
 
 
 def _as_mask(name: str, array: np.ndarray) -> np.ndarray:

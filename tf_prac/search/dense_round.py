@@ -70,6 +70,7 @@ def copy_dense_round(
             "Run that search again with also_keep, in a new directory."
         )
     weights = read_npz(stored, "rewind")
+    other.check_weights(stored, {name: weight.shape for name, weight in weights.items()})
     for file in sorted(other.round_path(0).iterdir()):
         if file.is_file() and file.name != ROUND and not file.name.startswith((".", "rewind_")):
             _copy(file, run.round_path(0) / file.name)

@@ -38,8 +38,9 @@ class FinishedRun:
     """
 
     def __init__(self, argument: str, path: str):
-        self._argument, self._run = argument, RunDirectory(path)
+        self._argument = argument
         try:
+            self._run = RunDirectory(path)
             self._config, summary = self._run.config(), self._run.summary()
         except FileError as error:
             raise ArgumentError(

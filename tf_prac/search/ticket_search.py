@@ -61,6 +61,7 @@ from tf_prac.search.summary import (
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.search.workers import ReadOnlyCheckpoints, opened, worker_directory
 from tf_prac.storage.layout import CHECKPOINTS, CONFIG, MASKS, PRAC_SET
+from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
@@ -136,6 +137,7 @@ class TicketSearch:
         data_placement: str = "auto",
         verbose: bool | SearchCallback = True,
     ):
+        check_name(directory)
         check_seed("seed", seed)
         check_model_fn(model_fn)
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from tf_prac.errors import FileError, TfPracError
 from tf_prac.storage.lock import Lock, is_same, locked, try_lock
+from tf_prac.storage.names import check_name
 
 LOCK = ".lock"
 _NAME = re.compile(  # tf_prac 0.1 had no token, and wrote model.keras under the last name
@@ -37,6 +38,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
         FileError: If the file cannot be written (read-only directory, full disk).
     """
+    check_name(path)
     path = pathlib.Path(path)
     with _errors(path), _temporary(path, _create_file) as temporary:
         with open(temporary, "r+b") as file:
@@ -54,6 +56,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     Raises:
         FileError: If the file cannot be written.
     """
+    check_name(path)
     path = pathlib.Path(path)
     with _errors(path), _temporary(path, os.mkdir) as temporary:
         yield temporary / path.name

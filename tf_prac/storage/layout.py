@@ -27,6 +27,7 @@ import pathlib
 from tf_prac.errors import FileError
 from tf_prac.storage.atomic import LOCK as LOCK
 from tf_prac.storage.files import inside
+from tf_prac.storage.names import check_name
 
 CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
@@ -44,9 +45,13 @@ class RunLayout:
 
     Args:
         path: the directory; created when the first file is written.
+
+    Raises:
+        FileError: If no directory can have this name.
     """
 
     def __init__(self, path: str | os.PathLike):
+        check_name(path)
         self.path = pathlib.Path(path)
 
     def round_path(self, number: int) -> pathlib.Path:

@@ -16,9 +16,18 @@ import numpy as np
 from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.storage.atomic import exclusive, is_temporary
 from tf_prac.storage.config_check import check_same
-from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
+from tf_prac.storage.files import (
+    inside,
+    read_json,
+    read_npz,
+    read_shapes,
+    sha256,
+    write_json,
+    write_npz,
+)
 from tf_prac.storage.layout import (
     CONFIG,
+    FORGETTING,
     LOCK,
     MASKS,
     PRAC_SET,
@@ -29,6 +38,8 @@ from tf_prac.storage.layout import (
     ROUND,
     SUMMARY,
     TENTATIVE,
+    TRAINED,
+    WEIGHTS,
     RunLayout,
 )
 from tf_prac.storage.manifest import (
@@ -38,6 +49,15 @@ from tf_prac.storage.manifest import (
     read_manifest,
     write_manifest,
 )
+
+_KINDS = {
+    MASKS: "masks",
+    TRAINED: "weights",
+    WEIGHTS: "weights",
+    FORGETTING: "forgetting",
+    PREDICTIONS: "predictions",
+}
+"""The archives whose shapes follow from the configuration of the run."""
 
 
 class RunDirectory(RunLayout):
@@ -117,11 +137,14 @@ class RunDirectory(RunLayout):
         Raises:
             FileError: If a file of the round is damaged, missing or of another run; it is named.
         """
-        document = read_manifest(self.round_path(number), ROUND, "round")
         file = self.round_path(number) / ROUND
-        return document and check_made_from(
-            self.path, file, document, self._inputs_of_round(number)
-        )
+        document = read_manifest(file.parent, ROUND, "round")
+        if document is None:
+            return None
+        metrics = check_made_from(self.path, file, document, self._inputs_of_round(number))
+        self._check_number(file, metrics, number)
+        self._check_arrays(file.parent)
+        return metrics
 
     def intact_round(self, number: int, log: Callable[[str], None]) -> dict[str, Any] | None:
         """Like `finished_round`, but logs a damaged file and returns None."""
@@ -153,7 +176,9 @@ class RunDirectory(RunLayout):
         if document is None:
             return None
         metrics = check_made_from(self.path, file, document, [CONFIG])
-        return read_npz(inside(file.parent, REWIND), "rewind"), metrics
+        weights = read_npz(inside(file.parent, REWIND), "rewind")
+        self.check_weights(file.parent / REWIND, {n: w.shape for n, w in weights.items()})
+        return weights, metrics
 
     def finish_ticket(self, number: int, metrics: Mapping[str, Any], control: str = "") -> None:
         """Writes retrained.json, which completes the retraining of a ticket or control."""
@@ -165,11 +190,55 @@ class RunDirectory(RunLayout):
         """Returns the metrics of a retrained ticket, its files verified; None if not retrained."""
         file = self.ticket_path(number, control) / RETRAINED
         document = read_manifest(file.parent, RETRAINED, "retrained")
-        if document and document.get("control", "") != control:
+        if document is None:
+            return None
+        if document["control"] != control:
             raise DamagedFileError(f"{file}: damaged, it is of control {document['control']!r}.")
-        return document and check_made_from(
-            self.path, file, document, self._inputs_of_ticket(number)
-        )
+        metrics = check_made_from(self.path, file, document, self._inputs_of_ticket(number))
+        self._check_number(file, metrics, number)
+        self._check_arrays(file.parent)
+        return metrics
+
+    def _check_number(self, file: pathlib.Path, metrics: Mapping[str, Any], number: int) -> None:
+        if metrics["round"] != number:
+            raise DamagedFileError(f"{file}: damaged, it is of round {metrics['round']}.")
+
+    def _check_arrays(self, directory: pathlib.Path) -> None:
+        """Raises `DamagedFileError` unless the arrays of a directory fit network and data set."""
+        config = self.config()
+        counts = {FORGETTING: config["dataset"]["count"], PREDICTIONS: config["train_samples"]}
+        for name, kind in _KINDS.items():
+            if not (directory / name).exists():
+                continue
+            file = inside(directory, name)
+            shapes = read_shapes(file, kind)
+            if name in counts:
+                _check_samples(file, {size for size, *_ in shapes.values()}, counts[name])
+            else:
+                self.check_weights(file, shapes, complete=name != MASKS)
+        if (directory / PRAC_SET).exists():
+            file = inside(directory, PRAC_SET)
+            size = read_npz(file, "prac_set")["num_samples"]
+            _check_samples(file, {int(size)}, config["dataset"]["count"])
+
+    def check_weights(
+        self, file: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], complete: bool = True
+    ) -> None:
+        """Raises `DamagedFileError` unless arrays have the shapes of the network of the run.
+
+        Args:
+            file: the file of the arrays, for the error.
+            shapes: shapes of weights or masks by name; variables of an optimizer are skipped.
+            complete: whether every weight of the network has to be among them. Default True.
+        """
+        model = {name: tuple(shape) for name, shape in self.config()["model"].items()}
+        names = [name for name in shapes if not name.startswith("@")]
+        for name in [*names, *(model if complete else ())]:
+            if shapes.get(name) != model.get(name):
+                raise DamagedFileError(
+                    f"{file}: damaged, {name!r} has shape {shapes.get(name)}; "
+                    f"allowed: {model.get(name)}, as in {CONFIG}."
+                )
 
     def _inputs_of_round(self, number: int) -> list[str]:
         """The files that a round is computed from."""
@@ -199,7 +268,9 @@ class RunDirectory(RunLayout):
                 f"{self.path / REWIND}: damaged, or of another run. "
                 "Run the same search again to restore it."
             )
-        return read_npz(self.path / REWIND, "rewind")
+        weights = read_npz(self.path / REWIND, "rewind")
+        self.check_weights(self.path / REWIND, {name: w.shape for name, w in weights.items()})
+        return weights
 
     def save_predictions(self, number: int, classes: np.ndarray) -> None:
         """Writes the dense network's predictions on the training set, int32 [n]."""
@@ -208,10 +279,7 @@ class RunDirectory(RunLayout):
     def load_predictions(self, number: int) -> np.ndarray:
         """Reads the predictions of `save_predictions`, int32 [n]."""
         path = inside(self.path, self.round_path(number).name, PREDICTIONS)
-        classes = read_npz(path, "predictions").get("classes")
-        if classes is None or classes.ndim != 1 or classes.dtype.kind != "i":
-            raise DamagedFileError(f"{path}: damaged, it does not contain classes.")
-        return classes
+        return read_npz(path, "predictions")["classes"]
 
     def save_tentative(
         self,
@@ -229,19 +297,21 @@ class RunDirectory(RunLayout):
         """Reads the tentative masks of a round: bool [epochs, remaining weights].
 
         Raises:
-            FileError: If there are none, or one is damaged.
+            DamagedFileError: If one is damaged.
+            FileError: If there are none.
         """
         directory = self._directory(f"round_{number:02d}", TENTATIVE)
         rows = []
         for path in sorted(directory.glob("epoch_*.npz")):
-            arrays = read_npz(path, "tentative")
-            if set(arrays) != {"bits", "count"} or arrays["bits"].dtype != np.uint8:
-                raise FileError(f"{path}: damaged, it does not contain a tentative mask.")
+            arrays = read_npz(inside(directory, path.name), "tentative")
             rows.append(np.unpackbits(arrays["bits"], count=int(arrays["count"])).astype(bool))
-        if not rows or len({len(row) for row in rows}) != 1:
-            raise FileError(
-                f"{directory}: no tentative masks of one round. Search with --keep_epoch_masks."
-            )
+            if len(rows[-1]) != len(rows[0]):
+                raise DamagedFileError(
+                    f"{path}: damaged, it is of {len(rows[-1])} weights; allowed: {len(rows[0])}, "
+                    "as in the first epoch."
+                )
+        if not rows:
+            raise FileError(f"{directory}: no tentative masks. Search with --keep_epoch_masks.")
         return np.stack(rows)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
@@ -256,7 +326,21 @@ class RunDirectory(RunLayout):
         if not file.exists():
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
         document = read_json(file, "summary")
-        return check_made_from(self.path, file, document, self._inputs_of_summary())
+        summary = check_made_from(self.path, file, document, self._inputs_of_summary())
+        rounds = self.config()["pruning"]["rounds"]
+        if len(summary["rounds"]) != rounds:
+            found = len(summary["rounds"])
+            raise DamagedFileError(f"{file}: damaged, it is of {found} rounds; allowed: {rounds}.")
+        return summary
+
+
+def _check_samples(file: pathlib.Path, counts: set[int], count: int) -> None:
+    """Raises `DamagedFileError` unless arrays are of a data set of `count` samples."""
+    if counts != {count}:
+        raise DamagedFileError(
+            f"{file}: damaged, it is of a data set of {sorted(counts)} samples; "
+            f"allowed: {count}, as in {CONFIG}."
+        )
 
 
 def _has_foreign_files(path: pathlib.Path) -> bool:

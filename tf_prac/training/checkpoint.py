@@ -198,9 +198,11 @@ def _read(path: pathlib.Path) -> SavedState:
     metadata = read_manifest(path, CHECKPOINT, "checkpoint")
     if metadata is None:
         raise DamagedFileError(f"{path}: damaged, it has no {CHECKPOINT}.")
+    if path.name != f"step_{metadata['step']:09d}":
+        raise DamagedFileError(f"{path}: damaged, it is of step {metadata['step']}.")
     try:
         reader = open_checkpoint(path / _TENSORS)
         tensors = {name: reader.get_tensor(name) for name in metadata.pop("tensors")}
-        return SavedState(int(metadata.pop("step")), tensors, metadata, path)
+        return SavedState(metadata.pop("step"), tensors, metadata, path)
     except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path}: damaged, not a checkpoint ({error}).") from error

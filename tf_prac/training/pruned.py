@@ -26,6 +26,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_report
+from tf_prac.storage.names import check_name
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_weights import (
@@ -183,6 +184,7 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
             than it has weights.
         FileError: If the file does not exist, is damaged, or cannot be loaded by Keras.
     """
+    check_name(path)
     file = ModelFile(path)
     known = {cls.__name__: cls for cls in register_classes(file.flavour)}
     if file.flavour.name == "tf_keras":

@@ -95,12 +95,20 @@ class TrainingState:
         }
         return SavedState(self.step, tensors, metadata)
 
-    def restore(self, checkpoint: SavedState, variables: Sequence[Any]) -> None:
+    def restore(
+        self,
+        checkpoint: SavedState,
+        variables: Sequence[Any],
+        weights: Mapping[str, np.ndarray],
+        masks: Masks,
+    ) -> None:
         """Sets this state and the variables to those of a checkpoint.
 
         Args:
             checkpoint: as returned by `to_checkpoint`.
             variables: the variables to set, in the same order.
+            weights: the weights that the training starts from, for their names and shapes.
+            masks: its masks.
 
         Raises:
             DamagedFileError: If tensors are missing or have other shapes than the variables.
@@ -109,16 +117,25 @@ class TrainingState:
         for name, value in checkpoint.tensors.items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = value
-        values = groups.get("variable", {})
-        shapes = {str(n): tuple(v.shape) for n, v in enumerate(variables)}
-        if shapes != {name: value.shape for name, value in values.items()}:
-            raise DamagedFileError(f"{checkpoint.path}: damaged, its tensors are not those needed.")
-        for number, variable in enumerate(variables):
-            variable.assign(values[str(number)])
+        metadata, values = checkpoint.metadata, groups.get("variable", {})
+        _check_shapes(checkpoint, values, {str(n): tuple(v.shape) for n, v in enumerate(variables)})
+        snapshots: dict[str, dict[str, np.ndarray]] = {}
         for name, value in groups.get("snapshot", {}).items():
             step, _, weight = name.partition("/")
-            self.snapshots.setdefault(int(step), {})[weight] = value
-        metadata = checkpoint.metadata
+            snapshots.setdefault(step, {})[weight] = value
+        copies = [*snapshots.values(), *([groups["best"]] if "best" in groups else [])]
+        shapes = {name: value.shape for name, value in weights.items() if name[0] != "@"}
+        for copy in copies:
+            _check_shapes(checkpoint, {n: v for n, v in copy.items() if n[0] != "@"}, shapes)
+        if "tentative" in groups:
+            _check_shapes(checkpoint, groups["tentative"], masks.shapes)
+        if (metadata["best"]["value"] is None) != ("best" not in groups) or not all(
+            step.isdecimal() for step in snapshots
+        ):
+            raise DamagedFileError(f"{checkpoint.path}: damaged, tensors are missing.")
+        for number, variable in enumerate(variables):
+            variable.assign(values[str(number)])
+        self.snapshots = {int(step): copy for step, copy in snapshots.items()}
         self.step = checkpoint.step
         self.rows = [_from_json(row) for row in metadata["rows"]]
         self.best.value, self.best.epoch = metadata["best"]["value"], metadata["best"]["epoch"]
@@ -145,6 +162,13 @@ def identity_of(*parts: Any) -> str:
 def _bytes_of(array: np.ndarray) -> memoryview:
     """Returns the content of an array, also of bfloat16, which has no buffer of its own."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _check_shapes(
+    checkpoint: SavedState, values: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+) -> None:
+    if {name: value.shape for name, value in values.items()} != dict(shapes):
+        raise DamagedFileError(f"{checkpoint.path}: damaged, its tensors are not those needed.")
 
 
 def _to_json(row: Mapping[str, float]) -> dict[str, Any]:

@@ -272,7 +272,7 @@ class Trainer:
         batches = self._batches(ids, budget, order, start)
         if checkpoint:
             self._loop.trace(batches)
-            state.restore(checkpoint, self._variables())
+            state.restore(checkpoint, self._variables(), weights, masks)
             if advance is not None:
                 advance(state.step)
         elif 0 in snapshot_at:

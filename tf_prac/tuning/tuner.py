@@ -1,6 +1,6 @@
 """`PracTuner`: KerasTuner with one search per trial, for models of either flavour.
 
-The only module that imports KerasTuner. KerasTuner's `Tuner` supports Keras 3 only and relies on
+KerasTuner's `Tuner` supports Keras 3 only and relies on
 callbacks of `fit`, so `PracTuner` is a `BaseTuner` whose trial is a search for a ticket.
 """
 
@@ -24,6 +24,7 @@ from tf_prac.search.ticket_search import SearchResult, TicketSearch
 from tf_prac.storage.atomic import atomic_write, exclusive, remove_directory
 from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.layout import TRAINED
+from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tuning.space import (
     METRICS,
@@ -40,6 +41,8 @@ try:
     from keras_tuner.src import utils as keras_tuner_utils
 except ImportError as error:
     raise ImportError("tuning needs KerasTuner: pip install keras-tuner") from error
+
+from tf_prac.tuning.project import check_project, has_trials, reload_oracle
 
 TRIALS = "trials.csv"
 
@@ -71,7 +74,8 @@ class PracTuner(BaseTuner):
         >>> tuner.search((x_train, y_train))
         >>> tuner.best_ticket().sparsity, tuner.get_best_hyperparameters()[0].values
 
-    The same call with the same directory resumes where it stopped, also within a round. A trial
+    The same call with the same directory resumes where it stopped, also within a round, and if a
+    kill left files of KerasTuner damaged. A trial
     whose training diverges, or whose options are inconsistent, is marked as failed, and the search
     continues. An error in data or files ends the search.
 
@@ -124,11 +128,16 @@ class PracTuner(BaseTuner):
         self._config = SearchConfig.of(recipe, pruning, prac)
         self._build, self._verbose = build, verbose
         _check_objective(oracle)
+        self._reloaded = False
+        check_name(pathlib.Path(directory, project_name, "trial_00"))
         self._project = pathlib.Path(directory, project_name)
         if overwrite and self._project.exists():
             with self._exclusive():
                 remove_directory(self._project)
+        check_project(self._project)
         super().__init__(oracle, self._model, os.fspath(directory), project_name)
+        if not self._reloaded and has_trials(self._project):
+            self.reload()  # KerasTuner reloads only if tuner0.json exists
 
     def options(self, hp: Any) -> SearchConfig:
         """Returns the options of a search with the hyperparameter values of a trial.
@@ -194,13 +203,18 @@ class PracTuner(BaseTuner):
         write_csv(self._project / TRIALS, self.rows())
 
     def reload(self) -> None:
-        """Reads the state of the tuner, as of the last finished step of the oracle.
+        """Reads the state of an interrupted tuning, as of the last finished step of the oracle.
 
-        A step writes `trial.json` before `oracle.json`; if it was killed in between, the trial is
-        run again.
+        Damaged files are named. Trials whose file is damaged count as failed, and a damaged
+        `oracle.json` is rebuilt from the trials, except for Hyperband. A step writes `trial.json`
+        before `oracle.json`; if it was killed in between, the trial is run again.
+
+        Raises:
+            DamagedFileError: If `oracle.json` cannot be rebuilt.
         """
-        super().reload()
+        self._reloaded = True
         oracle = self.oracle
+        reload_oracle(oracle, self._project, print)
         oracle.trials = {name: oracle.trials[name] for name in oracle.start_order}
         oracle._retry_queue = [name for name in oracle._retry_queue if name not in oracle.end_order]
         for name in oracle._retry_queue:
@@ -228,7 +242,7 @@ class PracTuner(BaseTuner):
         """Returns the hyperparameter values of a trial, by name."""
         values = dict(trial.hyperparameters.values)
         for name, choices in self.space.items():
-            if not isinstance(choices, Range) and not _is_plain(choices):
+            if name in values and not isinstance(choices, Range) and not _is_plain(choices):
                 values[name] = choices[values[name]]
         return values
 

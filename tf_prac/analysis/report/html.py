@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tf_prac.checks import printable
+
 EMPTY = ("br", "circle", "img", "line", "meta", "path", "polyline", "rect")
 
 
@@ -72,8 +74,10 @@ def _child(child: Any) -> str:
         return child
     if isinstance(child, (list, tuple)):
         return join(child)
-    return html.escape(str(child), quote=False)
+    return html.escape(printable(str(child)), quote=False)
 
 
 def _text(value: Any) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.1f}".removesuffix(".0")
+    return printable(str(value))
