@@ -29,7 +29,7 @@ from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.distribution import Distribution, make_distribution
-from tf_prac.training.loop import StepLoop
+from tf_prac.training.loop import StepLoop, as_batches
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
@@ -125,7 +125,10 @@ def traced_nodes(flavour, distribution, forgetting=True):
         lambda shard: training_batches(data, ids, batch_size=16, seed=(0,), shard=shard), 16
     )
     loop = StepLoop(model, distribution)
-    graph = loop._train.get_concrete_function(iter(batches), tf.constant(1)).graph.as_graph_def()
+    streamed = as_batches(iter(batches))
+    loop.trace(streamed)
+    (compiled,) = loop._compiled.values()
+    graph = compiled.get_concrete_function(streamed.take(0)[1]).graph.as_graph_def()
     return [node for function in graph.library.function for node in function.node_def]
 
 
