@@ -210,17 +210,28 @@ class RunDirectory(RunLayout):
             )
         return read_npz(self.path / REWIND, "rewind")
 
-    def save_predictions(self, number: int, classes: np.ndarray) -> None:
-        """Writes the dense network's predictions on the training set, int32 [n]."""
-        write_npz(self.round_path(number) / PREDICTIONS, "predictions", {"classes": classes})
+    def save_predictions(self, number: int, predictions: Any) -> None:
+        """Writes the dense network's predictions on the training set.
 
-    def load_predictions(self, number: int) -> np.ndarray:
-        """Reads the predictions of `save_predictions`, int32 [n]."""
+        Args:
+            number: of the round.
+            predictions: classes, int32 [n], or other predictions [n, ...]; or a dictionary of
+                them, for several outputs.
+        """
+        named = predictions if isinstance(predictions, Mapping) else {"": predictions}
+        arrays = {f"classes/{name}" if name else "classes": v for name, v in named.items()}
+        write_npz(self.round_path(number) / PREDICTIONS, "predictions", arrays)
+
+    def load_predictions(self, number: int) -> Any:
+        """Reads the predictions of `save_predictions`."""
         path = inside(self.path, self.round_path(number).name, PREDICTIONS)
-        classes = read_npz(path, "predictions").get("classes")
-        if classes is None or classes.ndim != 1 or classes.dtype.kind != "i":
+        arrays = read_npz(path, "predictions")
+        names = [name for name in arrays if name.partition("/")[0] == "classes"]
+        if not names or any(arrays[n].ndim < 1 or arrays[n].dtype.kind not in "if" for n in names):
             raise DamagedFileError(f"{path}: damaged, it does not contain classes.")
-        return classes
+        if names == ["classes"]:
+            return arrays["classes"]
+        return {name.partition("/")[2]: arrays[name] for name in names}
 
     def save_tentative(
         self,
