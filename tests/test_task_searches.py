@@ -80,8 +80,15 @@ def search(flavour, model, directory, task=None, **options):
     return TicketSearch(model_fn, directory=directory, task=task, **options)
 
 
-@both
-@pytest.mark.parametrize("name", CASES)
+ALIKE = {("keras", "one_hot"), ("tf_keras", "sparse"), ("keras", "binary"), ("tf_keras", "outputs")}
+SEARCHES = [
+    pytest.param(flavour, name, marks=[pytest.mark.slow] if (flavour, name) in ALIKE else [])
+    for flavour in FLAVOURS
+    for name in CASES
+]
+
+
+@pytest.mark.parametrize(("flavour", "name"), SEARCHES)
 def test_a_search_of_each_task(flavour, name, tmp_path):
     model, x, y, task = CASES[name]
     started = search(flavour, model, tmp_path / "run", task)
