@@ -157,7 +157,8 @@ def reference(case, masks):
     for _ in range(EPOCHS):
         for ids, inputs, targets, weight in batches(kind, outputs, order):
             for sample, p in zip(ids, answers(inputs), strict=True):
-                stats.update(np.array([sample]), [is_right(p, y[sample], kind)])
+                # The loss ignores the first sample, whose weight is 0: it is not judged.
+                stats.update(np.array([sample]), [not sample or is_right(p, y[sample], kind)])
             weights = weight if outputs == "one" else {"main": weight, "side": weight}
             model.train_on_batch(inputs, targets, sample_weight=weights)
             hold()
@@ -168,7 +169,7 @@ def reference(case, masks):
         previous, tentative = tentative, global_magnitude(values, masks, 0.3)
         moved = math.inf if previous is None else tentative.hamming(previous) / masks.remaining
         zeros = sum(int((value == 0).sum()) for value in values.values())
-        scores = [el2n(p, y[i], kind) for i, p in enumerate(answers(x))]
+        scores = [el2n(p, y[i], kind) if i else 0.0 for i, p in enumerate(answers(x))]
         rows.append(
             {
                 "mask_distance": moved,

@@ -16,7 +16,7 @@ LAYERS = (
     {"checks", "registry"},
     {"config", "storage"},
     {"keras_api", "plotting", "presets", "tables"},
-    {"data", "loading", "models", "pruning"},
+    {"data", "loading", "models", "pruning", "tasks"},
     {"training"},
     {"search"},
     {"analysis", "export", "tuning"},

@@ -305,7 +305,7 @@ def test_mask_distance_without_a_keras_model():
 )
 @pytest.mark.parametrize("batch_size", [None, 3])
 def test_a_data_pass_maps_every_sample_once(data, batch_size):
-    ids, (sums, y) = DataPass(data, lambda x, y: (tf.reduce_sum(x, -1), y), batch_size)()
+    ids, (sums, y) = DataPass(data, lambda x, y, *_: (tf.reduce_sum(x, -1), y), batch_size)()
     assert ids.dtype == np.int64 and ids.tolist() == list(range(len(X)))
     np.testing.assert_allclose(sums, X.sum(-1), rtol=precision.rounding(1e-6))
     np.testing.assert_array_equal(y, Y)
@@ -337,7 +337,7 @@ def test_a_data_set_without_samples_is_refused():
         ("binary_crossentropy", [[1]], [[0.5]], "binary", False),
         ("bce", [1], [0.5], "binary", False),
         ("BinaryCrossentropy", [[1, 0]], [[0.5, 0.5]], "multi_label", False),
-        ("hinge", [[1, 0]], [[0.5, 0.5]], "one_hot", False),
+        ("mse", [[1.0]], [[0.5]], "regression", True),
         (lambda y, y_pred: 0.0, [[1]], [[0.5]], "binary", None),
         (lambda y, y_pred, from_logits=True: 0.0, [1], [[0.5, 1]], "sparse", True),
         (None, [[1], [0]], [[0.5, 1], [1, 2]], "sparse", None),

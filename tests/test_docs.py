@@ -21,7 +21,7 @@ from tf_prac.search.selectors import SELECTORS
 
 DOCS = ROOT / "docs"
 DICTIONARIES = {"PRAC_VARIANTS", "PRESETS"}
-NAMESPACES = {"analysis", "callbacks", "data", "export", "pruning"}
+NAMESPACES = {"analysis", "callbacks", "data", "export", "pruning", "tasks"}
 
 
 def test_the_reference_has_every_public_name():

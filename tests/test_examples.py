@@ -18,10 +18,20 @@ SETTINGS = {
     "export_and_serve.py": ["--epochs=1", "--rounds=1", "--nocheck"],
     "distributed_prac.py": ["--dataset=digits", "--epochs=1", "--rounds=1", "--devices=1"],
     "forgetting_in_your_fit.py": ["--epochs=2"],
+    "multi_label_prac.py": ["--samples=80", "--epochs=1", "--rounds=1"],
+    "regression_prac.py": ["--epochs=1", "--rounds=1"],
+    "segmentation_prac.py": ["--samples=40", "--epochs=1", "--rounds=1"],
+    "text_prac.py": ["--epochs=1", "--rounds=1"],
     "mnist_prac.py": ["--dataset=digits", "--epochs=2", "--rounds=2"],
     "rewinding_sweep.py": ["--epochs=1", "--rounds=1", "--rewinds=0it,2it"],
     "transfer_prac_set.py": ["--epochs=1", "--rounds=1", "--target=lenet300", "--source=conv2"],
     "tune_prac.py": ["--epochs=1", "--trials=2", "--sparsity=0.3"],
+}
+TESTED_WITH_THE_OTHER = {
+    ("keras", "multi_label_prac.py"),
+    ("keras", "text_prac.py"),
+    ("tf_keras", "regression_prac.py"),
+    ("tf_keras", "segmentation_prac.py"),
 }
 SLOW_TO_COMPILE = ("cifar10_prac.py", "rewinding_sweep.py", "transfer_prac_set.py")
 
@@ -39,6 +49,8 @@ def test_every_example_is_tested_and_short():
 def test_example(name, keras, tmp_path, monkeypatch, capsys, request):
     if keras == "keras" and name in SLOW_TO_COMPILE:
         pytest.skip("only tested with the other flavour, which compiles faster")
+    if (keras, name) in TESTED_WITH_THE_OTHER:
+        pytest.skip("only tested with the other flavour, as tests of tasks cover both")
     arguments = [f"--keras={keras}", *SETTINGS[name]]
     if name.startswith("cifar10"):
         arguments.append(f"--data_dir={request.getfixturevalue('tfds_dir')}")

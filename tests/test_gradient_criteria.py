@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 
 import numpy as np
@@ -18,7 +17,8 @@ from tf_prac.pruning import gradient_criteria
 from tf_prac.pruning.criteria import CRITERIA
 from tf_prac.pruning.gradient_criteria import ScoringInputs
 from tf_prac.search.scoring import few_of_each_class
-from tf_prac.training.gradients import GradientNorms, as_logits, cross_entropy
+from tf_prac.tasks.classification import Sparse, as_logits
+from tf_prac.training.gradients import GradientNorms
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 RANDOM = np.random.default_rng(0)
@@ -48,7 +48,11 @@ def inputs_of(model, last="linear", batches=None):
         parts = zip(np.split(INPUTS, 2), np.split(LABELS, 2), strict=True)
         batches = [(tf.constant(x), tf.constant(y)) for x, y in parts]
     from_logits = last == "linear"
-    loss = functools.partial(cross_entropy, from_logits=from_logits)
+    task = Sparse(from_logits=from_logits)
+
+    def loss(labels, outputs, temperature):
+        return tf.reduce_mean(task.losses(labels, outputs, None, temperature))
+
     return ScoringInputs(model, prunable_weights(model), batches, from_logits, loss)
 
 
@@ -172,9 +176,7 @@ def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
     rewind(model, snapshot(model), masks)
     samples = ArraySamples(INPUTS.astype(np.float32), LABELS)
     norms = GradientNorms(
-        model,
-        prunable_weights(model),
-        functools.partial(cross_entropy, from_logits=last == "linear"),
+        model, prunable_weights(model), Sparse(from_logits=last == "linear").losses
     )
     ids = np.array([0, 3, 4, 7, 11])
     found = norms(Split(samples, ids), masks)
@@ -205,10 +207,12 @@ def test_a_few_samples_of_each_class_without_validation():
     labels = np.array([0] * 5 + [1] * 20 + [2])
     samples = ArraySamples(np.zeros((26, 2), np.float32), labels)
     ids = np.arange(1, 26)
-    chosen = few_of_each_class(Split(samples, ids), 4, seed=3)
+    chosen = few_of_each_class(Split(samples, ids), labels[ids], 4, seed=3)
     assert np.bincount(labels[chosen]).tolist() == [4, 4, 1]
     assert set(chosen) <= set(ids) and (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(chosen, few_of_each_class(Split(samples, ids), 4, seed=3))
+    np.testing.assert_array_equal(
+        chosen, few_of_each_class(Split(samples, ids), labels[ids], 4, seed=3)
+    )
 
 
 def test_every_criterion_that_needs_the_network_has_its_function():

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac.data.folder import FolderSamples
+from tf_prac.data.pipeline import training_batches
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.samples import (
     ArraySamples,
@@ -240,11 +241,55 @@ class TestArrays:
         assert ArraySamples(np.ones([3, 1]), [0, 4, 1], num_classes=7).num_classes == 7
 
     @pytest.mark.parametrize(
-        "y", [[0.0, 1.0], [True, False], [-1, 0], [[0, 1], [1, 0]], [0, 1, 1], [], 1, ["a", "b"]]
+        "y", [[0.0, np.nan], [0, 1, 1], [], 1, ["a", "b"], {"a": [0, 1], "b": [0]}, ([1], [2])]
     )
     def test_bad_labels(self, y):
         with pytest.raises(DataError, match="labels"):
             ArraySamples(np.ones([2, 3]), y)
+
+    @pytest.mark.parametrize(
+        "y",
+        [[0.0, 1.0], [True, False], [-1, 0], [[0, 1], [1, 0]], {"a": [0, 1], "b": [[0.5], [1]]}],
+    )
+    def test_labels_of_any_kind_are_those_of_the_id(self, y):
+        labels = y if isinstance(y, dict) else {"": y}
+        samples = ArraySamples(np.ones([2, 3]), y)
+        _, batch = next(iter(samples.batches([1, 0], 2)))
+        for name, expected in labels.items():
+            found = (batch[name] if name else batch).numpy()
+            np.testing.assert_array_equal(found, np.asarray(expected)[::-1])
+            assert found.dtype.kind == np.asarray(expected).dtype.kind.replace("b", "i")
+        other = ArraySamples(np.ones([2, 3]), [0, 0])
+        assert samples.identity.order_hash != other.identity.order_hash
+        first = next(iter(samples.batches([0], 1)))[0]["inputs"].numpy()
+        assert first.tolist() == [[1, 1, 1]]
+
+    def test_several_inputs_strings_and_weights(self):
+        x = {"text": [["a"], ["b"]], "number": np.ones([2, 1])}
+        samples = as_samples((x, [0, 1], [0.5, 2.0]))
+        inputs, labels, weights = next(
+            iter(training_batches(samples, [0, 1], batch_size=2, seed=(1,)))
+        )
+        order = inputs["sample_id"].numpy()
+        assert inputs["inputs"]["text"].numpy()[:, 0].tolist() == [[b"a", b"b"][n] for n in order]
+        assert labels.numpy().tolist() == order.tolist()
+        assert weights.numpy().tolist() == [[0.5, 2.0][n] for n in order]
+        slices = tf.data.Dataset.from_tensor_slices((x, [0, 1], [0.5, 2.0]))
+        again = as_samples(slices)
+        assert again.weights.tolist() == [0.5, 2.0] and again.labels.tolist() == [0, 1]
+        marked = slices.enumerate().map(lambda i, e: ({"inputs": e[0], "sample_id": 1 - i}, *e[1:]))
+        assert as_samples(marked).labels.tolist() == [1, 0]
+        with pytest.raises(DataError, match="more than 3 bytes.*memory_limit_bytes"):
+            as_samples(slices, memory_limit_bytes=3)
+        labels = np.random.default_rng(0).normal(size=(9, 3))
+        shuffled = tf.data.Dataset.from_tensor_slices((np.ones([9, 2]), labels)).shuffle(9)
+        with pytest.raises(DataError, match="two passes"):
+            as_samples(shuffled)
+        for weights in ([1.0], [1.0, -1.0], [np.nan, 1]):
+            with pytest.raises(DataError, match="sample weights"):
+                as_samples((np.ones([2, 1]), [0, 1], np.array(weights)))
+        with pytest.raises(DataError, match="2, 'b': 3"):
+            as_samples(({"a": np.ones([2, 1]), "b": np.ones([3, 1])}, [0, 1]))
 
     def test_labels_outside_the_classes(self):
         with pytest.raises(DataError, match="from 0 to 3 received; allowed: 0 to 2"):
@@ -257,7 +302,7 @@ class TestArrays:
         with pytest.raises(DataError, match="sample 1"):
             ArraySamples(x, [0, 1, 0])
 
-    @pytest.mark.parametrize("x", [np.ones(2), [["a"], ["b"]], [[None], [1]], [[1j], [2j]], 3])
+    @pytest.mark.parametrize("x", [np.ones(2), [[None], [1]], [[1j], [2j]], 3])
     def test_inputs_that_are_not_numeric_arrays(self, x):
         with pytest.raises(ArgumentError, match="images"):
             ArraySamples(x, [0, 1])
@@ -434,16 +479,13 @@ class TestAsSamples:
             (dataset(8).batch(4), "unbatch"),
             (dataset(8).batch(4, drop_remainder=True), "unbatch"),
             (with_sample_ids(dataset(8)).batch(4), "unbatch"),
-            (one_hot, "argmax"),
             (dataset(8).repeat(), "finite"),
             (slices(x), "unbatched"),
-            (slices((x, y, y)), "unbatched"),
-            (slices(({"a": x}, y)), "unbatched"),
         ):
             with pytest.raises(ArgumentError, match=remedy):
                 as_samples(data)
-        with pytest.raises(DataError, match="integer"):
-            as_samples(slices((x, y.astype(np.float32))))
+        for other in (one_hot, slices((x, y.astype(np.float32))), slices((x, y, y))):
+            assert len(as_samples(other)) == 8
         with pytest.raises(DataError, match="at least one"):
             as_samples(dataset(8).take(0))
 

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.selection import RoundOutcome
 from tf_prac.search.selectors import SELECTORS, HighestScores, Scores
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.tasks.classification import Sparse
 from tf_prac.training.trainer import Trainer, untrained
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -335,7 +337,7 @@ def test_each_class_keeps_its_share_of_the_minimum():
             config=SearchConfig(prac=config),
             seed=0,
             data=DataSplits(train, None, None),
-            trainer=None,
+            trainer=types.SimpleNamespace(task=Sparse()),
             run=None,
         )
         outcome = RoundOutcome(0, trained, Masks({}), Masks({}), train.ids)

@@ -14,8 +14,9 @@ from tf_prac import Masks, TrainingRecipe, prunable_weights, snapshot
 from tf_prac.data.samples import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.tasks.classification import is_probability
 from tf_prac.training.schedules import Budget, make_schedule
-from tf_prac.training.trainer import Trainer, is_probability
+from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 
@@ -104,7 +105,7 @@ def test_history_and_counts(flavour):
     best = max(result.history, key=lambda row: row["val_accuracy"])
     assert result.best.value == best["val_accuracy"] and result.best.epoch == best["epoch"] - 1
     trainer.load(result.best_weights)
-    assert trainer.predictor.accuracy(trainer.validation) == pytest.approx(best["val_accuracy"])
+    assert trainer.predictor.measure(trainer.validation) == pytest.approx(best["val_accuracy"])
     without = make_trainer(flavour, recipe, validation=False)
     plain = without.train(*start_of(without), np.arange(40), budget, (0,))
     assert plain.best.value is None and plain.best_weights is plain.weights

@@ -4,6 +4,7 @@ from tf_prac import callbacks as callbacks
 from tf_prac import data as data
 from tf_prac import export as export
 from tf_prac import pruning as pruning
+from tf_prac import tasks as tasks
 from tf_prac.version import VERSION as __version__
 
 # Searches and tickets.

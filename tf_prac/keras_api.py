@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import random
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,6 +198,11 @@ def named_weights(model: Any) -> list[NamedWeight]:
     return list(weights.values())
 
 
+def numeric(weights: Iterable[Any]) -> list[Any]:
+    """Returns the weights that are variables of numbers; others are tables of words, in Keras 2."""
+    return [weight for weight in weights if hasattr(weight, "name") and hasattr(weight, "dtype")]
+
+
 def class_names(layer: Any) -> list[str]:
     """Returns the names of a layer's class and its base classes, the most derived first."""
     return [cls.__name__ for cls in type(layer).__mro__]
@@ -239,6 +245,137 @@ def structures(model: Any) -> tuple[Any, Any]:
     return (inputs[0], model.outputs[0]) if inputs else (None, None)
 
 
+def output_activations(model: Any) -> Any:
+    """Returns the name of the activation of each output of a model, in their nested structure.
+
+    None stands for an activation that is not known, as in a subclassed model.
+    """
+    import tensorflow as tf
+
+    _, outputs = structures(model)
+    return None if outputs is None else tf.nest.map_structure(_activation, outputs)
+
+
+def _activation(tensor: Any) -> str | None:
+    history = getattr(tensor, "_keras_history", None)
+    layer = getattr(history, "operation", None) or getattr(history, "layer", None)
+    if layer is None:
+        return None
+    if "Model" in class_names(layer):
+        activations = output_activations(layer)
+        return activations if isinstance(activations, str) else None
+    if "Softmax" in class_names(layer):
+        return "softmax"
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", None) if activation is not None else None
+
+
+def compiled_with(model: Any) -> dict[str, Any] | None:
+    """Returns the arguments that a model was compiled with; None if it is not compiled."""
+    config = getattr(model, "_compile_config", None)
+    if config is None or getattr(model, "optimizer", None) is None:
+        return None
+    return {**config.config, "optimizer": model.optimizer}
+
+
+def described(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the configurations of losses, metrics and an optimizer as JSON values."""
+    serialize = flavour_of(model).module.saving.serialize_keras_object
+
+    def describe(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(name): describe(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [describe(each) for each in value]
+        if isinstance(value, (str, int, float)):
+            return value
+        if inspect.isfunction(value):
+            return f"{value.__module__}.{value.__qualname__}"
+        try:
+            config = dict(serialize(value)["config"])
+        except (TypeError, ValueError, KeyError, NotImplementedError):
+            config = {}
+        config.pop("name", None)
+        return json.loads(json.dumps([type(value).__name__, config], default=str))
+
+    return {name: describe(value) for name, value in arguments.items()}
+
+
+def is_model(value: Any) -> bool:
+    """Whether a value is a Keras model of either flavour."""
+    modules = [sys.modules[name] for name in FLAVOURS if name in sys.modules]
+    return any(isinstance(value, module.Model) for module in modules)
+
+
+def copy_of(model: Any) -> Any:
+    """Returns a copy of a model with its weights and vocabularies, compiled as it is.
+
+    Raises:
+        ArgumentError: If Keras cannot clone it.
+    """
+    flavour = flavour_of(model)
+    try:
+        copy = flavour.module.models.clone_model(model)
+        for layer, original in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
+            if hasattr(original, "set_vocabulary") and hasattr(original, "get_vocabulary"):
+                layer.set_vocabulary(original.get_vocabulary())
+        copy.set_weights(model.get_weights())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArgumentError(
+            "model",
+            f"{model.name}, which Keras cannot clone ({reason})",
+            "a function that returns a new, built model",
+        ) from error
+    for layer in copy._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization
+            layer.finalize_state()
+    if (compiled := compiled_with(model)) is not None:
+        names = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly")
+        copy.compile(**{name: compiled[name] for name in names if compiled.get(name) is not None})
+    return copy
+
+
+def like_optimizer(optimizer: Any, learning_rate: Any) -> Any:
+    """Returns a new optimizer with the options of another one, and another learning rate.
+
+    Raises:
+        ArgumentError: If it cannot be made from its configuration.
+    """
+    name = type(optimizer).__name__
+    if not hasattr(optimizer, "build") or hasattr(optimizer, "inner_optimizer"):
+        raise ArgumentError(
+            "optimizer",
+            f"{type(optimizer).__module__}.{name}",
+            "an optimizer of keras.optimizers, neither a legacy one nor one with loss scaling",
+            "For mixed precision, use TrainingRecipe(mixed_precision=True).",
+        )
+    try:
+        new = type(optimizer).from_config(
+            {**optimizer.get_config(), "learning_rate": learning_rate}
+        )
+    except (TypeError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        allowed = "one that its get_config describes"
+        raise ArgumentError("optimizer", name, allowed, reason) from error
+    for attribute in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, attribute):
+            setattr(new, attribute, getattr(optimizer, attribute))
+    return new
+
+
+def learning_rate_of(optimizer: Any) -> Any:
+    """Returns the learning rate of an optimizer: a Keras schedule, or a number."""
+    rate = optimizer._learning_rate
+    if hasattr(rate, "get_config") and callable(rate):
+        return rate
+    if callable(rate) and not hasattr(rate, "numpy"):
+        raise ArgumentError(
+            "learning_rate", rate, "a number or a LearningRateSchedule of Keras, which has a step"
+        )
+    return float(to_numpy(rate))
+
+
 def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **options: Any):
     """Builds an optimizer by name; options that its constructor does not have are ignored.
 
@@ -275,7 +412,7 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
     return cls(**accepted)
 
 
-def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
+def build_metrics(model: Any, inputs: Any, outputs: Any, labels: Any) -> None:
     """Creates the variables of a compiled model's metrics before its first step is traced.
 
     Replicas cannot create variables, and a step that creates variables is traced twice.
@@ -283,11 +420,11 @@ def build_metrics(model: Any, inputs: Any, outputs: Any) -> None:
     Args:
         model: a compiled model, created in the scope of the current strategy.
         inputs: a batch of inputs.
-        outputs: the model's outputs for them, float [batch, classes].
+        outputs: the model's outputs for them, float [batch, ...] or nested.
+        labels: their labels.
     """
     import tensorflow as tf
 
-    labels = tf.zeros(outputs.shape[0], tf.int64)
     if not tf.distribute.has_strategy():
         model.compute_metrics(inputs, labels, outputs)
         model.reset_metrics()
@@ -320,6 +457,15 @@ class CoupledWeightDecay:
         value = tf.convert_to_tensor(variable)
         decayed = tf.convert_to_tensor(gradient) + tf.cast(self.l2, value.dtype) * value
         super().update_step(decayed, variable, *learning_rate)  # type: ignore[misc]
+
+
+def vocabulary(model: Any) -> list[str]:
+    """Returns words of the vocabularies of a model's layers, such as TextVectorization."""
+    words = []
+    for layer in model._flatten_layers():
+        if hasattr(layer, "get_vocabulary") and "IntegerLookup" not in class_names(layer):
+            words += [str(word) for word in layer.get_vocabulary()]
+    return [word for word in dict.fromkeys(words) if word.strip() and word != "[UNK]"]
 
 
 def pruning_wrappers(model: Any) -> list[Any]:
@@ -377,7 +523,7 @@ def _layers(layer: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
     counts: dict[str, int] = {}
     children = [_unwrap(c) for c in layer._flatten_layers(include_self=False, recursive=False)]
     for child in children:
-        if child.weights:
+        if numeric(child.weights):
             yield from _layers(child, (*path, unique_name(stable_name(child), counts)))
 
 
@@ -412,7 +558,7 @@ def unique_name(name: str, counts: dict[str, int]) -> str:
 def _own_weights(layer: Any) -> Iterable[Any]:
     children = layer._flatten_layers(include_self=False, recursive=False)
     inherited = {id(w) for child in children for w in child.weights}
-    return [w for w in layer.weights if id(w) not in inherited]
+    return [w for w in numeric(layer.weights) if id(w) not in inherited]
 
 
 def _role(variable: Any, layer: Any) -> str:

@@ -120,3 +120,16 @@ SELECTORS = Registry(
     },
 )
 """Selectors of samples other than "prac": functions of a `SearchContext` and a `RoundOutcome`."""
+
+TASKS = Registry(
+    "task",
+    "tf_prac.tasks.infer:task_name",
+    {
+        "sparse": "tf_prac.tasks.classification:Sparse",
+        "one_hot": "tf_prac.tasks.classification:OneHot",
+        "binary": "tf_prac.tasks.classification:Binary",
+        "multi_label": "tf_prac.tasks.classification:MultiLabel",
+        "regression": "tf_prac.tasks.regression:Regression",
+    },
+)
+"""Tasks: subclasses of `tf_prac.tasks.Task`."""

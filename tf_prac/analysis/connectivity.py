@@ -156,11 +156,17 @@ class LineEvaluation:
             self._statistics.recompute()
         train, test = self._train(), self._test() if self._test else None
         return {
-            "train_error": 1 - train["accuracy"],
+            "train_error": self._error(train),
             "train_loss": train["loss"],
-            "test_error": None if test is None else 1 - test["accuracy"],
+            "test_error": None if test is None else self._error(test),
             "test_loss": None if test is None else test["loss"],
         }
+
+    def _error(self, metrics: Mapping[str, float]) -> float:
+        """Returns one minus the accuracy, or a metric of which lower values are better."""
+        task = self._trainer.task
+        value = metrics[task.metric]
+        return 1 - value if task.higher_is_better else value
 
 
 def _first(split: Split | None, count: int | None) -> Split | None:

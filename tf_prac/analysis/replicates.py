@@ -13,7 +13,7 @@ import numpy as np
 
 from tf_prac.checks import check_choice
 from tf_prac.config import CONTROLS
-from tf_prac.data.splits import make_splits
+from tf_prac.data.splits import Split, make_splits
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError
 from tf_prac.search.ticket import REPLICATE_ORDER, Control, Ticket
 from tf_prac.search.ticket_search import TicketSearch
@@ -21,6 +21,7 @@ from tf_prac.storage.atomic import exclusive
 from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.storage.layout import TICKET
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.training.inference import Decisions, disagreement
 from tf_prac.training.trainer import Trainer
 
 _WEIGHTS = "weights/"
@@ -34,8 +35,10 @@ class TrainedReplicate:
 
     Attributes:
         weights: all weights after the last step, by name.
-        classes: predicted class of each test sample, int32, or None without test data.
-        accuracy: on the test data, or None.
+        classes: the class of each test sample, int32 [n], or what else the task predicts for it,
+            [n, predictions], with 0 for what does not count; None without test data, and for
+            several outputs.
+        accuracy: the metric on the test data, or None.
         steps: number of SGD steps.
         seconds: wall time of training.
     """
@@ -81,12 +84,15 @@ class Replicates:
         """The trainer of all replicates; built and compiled on first use."""
         network = self.search.make_network()
         recipe, samples = self.search.config.recipe, self.data.train.samples
+        search = self.search
         return Trainer(
             network,
             recipe,
             samples,
-            pruning=self.search.config.pruning,
-            on_fallback=self.search.callbacks.on_message,  # as the search itself, if it chose XLA
+            pruning=search.config.pruning,
+            on_fallback=search.callbacks.on_message,  # as the search itself, if it chose XLA
+            task=search.task,
+            class_weight=search.class_weight,
         )
 
     @property
@@ -119,6 +125,21 @@ class Replicates:
         if network == "ticket":
             return ticket
         return ticket.make_control(Control(number, network, self.seed), self.search.model_fn)
+
+    def disagreement(self, first: TrainedReplicate, second: TrainedReplicate) -> float | None:
+        """Returns the fraction of test samples that two networks predict differently.
+
+        None without test samples, for several outputs, and for a task without a bound.
+        """
+        if first.classes is None or second.classes is None:
+            return None
+        if first.classes.ndim == 1:
+            return float(np.mean(first.classes != second.classes))
+        try:
+            others = Decisions(second.classes, None)
+            return float(np.mean(disagreement(self.trainer.task, first.classes, others)))
+        except ArgumentError:
+            return None
 
     def trained(self, number: int, network: str, replicate: int) -> TrainedReplicate:
         """Returns a trained replicate: read from its file if that exists, else trained now.
@@ -155,12 +176,25 @@ class Replicates:
             )
         arrays = {_WEIGHTS + name: weight for name, weight in trained.weights.items()}
         if self.data.test is not None:
-            arrays["classes"] = self.trainer.predictor.classes(self.data.test)
+            arrays |= self._predictions(self.data.test)
         metadata = {"origin": origin, "steps": trained.steps, "seconds": trained.seconds}
         write_npz(path, "copy", {**arrays, **{k: np.array(v) for k, v in metadata.items()}})
         self.search.callbacks.on_message(
             f"{title}: {trained.steps:,} steps, {trained.seconds:.1f} s"
         )
+
+    def _predictions(self, test: Split) -> dict[str, np.ndarray]:
+        """Returns the predictions for the test samples; with the metric if it is not accuracy."""
+        predictor = self.trainer.predictor
+        values, judged = predictor.decisions(test)
+        if isinstance(values, np.ndarray) and values.ndim == 1 and judged is None:
+            return {"classes": values}
+        metric = {"metric": np.array(predictor.measure(test))}
+        if isinstance(values, dict):
+            return metric
+        if judged is not None:
+            values = np.where(judged, values.reshape(judged.shape), 0).reshape(values.shape)
+        return {"classes": values, **metric}
 
     def _read(self, path: pathlib.Path, origin: str) -> TrainedReplicate:
         arrays = read_npz(path, "copy")
@@ -177,7 +211,9 @@ class Replicates:
                 f"allowed: {len(test.ids)}. Remove it to train it again."
             )
         accuracy = None
-        if test is not None and classes is not None:
+        if test is not None and "metric" in arrays:
+            accuracy = float(arrays["metric"])
+        elif test is not None and classes is not None:
             accuracy = float(np.mean(classes == test.labels))
         return TrainedReplicate(
             weights=weights,

@@ -15,6 +15,7 @@ from typing import Any
 
 from tf_prac.analysis.aggregate import write_csvs
 from tf_prac.plotting import Line, line_figure
+from tf_prac.search.metric import Metric
 from tf_prac.storage.files import write_json
 from tf_prac.tables import text_table
 
@@ -42,6 +43,8 @@ def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
         arm, seed: the arm and seed of the run.
         summary: the content of its summary.json.
     """
+    metric = Metric.of(summary)
+    named = {} if metric == Metric() else {"metric": metric.name}
     dense = {**summary["dense"], "round": 0, "sparsity": 0.0}
     dense["retrain_steps"] = dense["steps"]
     tickets = [t for t in summary["tickets"] if t["round"] and t["retrain_steps"]]
@@ -54,6 +57,7 @@ def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
                 "seed": seed,
                 "round": ticket["round"],
                 "sparsity": ticket["sparsity"],
+                **named,
                 **{name: ticket.get(name) for name in ACCURACIES},
                 "search_steps": searched,
                 "retrain_steps": ticket["retrain_steps"],
@@ -84,6 +88,7 @@ def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
             "round": number,
             "seeds": len(group),
             "sparsity": _mean(group, "sparsity"),
+            **({"metric": group[0]["metric"]} if "metric" in group[0] else {}),
             **_spread("test_accuracy", [row["test_accuracy"] for row in group]),
             **{name: _mean(group, name) for name in (*ACCURACIES[1:], *STEPS)},
             **_differences(group, groups.get((reference, number), [])),
@@ -188,6 +193,7 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
     tickets = [row for row in rows if row["round"] and row["test_accuracy"] is not None]
     if not tickets:
         return []
+    metric, scale = metric_of(rows), scale_of(rows)
     remaining = _lines(tickets, lambda row: 100 * (1 - row["sparsity"]))
     steps = _lines(tickets, lambda row: row["end_to_end_steps"])
     dense = statistics.fmean(
@@ -196,8 +202,10 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
 
     def log_axis_and_dense_line(axes: Any) -> None:
         axes.set_xscale("log")
-        axes.axhline(100 * dense, color="black", linewidth=0.8, linestyle=":")
-        axes.annotate("dense", (0.995, 100 * dense), xycoords=("axes fraction", "data"), ha="right")
+        axes.axhline(scale * dense, color="black", linewidth=0.8, linestyle=":")
+        axes.annotate(
+            "dense", (0.995, scale * dense), xycoords=("axes fraction", "data"), ha="right"
+        )
 
     def sparser_on_the_right(axes: Any) -> None:
         log_axis_and_dense_line(axes)
@@ -206,7 +214,7 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
-    labels = {"y_label": "test accuracy (%)"}
+    labels = {"y_label": f"test {metric.title}" + (" (%)" if metric.is_fraction else "")}
     return [
         *line_figure(
             path / "accuracy_remaining",
@@ -229,9 +237,10 @@ def _lines(rows: Sequence[Row], x_of: Any) -> list[Line]:
     lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
-        means = [100 * row["test_accuracy"] for row in of_arm]
+        scale = scale_of(of_arm)
+        means = [scale * row["test_accuracy"] for row in of_arm]
         line = Line(arm, [x_of(row) for row in of_arm], means)
-        spreads = [100 * (row["test_accuracy_std"] or 0) for row in of_arm]
+        spreads = [scale * (row["test_accuracy_std"] or 0) for row in of_arm]
         if any(spreads):  # of at least two seeds
             low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
             high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
@@ -244,7 +253,19 @@ def _percent(row: Row) -> str:
     mean, spread = row["test_accuracy"], row["test_accuracy_std"]
     if mean is None:
         return "-"
+    if not metric_of([row]).is_fraction:
+        return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}"
     return f"{mean:.2%}" if spread is None else f"{100 * mean:.2f} ± {100 * spread:.2f}"
+
+
+def metric_of(rows: Sequence[Row]) -> Metric:
+    """Returns the metric of rows; its direction is not known."""
+    return Metric(rows[0].get("metric", Metric().name) if rows else Metric().name)
+
+
+def scale_of(rows: Sequence[Row]) -> int:
+    """Returns the factor of values in figures and tables: 100 for percent, otherwise 1."""
+    return 100 if metric_of(rows).is_fraction else 1
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:

@@ -14,8 +14,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tf_prac.analysis.aggregate import aggregate, by_k
 from tf_prac.analysis.options import StabilityConfig
 from tf_prac.analysis.replicates import Replicates, TrainedReplicate
@@ -37,7 +35,7 @@ class StabilityRows(NamedTuple):
         pairs: one row for each pair that is compared. "measure" is "order" or "pruning"; "first"
             and "second" are the replicates; "distance" and "angle" (degrees) are measured on the
             kept weights; "disagreement" is the fraction of test samples that the two networks
-            classify differently.
+            predict differently.
     """
 
     replicates: list[dict[str, Any]]
@@ -82,11 +80,11 @@ def measure_stability(
             rows.replicates.append({**columns, **accuracy})
         for u, v in itertools.combinations(range(config.copies), 2):
             row = {**columns, "measure": "order", "first": u, "second": v}
-            rows.pairs.append({**row, **_compare(trained[u], trained[v], masks)})
+            rows.pairs.append({**row, **_compare(replicates, trained[u], trained[v], masks)})
         for u in range(config.pruning_copies if number else 0):
             full = replicates.trained(0, FULL[network], u)
             row = {**columns, "measure": "pruning", "first": u, "second": u}
-            rows.pairs.append({**row, **_compare(full, trained[u], masks)})
+            rows.pairs.append({**row, **_compare(replicates, full, trained[u], masks)})
     return rows
 
 
@@ -121,14 +119,13 @@ def subnetwork_key(row: Mapping[str, Any]) -> tuple:
     return (row["k"], row["round"], row["network"])
 
 
-def _compare(first: TrainedReplicate, second: TrainedReplicate, masks: Masks) -> dict[str, Any]:
-    disagreement = None
-    if first.classes is not None and second.classes is not None:
-        disagreement = float(np.mean(first.classes != second.classes))
+def _compare(
+    replicates: Replicates, first: TrainedReplicate, second: TrainedReplicate, masks: Masks
+) -> dict[str, Any]:
     return {
         "distance": distance(first.weights, second.weights, masks),
         "angle": angle(first.weights, second.weights, masks),
-        "disagreement": disagreement,
+        "disagreement": replicates.disagreement(first, second),
     }
 
 

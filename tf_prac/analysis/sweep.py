@@ -17,7 +17,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from tf_prac.analysis.experiment import Experiment
-from tf_prac.analysis.results import Row, Summaries, run_rows, write_results
+from tf_prac.analysis.results import (
+    Row,
+    Summaries,
+    metric_of,
+    run_rows,
+    scale_of,
+    write_results,
+)
 from tf_prac.checks import check_choice
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, SearchConfig, TrainingRecipe
 from tf_prac.data.splits import make_splits
@@ -221,7 +228,8 @@ def sweep_text(results: Mapping[str, Any]) -> str:
     cells: dict[str, dict[int, str]] = {}
     for row in results["table"]:
         accuracy = row["test_accuracy"]
-        text = "-" if accuracy is None else f"{100 * accuracy:.2f}"
+        digits = 2 if metric_of([row]).is_fraction else 4
+        text = "-" if accuracy is None else f"{scale_of([row]) * accuracy:.{digits}f}"
         cells.setdefault(row["arm"], {})[row["round"]] = text
     rounds = sorted(sparsities)
     head = ("sparsity", *(sparsities[n] for n in rounds))
@@ -263,7 +271,7 @@ def _draw_rewinds(directory: pathlib.Path, rows: list[Row], summaries: Summaries
         group.sort(key=lambda row: row["k"])
         remaining = f"{100 * (1 - group[0]['sparsity']):.3g}% {kind}".rstrip()
         values = {
-            name: [100 * row[f"test_accuracy{end}"] for row in group]
+            name: [scale_of(rows) * row[f"test_accuracy{end}"] for row in group]
             for name, end in (("y", ""), ("low", "_min"), ("high", "_max"))
         }
         lines.append(Line(remaining, [row["k"] for row in group], **values))
@@ -272,6 +280,6 @@ def _draw_rewinds(directory: pathlib.Path, rows: list[Row], summaries: Summaries
             directory / "accuracy_rewind",
             lines,
             x_label="rewind point k (steps)",
-            y_label="test accuracy (%)",
+            y_label=f"test {metric_of(rows).title}" + (" (%)" if scale_of(rows) > 1 else ""),
             prepare=lambda axes: axes.set_xscale("symlog"),
         )

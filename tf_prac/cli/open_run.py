@@ -39,12 +39,15 @@ def load_data(settings: Settings) -> LoadedData:
 def model_function(settings: Settings, data: LoadedData) -> Callable[[], Any]:
     """Returns a function that builds the network of the settings for the data."""
 
+    num_classes = data.train.num_classes
+    assert num_classes is not None  # data sets by name have classes
+
     def model_fn() -> Any:
         return build_model(
             settings.labels["model"],
             keras=settings.keras,
             input_shape=data.train.input_shape,
-            num_classes=data.train.num_classes,
+            num_classes=num_classes,
         )
 
     return model_fn

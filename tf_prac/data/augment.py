@@ -78,7 +78,8 @@ def augmentation(name: str, input_shape: tuple[int, ...]) -> Augmentation:
         ArgumentError: If the name is unknown, or the inputs are not images [H, W, C].
     """
     check_choice("augment", name, tuple(AUGMENTATIONS))
-    if name != "none" and len(input_shape) != 3:
+    is_image = isinstance(input_shape, tuple) and len(input_shape) == 3
+    if name != "none" and not (is_image and all(isinstance(n, int) for n in input_shape)):
         raise ArgumentError(
             "augment", name, f"none, as inputs of shape {input_shape} are not images [H, W, C]"
         )

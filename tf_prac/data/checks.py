@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,59 +29,123 @@ def check_id_vector(argument: str, ids: Any) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def check_labels(labels: Any, num_classes: int | None) -> tuple[np.ndarray, int]:
-    """Returns class numbers as read-only int64 [N], and the number of classes.
+def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]:
+    """Returns labels as read-only arrays, and the number of classes if they are class numbers.
 
-    One-hot labels are refused.
+    Integers [N] or [N, 1] become class numbers, int64 [N]. Other labels keep their dtype and
+    shape; whether they are those of the task is checked where the task is known.
+
+    Args:
+        labels: numbers [N, ...], or a dictionary of them, for several outputs.
+        num_classes: number of classes; None for the largest label plus one.
 
     Raises:
-        DataError: If labels are empty, not integers, negative, not below `num_classes`, or of
-            another shape.
+        DataError: If labels are empty, not numbers, NaN or infinite, not below `num_classes`, or
+            of different lengths.
     """
+    if isinstance(labels, Mapping):
+        arrays = {str(name): check_labels(each, None)[0] for name, each in labels.items()}
+        if len({len(array) for array in arrays.values()}) != 1:
+            sizes = {name: len(array) for name, array in arrays.items()}
+            raise DataError(f"labels: {sizes} samples received; allowed: as many for each output.")
+        return arrays, None
+    if isinstance(labels, tuple) and all(np.ndim(each) for each in labels):
+        raise DataError(
+            f"labels: a tuple of {len(labels)} received; allowed: numbers, or a dictionary of them "
+            "by the name of the output, such as {'digit': y1, 'even': y2}."
+        )
     array = np.asarray(labels)
-    if array.ndim == 2 and array.shape[1] == 1:
+    if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "iub":
         array = array[:, 0]
-    if array.ndim != 1:
+    if array.ndim == 0 or not array.size:
+        raise DataError(f"labels: shape {array.shape} received; allowed: at least one sample, [N].")
+    if array.dtype.kind not in "biuf":
         raise DataError(
-            f"labels: shape {array.shape} received; allowed: integer class numbers [N]. "
-            "Turn one-hot labels into class numbers with np.argmax(labels, axis=-1)."
+            f"labels: dtype {array.dtype} received; allowed: numbers. "
+            "Names become class numbers with np.unique(labels, return_inverse=True)[1]."
         )
-    if not array.size:
-        raise DataError("labels: no samples received; allowed: at least one.")
-    if array.dtype.kind not in "iu":
-        raise DataError(
-            f"labels: dtype {array.dtype} received; allowed: integer class numbers. "
-            "Convert them with labels.astype(np.int64)."
-        )
-    if num_classes is None:
-        num_classes = int(array.max()) + 1
-    else:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        raise DataError(f"labels: sample {index} has NaN or infinity; allowed: finite numbers.")
+    is_class = array.ndim == 1 and array.dtype.kind in "iub"
+    if num_classes is not None:
         check_int("num_classes", num_classes, 1)
-    if array.min() < 0 or array.max() >= num_classes:
-        raise DataError(
-            f"labels: from {array.min()} to {array.max()} received; "
-            f"allowed: 0 to {num_classes - 1}."
-        )
-    array = array.astype(np.int64)
+        if not is_class or array.min() < 0 or array.max() >= num_classes:
+            received = f"from {array.min()} to {array.max()}"
+            received += "" if is_class else f", {array.dtype} of shape {array.shape},"
+            raise DataError(
+                f"labels: {received} received; allowed: 0 to {num_classes - 1}, integers [N]."
+            )
+    if is_class:
+        array = array.astype(np.int64)
+        num_classes = num_classes or max(1, int(array.max()) + 1)
+    else:
+        array = np.array(array)
     array.flags.writeable = False
     return array, num_classes
 
 
-def check_inputs(inputs: Any) -> np.ndarray:
-    """Returns inputs as an array of finite numbers [N, ...].
+def check_inputs(inputs: Any) -> Any:
+    """Returns inputs as an array of finite numbers or strings [N, ...], or a nest of them.
 
     Raises:
-        ArgumentError: If inputs are not numbers, or have rank 0 or 1.
-        DataError: If there are none, or one is NaN or infinite.
+        ArgumentError: If inputs are neither numbers of rank 2 or more nor strings.
+        DataError: If there are none, one is NaN or infinite, or lengths differ.
     """
+    if isinstance(inputs, Mapping):
+        return _same_length({name: check_inputs(each) for name, each in inputs.items()})
+    if isinstance(inputs, tuple):
+        return _same_length(dict(enumerate(check_inputs(each) for each in inputs)), tuple)
     array = np.asarray(inputs)
-    if array.ndim < 2 or array.dtype.kind not in "biuf":
+    is_text = array.dtype.kind in "US" or (
+        array.dtype.kind == "O" and all(isinstance(each, (str, bytes)) for each in array.flat)
+    )
+    if is_text and array.ndim:
+        array = array.astype(object)
+    elif array.ndim < 2 or array.dtype.kind not in "biuf":
         raise ArgumentError(
-            "images", f"{array.dtype} of shape {array.shape}", "numbers [N, ...] of rank >= 2"
+            "images",
+            f"{array.dtype} of shape {array.shape}",
+            "numbers [N, ...] of rank >= 2, or strings",
         )
     if not array.size:
         raise DataError(f"images: shape {array.shape} received; allowed: at least one sample.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
         raise DataError(f"images: sample {index} has NaN or infinity; allowed: finite numbers.")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if is_text else array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def check_weights(weights: Any, count: int) -> np.ndarray | None:
+    """Returns sample weights as read-only float32 [N], or None if none are given.
+
+    Raises:
+        DataError: If they are not `count` finite numbers from 0.
+    """
+    if weights is None:
+        return None
+    array = np.asarray(weights)
+    if array.ndim == 0 or len(array) != count or array.dtype.kind not in "biuf":
+        raise DataError(
+            f"sample weights: {array.dtype} of shape {array.shape} received; "
+            f"allowed: a number for each of the {count} samples."
+        )
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all() or array.min() < 0:
+        raise DataError("sample weights: negative, NaN or infinite; allowed: numbers from 0.")
+    array.flags.writeable = False
+    return array
+
+
+def _same_length(parts: Mapping[Any, Any], kind: type = dict) -> Any:
+    sizes = {name: first_length(part) for name, part in parts.items()}
+    if len(set(sizes.values())) != 1:
+        raise DataError(f"inputs: {sizes} samples received; allowed: as many of each.")
+    return dict(parts) if kind is dict else kind(parts.values())
+
+
+def first_length(values: Any) -> int:
+    """Returns the number of samples of an array, or of the arrays of a nest."""
+    while isinstance(values, (Mapping, tuple)):
+        values = next(iter(values.values() if isinstance(values, Mapping) else values))
+    return len(values)

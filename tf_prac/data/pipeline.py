@@ -60,12 +60,12 @@ def training_batches(
             batch.
 
     Returns:
-        Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels int64
-        [batch]) with known cardinality. Inputs are augmented, scaled to [0, 1] if they
-        are uint8 and `samples.rescale` is set, and normalised with `mean` and `std` of `samples`,
-        if it has them. With a shard, batches are padded to a static size and have sample weights,
-        float32 [batch], as a third component; see `BatchShard.sample_weights`. Padding has weight
-        0 and sample id -1.
+        Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels
+        [batch, ...]) with known cardinality, and sample weights as a third component if `samples`
+        has any. Inputs are augmented, scaled to [0, 1] if they are uint8 and `samples.rescale` is
+        set, and normalised with `mean` and `std` of `samples`, if it has them. With a shard,
+        batches are padded to a static size and have sample weights, float32 [batch], as a third
+        component; see `BatchShard.sample_weights`. Padding has weight 0 and sample id -1.
 
     Raises:
         ArgumentError: If a size, seed or augmentation is invalid.
@@ -114,9 +114,11 @@ def _weighted(
     """Adds sample weights to the batches of a shard, and marks its padding with sample id -1."""
 
     def add_weight(step: tf.Tensor, batch: Any) -> Any:
-        inputs, labels = batch
+        inputs, labels, *weights = batch
         weight = shard.sample_weights(step, count, training)
         inputs = {**inputs, "sample_id": tf.where(weight > 0, inputs["sample_id"], -1)}
+        for own in weights:
+            weight = own * tf.reshape(weight, [-1] + [1] * (own.shape.rank - 1))
         return tf.nest.map_structure(
             lambda part: tf.ensure_shape(part, [shard.size, *part.shape[1:]]),
             (inputs, labels, weight),
@@ -158,7 +160,10 @@ class Preprocessing:
     @classmethod
     def of(cls, samples: Samples, augment: str = "none") -> Preprocessing:
         """Returns the preprocessing of some samples."""
-        return cls(samples.input_shape, samples.mean, samples.std, samples.rescale, augment)
+        shape = samples.input_shape
+        is_single = isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
+        shape = shape if is_single else ()  # several inputs are not preprocessed
+        return cls(shape, samples.mean, samples.std, samples.rescale, augment)
 
     def __call__(self, batch: Any, key: tf.Tensor | None = None, step: Any = 0) -> Any:
         """Returns a batch ({"inputs": x, ...}, ...) with preprocessed inputs.
@@ -175,11 +180,14 @@ class Preprocessing:
         return ({**inputs, "inputs": normalised(self, x)}, *others)
 
 
-def normalised(samples: Samples | Preprocessing, inputs: tf.Tensor) -> tf.Tensor:
+def normalised(samples: Samples | Preprocessing, inputs: Any) -> Any:
     """Returns stored inputs [batch, ...] as inputs of the model, float32.
 
     uint8 is scaled to [0, 1] if `samples.rescale`; `mean` and `std` are applied to every dtype.
+    Strings, and several inputs, are returned unchanged.
     """
+    if tf.nest.is_nested(inputs) or inputs.dtype == tf.string:
+        return inputs
     std, mean = np.asarray(samples.std or [1.0]), np.asarray(samples.mean or [0.0])
     scale = 255 if samples.rescale and inputs.dtype == tf.uint8 else 1
     inputs = tf.cast(inputs, tf.float32)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_int
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
+from tf_prac.data.nested import is_plain, read_nested
 from tf_prac.data.scan import checked_elements, load_arrays
 from tf_prac.data.source import ArraySamples, DatasetIdentity, Samples
 from tf_prac.data.stream import StreamSamples
@@ -38,9 +40,10 @@ def as_samples(
         ArraySamples(arrays train: 4 of (3,), 2 classes)
 
     Args:
-        data: `Samples` (returned unchanged); a tuple of arrays (x, y); or a finite, unbatched
-            `tf.data.Dataset` with elements (x, y) in the same order in every pass, or
-            ({"inputs": x, "sample_id": id}, y) in any order, with ids 0 to N - 1.
+        data: `Samples` (returned unchanged); a tuple of arrays (x, y) or (x, y, sample_weight); or
+            a finite, unbatched `tf.data.Dataset` of such elements in the same order in every pass,
+            or with {"inputs": x, "sample_id": id} in place of x in any order, with ids 0 to N - 1.
+            x and y may be dictionaries of arrays, for several inputs and outputs, and x a tuple.
         memory_limit_bytes: a dataset with more bytes of inputs is not held in memory decoded, but
             read as `StreamSamples`. Default 4 GiB.
         **options: name, version, split, num_classes, classes, mean, std, rescale as in
@@ -58,12 +61,15 @@ def as_samples(
         return data
     if isinstance(data, tuple) and len(data) == 2:
         return ArraySamples(*data, **options)
+    if isinstance(data, tuple) and len(data) == 3 and np.ndim(data[2]):
+        return ArraySamples(*data[:2], weights=data[2], **options)
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, memory_limit_bytes=memory_limit_bytes, **options)
     raise ArgumentError(
         "data",
         f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple) else type(data).__name__,
-        "Samples, a tuple of arrays (x, y) or an unbatched tf.data.Dataset of (x, y)",
+        "Samples, a tuple of arrays (x, y) or (x, y, sample_weight), or an unbatched "
+        "tf.data.Dataset of them",
     )
 
 
@@ -77,6 +83,11 @@ def _from_dataset(
     name: str = "dataset",
     **options: Any,
 ) -> Samples:
+    if decode is None and not is_plain(dataset.element_spec):
+        images, labels, weights = read_nested(
+            dataset, name, memory_limit_bytes, check_order=check_order
+        )
+        return ArraySamples(images, labels, weights=weights, name=name, **options)
     elements = checked_elements(dataset)
     if decode is not None:
         elements = elements.map(

@@ -166,7 +166,7 @@ def scan(elements: tf.data.Dataset, name: str, limit: int) -> Scan:
     if not columns:
         raise DataError(f"{name}: no samples received; allowed: at least one.")
     ids, labels, sizes, digests = (np.concatenate(part) for part in zip(*columns, strict=True))
-    order = _order_of(ids, name)
+    order = order_of(ids, name)
     all_inputs = np.concatenate(kept)[order] if total <= limit else None
     return Scan(labels[order], sizes[order], digests[order], ids, all_inputs)
 
@@ -180,13 +180,18 @@ def same_order(elements: tf.data.Dataset, name: str, first: Scan) -> bool:
     second = [(x["sample_id"], _measure(x["inputs"], y)[1]) for x, y in _batches(elements, name)]
     ids = np.concatenate([first.read_order[:0], *(part for part, _ in second)])
     digests = np.concatenate([first.digests[:0], *(part for _, part in second)])
-    if not np.array_equal(digests[_order_of(ids, name)], first.digests):
-        raise DataError(
-            f"{name}: two passes over the data differ; allowed: the same samples in the same "
-            "order in every pass, or with sample ids. Do not shuffle or augment before this, "
-            "or call tf_prac.with_sample_ids before shuffling."
-        )
+    if not np.array_equal(digests[order_of(ids, name)], first.digests):
+        raise order_error(name)
     return np.array_equal(ids, first.read_order)
+
+
+def order_error(name: str) -> DataError:
+    """Returns the error for data whose samples have other positions in each pass."""
+    return DataError(
+        f"{name}: two passes over the data differ; allowed: the same samples in the same "
+        "order in every pass, or with sample ids. Do not shuffle or augment before this, "
+        "or call tf_prac.with_sample_ids before shuffling."
+    )
 
 
 @contextlib.contextmanager
@@ -215,7 +220,7 @@ def _measure(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return sizes, np.array(digests, f"V{_DIGEST_BYTES}")
 
 
-def _order_of(ids: np.ndarray, name: str) -> np.ndarray:
+def order_of(ids: np.ndarray, name: str) -> np.ndarray:
     """Returns the argsort of ids that must be 0 to N - 1 in any order."""
     order = np.argsort(ids)
     if not np.array_equal(ids[order], np.arange(len(ids))):

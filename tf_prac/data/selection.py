@@ -87,7 +87,7 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
+REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "entropy": np.sum,
     "margin": np.max,
     "el2n": np.linalg.norm,
@@ -95,20 +95,29 @@ _REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def multi_label_scores(score: str, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns a score of samples with several labels each, such as in multi-label classification.
+def joint_scores(
+    score: str, probabilities: np.ndarray, labels: np.ndarray, judged: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns a score of samples with several predictions each, such as in segmentation.
 
     Args:
         score: a key of `SCORES`.
-        probabilities: of each label, float [n, labels, classes].
-        labels: classes, int [n, labels].
+        probabilities: of each prediction, float [n, predictions, classes].
+        labels: classes, int [n, predictions].
+        judged: which predictions count, bool [n, predictions]. Default None: all.
 
     Returns:
-        float [n]: the norm of all errors, the sum of entropies or losses, or the highest margin.
+        float [n]: the norm of all errors, the sum of entropies or losses, or the highest margin;
+        0 if no prediction of a sample counts.
     """
     n, count, classes = probabilities.shape
+    if judged is not None:
+        labels = np.where(judged, labels, 0)
     scores = SCORES[score](probabilities.reshape(-1, classes), labels.reshape(-1))
-    return _REDUCTIONS[score](scores.reshape(n, count), axis=1)
+    scores = scores.reshape(n, count)
+    if judged is not None:
+        scores = np.where(judged, scores, 0)
+    return scores[:, 0] if count == 1 else REDUCTIONS[score](scores, axis=1)
 
 
 def forgetting_scores(stats: ForgettingStats, never_learned: str = "critical") -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.batch_shard import BatchShard
-from tf_prac.data.checks import check_inputs, check_labels
+from tf_prac.data.checks import check_inputs, check_labels, check_weights, first_length
 from tf_prac.data.order import check_ids, id_batches, on_cpu, with_cardinality, without_autotune
 from tf_prac.errors import ArgumentError, DataError, FileError
 
@@ -62,25 +62,28 @@ class DatasetIdentity:
 
 
 class Samples(abc.ABC):
-    """A classification data set with random access by sample id.
+    """A data set with random access by sample id.
 
     To add a kind of source, write a subclass with one method, `_read`.
 
     Args:
         identity: identifies the data set and its order.
-        labels: integer class numbers, [N] or [N, 1].
-        num_classes: number of classes; None for the largest label plus one.
-        input_shape: shape of the inputs of one sample.
+        labels: integer class numbers, [N] or [N, 1]; or other numbers [N, ...], for other tasks;
+            or a dictionary of them, for several outputs.
+        num_classes: number of classes; None for the largest class number plus one.
+        input_shape: shape of the inputs of one sample; nested as the inputs are.
         mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
         std: per-channel standard deviation of the same images; required with `mean`.
         classes: the name of each class; None if classes have no names.
         rescale: whether uint8 inputs are scaled from [0, 255] to [0, 1] before the model sees them.
             Default False: the model sees them as they are; with `mean`, they are always scaled.
+        weights: sample weights, [N]. Default None.
 
     Attributes:
         identity: `DatasetIdentity`.
-        labels: int64 [N], read-only.
-        num_classes: number of classes.
+        labels: read-only, int64 [N] for class numbers, otherwise as given.
+        num_classes: number of classes; None if labels are not class numbers [N].
+        weights: sample weights, float32 [N, ...], read-only, or None.
         input_shape: shape of the inputs of one sample, without the batch dimension.
         mean: tuple of floats or None.
         std: tuple of floats or None.
@@ -88,7 +91,7 @@ class Samples(abc.ABC):
         rescale: whether uint8 inputs are scaled to [0, 1].
 
     Raises:
-        DataError: If labels are not class numbers below `num_classes`.
+        DataError: If labels are not numbers, or not class numbers below `num_classes`.
         ArgumentError: If `mean` and `std` do not match the channels, or `classes` the number of
             classes.
     """
@@ -99,15 +102,20 @@ class Samples(abc.ABC):
         identity: DatasetIdentity,
         labels: Any,
         num_classes: int | None,
-        input_shape: Sequence[int],
+        input_shape: Any,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
         rescale: bool = False,
+        weights: Any = None,
     ):
         self.identity = identity
         self.labels, self.num_classes = check_labels(labels, num_classes)
-        self.input_shape = tuple(int(size) for size in input_shape)
+        self.weights = check_weights(weights, len(self))
+        is_single = not isinstance(input_shape, Mapping) and all(
+            isinstance(size, (int, np.integer)) for size in input_shape
+        )
+        self.input_shape = tuple(int(size) for size in input_shape) if is_single else input_shape
         if (mean is None) != (std is None):
             raise ArgumentError("std", std, "None if and only if mean is None")
         self.mean = self._statistics("mean", mean)
@@ -120,13 +128,16 @@ class Samples(abc.ABC):
         self.classes = None if classes is None else tuple(map(str, classes))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return first_length(self.labels)
 
     def __repr__(self) -> str:
         parts = (self.identity.name, self.identity.version, self.identity.split)
         title = " ".join(part for part in parts if part)
-        kind = type(self).__name__
-        return f"{kind}({title}: {len(self)} of {self.input_shape}, {self.num_classes} classes)"
+        kind, what = type(self).__name__, f"{self.num_classes} classes"
+        if self.num_classes is None:
+            shapes = tf.nest.map_structure(lambda each: f"{each.dtype}", self.labels)
+            what = f"labels {shapes}"
+        return f"{kind}({title}: {len(self)} of {self.input_shape}, {what})"
 
     def batches(
         self,
@@ -161,7 +172,8 @@ class Samples(abc.ABC):
 
         Returns:
             Dataset of ({"inputs": [batch, ...] as stored, "sample_id": int64 [batch]}, labels
-            int64 [batch]) with known cardinality.
+            [batch, ...]) with known cardinality, and sample weights as a third component if there
+            are any.
 
         Raises:
             ArgumentError: If a size, step or seed is out of range.
@@ -174,7 +186,14 @@ class Samples(abc.ABC):
         dataset = self._read(order, ids)
         if len(dataset.element_spec) == 3:  # (inputs, labels, ids), the earlier form of `_read`
             dataset = dataset.map(lambda x, y, i: ({"inputs": x, "sample_id": i}, y))
-        return with_cardinality(dataset, int(order.cardinality()))
+        return with_cardinality(self._with_weights(dataset), int(order.cardinality()))
+
+    def _with_weights(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Adds the sample weights, if there are any."""
+        if self.weights is None:
+            return batches
+        weights = on_cpu(self.weights)
+        return batches.map(lambda x, y: (x, y, tf.gather(weights, x["sample_id"])))
 
     @property
     def arrays(self) -> tuple[tf.Tensor, Any] | None:
@@ -185,18 +204,19 @@ class Samples(abc.ABC):
         return None
 
     def inputs(self, ids: Any) -> np.ndarray:
-        """Returns the stored inputs of the samples `ids`, in their order, [n, ...].
+        """Returns the stored inputs of the samples `ids`, in their order, [n, ...] or nested.
 
         Raises:
             DataError: If `ids` is empty, out of range or has duplicates.
         """
         inputs, _ = next(iter(without_autotune(self.batches(ids, len(ids)))))
-        return inputs["inputs"].numpy()
+        return tf.nest.map_structure(lambda part: part.numpy(), inputs["inputs"])
 
     @property
     def input_dtype(self) -> tf.DType:
         """The dtype of the inputs as they are stored."""
-        return self.batches([0], 1).element_spec[0]["inputs"].dtype
+        spec = self.batches([0], 1).element_spec[0]["inputs"]
+        return tf.nest.map_structure(lambda part: part.dtype, spec)
 
     @abc.abstractmethod
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
@@ -207,7 +227,7 @@ class Samples(abc.ABC):
             ids: all ids that occur in `order`, int64 [n].
 
         Returns:
-            Dataset of ({"inputs": [batch, ...], "sample_id": int64 [batch]}, labels int64 [batch]).
+            Dataset of ({"inputs": [batch, ...], "sample_id": int64 [batch]}, labels [batch, ...]).
         """
 
     def _statistics(self, name: str, values: Sequence[float] | None) -> tuple[float, ...] | None:
@@ -232,8 +252,9 @@ class ArraySamples(Samples):
         ArraySamples(zeros train: 100 of (28, 28, 1), 10 classes)
 
     Args:
-        images: uint8 images or other numeric inputs, [N, ...] of rank >= 2.
-        labels: integer class numbers, [N] or [N, 1].
+        images: uint8 images or other numeric inputs, [N, ...] of rank >= 2, or strings; or a
+            dictionary or tuple of them, for several inputs.
+        labels: as for `Samples`.
         name: name for `identity`. Default "arrays".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
@@ -243,6 +264,7 @@ class ArraySamples(Samples):
         classes: the name of each class, for reports. Default: none.
         rescale: whether uint8 images are scaled to [0, 1] for the model. Default False: the model
             sees the same inputs as in `fit`; with `mean`, they are always scaled.
+        weights: sample weights, [N]. Default: none.
 
     Raises:
         ArgumentError: If the inputs are not an array of numbers, or a class has no name.
@@ -263,32 +285,35 @@ class ArraySamples(Samples):
         num_classes: int | None = None,
         classes: Sequence[str] | None = None,
         rescale: bool = False,
+        weights: Any = None,
     ):
         images = check_inputs(images)
-        checked, num_classes = check_labels(labels, num_classes)
-        if len(images) != len(checked):
+        checked, _ = check_labels(labels, num_classes)
+        count = first_length(images)
+        if count != first_length(checked):
             raise DataError(
-                f"lengths differ: {len(images)} inputs and {len(checked)} labels received."
+                f"lengths differ: {count} inputs and {first_length(checked)} labels received."
             )
-        digest = hashlib.sha256(json.dumps([images.dtype.str, images.shape]).encode())
-        digest.update(checked.tobytes())
-        digest.update(np.ascontiguousarray(images).reshape(-1).view(np.uint8).data)
         super().__init__(
-            identity=DatasetIdentity(name, version, split, len(images), digest.hexdigest()),
+            identity=DatasetIdentity(
+                name, version, split, count, _digest(images, checked, check_weights(weights, count))
+            ),
             labels=checked,
             num_classes=num_classes,
-            input_shape=images.shape[1:],
+            input_shape=tf.nest.map_structure(lambda each: each.shape[1:], images),
             mean=mean,
             std=std,
             classes=classes,
             rescale=rescale,
+            weights=weights,
         )
-        self._images, self._all_labels = on_cpu(images), on_cpu(self.labels)
+        self._images = tf.nest.map_structure(on_cpu, images)
+        self._all_labels = tf.nest.map_structure(on_cpu, self.labels)
 
     @property
     def input_dtype(self) -> tf.DType:
-        """The dtype of the array."""
-        return self._images.dtype
+        """The dtype of the array, nested as the inputs are."""
+        return tf.nest.map_structure(lambda part: part.dtype, self._images)
 
     @property
     def arrays(self) -> tuple[tf.Tensor, Any] | None:
@@ -298,7 +323,41 @@ class ArraySamples(Samples):
 
     def _read(self, order: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
         def fetch(i: tf.Tensor) -> Any:
-            inputs = {"inputs": tf.gather(self._images, i), "sample_id": i}
-            return inputs, tf.gather(self._all_labels, i)
+            images, labels = tf.nest.map_structure(
+                lambda part: tf.gather(part, i), (self._images, self._all_labels)
+            )
+            return {"inputs": images, "sample_id": i}, labels
 
         return order.map(fetch)
+
+
+def _digest(images: Any, labels: Any, weights: np.ndarray | None) -> str:
+    """Returns the SHA-256 over all samples, in hexadecimal.
+
+    That of one array of numbers with class numbers is the same as in version 0.1.
+    """
+    parts = tf.nest.flatten(images)
+    digest = hashlib.sha256(json.dumps(_layout(parts[0])).encode())
+    if tf.nest.is_nested(images) or not _are_classes(labels):
+        others = tf.nest.map_structure(_layout, (images, labels))
+        digest.update(json.dumps(str(others)).encode())
+    for label in tf.nest.flatten(labels):
+        digest.update(np.ascontiguousarray(label).tobytes())
+    for part in parts:
+        if part.dtype == object:
+            for text in part.flat:
+                digest.update(text.encode() if isinstance(text, str) else text)
+                digest.update(b"\0")
+        else:
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    if weights is not None:
+        digest.update(b"weights" + weights.tobytes())
+    return digest.hexdigest()
+
+
+def _layout(array: np.ndarray) -> list[Any]:
+    return [array.dtype.str, array.shape]
+
+
+def _are_classes(labels: Any) -> bool:
+    return isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1

@@ -22,9 +22,16 @@ class Split(NamedTuple):
     ids: np.ndarray
 
     @property
-    def labels(self) -> np.ndarray:
-        """The labels of the split, int64 [len(ids)]."""
-        return self.samples.labels[self.ids]
+    def labels(self) -> Any:
+        """The labels of the split, [len(ids), ...]: int64 [len(ids)] for class numbers."""
+        return rows_of(self.samples.labels, self.ids)
+
+
+def rows_of(values: Any, ids: np.ndarray) -> Any:
+    """Returns the rows `ids` of an array, or of each array of a dictionary."""
+    if isinstance(values, dict):
+        return {name: value[ids] for name, value in values.items()}
+    return values[ids]
 
 
 class DataSplits(NamedTuple):

@@ -149,7 +149,8 @@ class StreamSamples(Samples):
             return super().batches(
                 ids, batch_size, seed=seed, start_step=start_step, steps=steps, shard=shard
             )
-        return self._read_again(ids, batch_size, seed, start_step, steps, shard)
+        batches = self._read_again(ids, batch_size, seed, start_step, steps, shard)
+        return with_cardinality(self._with_weights(batches), int(batches.cardinality()))
 
     def _fits(self, ids: np.ndarray) -> bool:
         return bool(self._sizes[ids].sum() <= self._limit)

@@ -16,7 +16,7 @@ from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavour_of, vocabulary
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import read_npz, write_json, write_npz
 from tf_prac.storage.layout import MASKS, MODEL, WEIGHTS
@@ -60,7 +60,7 @@ def keras_file(
         max_error = None
         if check:
             served = serve(source.network)
-            inputs = example_inputs(served.inputs, samples)
+            inputs = example_inputs(served.inputs, samples, words=vocabulary(source.network))
             max_error = compare(
                 flavour, path, inputs, outputs_of(served, inputs), rounding_of(source.network)
             )

@@ -20,7 +20,7 @@ from tf_prac.export.serving import Serving, outputs_of, serve
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export, write
-from tf_prac.keras_api import named_weights
+from tf_prac.keras_api import named_weights, vocabulary
 from tf_prac.storage.atomic import scratch_directory
 from tf_prac.storage.files import write_json
 
@@ -76,9 +76,15 @@ def tflite(
     _check_dtypes(source.network)
     sparse = sparse and bool(source.masks)
     with source.applied():
-        served = serve(source.network, inputs=inputs, preprocess=preprocess, softmax=softmax)
+        served = serve(
+            source.network,
+            inputs=inputs,
+            preprocess=preprocess,
+            softmax=softmax,
+            loss=source.loss,
+        )
         _check_fixed(served)
-        examples = example_inputs(served.inputs, samples)
+        examples = example_inputs(served.inputs, samples, words=vocabulary(source.network))
         expected = outputs_of(served, examples)
         tolerance = max(TOLERANCE[storage], rounding_of(source.network))
         uses = kernel_uses(source.network, served)

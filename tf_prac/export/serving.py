@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.errors import ArgumentError
+from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.architecture import output_names
-from tf_prac.keras_api import class_names, flavour_of, structures
+from tf_prac.keras_api import class_names, flavour_of, output_activations, structures
+from tf_prac.tasks.infer import BINARY, loss_name
+from tf_prac.tasks.outputs import select
 from tf_prac.training.precision import exact_float32
 
 _GENERATED_NAME = re.compile(r"(input|input_layer|keras_tensor)(_\d+)?")
+KERAS_TOLERANCE = 1e-3  # relative to max(1, largest absolute output)
 _PYTHON_OPS = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 
@@ -30,6 +33,8 @@ class Serving:
         variables: the `tf.Variable`s that the function reads, by id.
         resources: other objects that it uses, such as lookup tables.
         graph: the traced graph.
+        keras_outputs: function of samples that returns what the model itself computes, without
+            the graph, with softmax and sigmoid by NumPy.
     """
 
     function: Any
@@ -38,6 +43,7 @@ class Serving:
     variables: dict[int, Any]
     resources: list[Any]
     graph: Any
+    keras_outputs: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def serve(
@@ -46,6 +52,7 @@ def serve(
     inputs: Any = None,
     preprocess: Callable[[Any], Any] | None = None,
     softmax: bool = False,
+    loss: Any = None,
 ) -> Serving:
     """Traces a model for inference.
 
@@ -56,7 +63,9 @@ def serve(
             takes other shapes or types.
         preprocess: a function or layer that maps the served input (a dictionary if there are
             several) to the model's input. Default None.
-        softmax: whether to apply a softmax to the outputs, logits. Default False.
+        softmax: whether to serve probabilities: a sigmoid of outputs of one unit, or whose loss is
+            binary, as for several labels; a softmax of others. Default False.
+        loss: the loss that the model is compiled with. Default None: not known.
 
     Raises:
         ArgumentError: If the inputs cannot be served, or a layer cannot be exported; it is named.
@@ -64,10 +73,25 @@ def serve(
     flavour_of(model)
     specs, pack = _input_specs(model, inputs)
 
-    def call(*args: Any) -> dict[str, Any]:
-        served = dict(zip(specs, args, strict=True))
+    def run(served: dict[str, Any]) -> Any:
         values = pack(served) if preprocess is None else preprocess(_single_or_dict(served))
-        return _named_outputs(model, model(values, training=False), softmax)
+        return model(values, training=False)
+
+    def call(*args: Any) -> dict[str, Any]:
+        outputs = run(dict(zip(specs, args, strict=True)))
+        if softmax:
+            outputs = _each_output(model, outputs, loss, GRAPH)
+        return _named_outputs(model, outputs, softmax)
+
+    def keras_outputs(samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = run({name: tf.constant(samples[name]) for name in specs})
+        outputs = tf.nest.map_structure(lambda value: value.numpy(), outputs)
+        if softmax:
+            outputs = _each_output(model, outputs, loss, NUMPY)
+        values = outputs if isinstance(outputs, Mapping) else tf.nest.flatten(outputs)
+        return (
+            dict(values) if isinstance(values, Mapping) else dict(zip(names, values, strict=True))
+        )
 
     function = tf.function(call, input_signature=list(specs.values()), autograph=False)
     try:
@@ -84,14 +108,69 @@ def serve(
     _refuse_python_ops(model, concrete.graph)
     variables, resources = _captured(model, concrete)
     outputs = {n: tf.TensorSpec(t.shape, t.dtype) for n, t in concrete.structured_outputs.items()}
-    return Serving(function, specs, outputs, variables, resources, concrete.graph)
+    names = list(outputs)
+    if not isinstance(structures(model)[1], Mapping):
+        names = _output_names(model, len(names), softmax)
+    return Serving(function, specs, outputs, variables, resources, concrete.graph, keras_outputs)
 
 
 def outputs_of(served: Serving, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the outputs for samples, as arrays by name, without TensorFloat-32."""
+    """Returns the outputs for samples, as arrays by name, without TensorFloat-32.
+
+    Raises:
+        MismatchError: If they are not those of the Keras model.
+    """
     tensors = [tf.constant(samples[name]) for name in served.inputs]
     with exact_float32():
-        return {name: value.numpy() for name, value in served.function(*tensors).items()}
+        outputs = {name: value.numpy() for name, value in served.function(*tensors).items()}
+        keras_outputs = served.keras_outputs(samples)
+    for name, expected in keras_outputs.items():
+        output = np.asarray(outputs[name], np.float64)
+        expected = np.asarray(expected, np.float64)
+        scale = max(1.0, float(np.max(np.abs(expected), initial=0)))
+        tolerance = KERAS_TOLERANCE if outputs[name].dtype == np.float32 else 0.05
+        if not np.allclose(output, expected, rtol=0, atol=tolerance * scale):
+            error = float(np.max(np.abs(output - expected)))
+            raise MismatchError(
+                f"{name}: the served function differs from the Keras model by up to {error:g}. "
+                "The export was not saved."
+            )
+    return outputs
+
+
+def _each_output(
+    model: Any, outputs: Any, loss: Any, functions: Mapping[str, Callable[[Any], Any]]
+) -> Any:
+    """Returns outputs as probabilities: each by one of the two functions.
+
+    Raises:
+        ArgumentError: If the model returns probabilities already.
+    """
+    activations = tf.nest.flatten(output_activations(model))
+    names, values = output_names(model), tf.nest.flatten(outputs)
+    if isinstance(outputs, Mapping):
+        names = sorted(outputs)
+    results = []
+    for index, value in enumerate(values):
+        known = activations[index] if len(activations) == len(values) else None
+        if known in ("softmax", "sigmoid"):
+            allowed = f"False for a model whose output is a {known} already"
+            raise ArgumentError("softmax", True, allowed)
+        name = names[index] if len(names) == len(values) else ""
+        is_binary = loss_name(select(loss, name, index)) in BINARY
+        is_single = value.ndim < 2 if isinstance(value, np.ndarray) else value.shape.rank < 2
+        kind = "sigmoid" if is_binary or is_single or value.shape[-1] == 1 else "softmax"
+        results.append(functions[kind](value))
+    return tf.nest.pack_sequence_as(outputs, results)
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    exponents = np.exp(values - values.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
+
+
+GRAPH = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
+NUMPY = {"softmax": _softmax, "sigmoid": lambda values: 1 / (1 + np.exp(-values))}
 
 
 def _input_specs(model: Any, inputs: Any) -> tuple[dict[str, tf.TensorSpec], Callable]:
@@ -156,17 +235,21 @@ def _single_or_dict(served: dict[str, Any]) -> Any:
 
 
 def _named_outputs(model: Any, outputs: Any, softmax: bool) -> dict[str, Any]:
-    if softmax:
-        outputs = tf.nest.map_structure(tf.nn.softmax, outputs)
     if isinstance(outputs, Mapping):
         return {str(name): tf.convert_to_tensor(value) for name, value in outputs.items()}
     values = tf.nest.flatten(outputs)
-    names = output_names(model)
-    if len(names) != len(values):
-        names = [f"output_{i}" for i in range(len(values))] if len(values) > 1 else ["output"]
-    if softmax and len(names) == 1:
-        names = ["probabilities"]
+    names = _output_names(model, len(values), softmax)
     return {n: tf.convert_to_tensor(v) for n, v in zip(names, values, strict=True)}
+
+
+def _output_names(model: Any, count: int, softmax: bool) -> list[str]:
+    """Returns the names of the outputs of a model, in order."""
+    if softmax and count == 1:
+        return ["probabilities"]
+    names = output_names(model)
+    if len(names) == count:
+        return names
+    return [f"output_{i}" for i in range(count)] if count > 1 else ["output"]
 
 
 def _captured(model: Any, concrete: Any) -> tuple[dict[int, Any], list[Any]]:

@@ -32,6 +32,7 @@ class Source:
         kind: "model", or "ticket" for masked rewind weights.
         metadata: values of the ticket for the metadata.
         weights: the weights to export, by name; None: those of `network`.
+        loss: the loss that the model is compiled with, or None.
     """
 
     network: Any
@@ -39,6 +40,7 @@ class Source:
     kind: str = "model"
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, np.ndarray] | None = None
+    loss: Any = None
 
     @contextlib.contextmanager
     def applied(self, weights: Mapping[str, np.ndarray] | None = None) -> Iterator[None]:
@@ -79,7 +81,8 @@ def source_of(
     network = strip(model_or_ticket)
     if network is not model_or_ticket and masks is None:
         masks = attach_masks(model_or_ticket).masks
-    return _source_of_model(network, masks)
+    source = _source_of_model(network, masks)
+    return dataclasses.replace(source, loss=getattr(model_or_ticket, "loss", None))
 
 
 def _source_of_ticket(ticket: Ticket, model: Any) -> Source:
@@ -93,7 +96,14 @@ def _source_of_ticket(ticket: Ticket, model: Any) -> Source:
         "lr_rewind": ticket.lr_rewind,
     }
     weights = ticket.masks.apply(ticket.weights)
-    source = Source(model, _pruning_masks(ticket.masks), "ticket", {"ticket": metadata}, weights)
+    source = Source(
+        model,
+        _pruning_masks(ticket.masks),
+        "ticket",
+        {"ticket": metadata},
+        weights,
+        getattr(model, "loss", None),
+    )
     with source.applied():  # raises an error if the architecture differs
         return source
 

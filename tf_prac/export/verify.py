@@ -11,7 +11,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,24 @@ from tf_prac.storage.atomic import scratch_directory
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_SCALE = 1e-3  # of outputs; they may cancel to less than their own rounding errors
+_WORDS = 6  # in a random text
 _FREE_SIZE = 32  # size of unknown dimensions (but the first) in random inputs
 
 
-def example_inputs(specs: Mapping[str, Any], samples: Any = None, count: int = 8) -> dict:
+def example_inputs(
+    specs: Mapping[str, Any], samples: Any = None, count: int = 8, words: Sequence[str] = ()
+) -> dict:
     """Returns inputs for a comparison: the given samples, or random ones.
 
     Args:
         specs: `tf.TensorSpec` of each input, by name.
         samples: an array if the model has one input, else arrays by name. Default None: random.
         count: number of random samples. Default 8.
+        words: of which random texts consist. Default ().
 
     Raises:
-        ArgumentError: If the samples do not match the specs.
+        ArgumentError: If the samples do not match the specs, or an input is text, no samples are
+            given, and there are no words.
     """
     if samples is not None:
         named = samples if isinstance(samples, Mapping) else dict.fromkeys(list(specs)[:1], samples)
@@ -45,7 +50,7 @@ def example_inputs(specs: Mapping[str, Any], samples: Any = None, count: int = 8
                 raise ArgumentError("samples", received, f"{name} of shape {spec.shape}")
         return {n: np.asarray(named[n], s.dtype.as_numpy_dtype) for n, s in specs.items()}
     generator = np.random.default_rng(0)
-    return {name: _random(generator, spec, count) for name, spec in specs.items()}
+    return {name: _random(name, generator, spec, count, words) for name, spec in specs.items()}
 
 
 def rounding_of(network: Any) -> float:
@@ -124,7 +129,8 @@ def run_in_new_process(
     script = pathlib.Path(__file__).with_name("fresh_process.py")
     with scratch_directory() as directory:
         inputs, outputs = (os.path.join(directory, f"{n}.npz") for n in ("samples", "outputs"))
-        np.savez(inputs, *map(without_bfloat16, samples.values()), names=list(samples))
+        arrays = [v.astype(str) if v.dtype == object else v for v in samples.values()]
+        np.savez(inputs, *map(without_bfloat16, arrays), names=list(samples))
         command = [sys.executable, "-P", str(script), kind, str(path), inputs, outputs]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         process = subprocess.run(
@@ -138,8 +144,16 @@ def run_in_new_process(
             return {name: archive[f"arr_{i}"] for i, name in enumerate(names)}
 
 
-def _random(generator: np.random.Generator, spec: Any, count: int) -> np.ndarray:
+def _random(
+    name: str, generator: np.random.Generator, spec: Any, count: int, words: Sequence[str]
+) -> np.ndarray:
     shape = [count, *(_FREE_SIZE if size is None else size for size in spec.shape[1:])]
+    if spec.dtype.name == "string":
+        if not words:
+            allowed = f"samples of the text {name}, as the model has no vocabulary to draw from"
+            raise ArgumentError("samples", None, allowed, "Or pass check=False.")
+        texts = generator.choice(list(words), (*shape, _WORDS))
+        return np.apply_along_axis(" ".join, -1, texts).astype(object)
     if spec.dtype.is_floating:
         return generator.normal(size=shape).astype(spec.dtype.as_numpy_dtype)
     return generator.integers(0, 2, shape).astype(spec.dtype.as_numpy_dtype)

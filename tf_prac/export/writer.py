@@ -28,6 +28,7 @@ from tf_prac.export.load import read_weights
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
+from tf_prac.keras_api import vocabulary
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import write_json
 
@@ -97,7 +98,9 @@ def saved_model(
             case. Default "float32".
         inputs: the served input, a `tf.TensorSpec` or several by name. By default the model's.
         preprocess: a function that maps the served input to the model's input. Default None.
-        softmax: whether to serve probabilities, by a softmax of the model's logits. Default False.
+        softmax: whether to serve probabilities of the model's logits: by a sigmoid for outputs of
+            one unit and those compiled with a binary loss, otherwise by a softmax.
+            Default False.
         metadata: values to add to tf_prac.json, such as data set and accuracy. Default None.
         samples: inputs for the comparison, an array or several by name. By default random.
         check: whether to compare. Default True.
@@ -121,7 +124,13 @@ def saved_model(
             f"{source.network.name} has neither masks nor zeros: exported dense.", stacklevel=2
         )
     with source.applied():
-        served = serve(source.network, inputs=inputs, preprocess=preprocess, softmax=softmax)
+        served = serve(
+            source.network,
+            inputs=inputs,
+            preprocess=preprocess,
+            softmax=softmax,
+            loss=source.loss,
+        )
         content = Content(source, served, sparse, storage)
         document = {
             **description(source, "sparse_saved_model" if sparse else "saved_model", storage),
@@ -130,7 +139,7 @@ def saved_model(
         }
         expected = None
         if check:
-            samples = example_inputs(served.inputs, samples)
+            samples = example_inputs(served.inputs, samples, words=vocabulary(source.network))
             weights = content.rounded() or snapshot(source.network)
             with source.applied(content.rounded()):
                 expected = outputs_of(served, samples)

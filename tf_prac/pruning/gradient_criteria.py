@@ -62,7 +62,7 @@ class ScoringInputs:
 
     def fraction(self, labels: tf.Tensor) -> float:
         """Returns the fraction of all samples that is in a batch."""
-        return len(labels) / sum(len(y) for _, y in self.batches)
+        return _count(labels) / sum(_count(y) for _, y in self.batches)
 
 
 def snip(inputs: ScoringInputs) -> Scores:
@@ -141,11 +141,22 @@ def synflow(inputs: ScoringInputs) -> Scores:
     for weight in named_weights(inputs.network):
         weight.variable.assign(tf.abs(tf.convert_to_tensor(weight.variable)))
     variables = list(inputs.prunable.values())
-    ones = tf.ones_like(inputs.batches[0][0][:1])
+    first = tf.nest.map_structure(lambda part: part[:1], inputs.batches[0][0])
+    if any(part.dtype == tf.string for part in tf.nest.flatten(first)):
+        raise ArgumentError("criterion", "synflow", "another one for a model with text as input")
     for exponent in (0, 40, 80, 120):
         scale = 2.0**-exponent
         with tf.GradientTape() as tape:
-            flow = tf.reduce_sum(inputs.network(ones * scale, training=False) * scale)
+            ones = tf.nest.map_structure(
+                lambda part, scale=scale: (
+                    tf.cast(tf.fill(tf.shape(part), scale), part.dtype)
+                    if part.dtype.is_floating
+                    else tf.ones_like(part)
+                ),
+                first,
+            )
+            outputs = tf.nest.flatten(inputs.network(ones, training=False))
+            flow = tf.add_n([tf.reduce_sum(output * scale) for output in outputs])
         gradients = as_tensors(tape.gradient(flow, variables), variables)
         scores = [g.numpy() * np.asarray(v) for g, v in zip(gradients, variables, strict=True)]
         if all(np.isfinite(score).all() for score in scores):
@@ -162,6 +173,10 @@ def as_tensors(gradients: Sequence[Any], variables: Sequence[Any]) -> list[tf.Te
         tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
         for g, v in zip(gradients, variables, strict=True)
     ]
+
+
+def _count(labels: Any) -> int:
+    return len(tf.nest.flatten(labels)[0])
 
 
 def _times_weight(inputs: ScoringInputs, gradients: Scores) -> Scores:

@@ -7,15 +7,20 @@ import functools
 import pathlib
 from collections.abc import Callable, Mapping
 
+import numpy as np
+import tensorflow as tf
+
 from tf_prac.config import SearchConfig
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.splits import DataSplits, Split
+from tf_prac.errors import ArgumentError
 from tf_prac.search.callbacks import SearchCallbackList
 from tf_prac.search.finished_run import FinishedRun
+from tf_prac.search.metric import Metric
 from tf_prac.storage.layout import FORGETTING
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
-from tf_prac.training.gradients import GradientNorms, cross_entropy
+from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.placement import Place
 from tf_prac.training.trainer import Trainer
 
@@ -59,12 +64,35 @@ class SearchContext:
         """Where the training samples are."""
         return self.trainer.placement.place(self.train.samples)
 
+    @property
+    def metric(self) -> Metric:
+        """The metric of validation and test samples."""
+        task = self.trainer.task
+        return Metric(task.metric, task.higher_is_better)
+
+    @functools.cached_property
+    def classes(self) -> np.ndarray:
+        """The class of each training sample, int64 [len(train.ids)].
+
+        Raises:
+            ArgumentError: If samples have no single class.
+        """
+        classes = self.trainer.task.classes(self.train.labels)
+        if classes is None:
+            name = self.trainer.task.name
+            allowed = f"False for the task {name}, whose samples have no single class"
+            raise ArgumentError("class_balanced", True, allowed)
+        return classes
+
     @functools.cached_property
     def gradient_norms(self) -> GradientNorms:
         """The function that computes GraNd; it is compiled once."""
-        model, from_logits = self.trainer.model, self.trainer.from_logits
-        loss = functools.partial(cross_entropy, from_logits=from_logits)
-        return GradientNorms(self.trainer.network, model.prunable, loss)
+        trainer = self.trainer
+        return GradientNorms(
+            trainer.network,
+            trainer.model.prunable,
+            lambda *y: tf.reduce_mean(trainer.task.losses(*y)),
+        )
 
     @functools.cached_property
     def proxy(self) -> ForgettingStats:

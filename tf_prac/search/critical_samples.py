@@ -6,6 +6,7 @@ Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1 and A
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.search.context import SearchContext
 from tf_prac.search.selection import RoundOutcome, Selection
+from tf_prac.training.inference import disagreement
 
 
 class CriticalSamples:
@@ -28,7 +30,7 @@ class CriticalSamples:
     def __init__(self, context: SearchContext):
         self._context, self._config = context, context.config.prac
         self._train, self._seed = context.train, context.seed
-        self._dense_classes: np.ndarray | None = None
+        self._dense: Any = None
 
     def select(self, outcome: RoundOutcome) -> Selection:
         """Returns the PrAC set of a round."""
@@ -50,11 +52,14 @@ class CriticalSamples:
 
     def _fill(self, prac_set: PracSet, outcome: RoundOutcome) -> PracSet:
         """Adds samples of the round up to the minimum size, in total or in each class."""
-        labels, fraction = self._train.samples.labels, self._config.min_size
-        ids, seed = outcome.ids, (self._seed, outcome.number)
+        fraction, ids = self._config.min_size, outcome.ids
+        seed = self._seed, outcome.number
         if not self._config.class_balanced:
             return prac_set.fill(max(1, math.ceil(fraction * len(self._train.ids))), ids, seed)
-        for label, size in zip(*np.unique(self._train.labels, return_counts=True), strict=True):
+        classes = self._context.classes
+        labels = np.full(len(self._train.samples), -1)
+        labels[self._train.ids] = classes
+        for label, size in zip(*np.unique(classes, return_counts=True), strict=True):
             missing = math.ceil(fraction * size) - np.count_nonzero(labels[prac_set.ids] == label)
             of_class = ids[labels[ids] == label]
             prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, (*seed, int(label)))
@@ -70,14 +75,15 @@ class CriticalSamples:
         forward_samples = 0
         if outcome.number == 0:
             trainer.load(weights)
-            self._dense_classes = trainer.predictor.classes(train)
-            self._context.run.save_predictions(0, self._dense_classes)
+            self._dense = trainer.predictor.decisions(train).values
+            self._context.run.save_predictions(0, self._dense)
             forward_samples += len(train.ids)
         if outcome.number < config.cep_from_round:
             return None, forward_samples
-        if self._dense_classes is None:
-            self._dense_classes = self._context.run.load_predictions(0)
+        if self._dense is None:
+            self._dense = self._context.run.load_predictions(0)
         pruned = config.cep_network == "pruned"
         trainer.load(weights, outcome.next_masks if pruned else outcome.masks)
-        disagree = trainer.predictor.classes(train) != self._dense_classes
+        sparse = trainer.predictor.decisions(train)
+        disagree = disagreement(trainer.task, self._dense, sparse)
         return train.ids[disagree], forward_samples + len(train.ids)

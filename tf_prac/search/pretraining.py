@@ -41,7 +41,8 @@ class Pretraining:
     def __init__(self, context: SearchContext, plan: RoundPlan):
         self._context, self._plan = context, plan
         other = context.finished_runs.get("pretrain_from")
-        self.ids = pretraining_ids(context.config.prac, context.train, context.seed, other)
+        classes = context.classes if context.config.prac.class_balanced else None
+        self.ids = pretraining_ids(context.config.prac, context.train, context.seed, other, classes)
 
     def weights(
         self, initial: Mapping[str, np.ndarray], masks: Masks
@@ -91,7 +92,11 @@ class Pretraining:
 
 
 def pretraining_ids(
-    config: PracConfig, train: Split, seed: int, other: FinishedRun | None = None
+    config: PracConfig,
+    train: Split,
+    seed: int,
+    other: FinishedRun | None = None,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Chooses the samples of the first k steps: the fraction `pretrain_size`, at least one sample.
 
@@ -99,11 +104,13 @@ def pretraining_ids(
     count as the hardest, and ties are broken at random. (Paul et al. rank by EL2N.)
 
     Args:
-        config: which samples, how many, and whether they are class-balanced.
+        config: which samples, and how many.
         train: the full training set.
         seed: of the random choices.
         other: the run whose forgetting statistics rank the samples; "easy" and "hard" need it.
             Default None.
+        classes: of the samples of `train`, to choose from each in proportion to its size.
+            Default None: classes are ignored.
 
     Returns:
         int64 [count], sorted positions in `train.samples`.
@@ -117,5 +124,4 @@ def pretraining_ids(
     if config.pretrain_on == "easy":
         scores = -scores
     count = max(1, round((config.pretrain_size or 1) * len(train.ids)))
-    labels = train.labels if config.class_balanced else None
-    return train.ids[choose(scores, count, seed=(seed, PRETRAIN_ORDER), labels=labels)]
+    return train.ids[choose(scores, count, seed=(seed, PRETRAIN_ORDER), labels=classes)]

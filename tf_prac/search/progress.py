@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tf_prac.search.metric import Metric
 from tf_prac.tables import text_table
 
 
@@ -36,13 +37,14 @@ def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
         metrics: the content of its round.json.
         train_samples: size of the full training set.
     """
-    accuracy = metrics["val_accuracy"]
+    metric = Metric.of(metrics)
+    label = "val" if metric.is_fraction else f"val {metric.title}"
     parts = [
         f"round {metrics['round']:>2}",
         f"{metrics['sparsity']:6.2%} sparse",
         f"{metrics['train_samples']:,} samples ({metrics['train_samples'] / train_samples:.0%})",
         f"{metrics['steps']:,} steps" + ("" if metrics["stop"] == "budget" else ", stopped early"),
-        "val -" if accuracy is None else f"val {accuracy:.2%}",
+        f"{label} {metric.format(metrics['val_accuracy'])}",
     ]
     if metrics["cet"] or metrics["cep"]:
         parts += [f"{name.upper()} {metrics[name]:,}" for name in ("cet", "cep")]
@@ -53,8 +55,9 @@ def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
 
 def ticket_line(metrics: Mapping[str, Any]) -> str:
     """Returns the line of a retrained ticket or control, from its retrained.json."""
+    metric = Metric.of(metrics)
     accuracies = [
-        f"{name} {metrics[key]:.2%}"
+        f"{name} {metric.format(metrics[key])}"
         for name, key in (
             ("val", "val_accuracy"),
             ("test", "test_accuracy"),
@@ -75,14 +78,16 @@ def ticket_line(metrics: Mapping[str, Any]) -> str:
 
 def summary_table(summary: Mapping[str, Any]) -> str:
     """Returns the summary table: the dense network, the tickets, data and cost of the search."""
-    rows = [("", "sparsity", "val accuracy", "test accuracy", "retrain steps")]
+    metric = Metric.of(summary)
+    columns = (f"val {metric.title}", f"test {metric.title}")
+    rows = [("", "sparsity", *columns, "retrain steps")]
     dense = summary["dense"]
-    rows.append(("dense", "0.00%", *_accuracies(dense), f"{dense['steps']:,}"))
+    rows.append(("dense", "0.00%", *_values(metric, dense), f"{dense['steps']:,}"))
     for ticket in [*summary["tickets"], *summary["controls"]]:
         if ticket["retrain_steps"] and ticket["round"]:
             name = f"ticket {ticket['round']} {ticket['control']}".rstrip()
             sparsity = f"{ticket['sparsity']:.2%}"
-            rows.append((name, sparsity, *_accuracies(ticket), f"{ticket['retrain_steps']:,}"))
+            rows.append((name, sparsity, *_values(metric, ticket), f"{ticket['retrain_steps']:,}"))
     cost, placement = summary["cost"], summary.get("data_placement")
     return "\n".join(
         [
@@ -98,7 +103,5 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _accuracies(metrics: Mapping[str, Any]) -> tuple[str, str]:
-    values = (metrics["val_accuracy"], metrics["test_accuracy"])
-    val, test = ("-" if value is None else f"{value:.2%}" for value in values)
-    return val, test
+def _values(metric: Metric, metrics: Mapping[str, Any]) -> tuple[str, str]:
+    return metric.format(metrics["val_accuracy"]), metric.format(metrics["test_accuracy"])

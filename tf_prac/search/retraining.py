@@ -43,6 +43,7 @@ class Retraining:
             "sparsity": ticket.sparsity,
             "val_accuracy": None,
             "test_accuracy": None,
+            **self._context.metric.to_json(),
             "retrain_steps": 0,
             "forward_samples": 0,
         }
@@ -99,14 +100,15 @@ class Retraining:
             "sparsity": ticket.sparsity,
             "val_accuracy": trained.best.value,
             "test_accuracy": None,
-            "test_accuracy_last": None if test is None else trainer.predictor.accuracy(test),
+            "test_accuracy_last": None if test is None else trainer.predictor.measure(test),
+            **context.metric.to_json(),
             "retrain_steps": trained.steps,
             "forward_samples": trained.validation_samples,
             "seconds": trained.seconds,
         }
         trainer.load(trained.best_weights, ticket.masks)
         if test is not None:
-            metrics["test_accuracy"] = trainer.predictor.accuracy(test)
+            metrics["test_accuracy"] = trainer.predictor.measure(test)
             metrics["forward_samples"] += 2 * len(test.ids)
         write_npz(path / TRAINED, "weights", trained.best_weights)
         write_csv(path / HISTORY, trained.history)

@@ -70,7 +70,10 @@ class RoundRunner:
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = self._selector.select(outcome)
         gradient_samples = self._pruner.gradient_samples(trained)
-        metrics = round_metrics(outcome, selection, gradient_samples) | pretraining_metrics
+        metrics = (
+            round_metrics(outcome, selection, gradient_samples, self._context.metric)
+            | pretraining_metrics
+        )
         if number == 0:
             self._save_rewind(trained, metrics)
             self._test_dense(trained, metrics)
@@ -133,7 +136,7 @@ class RoundRunner:
             metrics[name] = None
             if test is not None:
                 trainer.load(weights)
-                metrics[name] = trainer.predictor.accuracy(test)
+                metrics[name] = trainer.predictor.measure(test)
                 metrics["forward_samples"] += len(test.ids)
 
     def _save(self, outcome: RoundOutcome, selection: Selection, metrics: dict[str, Any]) -> None:

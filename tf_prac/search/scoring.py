@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.selection import choose
@@ -17,7 +18,6 @@ from tf_prac.pruning.gradient_criteria import ScoringInputs
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.search.context import SearchContext
-from tf_prac.training.gradients import cross_entropy
 from tf_prac.training.precision import exact_float32
 from tf_prac.training.trainer import TrainedNetwork
 
@@ -88,15 +88,18 @@ class NetworkPruner:
         return ScoringInputs(
             network=trainer.network,
             prunable=trainer.model.prunable,
-            batches=[(x["inputs"], y) for x, y in batches],
-            from_logits=trainer.from_logits,
-            loss=functools.partial(cross_entropy, from_logits=trainer.from_logits),
+            batches=[(x["inputs"], y) for x, y, *_ in batches],
+            from_logits=trainer.task.from_logits is not False,
+            loss=lambda y, outputs, temperature: tf.reduce_mean(
+                trainer.task.losses(y, outputs, None, temperature)
+            ),
         )
 
     @functools.cached_property
     def _ids(self) -> np.ndarray:
-        context = self._context
-        return few_of_each_class(context.train, self._pruning.score_samples, context.seed)
+        context, train = self._context, self._context.train
+        classes = context.trainer.task.classes(train.labels)
+        return few_of_each_class(train, classes, self._pruning.score_samples, context.seed)
 
     def prune_now(self, rule: PruneRule, masks: Masks) -> Masks:
         """Prunes by the network's current weights, which it restores; returns the next masks."""
@@ -119,15 +122,19 @@ class _TentativeRule:
         return self.pruner.prune_now(self.rule, masks)
 
 
-def few_of_each_class(train: Split, count: int, seed: int) -> np.ndarray:
+def few_of_each_class(
+    train: Split, classes: np.ndarray | None, count: int, seed: int
+) -> np.ndarray:
     """Returns the sorted ids of `count` random samples of each class, or of all it has.
 
     Args:
         train: the training set.
+        classes: the class of each sample; None if samples have no single class, which then count
+            as one class.
         count: number of samples of each class.
         seed: the same seed returns the same ids.
     """
-    labels = train.labels
+    labels = np.zeros(len(train.ids), np.int64) if classes is None else classes
     chosen = [
         members[choose(np.zeros(len(members)), min(count, len(members)), seed=(seed, int(each)))]
         for each in np.unique(labels)

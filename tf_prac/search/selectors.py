@@ -18,7 +18,7 @@ import numpy as np
 from tf_prac.checks import function_name
 from tf_prac.config import PracConfig
 from tf_prac.data.sample_set import SampleSet
-from tf_prac.data.selection import SCORES, choose, forgetting_scores
+from tf_prac.data.selection import choose, forgetting_scores
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import SELECTORS as SELECTORS
@@ -54,7 +54,7 @@ def random(context: SearchContext, outcome: RoundOutcome) -> Scores:
 def _score_predictions(score: str, context: SearchContext, outcome: RoundOutcome) -> Scores:
     trainer = context.trainer
     trainer.load(outcome.trained.weights, outcome.masks)
-    values = trainer.predictor.scores(context.train, SCORES[score], trainer.from_logits)
+    values = trainer.predictor.scores(context.train, score)
     return Scores(values, forward_samples=len(values))
 
 
@@ -128,7 +128,7 @@ class HighestScores:
         """Returns the samples with the highest scores after a round."""
         train, config = self._context.train, self._context.config.prac
         scores = self._scores(outcome)
-        labels = train.labels if config.class_balanced else None
+        labels = self._context.classes if config.class_balanced else None
         size, seed = self._sizes[outcome.number], (self._context.seed, 0)
         chosen = choose(scores.values, size, seed=seed, labels=labels)
         sample_set = SampleSet(train.ids[chosen], len(train.samples))

@@ -16,21 +16,31 @@ from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.source import Samples
 from tf_prac.data.splits import DataSplits, Split
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import flavour_of, stable_name
+from tf_prac.keras_api import flavour_of, new_network, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo, rewind
 from tf_prac.search.cost import Cost
+from tf_prac.search.metric import Metric
 from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.layout import TRAINED, RunLayout
+from tf_prac.training.pruned import strip
 
 PACKAGES = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SearchResult:
     """The result of a search.
+
+    Example:
+
+        >>> result = search.run((x, y), test=(x_test, y_test))  # doctest: +SKIP
+        >>> result
+        SearchResult(ticket 5, 67.2% sparse: test accuracy 97.20%, dense 97.00%: as good as dense;
+        24.1% of the search steps saved; runs/digits)
+        >>> result.model.predict(x_test)  # doctest: +SKIP
 
     Attributes:
         tickets: the dense network and one `Ticket` after each round, from dense to sparsest.
@@ -45,8 +55,70 @@ class SearchResult:
     model_fn: Callable[[], Any] | None = dataclasses.field(default=None, repr=False)
 
     @property
+    def metric(self) -> Metric:
+        """The metric of validation and test samples."""
+        return Metric.of(self.summary)
+
+    @property
+    def best_round(self) -> int | None:
+        """The number of the best retrained ticket; None if no ticket is retrained."""
+        try:
+            return self.best.ticket.round
+        except ArgumentError:
+            return None
+
+    @property
+    def as_good_as_dense(self) -> bool | None:
+        """Whether the best ticket is as good as the dense network; on test samples, if any.
+
+        None if no ticket is retrained, or there are neither test nor validation samples.
+        """
+        compared = self._compared()
+        return None if compared is None else self.metric.at_least(*compared[1:])
+
+    @property
+    def model(self) -> Any:
+        """The best ticket as a plain Keras model with its trained weights; pruned ones are 0.
+
+        Raises:
+            ArgumentError: If no ticket is retrained.
+            FileError: If its file is damaged.
+        """
+        return self.best.model
+
+    def _compared(self) -> tuple[str, float, float] | None:
+        """Returns the split, and the metric of the best ticket and of the dense network on it."""
+        ticket, dense = self.summary["tickets"], self.summary["dense"]
+        if self.best_round is None:
+            return None
+        for split in ("test", "val"):
+            key = f"{split}_accuracy"
+            values = ticket[self.best_round][key], dense[key]
+            if None not in values:
+                return split, *values
+        return None
+
+    def __repr__(self) -> str:
+        number, metric, compared = self.best_round, self.metric, self._compared()
+        parts = [f"{len(self.tickets) - 1} tickets, none retrained"]
+        if number is not None:
+            parts = [f"ticket {number}, {self.tickets[number].sparsity:.1%} sparse"]
+        if compared is not None:
+            split, ticket, dense = compared
+            verdict = "as good as dense"
+            if not metric.at_least(ticket, dense):
+                verdict = f"{metric.format(abs(ticket - dense))} worse than dense"
+            parts[0] += (
+                f": {split} {metric.title} {metric.format(ticket)}, dense {metric.format(dense)}: "
+                f"{verdict}"
+            )
+        saved = self.summary["cost"]["steps_saved"]
+        parts += [f"{saved:.1%} of the search steps saved", str(self.directory)]
+        return f"SearchResult({'; '.join(parts)})"
+
+    @property
     def best(self) -> RetrainedTicket:
-        """The retrained ticket with the highest validation accuracy, of equal ones the sparsest.
+        """The retrained ticket with the best validation metric, of equal ones the sparsest.
 
         The dense network is not a ticket.
 
@@ -57,7 +129,8 @@ class SearchResult:
         if not retrained:
             remedy = 'Search with retrain="last" or "all", or call Ticket.retrain.'
             raise ArgumentError("best", "no retrained ticket", "a retrained ticket", remedy)
-        metrics = max(retrained, key=lambda m: (m["val_accuracy"] or 0.0, m["sparsity"]))
+        sign = 1 if self.metric.higher_is_better else -1
+        metrics = max(retrained, key=lambda m: (sign * (m["val_accuracy"] or 0.0), m["sparsity"]))
         return RetrainedTicket(
             self.tickets[metrics["round"]], metrics, self.directory, self.model_fn
         )
@@ -91,7 +164,7 @@ class RetrainedTicket:
         if self.model_fn is None:
             remedy = "Pass a new model and `weights` to tf_prac.rewind."
             raise ArgumentError("model_fn", None, "a function that returns a model", remedy)
-        model = self.model_fn()
+        model = strip(new_network(self.model_fn, mixed_precision=False))
         rewind(model, self.weights, self.ticket.masks)
         return model
 
@@ -164,7 +237,7 @@ def _unscaled(samples: Samples) -> dict[str, bool]:
 
 
 def round_metrics(
-    outcome: RoundOutcome, selection: Selection, gradient_samples: int
+    outcome: RoundOutcome, selection: Selection, gradient_samples: int, metric: Metric
 ) -> dict[str, Any]:
     """Returns the metrics of a round, for round.json and the summary.
 
@@ -172,6 +245,7 @@ def round_metrics(
         outcome: the trained and pruned round.
         selection: the samples of the next round.
         gradient_samples: number of samples whose gradients were computed to prune.
+        metric: the metric of validation samples.
     """
     trained = outcome.trained
     return {
@@ -186,15 +260,19 @@ def round_metrics(
         "mask_distances": trained.mask_distances,
         **_set_metrics(selection.sample_set),
         "val_accuracy": trained.best.value,
+        **metric.to_json(),
         "seconds": trained.seconds,
         "forward_samples": trained.validation_samples + selection.forward_samples,
         "gradient_samples": gradient_samples + selection.gradient_samples,
     }
 
 
-def summary_head(data: DataSplits, network: Any, seed: int, rewind_step: int) -> dict[str, Any]:
-    """Returns the part of a summary about the data, the network and W_k."""
+def summary_head(
+    data: DataSplits, network: Any, seed: int, rewind_step: int, metric: Metric
+) -> dict[str, Any]:
+    """Returns the part of a summary about the data, the network, the metric and W_k."""
     return {
+        **metric.to_json(),
         "dataset": {
             **data.train.samples.identity.to_json(),
             "train_samples": len(data.train.ids),

@@ -20,6 +20,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.storage.layout import CONFIG, MASKS, REWIND, TICKET, WEIGHTS
+from tf_prac.tasks.task import Task
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.masked_weights import get_masks, has_masks
 from tf_prac.training.pruned import Pruned, prune
@@ -213,6 +214,7 @@ class Ticket:
         recipe: TrainingRecipe | None = None,
         pruning: PruningConfig | None = None,
         seed: int = 0,
+        task: str | Task | None = None,
     ) -> TrainedNetwork:
         """Trains the ticket on the full data for the full schedule, from W_k.
 
@@ -226,9 +228,10 @@ class Ticket:
             pruning: which weights are prunable, as in the search. Default: as in the ticket's run;
                 `PruningConfig()` for a ticket without a run.
             seed: of the split, data order and augmentation. Default 0.
+            task: what labels and outputs mean, as in the search. Default None: inferred.
 
         Returns:
-            A `TrainedNetwork`; `best` has the best validation accuracy, its epoch and weights.
+            A `TrainedNetwork`; `best` has the best validation metric, its epoch and weights.
 
         Raises:
             ArgumentError, DataError: If the data or the model cannot be trained on.
@@ -238,7 +241,7 @@ class Ticket:
         recipe = recipe or self.recipe or TrainingRecipe()
         pruning = pruning or self.pruning
         data = make_splits(train, validation, test, recipe, seed)
-        trainer = Trainer(model, recipe, data.train.samples, data.validation, pruning)
+        trainer = Trainer(model, recipe, data.train.samples, data.validation, pruning, task=task)
         trained = self.train_with(trainer, data, seed)
         trainer.load(trained.best_weights, self.masks)
         return trained

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -38,7 +39,8 @@ from tf_prac.config import (
 )
 from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.splits import DataSplits, full_split, make_splits
-from tf_prac.keras_api import new_network, seed_everything
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import copy_of, is_model, new_network, seed_everything
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
 from tf_prac.search.callbacks import ProgressBar, SearchCallback, SearchCallbackList
@@ -63,6 +65,8 @@ from tf_prac.search.workers import ReadOnlyCheckpoints, opened, worker_directory
 from tf_prac.storage.layout import CHECKPOINTS, CONFIG, MASKS, PRAC_SET
 from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.tasks.infer import as_task
+from tf_prac.tasks.task import Task
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
@@ -86,8 +90,11 @@ class TicketSearch:
     A directory with other options is refused.
 
     Args:
-        model_fn: returns a new, built classification model of either flavour, with logits or
-            probabilities; its initial weights depend only on `seed`.
+        model_fn: returns a new, built model of either flavour; its initial weights depend only on
+            `seed`. Or a built model, which is copied; W_0 are then its weights. If the model is
+            compiled, its loss, metrics and optimizer are used. A learning-rate schedule counts
+            steps on the full data: rounds start at step k of it, and rounds with fewer samples
+            pass through the rest in fewer steps.
         recipe: how a network is trained, or a `SearchConfig` with all three groups of options.
             Default `TrainingRecipe()`.
         pruning: what is pruned, and the rewind point. Default `PruningConfig()`.
@@ -111,6 +118,10 @@ class TicketSearch:
         data_placement: "device" keeps the samples in the memory of the device, "stream" reads them
             with `tf.data`, and "auto" chooses; see `DataPlacement`. Results are the same, and a
             run can be resumed with another. Default "auto".
+        task: what labels and outputs mean: "sparse" (integer classes, one for each sample or
+            position), "one_hot", "binary", "multi_label", "regression", or a `tf_prac.tasks.Task`.
+            Default None: inferred from the loss of a compiled model, or from integer classes.
+        class_weight: a factor of the loss for each class, as in Keras's `fit`. Default None.
         verbose: whether to show progress on the terminal; or a `SearchCallback` to call in addition
             to showing progress. Default True.
 
@@ -120,7 +131,7 @@ class TicketSearch:
 
     def __init__(
         self,
-        model_fn: Callable[[], Any],
+        model_fn: Callable[[], Any] | Any,
         recipe: TrainingRecipe | SearchConfig | None = None,
         pruning: PruningConfig | None = None,
         prac: PracConfig | None = None,
@@ -135,11 +146,18 @@ class TicketSearch:
         labels: Mapping[str, Any] | None = None,
         strategy: Any = None,
         data_placement: str = "auto",
+        task: str | Task | None = None,
+        class_weight: Mapping[int, float] | None = None,
         verbose: bool | SearchCallback = True,
     ):
         check_name(directory)
         check_seed("seed", seed)
+        self._has_model = is_model(model_fn)
+        if self._has_model:
+            model_fn = functools.partial(copy_of, model_fn)
         check_model_fn(model_fn)
+        self.task = None if task is None else as_task(task)
+        self.class_weight = class_weight
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
         self.dense_from = dense_from
         self.model_fn = model_fn
@@ -170,10 +188,10 @@ class TicketSearch:
         """Runs the search, and retrains tickets.
 
         Args:
-            train: arrays (x, y) with integer classes, an unbatched `tf.data.Dataset` of them in
-                a fixed order, or `Samples`.
+            train: arrays (x, y) or (x, y, sample_weight), an unbatched `tf.data.Dataset` of them in
+                a fixed order, or `Samples`; see `tf_prac.data.as_samples`.
             validation: the same. Default None: held out from `train`, see `TrainingRecipe`.
-            test: the same, to report test accuracy. Default None.
+            test: the same, to report the metric on it. Default None.
             also_retrain: numbers of further tickets to retrain. Default ().
             controls: controls of tickets to retrain. The result also contains those that were
                 retrained before. Default ().
@@ -189,6 +207,9 @@ class TicketSearch:
         """
         for control in controls:
             control.check(self.config.pruning.rounds)
+            if self._has_model and control.kind != "random_mask":
+                remedy = "Other initial weights need a function that returns a new model."
+                raise ArgumentError("controls", control.kind, "random_mask for a model", remedy)
         distribution, rounds = self.distribution, self.config.pruning.rounds
         all_callbacks = SearchCallbackList([*self.callbacks, *callbacks])
         if not distribution.is_chief:
@@ -251,7 +272,7 @@ class TicketSearch:
         }
 
     def evaluate(self, weights: Mapping[str, np.ndarray], data: Any) -> float:
-        """Returns the accuracy of the model with given weights, such as those of trained.npz.
+        """Returns the metric of the model with given weights, such as those of trained.npz.
 
         Args:
             weights: every weight of the model, by name.
@@ -259,7 +280,9 @@ class TicketSearch:
         """
         network = self._new_network()
         rewind(network, weights)
-        return Predictor(network).accuracy(full_split(data))
+        split = full_split(data)
+        task = Trainer(network, self.config.recipe, split.samples, task=self.task).task
+        return Predictor(network, task=task).measure(split)
 
 
 class _Session:
@@ -304,15 +327,27 @@ class _Session:
                 config.pruning,
                 search.data_placement,
                 on_fallback=callbacks.on_message if search.chooses_xla else None,
+                task=search.task,
+                class_weight=search.class_weight,
             ),
             run=RunDirectory(directory),
             finished_runs=finished_runs,
             callbacks=callbacks,
             checkpoints=self._checkpoints,
         )
+        self._check_task()
         self._start = RoundStart(self._context, self._plan.k)
         self._runner = RoundRunner(self._context, self._plan, self._start, initial)
         self._rounds: list[dict[str, Any]] = []
+
+    def _check_task(self) -> None:
+        """Checks the test labels, and that samples can be correct if a selector needs it."""
+        task, data, prac = self._context.trainer.task, self._context.data, self._config.prac
+        if data.test is not None:
+            task.check_labels(data.test.labels)
+        uses_forgetting = prac.selector == "forgetting" or prac.pretrain_from is not None
+        if uses_forgetting or (prac.selector == "prac" and prac.selects_data):
+            task.check_bound()
 
     def _checkpoints(self, path: pathlib.Path) -> Checkpoints:
         kind = Checkpoints if self._search.distribution.is_chief else ReadOnlyCheckpoints
@@ -325,6 +360,7 @@ class _Session:
         context, distribution = self._context, self._search.distribution
         digests = {name: run.digest for name, run in context.finished_runs.items()}
         options = {**self._search.options(), "other_runs": digests}
+        options["search"] = options["search"] | context.trainer.identity()
         self._run_config = run_config(options, context.data, self._network, self._report)
         with opened(distribution, context.run, self._run_config):
             context.callbacks.on_search_begin(context.run.config())
@@ -384,7 +420,7 @@ class _Session:
         retrained_controls = retraining.controls(tickets, controls, search.model_fn)
         cost = search_cost(self._rounds, retrained, retrained_controls, self._plan.imp_steps)
         summary = {
-            **summary_head(context.data, self._network, search.seed, self._plan.k),
+            **summary_head(context.data, self._network, search.seed, self._plan.k, context.metric),
             "dense": dense_metrics(self._rounds[0], retrained[0]),
             "rounds": self._rounds,
             "tickets": retrained,

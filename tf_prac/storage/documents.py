@@ -35,7 +35,8 @@ from tf_prac.storage.schema import (
 COUNT: Schema = Integer(0)
 FRACTION: Schema = Number(0, 1)
 TEXT: Schema = Text()
-ACCURACY: Schema = Nullable(FRACTION)
+ACCURACY: Schema = Nullable(Number())  # or another metric; see `_accuracies_are_fractions`
+METRIC: Schema = Record({"name": TEXT, "higher_is_better": Flag()})
 SECONDS: Schema = Number(0)
 SHA256: Schema = Text(pattern="[0-9a-f]{64}")
 KERAS: Schema = Text(("keras", "tf_keras"))
@@ -48,7 +49,16 @@ IDENTITY: Schema = Record(
 )
 
 
+def _accuracies_are_fractions(metrics: Mapping[str, Any], prefix: str) -> None:
+    """Checks accuracies; a document with "metric" has the values of another metric there."""
+    name = metrics.get("metric", {}).get("name", "accuracy")
+    for key in ("val_accuracy", "test_accuracy", "test_accuracy_last"):
+        if name.endswith("accuracy") and metrics.get(key) is not None:
+            FRACTION.check(metrics[key], f"{prefix}{key}")
+
+
 def _round_0_has_more(metrics: Mapping[str, Any], prefix: str) -> None:
+    _accuracies_are_fractions(metrics, prefix)
     if metrics["round"] == 0:
         more: dict[str, Schema] = {"rewind_sha256": SHA256, "test_accuracy": ACCURACY}
         Record(more).check(metrics, prefix.rstrip("."))
@@ -78,6 +88,7 @@ ROUND_METRICS: Schema = Record(
         "rewind_sha256": SHA256,
         "test_accuracy": ACCURACY,
         "test_accuracy_last": ACCURACY,
+        "metric": METRIC,
         "dense_from": Flag(),
         "pretrain_samples": COUNT,
         "pretrain_steps": COUNT,
@@ -94,10 +105,17 @@ TICKET_METRICS: dict[str, Schema] = {
     "retrain_steps": COUNT,
     "forward_samples": COUNT,
 }
+SUMMARISED_TICKET: Schema = Record(
+    TICKET_METRICS,
+    {"test_accuracy_last": ACCURACY, "seconds": SECONDS, "metric": METRIC},
+    _accuracies_are_fractions,
+)
 
 
 def _numbered(summary: Mapping[str, Any], prefix: str) -> None:
     """Rounds are numbered from 0; there is one more ticket, the dense network."""
+    dense = {**summary["dense"], "metric": summary.get("metric", {})}
+    _accuracies_are_fractions(dense, f"{prefix}dense.")
     rounds = [metrics["round"] for metrics in summary["rounds"]]
     if not rounds or rounds != list(range(len(rounds))):
         raise Invalid("rounds", rounds, "at least one round, numbered 0, 1, ...")
@@ -116,7 +134,13 @@ DOCUMENTS: dict[str, Schema] = {
             ),
             "search": Record(
                 {"seed": Integer(0, 2**32 - 1), "retrain": RETRAIN},
-                {"deterministic": Flag(), "also_keep": ListOf(TEXT)},
+                {
+                    "deterministic": Flag(),
+                    "also_keep": ListOf(TEXT),
+                    "task": OPTIONS,
+                    "compiled": OPTIONS,
+                    "class_weight": MapOf(Number()),
+                },
             ),
             "dataset": IDENTITY,
             "train_samples": Integer(1),
@@ -147,6 +171,8 @@ DOCUMENTS: dict[str, Schema] = {
     ),
     "retrained": Record(
         {**TICKET_METRICS, "test_accuracy_last": ACCURACY, "seconds": SECONDS},
+        {"metric": METRIC},
+        _accuracies_are_fractions,
     ),
     "summary": Record(
         {
@@ -165,12 +191,8 @@ DOCUMENTS: dict[str, Schema] = {
                 {"test_accuracy_last": ACCURACY},
             ),
             "rounds": ListOf(ROUND_METRICS),
-            "tickets": ListOf(
-                Record(TICKET_METRICS, {"test_accuracy_last": ACCURACY, "seconds": SECONDS})
-            ),
-            "controls": ListOf(
-                Record(TICKET_METRICS, {"test_accuracy_last": ACCURACY, "seconds": SECONDS})
-            ),
+            "tickets": ListOf(SUMMARISED_TICKET),
+            "controls": ListOf(SUMMARISED_TICKET),
             "cost": Record(
                 {
                     "search_steps": COUNT,
@@ -188,6 +210,7 @@ DOCUMENTS: dict[str, Schema] = {
         {
             "other_runs": MapOf(Record({"digest": SHA256, "search_steps": COUNT})),
             "distribution": OPTIONS,
+            "metric": METRIC,
         },
         _numbered,
     ),
@@ -272,6 +295,17 @@ def _tentative(arrays: Mapping[str, np.ndarray]) -> None:
         raise Invalid("bits", received, f"uint8, one bit for each of {count} weights")
 
 
+def _predictions(arrays: Mapping[str, np.ndarray]) -> None:
+    """Predictions are classes [n], values [n, ...], or those of several outputs by name."""
+    names = [name for name in arrays if name.partition("/")[0] != "classes"]
+    if not arrays or names or (len(arrays) > 1 and "classes" in arrays):
+        raise Invalid("arrays", sorted(arrays), '"classes", or "classes/OUTPUT" for each output')
+    for name, array in arrays.items():
+        negative = array.ndim == 1 and array.dtype.kind == "i" and array.size and array.min() < 0
+        if not array.ndim or negative:
+            raise Invalid(name, array, "predictions [n, ...], classes from 0")
+
+
 ARRAYS: dict[str, Arrays] = {
     "masks": Arrays(others=Array("b")),
     "rewind": Arrays(others=NUMBERS),
@@ -289,13 +323,13 @@ ARRAYS: dict[str, Arrays] = {
         },
         rule=_forgetting,
     ),
-    "predictions": Arrays({"classes": Array("i", 1, minimum=0)}),
+    "predictions": Arrays(others=Array("if"), rule=_predictions),
     "tentative": Arrays(
         {"bits": Array("u", 1), "count": Array("i", 0, minimum=0)}, rule=_tentative
     ),
     "copy": Arrays(
         {"origin": Array("U", 0), "steps": Array("i", 0, minimum=0), "seconds": Array("f", 0)},
-        {"classes": Array("i", 1, minimum=0)},
+        {"classes": Array("if"), "metric": Array("f", 0)},
         NUMBERS,
     ),
 }

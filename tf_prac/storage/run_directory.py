@@ -272,14 +272,25 @@ class RunDirectory(RunLayout):
         self.check_weights(self.path / REWIND, {name: w.shape for name, w in weights.items()})
         return weights
 
-    def save_predictions(self, number: int, classes: np.ndarray) -> None:
-        """Writes the dense network's predictions on the training set, int32 [n]."""
-        write_npz(self.round_path(number) / PREDICTIONS, "predictions", {"classes": classes})
+    def save_predictions(self, number: int, predictions: Any) -> None:
+        """Writes the dense network's predictions on the training set.
 
-    def load_predictions(self, number: int) -> np.ndarray:
-        """Reads the predictions of `save_predictions`, int32 [n]."""
+        Args:
+            number: of the round.
+            predictions: classes, int32 [n], or other predictions [n, ...]; or a dictionary of
+                them, for several outputs.
+        """
+        named = predictions if isinstance(predictions, Mapping) else {"": predictions}
+        arrays = {f"classes/{name}" if name else "classes": v for name, v in named.items()}
+        write_npz(self.round_path(number) / PREDICTIONS, "predictions", arrays)
+
+    def load_predictions(self, number: int) -> Any:
+        """Reads the predictions of `save_predictions`."""
         path = inside(self.path, self.round_path(number).name, PREDICTIONS)
-        return read_npz(path, "predictions")["classes"]
+        arrays = read_npz(path, "predictions")
+        if set(arrays) == {"classes"}:
+            return arrays["classes"]
+        return {name.partition("/")[2]: values for name, values in arrays.items()}
 
     def save_tentative(
         self,

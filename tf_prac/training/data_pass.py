@@ -20,9 +20,10 @@ class DataPass:
 
     Args:
         data: a finite `tf.data.Dataset` of (x, y) or (x, y, sample_weight), batched or not, or
-            arrays (x, y). Samples are identified by the ids of `with_sample_ids`, or without ids
-            by their positions.
-        fn: function of inputs and targets of a batch to tensors [batch, ...].
+            arrays (x, y) or (x, y, sample_weight). Samples are identified by the ids of
+            `with_sample_ids`, or without ids by their positions.
+        fn: function of inputs and targets of a batch, and sample weights if the data has them,
+            to tensors [batch, ...].
         batch_size: number of samples per call. Default None: the batch size of the data, or 512.
 
     Raises:
@@ -33,7 +34,7 @@ class DataPass:
     def __init__(
         self,
         data: Any,
-        fn: Callable[[Any, Any], Any],
+        fn: Callable[..., Any],
         batch_size: int | None = None,
     ):
         self._batches = _batched(data, batch_size)
@@ -48,9 +49,9 @@ class DataPass:
                 [0, 2**30).
         """
         batches_of_ids, results = [], []
-        for x, y, *_ in self._batches:
+        for x, y, *weight in self._batches:
             batches_of_ids.append(x["sample_id"].numpy())
-            result = self._fn(x["inputs"], y)
+            result = self._fn(x["inputs"], y, *weight)
             results.append(tf.nest.map_structure(lambda tensor: tensor.numpy(), result))
         if not batches_of_ids:
             raise ArgumentError("data", "no samples", "a data set of at least one sample")

@@ -30,15 +30,14 @@ class GradientNorms:
     Args:
         network: a built classification model of either flavour.
         prunable: its prunable variables, by name.
-        loss: function of (targets, outputs), each a batch of one sample, that returns its loss.
+        loss: function of (targets, outputs), each a batch of one sample, that returns its loss;
+            and of their sample weights, where there are any.
 
     Attributes:
         batch_size: number of samples whose gradients fit into memory at a time.
     """
 
-    def __init__(
-        self, network: Any, prunable: Mapping[str, Any], loss: Callable[[Any, Any], tf.Tensor]
-    ):
+    def __init__(self, network: Any, prunable: Mapping[str, Any], loss: Callable[..., tf.Tensor]):
         self._network, self._loss = network, loss
         self._factors = {
             name: tf.Variable(tf.ones(variable.shape), trainable=False)
@@ -60,26 +59,31 @@ class GradientNorms:
         """
         self.set_masks(masks)
         batches = evaluation_batches(*split, batch_size=self.batch_size)
-        return np.concatenate([self._norms(x["inputs"], y).numpy() for x, y in batches])
+        return np.concatenate([self._norms(x["inputs"], *y).numpy() for x, *y in batches])
 
     def set_masks(self, masks: Masks) -> None:
         """Sets the current masks."""
         for name, mask in masks.items():
             self._factors[name].assign(tf.cast(mask, tf.float32))
 
-    def of_batch(self, inputs: Any, targets: Any) -> tf.Tensor:
-        """Returns the norm of each sample of a batch, float32 [batch]."""
-        with _quiet():
-            return self._of_batch(inputs, targets)
+    def of_batch(self, inputs: Any, *targets: Any) -> tf.Tensor:
+        """Returns the norm of each sample of a batch, float32 [batch].
 
-    def _of_batch(self, inputs: Any, targets: Any) -> tf.Tensor:
+        Args:
+            inputs: of the network.
+            *targets: targets and, if there are any, sample weights.
+        """
+        with _quiet():
+            return self._of_batch(inputs, *targets)
+
+    def _of_batch(self, inputs: Any, *targets: Any) -> tf.Tensor:
         variables = self._network.trainable_variables
 
-        def norm(sample: tuple[Any, Any]) -> tf.Tensor:
-            x, y = tf.nest.map_structure(lambda part: part[None], sample)
+        def norm(sample: tuple[Any, ...]) -> tf.Tensor:
+            x, y, *weight = tf.nest.map_structure(lambda part: part[None], sample)
             with tf.GradientTape() as tape:
                 outputs = self._network(x, training=False)
-                loss = self._loss(y, outputs)
+                loss = self._loss(y, outputs, *weight)
             squares = [tf.zeros([], tf.float32)]
             gradients = tape.gradient(loss, variables)
             for gradient, name in zip(gradients, self._names, strict=True):
@@ -89,29 +93,7 @@ class GradientNorms:
                     squares.append(tf.reduce_sum(tf.square(gradient)))
             return tf.sqrt(tf.add_n(squares))
 
-        return tf.vectorized_map(norm, (inputs, targets))
-
-
-def cross_entropy(
-    labels: tf.Tensor, outputs: tf.Tensor, temperature: float = 1.0, *, from_logits: bool
-) -> tf.Tensor:
-    """Returns the mean cross-entropy, which can be differentiated twice.
-
-    Args:
-        labels: classes, int [batch].
-        outputs: logits or probabilities, float [batch, classes].
-        temperature: divides the logits. Default 1.
-        from_logits: whether the outputs are logits.
-    """
-    logits = (outputs if from_logits else as_logits(outputs)) / temperature
-    target = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    # Basic operations, because Hessians need the second derivative.
-    return tf.reduce_mean(-tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=-1))
-
-
-def as_logits(probabilities: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithms of probabilities, whose softmax is `probabilities`."""
-    return tf.math.log(tf.maximum(probabilities, tf.constant(1e-30, probabilities.dtype)))
+        return tf.vectorized_map(norm, (inputs, *targets))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.data.batches import Batches, Call, StreamedBatches
-from tf_prac.keras_api import tf_variable
+from tf_prac.keras_api import numeric, tf_variable
 from tf_prac.training.distribution import Distribution
 
 CALL_SECONDS = 0.2
@@ -129,7 +129,7 @@ def replica_averages(network: Any) -> list[Any]:
 
     These are the moving averages of BatchNorm.
     """
-    weights = [tf_variable(weight) for weight in network.non_trainable_weights]
+    weights = [tf_variable(weight) for weight in numeric(network.non_trainable_weights)]
     return [weight for weight in weights if weight.dtype.is_floating]
 
 

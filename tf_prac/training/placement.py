@@ -188,7 +188,9 @@ class DataPlacement:
         with tf.device(self._device):
             inputs, labels = tf.nest.map_structure(tf.identity, samples.arrays)
             ids = tf.range(len(samples), dtype=tf.int64)
-        return Place(({"inputs": inputs, "sample_id": ids}, labels), self._device, size)
+            weights = [] if samples.weights is None else [tf.constant(samples.weights)]
+        stored = ({"inputs": inputs, "sample_id": ids}, labels, *weights)
+        return Place(stored, self._device, size)
 
     def _obstacle(self, samples: Samples) -> str:
         """Returns why the samples cannot be put on the device, or "".

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import re
 import threading
@@ -19,6 +18,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import weight_report
+from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
@@ -63,7 +63,8 @@ class PracModel(MaskedModelMixin):
             If given, `fit` takes data of `({"inputs": x, "sample_id": id}, y[, weight])`.
         pruning: which weights are prunable. Default `PruningConfig()`.
         targets: how to tell from targets and predictions whether a sample is classified correctly,
-            for forgetting. Default `Targets()`: the only output, interpreted according to the loss.
+            for forgetting. What the loss ignores is not judged. Default `Targets()`: the only
+            output, interpreted according to the loss.
         mask_config: the names of the masked weights and the shapes of their masks, from a saved
             model. Default None: as `pruning` selects.
         **options: passed to `keras.Model`, such as `name`.
@@ -84,6 +85,8 @@ class PracModel(MaskedModelMixin):
         padded_batches: whether a sample weight of 0 marks padding, as in the batches of a
             `BatchShard`; metrics then count every sample once. Set it before the first step.
             Default False: sample weights are those of the user.
+        judges: whether samples are judged; False records each presentation as correct, for a
+            task without a "correct". Default True.
         traces: how often the training step was traced; each time it is compiled.
     """
 
@@ -126,6 +129,8 @@ class PracModel(MaskedModelMixin):
             self._set_mask_config(**mask_config)
         self.forgetting = None if num_samples is None else ForgettingRecorder(num_samples)
         self.targets = targets or Targets()
+        self.task_metric: Any = None
+        self.judges = True
         self.padded_batches = False
         if self.forgetting is not None:
             self.targets.check_output(names or ())
@@ -144,7 +149,7 @@ class PracModel(MaskedModelMixin):
         return {
             **network_config(self),
             "num_samples": None if self.forgetting is None else self.forgetting.num_samples,
-            "targets": dataclasses.asdict(self.targets),
+            "targets": self.targets.to_json(),
             "mask_config": self._mask_config(),
         }
 
@@ -154,6 +159,11 @@ class PracModel(MaskedModelMixin):
         cls = keras_class(cls)
         options = network_from_config(cls, config, custom_objects)
         return cls(**{**options, "targets": Targets(**config["targets"])})
+
+    def measure(self, task: Task) -> None:
+        """Adds the metric of a task to those of `compile`, and judges samples by this task."""
+        self.targets = Targets(kind=task)
+        self.task_metric = flavour_of(self.network).module.metrics.Mean(name=task.metric)
 
     @property
     def finite_steps(self) -> int:
@@ -189,6 +199,7 @@ class PracModel(MaskedModelMixin):
         if self.forgetting is None:
             return super().fit(x, *args, **kwargs)
         _check_ids(x)
+        self.targets.check_correct(self)
         self.forgetting.restart_checks()
         keras = flavour_of(self).module
         arguments = inspect.signature(keras.Model.fit).bind(self, x, *args, **kwargs).arguments
@@ -221,7 +232,7 @@ class PracModel(MaskedModelMixin):
         if self.forgetting is not None:
             finite = self.forgetting.record(
                 step.ids,
-                step.predictions.correct(),
+                step.predictions.correct() if self.judges else tf.ones_like(step.ids, tf.bool),
                 finite,
                 self.padded_batches,
                 labels=step.predictions.bounded_labels(),
@@ -233,7 +244,11 @@ class PracModel(MaskedModelMixin):
         """Keras's own metrics, without padding; in training, notes which samples are correct."""
         if self._step.traced and self.forgetting is not None:
             self._step.ids = x["sample_id"]
-            self._step.predictions = self.targets.read(self, y, y_pred)
+            self._step.predictions = self.targets.read(self, y, y_pred, sample_weight)
+        if self.task_metric is not None:
+            predictions = self.targets.read(self, y, y_pred, sample_weight)
+            values, weights = predictions.metric_values()
+            self.task_metric.update_state(values, weights)
         if self.padded_batches and sample_weight is not None:
             sample_weight = tf.cast(sample_weight > 0, tf.float32)  # each sample counts once
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]

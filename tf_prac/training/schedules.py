@@ -25,6 +25,8 @@ class Budget:
         limit: maximum number of steps, even if the schedule is longer. Default None.
         at_end: whether to train at the final learning rate of the schedule throughout, as in
             fine-tuning. Default False.
+        full_steps: length of the schedule on the full data, of which this one is a scaled copy.
+            Default None: `total_steps`.
     """
 
     steps_per_epoch: int
@@ -32,6 +34,7 @@ class Budget:
     first_step: int = 0
     limit: int | None = None
     at_end: bool = False
+    full_steps: int | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> int:
@@ -70,7 +73,8 @@ class Budget:
             epochs = max(1, int(epochs * size / num_samples))
         total = self.total_steps if rule == "full" else max(1, round(epochs * per_epoch))
         first = round(self.first_step * total / self.total_steps)
-        return Budget(per_epoch, total, min(first, total - 1), at_end=self.at_end)
+        full = self.full_steps or self.total_steps
+        return Budget(per_epoch, total, min(first, total - 1), at_end=self.at_end, full_steps=full)
 
 
 class RoundSchedule:
@@ -80,11 +84,15 @@ class RoundSchedule:
 
     Args:
         recipe: the shape of the schedule, as a function of progress in [0, 1].
+        rate: the learning rate of the optimizer of a compiled model, in place of the recipe's: a
+            number, or a Keras schedule of steps on the full data. A round on fewer samples passes
+            through all of it in its fewer steps. Default None.
     """
 
-    def __init__(self, recipe: TrainingRecipe):
+    def __init__(self, recipe: TrainingRecipe, rate: Any = None):
         super().__init__()
-        self._recipe = recipe
+        self._recipe, self._rate = recipe, rate
+        self._scale = tf.Variable(1.0, trainable=False, name="schedule_scale")
         self._first_step = tf.Variable(0.0, trainable=False, name="first_step")
         self._total_steps = tf.Variable(1.0, trainable=False, name="total_steps")
 
@@ -93,10 +101,14 @@ class RoundSchedule:
         first = budget.total_steps - 1 if budget.at_end else budget.first_step
         self._first_step.assign(first - optimizer_steps)
         self._total_steps.assign(budget.total_steps)
+        self._scale.assign((budget.full_steps or budget.total_steps) / budget.total_steps)
 
     def __call__(self, step: Any) -> tf.Tensor:
         """Returns the learning rate at a step of the optimizer."""
         step = tf.minimum(tf.cast(step, tf.float32) + self._first_step, self._total_steps - 1)
+        if self._rate is not None:
+            rate = self._rate(step * self._scale) if callable(self._rate) else self._rate
+            return tf.cast(rate, tf.float32)
         rate = learning_rate_at(self._recipe, step / self._total_steps)
         warmup = self._recipe.warmup_fraction
         if warmup:
@@ -108,10 +120,10 @@ class RoundSchedule:
         return {"recipe": dataclasses.asdict(self._recipe)}
 
 
-def make_schedule(flavour: Flavour, recipe: TrainingRecipe) -> RoundSchedule:
+def make_schedule(flavour: Flavour, recipe: TrainingRecipe, rate: Any = None) -> RoundSchedule:
     """Returns a `RoundSchedule` for the optimizers of a flavour."""
     base = flavour.module.optimizers.schedules.LearningRateSchedule
-    return flavour.subclass(RoundSchedule, base)(recipe)
+    return flavour.subclass(RoundSchedule, base)(recipe, rate)
 
 
 def learning_rate_at(recipe: TrainingRecipe, progress: tf.Tensor) -> tf.Tensor:

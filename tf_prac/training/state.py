@@ -24,6 +24,7 @@ class TrainingState:
 
     Args:
         mask_distance: the callback that monitors the tentative mask, or None.
+        best: the callback that copies the best weights. Default `BestWeights()`.
 
     Attributes:
         step: the number of training steps taken.
@@ -33,11 +34,11 @@ class TrainingState:
         epoch_start: `elapsed` at the start of the current epoch.
     """
 
-    def __init__(self, mask_distance: MaskDistance | None = None):
+    def __init__(self, mask_distance: MaskDistance | None = None, best: BestWeights | None = None):
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.snapshots: dict[int, dict[str, np.ndarray]] = {}
-        self.best = BestWeights()
+        self.best = best or BestWeights()
         self.epoch_start = 0.0
         self._mask_distance = mask_distance
         self._started = time.perf_counter()

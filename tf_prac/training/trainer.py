@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import functools
 import warnings
@@ -12,6 +14,7 @@ import numpy as np
 
 from tf_prac.config import AUTO, PruningConfig, TrainingRecipe
 from tf_prac.data.batches import Batches
+from tf_prac.data.checks import check_weights
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import Preprocessing, evaluation_batches, steps_per_epoch
 from tf_prac.data.samples import Samples
@@ -19,14 +22,23 @@ from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
 from tf_prac.keras_api import (
     build_metrics,
+    compiled_with,
+    described,
     flavour_of,
+    learning_rate_of,
+    like_optimizer,
     make_optimizer,
+    numeric,
+    output_activations,
     random_states,
     reset_random_layers,
     to_numpy,
 )
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import OPTIMIZER, rewind, snapshot
+from tf_prac.tasks.classification import OneHot, Sparse
+from tf_prac.tasks.infer import as_task, infer
+from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.best_weights import BestWeights
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
@@ -38,8 +50,18 @@ from tf_prac.training.prac_model import PracModel
 from tf_prac.training.precision import exact_float32, explained_errors, resolved, tf32_execution
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.state import TrainingState, identity_of
+from tf_prac.training.targets import Targets
 
 Weights = Mapping[str, np.ndarray]
+OPTIMIZER_OPTIONS = (
+    "optimizer",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "epsilon",
+    "schedule",
+) + ("milestones", "decay", "final_rate", "warmup")
+"""The options of a recipe that a compiled model has itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +70,7 @@ class TrainedNetwork:
 
     Attributes:
         weights: every weight after the last step, by name.
-        best: the weights, value and epoch of the best validation accuracy.
+        best: the weights, value and epoch of the best value of the metric on validation samples.
         history: the metrics of each epoch, in order: epoch, step, loss, accuracy, ...
         snapshots: copies of the weights after the requested steps, by step.
         forgetting: forgetting statistics of this training run.
@@ -72,7 +94,7 @@ class TrainedNetwork:
 
     @property
     def best_weights(self) -> dict[str, np.ndarray]:
-        """The weights of the best validation accuracy; the last ones without validation."""
+        """The weights of the best validation metric; the last ones without validation."""
         return self.best.weights or self.weights
 
     @property
@@ -89,29 +111,37 @@ class Trainer:
     The training function is compiled in the first call of `train`. Masks, samples, budget and
     learning rate of later calls are variables and data, so that it is not retraced.
 
+    A compiled network keeps its loss, its metrics and its optimizer, of which a new one with the
+    same options is made; `recipe` sets only the budget, batches and data.
+
     Args:
-        network: a built classifier of either flavour.
+        network: a built model of either flavour.
         recipe: how it is trained; the device replaces "auto".
         samples: the training set; `train` takes ids of its samples.
         validation: samples to validate on after each epoch, or None.
         pruning: which weights are prunable. Default `PruningConfig()`.
         data_placement: where the samples are, see `DataPlacement`; does not change results.
             Default "auto".
+        task: what labels and outputs mean, a `Task` or its name. Default None: inferred from the
+            loss of a compiled network, or from integer labels.
+        class_weight: a factor of the loss for each class, as in Keras's `fit`. Default None.
         on_fallback: called with a line of text if XLA cannot compile the model; training then
             starts again without XLA. Default None: refused, or if `jit_compile` of the recipe is
             "auto", a warning.
 
     Raises:
         ArgumentError: If the optimizer or augmentation is unknown, the batch size is not a
-            multiple of the number of replicas, the network has too few outputs, there is nothing
-            to prune, or `data_placement` is "device" and the samples do not fit.
+            multiple of the number of replicas, the outputs do not fit the labels, the task cannot
+            be inferred, there is nothing to prune, or `data_placement` is "device" and the samples
+            do not fit.
+        DataError: If the labels are not those of the task.
 
     Attributes:
         model: the `PracModel` that is trained.
         distribution: the `Distribution` of the current strategy.
         placement: the `DataPlacement` of all samples.
-        predictor: classifies samples with the network's current weights.
-        from_logits: whether the network returns logits, otherwise probabilities.
+        predictor: predicts samples with the network's current weights.
+        task: the `Task`.
     """
 
     def __init__(
@@ -123,6 +153,8 @@ class Trainer:
         pruning: PruningConfig | None = None,
         data_placement: str = "auto",
         on_fallback: Callable[[str], Any] | None = None,
+        task: Task | str | None = None,
+        class_weight: Mapping[int, float] | None = None,
     ):
         Preprocessing.of(samples, recipe.augment)  # raises if the augmentation is unknown
         self.network = network
@@ -135,59 +167,90 @@ class Trainer:
         self.validation = validation
         self.distribution.per_replica(recipe.batch_size)  # raises if not divisible
         self.placement = DataPlacement(self.distribution, data_placement)
-        self.placement.place(samples)  # raises if they must fit and do not
+        first = Targets(output=0)  # replaced once the task is known, if there are several outputs
+        self.model = PracModel(network, num_samples=len(samples), pruning=pruning, targets=first)
+        self.model.padded_batches = self.distribution.pads_batches
+        self._schedule, self._optimizer = self._compile(task)
+        self._class_weight = class_weight
+        if class_weight is not None:
+            self.samples = self._with_class_weight(class_weight)
+        self.placement.place(self.samples)  # raises if they must fit and do not
         if validation is not None:
             self.placement.place(validation.samples)
-        self.model = PracModel(network, num_samples=len(samples), pruning=pruning)
-        self.model.padded_batches = self.distribution.pads_batches
-        self._schedule, self._optimizer = self._compile()
         self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
         self._optimizer_steps = 0
         self._make_loop(recipe.jit_compile is True)
-        self.predictor = Predictor(network, self.distribution)
+        self.predictor = Predictor(network, self.distribution, self.task)
 
     def _make_loop(self, jit_compile: bool) -> None:
         self._jit_compile = self.placement.jit_compile = jit_compile
         self._loop = StepLoop(self.model, self.distribution, jit_compile=jit_compile)
         self._validate = None if self.validation is None else self.evaluator(self.validation)
 
-    def _compile(self) -> tuple[Any, Any]:
-        flavour = flavour_of(self.network)
-        schedule = make_schedule(flavour, self.recipe)
-        optimizer = make_optimizer(
-            flavour,
-            self.recipe.optimizer,
-            learning_rate=schedule,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            epsilon=self.recipe.epsilon,
-        )
+    def _compile(self, task: Task | str | None) -> tuple[Any, Any]:
+        flavour, own = flavour_of(self.network), own_compile(self.network, self.recipe)
+        rate = None if own is None else learning_rate_of(own["optimizer"])
+        schedule = make_schedule(flavour, self.recipe, rate)
+        if own is not None:
+            optimizer = like_optimizer(own["optimizer"], schedule)
+        else:
+            optimizer = make_optimizer(
+                flavour,
+                self.recipe.optimizer,
+                learning_rate=schedule,
+                momentum=self.recipe.momentum,
+                weight_decay=self.recipe.weight_decay,
+                epsilon=self.recipe.epsilon,
+            )
         optimizer.build(self.network.trainable_variables)
         ids = np.arange(min(len(self.samples), 16))
-        inputs = next(iter(evaluation_batches(self.samples, ids, batch_size=len(ids))))[0]
+        inputs, labels, *_ = next(iter(evaluation_batches(self.samples, ids, batch_size=len(ids))))
         outputs = self.model(inputs, training=False)
-        if outputs.shape[-1] < self.samples.num_classes:
-            raise ArgumentError(
-                "model",
-                f"{outputs.shape[-1]} outputs",
-                f"one for each of the {self.samples.num_classes} classes of the data",
-                "For two classes, use Dense(2) as the last layer, not one sigmoid unit."
-                if outputs.shape[-1] == 1
-                else "",
-            )
+        self.task = self._task(task, own, labels, outputs)
+        with contextlib.suppress(ArgumentError):
+            self.model.judges = False
+            self.task.check_bound()
+            self.model.judges = True
         if self.recipe.mixed_precision:
             _check_mixed_precision(self.network, outputs)
-        losses = flavour.module.losses
-        self.from_logits = not is_probability(outputs)
-        self.model.compile(
-            optimizer=optimizer,
-            loss=losses.SparseCategoricalCrossentropy(from_logits=self.from_logits),
+        options = dict(own or {"loss": self.task.make_loss(flavour.module)})
+        metrics = "weighted_metrics" if self.distribution.pads_batches else "metrics"
+        if own is None and _is_plain(self.task, self.samples):
             # Weighted, so that the padding of a batch does not count.
-            **{"weighted_metrics" if self.distribution.pads_batches else "metrics": ["accuracy"]},
-        )
-        build_metrics(self.model, inputs, outputs)
+            options[metrics] = [self.task.metric]
+        else:
+            self.model.measure(self.task)
+            if isinstance(options.get("metrics"), (list, tuple)):
+                kept = [each for each in options["metrics"] if _name(each) != self.task.metric]
+                options["metrics"] = kept or None
+            if self.distribution.pads_batches and options.get("metrics"):
+                options["weighted_metrics"] = options.pop("metrics")
+        self.model.compile(**{**options, "optimizer": optimizer})
+        build_metrics(self.model, inputs, outputs, labels)
         return schedule, optimizer
+
+    def _task(self, task: Task | str | None, own: Any, labels: Any, outputs: Any) -> Task:
+        """Returns the task, checked against labels and outputs."""
+        names = list(getattr(self.network, "output_names", None) or ())
+        if task is None:
+            loss = None if own is None else own["loss"]
+            task = infer(loss, labels, outputs, names)
+        task = as_task(task)
+        task.check_labels(self.samples.labels)
+        if self.validation is not None:
+            task.check_labels(self.validation.labels)
+        task.check_outputs(labels, outputs)
+        has_positions = isinstance(task, (Sparse, OneHot)) and outputs.shape.rank > 2
+        if self.distribution.pads_batches and has_positions:
+            allowed = "one device for labels of positions, whose loss has no weight per sample"
+            raise ArgumentError("strategy", f"{self.distribution.replicas} replicas", allowed)
+        classes = self.samples.num_classes
+        if isinstance(task, Sparse) and classes and outputs.shape[-1] < classes:
+            allowed = f"one for each of the {classes} classes of the data"
+            remedy = "For several labels of a sample or numbers, name the task: task=..."
+            raise ArgumentError("model", f"{outputs.shape[-1]} outputs", allowed, remedy)
+        return task.resolved(self.samples.labels, outputs, output_activations(self.network))
 
     def train(
         self,
@@ -258,7 +321,7 @@ class Trainer:
         advance: Callable[[int], Any] | None,
         checkpoints: Checkpoints,
     ) -> TrainedNetwork:
-        state = TrainingState(mask_distance)
+        state = TrainingState(mask_distance, self._best())
         self._reset(weights, masks, budget, order)
         for callback in state.callbacks:
             callback.set_model(self.model)
@@ -309,6 +372,10 @@ class Trainer:
             seconds=state.elapsed,
         )
 
+    def _best(self) -> BestWeights:
+        mode = "max" if self.task.higher_is_better else "min"
+        return BestWeights(f"val_{self.task.metric}", mode)
+
     def _snapshot(self) -> dict[str, np.ndarray]:
         """Returns a copy of the weights, and of the optimizer's variables if these are rewound."""
         weights = snapshot(self.network)
@@ -339,9 +406,41 @@ class Trainer:
         Metrics create their variables when the training step is first traced.
         """
         owners = [self.network, self._optimizer, *self.model.metrics]
-        variables = [variable for owner in owners for variable in owner.variables]
+        variables = [variable for owner in owners for variable in numeric(owner.variables)]
         variables += [*random_states(self.network), *self.model.records]
         return list({id(variable): variable for variable in variables}.values())
+
+    def _with_class_weight(self, class_weight: Mapping[int, float]) -> Samples:
+        """Returns the samples with their weights multiplied by those of their classes."""
+        classes = self.task.classes(self.samples.labels)
+        if classes is None:
+            allowed = f"None for the task {self.task.name}, whose samples have no single class"
+            raise ArgumentError("class_weight", class_weight, allowed)
+        missing = sorted({int(each) for each in np.unique(classes)} - set(class_weight))
+        if missing:
+            allowed = f"a number for each class; {missing[0]} is missing"
+            raise ArgumentError("class_weight", class_weight, allowed)
+        factors = np.array([class_weight[int(each)] for each in classes], np.float32)
+        samples = copy.copy(self.samples)
+        if samples.weights is not None:
+            factors = factors.reshape(-1, *[1] * (samples.weights.ndim - 1)) * samples.weights
+        samples.weights = check_weights(factors, len(samples))
+        return samples
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the task, and what a compiled model trains with, for config.json.
+
+        Nothing for integer classes and a model that is not compiled.
+        """
+        identity: dict[str, Any] = {}
+        if self._class_weight is not None:
+            weights = {str(each): float(w) for each, w in sorted(self._class_weight.items())}
+            identity["class_weight"] = weights
+        if not _is_plain(self.task, self.samples):
+            identity["task"] = self.task.to_json()
+        if (own := own_compile(self.network, self.recipe)) is not None:
+            identity["compiled"] = described(self.network, own)
+        return identity
 
     def load(self, weights: Weights, masks: Masks | None = None) -> None:
         """Sets the network's weights; with masks, pruned weights become 0."""
@@ -440,7 +539,7 @@ class Evaluator:
 
     @exact_float32()
     def __call__(self) -> dict[str, float]:
-        """Returns "loss" and "accuracy" with the network's current weights."""
+        """Returns the loss and the metrics, with the network's current weights."""
         return self._loop.evaluate(self._batches, self._steps)
 
 
@@ -457,10 +556,39 @@ def _check_mixed_precision(network: Any, outputs: Any) -> None:
         raise ArgumentError("model", received, allowed, remedy)
 
 
-def is_probability(outputs: Any) -> bool:
-    """Returns whether each row of outputs is a probability distribution, as opposed to logits."""
-    rows = np.asarray(outputs, np.float64)
-    return bool(np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-3))
+def own_compile(network: Any, recipe: TrainingRecipe) -> dict[str, Any] | None:
+    """Returns the loss, metrics and optimizer of a compiled network; None if it is not compiled.
+
+    Raises:
+        ArgumentError: If the recipe sets an option of the optimizer too, or the network has its own
+            training step or loss function, or runs eagerly.
+    """
+    compiled = compiled_with(network)
+    if compiled is None:
+        return None
+    default = TrainingRecipe()
+    both = [name for name in OPTIMIZER_OPTIONS if getattr(recipe, name) != getattr(default, name)]
+    if both:
+        raise ArgumentError(
+            "recipe",
+            f"{', '.join(both)} for a model that is compiled with an optimizer",
+            "one of the two",
+            "Return the model from model_fn without compile, or leave these options out.",
+        )
+    if compiled.get("run_eagerly"):
+        raise ArgumentError("model", "compile(run_eagerly=True)", "a model that can be compiled")
+    names = ("loss", "loss_weights", "metrics", "weighted_metrics", "optimizer")
+    return {name: compiled[name] for name in names if compiled.get(name) is not None}
+
+
+def _name(metric: Any) -> str:
+    return metric if isinstance(metric, str) else getattr(metric, "name", "")
+
+
+def _is_plain(task: Task, samples: Samples) -> bool:
+    """Whether the metric is Keras's accuracy of class numbers, as for image classification."""
+    is_sparse = isinstance(task, Sparse) and task.ignore_class is None
+    return is_sparse and np.ndim(samples.labels) == 1 and samples.weights is None
 
 
 def _samples_seen(steps: int, count: int, budget: Budget, batch_size: int) -> int:

@@ -294,6 +294,11 @@ class PracTuner(BaseTuner):
     def _metrics(self, result: SearchResult) -> dict[str, float]:
         ticket, cost = result.summary["tickets"][-1], result.summary["cost"]
         accuracy, saved = ticket["val_accuracy"], cost["steps_saved"]
+        if not result.metric.higher_is_better:
+            allowed = (
+                "a task whose metric is higher for better models, as the objective is maximized"
+            )
+            raise ArgumentError("task", f"one with the metric {result.metric.name}", allowed)
         return {
             "val_accuracy": accuracy,
             "steps_saved": saved,

@@ -10,7 +10,7 @@ from tf_prac.analysis.report.html import Html, table, tag
 from tf_prac.analysis.report.numbers import count, percent
 from tf_prac.analysis.report.run_data import RunData
 from tf_prac.analysis.report.sections import REMAINING, panel
-from tf_prac.analysis.report.tables import PATH_OPTIONS
+from tf_prac.analysis.report.tables import PATH_OPTIONS, value_of
 from tf_prac.storage.config_check import flatten
 
 SKIPPED = ("search.retrain", "dataset.order_hash", "versions", "validation", "test", "other_runs")
@@ -29,7 +29,9 @@ def comparison(runs: Sequence[RunData]) -> Html:
 
 
 def _table(runs: Sequence[RunData]) -> Html:
-    head = ["run", "model", "data", "ticket sparsity", "ticket accuracy", "dense accuracy"]
+    metrics = {run.metric for run in runs}
+    title = runs[0].metric.title if len(metrics) == 1 else "metric"
+    head = ["run", "model", "data", "ticket sparsity", f"ticket {title}", f"dense {title}"]
     head += ["search steps", "steps saved", "saved, with retraining"]
     rows = []
     for run in runs:
@@ -41,8 +43,8 @@ def _table(runs: Sequence[RunData]) -> Html:
                 run.model,
                 run.dataset,
                 percent(ticket.get("sparsity", run.sparsity)),
-                percent(ticket.get("test_accuracy")),
-                percent(dense.get("test_accuracy")),
+                value_of(run, ticket.get("test_accuracy")),
+                value_of(run, dense.get("test_accuracy")),
                 count(sum(r["steps"] for r in run.rounds)),
                 percent(cost.get("steps_saved"), 1),
                 percent(cost.get("end_to_end_steps_saved"), 1),
@@ -52,27 +54,30 @@ def _table(runs: Sequence[RunData]) -> Html:
 
 
 def _accuracies(runs: Sequence[RunData]) -> Html | None:
-    lines = []
+    if len({run.metric for run in runs}) > 1:
+        return None  # values of different metrics have no common axis
+    metric, lines = runs[0].metric, []
+    scale, unit = (100, " (%)") if metric.is_fraction else (1, "")
     for n, run in enumerate(runs):
         tickets = [t for t in run.tickets if t["test_accuracy"] is not None]
         if tickets:
             x = [100 * (1 - t["sparsity"]) for t in tickets]
-            y = [100 * t["test_accuracy"] for t in tickets]
+            y = [scale * t["test_accuracy"] for t in tickets]
             lines.append(Series(run.name, x, y, n % COLORS))
     if not lines:
         return None
     dense = [r.dense["test_accuracy"] for r in runs if r.dense and r.dense["test_accuracy"]]
-    mean = 100 * sum(dense) / len(dense) if dense else None
+    mean = scale * sum(dense) / len(dense) if dense else None
     chart = line_chart(
         lines,
         REMAINING,
-        Axis("test accuracy (%)"),
-        about="Test accuracy of the runs' tickets",
+        Axis(f"test {metric.title}{unit}"),
+        about=f"Test {metric.title} of the runs' tickets",
         references=[(mean, f"dense, mean of {len(dense)}")] if mean else [],
     )
     return panel(
-        "Accuracy against sparsity",
-        "Test accuracy of the tickets, retrained on the full data.",
+        f"{metric.title.capitalize()} against sparsity",
+        f"Test {metric.title} of the tickets, retrained on the full data.",
         chart,
     )
 

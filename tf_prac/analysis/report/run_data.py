@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.pruning.masks import Masks
+from tf_prac.search.metric import Metric
 from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET, SUMMARY
 from tf_prac.storage.run_directory import RunDirectory
 
@@ -51,6 +52,11 @@ class RunData:
     command: str | None = None
     train: Split | None = None
     without_data: str = ""
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the run's "val_accuracy" and "test_accuracy"."""
+        return Metric.of(next(iter([*self.rounds, *self.tickets]), {}))
 
     @property
     def finished(self) -> bool:

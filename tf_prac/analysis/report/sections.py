@@ -38,9 +38,12 @@ def headline(run: RunData) -> Html:
         tiles[0] = _tile(percent(ticket["sparsity"]), "of the prunable weights pruned", "")
         note = ""
         if dense and dense[kind] is not None:
-            difference = points(ticket[kind] - dense[kind])
-            note = f"{difference} points vs. dense, {percent(dense[kind])}"
-        tiles.append(_tile(percent(ticket[kind]), f"{kind.split('_')[0]} accuracy", note))
+            difference = points(ticket[kind] - dense[kind]) + " points"
+            if not run.metric.is_fraction:
+                difference = f"{ticket[kind] - dense[kind]:+.4f}".replace("-", "−")
+            note = f"{difference} vs. dense, {run.metric.format(dense[kind])}"
+        title = f"{kind.split('_')[0]} {run.metric.title}"
+        tiles.append(_tile(run.metric.format(ticket[kind]), title, note))
     if cost:
         steps = f"{count(cost['search_steps'])} instead of {count(cost['full_imp_steps'])}"
         tiles.append(_tile(percent(cost["steps_saved"], 1), "of the search steps saved", steps))
@@ -56,36 +59,44 @@ def accuracy(run: RunData) -> Html | None:
     """Returns accuracy against remaining weights, for tickets, controls and rounds."""
     kind = _accuracy_kind(run)
     word = kind.split("_")[0]
-    lines = []
+    metric, lines = run.metric, []
+    scale, unit = (100, " (%)") if metric.is_fraction else (1, "")
     rounds = [r for r in run.rounds if r["val_accuracy"] is not None]
     if rounds and not (run.tickets and word == "val" and not run.selects_data):
-        lines.append(_accuracy_line("search (val)", rounds, "val_accuracy", 2, "thin"))
+        lines.append(_accuracy_line("search (val)", rounds, "val_accuracy", 2, "thin", scale))
     controls = [c for c in run.controls if c[kind] is not None]
     for n, name in enumerate(sorted({c["control"].rpartition("_")[0] for c in controls})):
         of_kind = [c for c in controls if c["control"].rpartition("_")[0] == name]
-        lines.append(_accuracy_line(name.replace("_", " "), of_kind, kind, 3 + n % 3, "dashed"))
+        lines.append(
+            _accuracy_line(name.replace("_", " "), of_kind, kind, 3 + n % 3, "dashed", scale)
+        )
     tickets = [t for t in run.tickets if t[kind] is not None]
     if tickets:
-        lines.append(_accuracy_line("ticket", tickets, kind, 0, ""))
+        lines.append(_accuracy_line("ticket", tickets, kind, 0, "", scale))
     if not lines:
         return None
     dense = run.dense[kind] if run.dense else None
-    references = [] if dense is None else [(100 * dense, f"dense {percent(dense)}")]
+    references = [] if dense is None else [(scale * dense, f"dense {metric.format(dense)}")]
     chart = line_chart(
         lines,
         REMAINING,
-        Axis(f"{word} accuracy (%)" if tickets else "validation accuracy (%)"),
-        about="Accuracy against remaining weights",
+        Axis(f"{word if tickets else 'validation'} {metric.title}{unit}"),
+        about=f"{metric.title.capitalize()} against remaining weights",
         references=references if tickets else [],
     )
     text = "Tickets are retrained on the full data from the rewind point. "
     text += "The rounds of the search may train on fewer samples and stop early."
+    column = f"{metric.name}_%" if metric.is_fraction else metric.name
     rows = [
-        {"": each.label, "remaining_%": f"{x:.2f}", "accuracy_%": f"{y:.2f}"}
+        {
+            "": each.label,
+            "remaining_%": f"{x:.2f}",
+            column: f"{y:.2f}" if metric.is_fraction else f"{y:.4f}",
+        }
         for each in lines
         for x, y in zip(each.x, each.y, strict=True)
     ]
-    return panel("Accuracy against sparsity", text, chart, rows)
+    return panel(f"{metric.title.capitalize()} against sparsity", text, chart, rows)
 
 
 def steps(run: RunData) -> Html:
@@ -320,10 +331,15 @@ def _accuracy_kind(run: RunData) -> str:
 
 
 def _accuracy_line(
-    label: str, metrics: Sequence[Mapping[str, Any]], kind: str, color: int, style: str
+    label: str,
+    metrics: Sequence[Mapping[str, Any]],
+    kind: str,
+    color: int,
+    style: str,
+    scale: int,
 ) -> Series:
     x = [100 * (1 - m["sparsity"]) for m in metrics]
-    return Series(label, x, [100 * m[kind] for m in metrics], color, style)
+    return Series(label, x, [scale * m[kind] for m in metrics], color, style)
 
 
 def _full_budget(run: RunData) -> int | None:

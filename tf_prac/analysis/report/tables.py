@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_prac.analysis.report.html import Html, table, tag
-from tf_prac.analysis.report.numbers import count, duration, percent
+from tf_prac.analysis.report.numbers import DASH, count, duration, percent
 from tf_prac.analysis.report.run_data import RunData
 from tf_prac.config import AUTO, PracConfig, PruningConfig, TrainingRecipe
 
@@ -18,7 +18,7 @@ PATH_OPTIONS = ("data_dir", "prac_from", "sizes_from")
 def rounds_table(run: RunData) -> Html:
     """Returns a table with a row for each round."""
     head = ["round", "sparsity", "samples", "of all", "epochs", "steps", "stop", "CET", "CEP"]
-    head += ["PrAC set", "val accuracy", "time"]
+    head += ["PrAC set", f"val {run.metric.title}", "time"]
     full = run.rounds[0]["train_samples"]
     rows = [
         [
@@ -32,7 +32,7 @@ def rounds_table(run: RunData) -> Html:
             count(r["cet"]),
             count(r["cep"]),
             count(r["prac_size"]),
-            percent(r["val_accuracy"]),
+            value_of(run, r["val_accuracy"]),
             duration(r["seconds"]),
         ]
         for r in run.rounds
@@ -54,17 +54,23 @@ def tickets_table(run: RunData) -> Html | None:
         [
             name,
             percent(m["sparsity"]),
-            percent(m["val_accuracy"]),
-            percent(m["test_accuracy"]),
-            percent(m.get("test_accuracy_last")),
+            value_of(run, m["val_accuracy"]),
+            value_of(run, m["test_accuracy"]),
+            value_of(run, m.get("test_accuracy_last")),
             count(m["retrain_steps"]),
         ]
         for name, m in networks
     ]
-    head = ["", "sparsity", "val accuracy", "test accuracy", "test, last step", "steps"]
-    text = "Test accuracy is measured with the weights of the best validation accuracy."
+    title = run.metric.title
+    head = ["", "sparsity", f"val {title}", f"test {title}", "test, last step", "steps"]
+    text = f"Test {title} is measured with the weights of the best validation {title}."
     parts = (tag("h3", "Trained on the full data"), table(head, rows), tag("p", text))
     return tag("section", *parts, class_="wide")
+
+
+def value_of(run: RunData, value: float | None) -> str:
+    """Returns a value of the run's metric as text."""
+    return DASH if value is None else run.metric.format(value)
 
 
 def cost_table(run: RunData) -> Html:

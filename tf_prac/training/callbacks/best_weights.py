@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.checks import check_choice
 from tf_prac.pruning.weights import snapshot
 from tf_prac.training.callbacks.callback import Callback
 
@@ -14,7 +15,11 @@ class BestWeights(Callback):
     """Keeps a copy of the weights of the best epoch.
 
     Args:
-        monitor: the metric in `logs` to maximize. Default "val_accuracy".
+        monitor: the metric in `logs`. Default "val_accuracy".
+        mode: "max" or "min", whether high or low values are better. Default "max".
+
+    Raises:
+        ArgumentError: If `mode` is another word.
 
     Attributes:
         value: the best value so far, or None.
@@ -22,8 +27,9 @@ class BestWeights(Callback):
         weights: the `snapshot` of the network at the end of that epoch, or None.
     """
 
-    def __init__(self, monitor: str = "val_accuracy"):
-        self.monitor = monitor
+    def __init__(self, monitor: str = "val_accuracy", mode: str = "max"):
+        check_choice("mode", mode, ("max", "min"))
+        self.monitor, self.mode = monitor, mode
         self.value: float | None = None
         self.epoch: int | None = None
         self.weights: dict[str, np.ndarray] | None = None
@@ -31,6 +37,10 @@ class BestWeights(Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Copies the weights if the epoch is better than all before."""
         value: Any = (logs or {}).get(self.monitor)
-        if value is not None and (self.value is None or value > self.value):
+        if value is not None and (self.value is None or self._is_better(value)):
             self.value, self.epoch = float(value), epoch
             self.weights = snapshot(self.model.network)
+
+    def _is_better(self, value: float) -> bool:
+        assert self.value is not None
+        return value > self.value if self.mode == "max" else value < self.value

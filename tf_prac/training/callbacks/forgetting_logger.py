@@ -64,6 +64,7 @@ class ForgettingLogger(Callback):
         """
         self._stats, self.forward_samples = None, 0
         if self.data is not None:
+            self.targets.check_correct(self.model)
             self._pass = DataPass(self.data, self._correct)
             return
         if not isinstance(self.model, PracModel) or self.model.forgetting is None:
@@ -101,8 +102,8 @@ class ForgettingLogger(Callback):
             raise ArgumentError("stats", None, "statistics of a training", "Call fit first.")
         return self._stats
 
-    def _correct(self, x: Any, y: Any) -> tuple[Any, Any]:
-        predictions = self.targets.read(self.model, y, self.model(x, training=False))
+    def _correct(self, x: Any, y: Any, weight: Any = None) -> tuple[Any, Any]:
+        predictions = self.targets.read(self.model, y, self.model(x, training=False), weight)
         return predictions.correct(), predictions.valid_labels()
 
     def _classify(self) -> None:

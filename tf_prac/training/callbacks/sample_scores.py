@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_choice, check_int
-from tf_prac.data.selection import SCORES, choose, multi_label_scores
+from tf_prac.data.selection import SCORES, choose
 from tf_prac.errors import ArgumentError
 from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.data_pass import DataPass
 from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.masked_weights import get_masks, get_prunable
+from tf_prac.training.scores import parts_of, score_of
 from tf_prac.training.targets import Targets, check_valid_labels
 
 
@@ -100,7 +101,7 @@ class SampleScores(Callback):
             self._norms = GradientNorms(network, weights, self._loss)
             self._pass = DataPass(self.data, self._gradient_norms, self._norms.batch_size)
         else:
-            self._pass = DataPass(self.data, self._probabilities)
+            self._pass = DataPass(self.data, self._parts)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Scores the samples every `every` epochs, and adds the mean to `logs`.
@@ -118,24 +119,22 @@ class SampleScores(Callback):
     def _score(self) -> tuple[np.ndarray, np.ndarray]:
         if self.score == "grand":
             self._norms.set_masks(get_masks(self.model))
-        ids, (values, labels, valid) = self._pass()
+        ids, (parts, valid) = self._pass()
         check_valid_labels(ids, valid)
-        return ids, values if self.score == "grand" else multi_label_scores(
-            self.score, values, labels
-        )
+        return ids, parts if self.score == "grand" else score_of(self.score, parts)
 
-    def _probabilities(self, x: Any, y: Any) -> tuple[tf.Tensor, ...]:
+    def _parts(self, x: Any, y: Any, weight: Any = None) -> tuple[Any, tf.Tensor]:
+        predictions = self.targets.read(self.model, y, self.model(x, training=False), weight)
+        arguments = predictions.y, predictions.y_pred, predictions.weight
+        return parts_of(self.score, predictions.task, *arguments), predictions.valid_labels()
+
+    def _gradient_norms(self, x: Any, *targets: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        y = targets[0]
         predictions = self.targets.read(self.model, y, self.model(x, training=False))
-        probabilities = tf.nn.softmax(predictions.logits())
-        return probabilities, predictions.labels(), predictions.valid_labels()
+        return self._norms.of_batch(x, *targets), predictions.valid_labels()
 
-    def _gradient_norms(self, x: Any, y: Any) -> tuple[tf.Tensor, ...]:
-        predictions = self.targets.read(self.model, y, self.model(x, training=False))
-        norms = self._norms.of_batch(x, y)
-        return norms, predictions.labels(), predictions.valid_labels()
-
-    def _loss(self, y: Any, y_pred: Any) -> tf.Tensor:
-        return self.targets.read(self.model, y, y_pred).loss()
+    def _loss(self, y: Any, y_pred: Any, weight: Any = None) -> tf.Tensor:
+        return self.targets.read(self.model, y, y_pred, weight).loss()
 
     def _ids_and_values(self) -> tuple[np.ndarray, np.ndarray]:
         if self._scores is None:

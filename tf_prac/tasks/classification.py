@@ -1,0 +1,317 @@
+"""Classification: class numbers, one-hot classes, binary and multi-label, at any positions."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from tf_prac.checks import check_number
+from tf_prac.errors import ArgumentError, DataError
+from tf_prac.tasks.task import Task, flat, label_error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification(Task):
+    """A task whose predictions are classes."""
+
+    @abc.abstractmethod
+    def logits(self, outputs: Any) -> tf.Tensor:
+        """Returns the logits of each prediction, float [batch, predictions, classes]."""
+
+    def resolved(self, labels: np.ndarray, outputs: Any = None, activation: Any = None) -> Self:
+        """Returns the task with `from_logits` set."""
+        if self.from_logits is not None or outputs is None:
+            return self
+        return dataclasses.replace(self, from_logits=self._are_logits(outputs, activation))
+
+    def _are_logits(self, outputs: Any, activation: str | None) -> bool:
+        if activation in ("linear", "softmax", "sigmoid"):
+            return activation == "linear"
+        values = np.asarray(outputs, np.float64)
+        return bool(np.any((values < 0) | (values > 1)))
+
+    def losses(
+        self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
+    ) -> tf.Tensor:
+        """Returns the cross-entropy of each sample, summed over its predictions, float [batch]."""
+        # Basic operations, because Hessians need the second derivative.
+        logits = self.logits(outputs) / temperature
+        classes = tf.cast(flat(self.targets(labels)), tf.int64)
+        target = tf.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
+        losses = -tf.reduce_sum(target * tf.nn.log_softmax(logits), -1)
+        judged = self.judged(labels, outputs, weight)
+        if judged is not None:
+            losses *= tf.cast(judged, losses.dtype)
+        return tf.reduce_sum(losses, -1)
+
+    def _knows_logits(self) -> bool:
+        if self.from_logits is None:
+            raise ArgumentError(
+                "from_logits",
+                None,
+                "True or False, for a loss without from_logits",
+                "Set it: Targets(from_logits=...), or a task such as Binary(from_logits=True).",
+            )
+        return self.from_logits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Softmax(Classification):
+    """A task with one class for each prediction, the one with the highest output."""
+
+    def decisions(self, outputs: Any) -> tf.Tensor:
+        """Returns the class with the highest output, int64."""
+        return tf.argmax(outputs, -1)
+
+    def logits(self, outputs: Any) -> tf.Tensor:
+        """Returns the logits of each prediction, float [batch, predictions, classes]."""
+        return _positions(outputs if self._knows_logits() else as_logits(outputs))
+
+    def probabilities(self, outputs: Any) -> tf.Tensor:
+        """Returns the softmax of logits, or the outputs if they are probabilities."""
+        return _positions(tf.nn.softmax(outputs) if self._knows_logits() else outputs)
+
+    def _are_logits(self, outputs: Any, activation: str | None) -> bool:
+        return not is_probability(outputs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sparse(_Softmax):
+    """Integer classes: [N], or one for each position, such as [N, height, width] or [N, steps].
+
+    Example:
+
+        >>> task = Sparse(from_logits=True, ignore_class=255, fraction=0.9)
+        >>> labels, outputs = tf.constant([[1, 255]]), tf.constant([[[0.0, 2.0], [5.0, 1.0]]])
+        >>> task.correct(labels, outputs).numpy().tolist()
+        [True]
+
+    Args:
+        ignore_class: label that the loss ignores, such as 255 for void pixels or -1 for samples
+            without a label. Default None.
+        from_logits, fraction: as for `Task`.
+    """
+
+    ignore_class: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in `TASKS`."""
+        return "sparse"
+
+    def targets(self, labels: Any) -> tf.Tensor:
+        """Returns the classes, int64."""
+        return tf.cast(labels, tf.int64)
+
+    def counted(self, labels: Any) -> tf.Tensor | None:
+        """Returns where labels are not `ignore_class`."""
+        if self.ignore_class is None:
+            return None
+        return tf.cast(labels, tf.int64) != self.ignore_class
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Raises `DataError` unless labels are class numbers from 0, or `ignore_class`."""
+        if labels.dtype.kind not in "iu":
+            raise label_error(
+                labels, "integer class numbers", "Convert them with labels.astype(np.int64)."
+            )
+        valid = labels if self.ignore_class is None else labels[labels != self.ignore_class]
+        if valid.size and valid.min() < 0:
+            raise DataError(
+                f"labels: {valid.min()} received; allowed: class numbers from 0. "
+                f"If {valid.min()} means no label, use the task Sparse(ignore_class="
+                f"{valid.min()}) or a loss with this ignore_class."
+            )
+
+    def check_outputs(self, labels: Any, outputs: Any) -> None:
+        """Raises `ArgumentError` unless there is a distribution for each position of the labels."""
+        positions = tuple(np.shape(labels)[1:])
+        positions = positions[:-1] if positions[-1:] == (1,) else positions
+        if tuple(outputs.shape[1:-1]) != positions:
+            raise _shape_error(outputs, f"[batch, {', '.join(map(str, (*positions, 'classes')))}]")
+
+    def classes(self, labels: np.ndarray) -> np.ndarray | None:
+        """Returns the labels if there is one for each sample."""
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            return labels[:, 0]
+        return labels if labels.ndim == 1 else None
+
+    def make_loss(self, keras: Any) -> Any:
+        """Returns sparse categorical cross-entropy."""
+        ignored = {} if self.ignore_class is None else {"ignore_class": self.ignore_class}
+        loss = keras.losses.SparseCategoricalCrossentropy
+        return loss(from_logits=self._knows_logits(), **ignored)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneHot(_Softmax):
+    """One-hot classes, [N, classes] or at positions; the highest value is the class.
+
+    Args:
+        label_smoothing: of the default loss. Default 0.
+        from_logits, fraction: as for `Task`.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
+
+    @property
+    def name(self) -> str:
+        """The name in `TASKS`."""
+        return "one_hot"
+
+    def targets(self, labels: Any) -> tf.Tensor:
+        """Returns the class with the highest label, int64."""
+        return tf.argmax(labels, -1)
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Raises `DataError` unless labels are distributions over at least two classes."""
+        allowed = "one row of class probabilities for each prediction, which sum to 1"
+        if labels.ndim < 2 or labels.dtype.kind not in "biuf" or labels.shape[-1] < 2:
+            raise label_error(labels, allowed, "For class numbers, use the task sparse.")
+        sums = labels.sum(-1)
+        if labels.min() < 0 or not np.allclose(sums, 1, atol=1e-3):
+            raise DataError(
+                f"labels: rows that sum to {sums.min():g} to {sums.max():g} received; allowed: "
+                f"{allowed}. For several labels of a sample, use the task multi_label."
+            )
+
+    def check_outputs(self, labels: Any, outputs: Any) -> None:
+        """Raises `ArgumentError` unless outputs have the shape of the labels."""
+        _check_same_shape(labels, outputs)
+
+    def classes(self, labels: np.ndarray) -> np.ndarray | None:
+        """Returns the classes of labels [n, classes]."""
+        return labels.argmax(-1) if labels.ndim == 2 else None
+
+    def make_loss(self, keras: Any) -> Any:
+        """Returns categorical cross-entropy."""
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=self._knows_logits(), label_smoothing=self.label_smoothing
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiLabel(Classification):
+    """Several binary labels for each sample or position, [N, ..., labels]; all have to be correct.
+
+    Args:
+        label_smoothing: of the default loss. Default 0.
+        from_logits, fraction: as for `Task`.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
+
+    @property
+    def name(self) -> str:
+        """The name in `TASKS`."""
+        return "multi_label"
+
+    def decisions(self, outputs: Any) -> tf.Tensor:
+        """Returns 1 where the probability is above 0.5, int64."""
+        return tf.cast(outputs > (0.0 if self._knows_logits() else 0.5), tf.int64)
+
+    def targets(self, labels: Any) -> tf.Tensor:
+        """Returns 1 where the label is above 0.5, int64."""
+        return tf.cast(tf.cast(labels, tf.float32) > 0.5, tf.int64)
+
+    def logits(self, outputs: Any) -> tf.Tensor:
+        """Returns the logits of both classes, float [batch, labels, 2]."""
+        outputs = flat(outputs)
+        if self._knows_logits():
+            return tf.stack([tf.zeros_like(outputs), outputs], -1)
+        return as_logits(tf.stack([1 - outputs, outputs], -1))
+
+    def probabilities(self, outputs: Any) -> tf.Tensor:
+        """Returns the probabilities of both classes, float [batch, labels, 2]."""
+        outputs = flat(tf.sigmoid(outputs) if self._knows_logits() else outputs)
+        return tf.stack([1 - outputs, outputs], -1)
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Raises `DataError` unless labels are from 0 to 1."""
+        if (
+            labels.dtype.kind not in "biuf"
+            or labels.size
+            and not np.all((labels >= 0) & (labels <= 1))
+        ):
+            is_number = labels.dtype.kind in "iuf"
+            found = f"from {labels.min()} to {labels.max()}" if is_number else f"{labels.dtype}"
+            raise DataError(
+                f"labels: {found} received; allowed: 0 or 1. "
+                "Labels of -1 and 1 are converted with (labels + 1) / 2."
+            )
+
+    def check_outputs(self, labels: Any, outputs: Any) -> None:
+        """Raises `ArgumentError` unless outputs have the shape of the labels."""
+        _check_same_shape(labels, outputs)
+
+    def make_loss(self, keras: Any) -> Any:
+        """Returns binary cross-entropy."""
+        return keras.losses.BinaryCrossentropy(
+            from_logits=self._knows_logits(), label_smoothing=self.label_smoothing
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Binary(MultiLabel):
+    """One label of 0 or 1 for each sample or position, and a model with one unit.
+
+    Args:
+        label_smoothing: of the default loss. Default 0.
+        from_logits, fraction: as for `Task`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in `TASKS`."""
+        return "binary"
+
+    def check_outputs(self, labels: Any, outputs: Any) -> None:
+        """Raises `ArgumentError` unless the model has one unit."""
+        if outputs.shape.rank > 1 and outputs.shape[-1] != 1:
+            raise _shape_error(outputs, "[batch, 1]", "For class numbers, use the task sparse.")
+
+    def classes(self, labels: np.ndarray) -> np.ndarray | None:
+        """Returns 0 or 1 for each sample, if there is one label for each."""
+        if labels.ndim > 2 or labels.ndim == 2 and labels.shape[1] != 1:
+            return None
+        return (labels.reshape(len(labels)) > 0.5).astype(np.int64)
+
+
+def as_logits(probabilities: tf.Tensor) -> tf.Tensor:
+    """Returns the logarithms of probabilities, whose softmax is `probabilities`."""
+    return tf.math.log(tf.maximum(probabilities, tf.constant(1e-30, probabilities.dtype)))
+
+
+def is_probability(outputs: Any) -> bool:
+    """Returns whether each row of outputs is a probability distribution, as opposed to logits."""
+    rows = np.asarray(outputs, np.float64)
+    return bool(np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-3))
+
+
+def _positions(outputs: tf.Tensor) -> tf.Tensor:
+    """Returns outputs [batch, ..., classes] as [batch, predictions, classes]."""
+    outputs = tf.convert_to_tensor(outputs)
+    return tf.reshape(outputs, [tf.shape(outputs)[0], -1, outputs.shape[-1]])
+
+
+def _check_same_shape(labels: Any, outputs: Any) -> None:
+    shape = tuple(np.shape(labels)[1:])
+    if tuple(outputs.shape[1:]) != shape:
+        raise _shape_error(outputs, f"[batch, {', '.join(map(str, shape))}], as the labels")
+
+
+def _shape_error(outputs: Any, allowed: str, remedy: str = "") -> ArgumentError:
+    shape = ", ".join(map(str, ("batch", *outputs.shape[1:])))
+    return ArgumentError("model", f"outputs [{shape}]", allowed, remedy)
