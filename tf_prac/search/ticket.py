@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_prac.checks import check_bool, check_choice, check_int, check_seed
-from tf_prac.config import CONTROLS, RETRAINING, PruningConfig, TrainingRecipe
+from tf_prac.config import CONTROLS, RETRAINING, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.data.splits import DataSplits, make_splits
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.keras_api import seed_everything
@@ -290,7 +290,7 @@ class Ticket:
         """Returns the recipe and the pruning options, if they are known and have a name."""
         if self.recipe is None or self.pruning is None:
             return {}
-        return {"recipe": dataclasses.asdict(self.recipe), "pruning": self.pruning.to_json()}
+        return {"recipe": self.recipe.to_json(), "pruning": self.pruning.to_json()}
 
     def _save(
         self, path: pathlib.Path, weights: str, options: Mapping[str, Any] | None = None
@@ -353,12 +353,10 @@ def _options_of_run(directory: str | os.PathLike) -> dict[str, Any]:
 def _options_of(groups: Mapping[str, Any]) -> dict[str, Any]:
     """Returns recipe and pruning options, without those that name a user's function."""
     try:
-        return {
-            "recipe": TrainingRecipe(**groups["recipe"]),
-            "pruning": PruningConfig(**groups["pruning"]),
-        }
+        config = SearchConfig.from_json({**groups, "prac": {}})
     except (KeyError, TypeError, ArgumentError):
         return {}
+    return {"recipe": config.recipe, "pruning": config.pruning}
 
 
 def _weights_name(file: pathlib.Path, files: object) -> str:
