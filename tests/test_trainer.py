@@ -251,3 +251,15 @@ def test_epsilon_is_that_of_the_recipe_or_of_keras(flavour):
 def test_unknown_optimizers_are_named(flavour):
     with pytest.raises(ValueError, match="optimizer: received 'sgdx'; allowed: one of ada"):
         make_optimizer(Flavour(flavour), "sgdx")
+
+
+def test_many_trainers_in_a_process_are_not_told_of_retracing(caplog):
+    tf.get_logger().propagate, propagates = True, tf.get_logger().propagate
+    try:
+        for _ in range(6):
+            trainer = make_trainer("keras", TrainingRecipe(epochs=1))
+            trainer.evaluator(trainer.validation)()
+            trainer.predictor.measure(trainer.validation)
+    finally:
+        tf.get_logger().propagate = propagates
+    assert "retracing" not in caplog.text

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.keras_api import named_weights
+from tf_prac.training.compiled import compiled
 from tf_prac.training.precision import exact_float32
 
 MOVING = ("moving_mean", "moving_variance")
@@ -33,7 +34,7 @@ class MovingStatistics:
             for weight in named_weights(network)
             if weight.role in MOVING and weight.layer.trainable
         ]
-        self._forward = tf.function(
+        self._forward = compiled(
             lambda x: network(x, training=True), reduce_retracing=True, autograph=False
         )
 

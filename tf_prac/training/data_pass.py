@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_prac.data.ids import MAX_SAMPLES, check_id_spec, has_ids, is_batched, with_sample_ids
 from tf_prac.errors import ArgumentError
+from tf_prac.training.compiled import compiled
 from tf_prac.training.precision import exact_float32
 
 BATCH = 512
@@ -38,7 +39,7 @@ class DataPass:
         batch_size: int | None = None,
     ):
         self._batches = _batched(data, batch_size)
-        self._fn = tf.function(fn, reduce_retracing=True)
+        self._fn = compiled(fn, reduce_retracing=True)
 
     @exact_float32()
     def __call__(self) -> tuple[np.ndarray, Any]:

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, MismatchError, WorkerLostError
 from tf_prac.keras_api import flavour_of
+from tf_prac.training.compiled import compiled
 from tf_prac.training.state import identity_of
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "tpu")
@@ -170,7 +171,7 @@ class Distribution:
                 for variable, value in zip(variables, means, strict=True):
                     variable.assign(value)
 
-            self._mean = tf.function(lambda: self.strategy.run(mean), autograph=False)
+            self._mean = compiled(lambda: self.strategy.run(mean), autograph=False)
         self._mean()
 
     def any_worker(self, *flags: bool) -> list[bool]:
@@ -222,7 +223,7 @@ class Distribution:
                 values = values if is_first else tf.zeros_like(values)
                 return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-            self._sum = tf.function(
+            self._sum = compiled(
                 lambda values: self.strategy.run(reduce, args=(values,)), reduce_retracing=True
             )
         total = self._sum(tf.constant(numbers))

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.splits import Split
 from tf_prac.pruning.masks import Masks
+from tf_prac.training.compiled import compiled
 from tf_prac.training.precision import exact_float32
 
 MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
@@ -45,7 +46,7 @@ class GradientNorms:
         }
         names = {id(variable): name for name, variable in prunable.items()}
         self._names = [names.get(id(variable)) for variable in network.trainable_variables]
-        self._norms = tf.function(self.of_batch, reduce_retracing=True)
+        self._norms = compiled(self.of_batch, reduce_retracing=True)
         size = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         self.batch_size = max(1, min(128, MAX_GRADIENT_ELEMENTS // max(1, size)))
 

@@ -12,6 +12,7 @@ from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.tasks.classification import Sparse
 from tf_prac.tasks.task import Task
+from tf_prac.training.compiled import compiled
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.precision import exact_float32
 from tf_prac.training.recorder import all_gather
@@ -67,10 +68,10 @@ class Predictor:
             return tf.reduce_sum(values * weights), tf.reduce_sum(weights)
 
         self._decide, self._measure = (
-            tf.function(lambda batch, fn=fn: strategy.run(fn, args=batch), reduce_retracing=True)
+            compiled(lambda batch, fn=fn: strategy.run(fn, args=batch), reduce_retracing=True)
             for fn in (decide, measure)
         )
-        self._outputs = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
+        self._outputs = compiled(lambda x: network(x, training=False), reduce_retracing=True)
 
     @exact_float32()
     def decisions(self, split: Split) -> Decisions:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_prac.data.batches import Batches, Call, StreamedBatches
 from tf_prac.keras_api import numeric, tf_variable
+from tf_prac.training.compiled import compiled
 from tf_prac.training.distribution import Distribution
 
 CALL_SECONDS = 0.2
@@ -148,7 +149,7 @@ def _many_steps(
 
     options: dict[str, Any] = {"reduce_retracing": True, "autograph": False}
     if jit_compile and not batches.on_device:
-        step = tf.function(step, jit_compile=True, **options)
+        step = compiled(step, jit_compile=True, **options)
 
     def run(call: Call) -> None:
         def body(done: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -163,4 +164,4 @@ def _many_steps(
 
     if batches.signature is not None:
         options = {"input_signature": [batches.signature], "autograph": False}
-    return tf.function(run, jit_compile=(jit_compile and batches.on_device) or None, **options)
+    return compiled(run, jit_compile=(jit_compile and batches.on_device) or None, **options)
