@@ -7,6 +7,7 @@ import math
 import numpy as np
 import precision
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
