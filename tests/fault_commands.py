@@ -183,7 +183,8 @@ class Trials:
             action, lasting = FAULTS[fault]
 
             def disturb(faults: FileFaults, operation: str, path: pathlib.Path) -> None:
-                (directory.parent / "hit").write_text(operation)
+                if not (hit := directory.parent / "hit").exists():
+                    hit.write_text(operation)
                 action(faults, operation, path)
 
             faults = FileFaults([directory, temporary], at, disturb, lasting)
