@@ -188,6 +188,7 @@ DOCUMENTS: dict[str, Schema] = {
         {
             "other_runs": MapOf(Record({"digest": SHA256, "search_steps": COUNT})),
             "distribution": OPTIONS,
+            "data_placement": Record({"placement": TEXT, "description": TEXT}),
         },
         _numbered,
     ),
