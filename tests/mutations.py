@@ -361,9 +361,8 @@ def raw(corpus: Corpus, file: str, rng: random.Random) -> tuple[str, bool]:
     flipped[place] ^= 1 << rng.randrange(8)
     whats = ["cut", "cut", "flip", "flip", "zero", "grow", "empty"]
     whats += ["directory", "pipe", "dangling", "loop", "link out", "missing"]
-    special = kind_of(file) in ("SavedModel", "tensors")  # TensorFlow opens what it finds
     tuner = file.startswith("tune/")  # without a checksum, so that a flip can be another number
-    allowed = [w for w in whats if not (special and w == "pipe") and not (tuner and w == "flip")]
+    allowed = [w for w in whats if not (tuner and w == "flip")]
     what = rng.choice(allowed)
     other = corpus.out / "other"
     other.write_bytes(b"{}")

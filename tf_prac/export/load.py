@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.errors import ArgumentError, FileError
+from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.export.directory import METADATA
 from tf_prac.export.encoding import Packed, Stored, unpack
 from tf_prac.keras_api import FLAVOURS, Flavour
@@ -63,7 +63,12 @@ def load_sparse(
     if network is None:
         elements = sum(weight.size for weight in weights.values())
         network = _network(path, metadata, custom_objects, elements)
-    rewind(network, weights)
+    try:
+        rewind(network, weights)
+    except MismatchError as error:
+        if model is not None:
+            raise
+        raise FileError(f"{path}: damaged, its architecture is another one ({error})") from error
     return prune(network, masks=masks) if masks else network
 
 

@@ -66,15 +66,19 @@ def open_checkpoint(prefix: pathlib.Path) -> Any:
     """Returns a reader of a TensorFlow checkpoint whose tensors have the bytes that they declare.
 
     Raises:
-        DamagedFileError: If they do not.
+        DamagedFileError: If they do not, or a file is missing.
         tf.errors.OpError: If TensorFlow cannot read the checkpoint.
     """
     import tensorflow as tf
 
+    parts = [prefix.with_name(f"{prefix.name}.index"), *prefix.parent.glob(f"{prefix.name}.data-*")]
+    for part in parts:
+        if not part.is_file():  # TensorFlow would wait for a pipe
+            raise DamagedFileError(f"{part}: missing, or not a regular file.")
     reader = tf.train.load_checkpoint(str(prefix))
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     declared = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
-    data = sum(path.stat().st_size for path in prefix.parent.glob(f"{prefix.name}.data-*"))
+    data = sum(part.stat().st_size for part in parts[1:])
     if declared > data:
         raise DamagedFileError(
             f"{prefix}: damaged, its tensors declare {declared:,} bytes and its data has {data:,}."

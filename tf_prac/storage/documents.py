@@ -211,6 +211,7 @@ DOCUMENTS: dict[str, Schema] = {
             "other_runs": MapOf(Record({"digest": SHA256, "search_steps": COUNT})),
             "distribution": OPTIONS,
             "metric": METRIC,
+            "data_placement": Record({"placement": TEXT, "description": TEXT}),
         },
         _numbered,
     ),

@@ -321,6 +321,12 @@ class RunDirectory(RunLayout):
                     f"{path}: damaged, it is of {len(rows[-1])} weights; allowed: {len(rows[0])}, "
                     "as in the first epoch."
                 )
+        metrics = self.finished_round(number)
+        if rows and metrics is not None and len(rows) != metrics["epochs"]:
+            raise DamagedFileError(
+                f"{directory}: damaged, it has the masks of {len(rows)} epochs; "
+                f"allowed: {metrics['epochs']}, as in {ROUND}."
+            )
         if not rows:
             raise FileError(f"{directory}: no tentative masks. Search with --keep_epoch_masks.")
         return np.stack(rows)
