@@ -51,7 +51,7 @@ def test_retrain_uses_the_recipe_unless_told_otherwise(result, monkeypatch):
     class Stop(Exception):
         pass
 
-    def trainer(model, recipe, samples, validation, pruning):
+    def trainer(model, recipe, samples, validation, pruning, **others):
         used.append((recipe, pruning))
         raise Stop
 
