@@ -504,6 +504,24 @@ def _wide(config, units):
     layers[-1]["config"]["units"] = units
 
 
+@pytest.mark.parametrize(
+    "shape", [[2**16, 2**20], [2**33], [2**70, 1], [-1, 4], ["4", 8], 32, [[]]]
+)
+def test_masks_larger_than_their_weights_are_refused(shape, tmp_path):
+    model = tf_prac.prune(small(Flavour("keras").module, 8), sparsity=0.5)
+    model.save(tmp_path / "m.keras")
+
+    def change(config):
+        config["config"]["masks"]["dense/kernel"] = shape
+
+    def load():
+        with pytest.raises(FileError, match="m.keras: "):
+            tf_prac.load_model(tmp_path / "m.keras")
+
+    changed_archive(tmp_path / "m.keras", with_config(change))
+    assert peak_memory(load) < 2**24
+
+
 @both
 @pytest.mark.parametrize("units", [2**20, 2**31 - 1, 6_000_000_000, 2**70])
 def test_an_architecture_larger_than_its_weights_is_refused(flavour, units, tmp_path):

@@ -462,7 +462,12 @@ def has_masks(model: Any) -> bool:
 
 def dense_mask(shape: Collection[int], number: int) -> tf.Variable:
     """Returns a boolean mask variable, number `number` of a model, that keeps every weight."""
-    return tf.Variable(tf.ones(shape, tf.bool), trainable=False, name=f"mask_{number}")
+    return tf.Variable(
+        lambda: tf.ones(shape, tf.bool),  # after `loading` has checked the shape from a file
+        shape=tuple(shape),
+        trainable=False,
+        name=f"mask_{number}",
+    )
 
 
 def _unpickle(classes: Sequence[type], flavour: str, function: Any, arguments: Any) -> Any:
