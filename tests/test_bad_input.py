@@ -167,6 +167,7 @@ search --tensorboard=3
 search --strategy=warp
 search --devices=0
 search --device=tpu
+search --data_placement=gpu
 search --use_cet=maybe
 search --use_cep=maybe
 search --forget_threshold=-1

@@ -85,13 +85,24 @@ def recorded_batches(monkeypatch):
     seen = []
     batches = Trainer._batches
 
-    def recording(self, *args):
-        dataset = batches(self, *args)
-        seen.append([(x["inputs"].numpy(), x["sample_id"].numpy()) for x, _ in dataset])
-        return dataset
+    def recording(self, ids, budget, order, start):
+        inputs = read_all(batches(self, ids, budget, order, start), budget.steps - start)
+        seen.append([(x["inputs"].numpy(), x["sample_id"].numpy()) for x in inputs])
+        return batches(self, ids, budget, order, start)
 
     monkeypatch.setattr(Trainer, "_batches", recording)
     return seen
+
+
+def read_all(batches, steps):
+    """Reads the inputs of a number of batches as the compiled loop does."""
+    inputs = []
+    while len(inputs) < steps:
+        count, call = batches.take(steps - len(inputs))
+        for index in range(count):
+            batch = batches.read(call.source, tf.constant(index, tf.int64))
+            inputs.append(batches.preprocessing(batch, call.key, call.first_step + index)[0])
+    return inputs
 
 
 def same(first, second):
