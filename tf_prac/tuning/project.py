@@ -1,9 +1,9 @@
 """Reads the files of a KerasTuner project again, also if some of them are cut or damaged.
 
-KerasTuner writes `oracle.json`, `tuner0.json` and a `trial.json` for each trial. Its own tuners write
-them in place, so a kill can leave any of them cut; `PracTuner` writes them atomically, but an older
-version did not. The trials have all results; `oracle.json` has the order of the trials and what was
-tried, which follows from them; `tuner0.json` is empty.
+KerasTuner writes `oracle.json`, `tuner0.json` and a `trial.json` for each trial. Its own tuners,
+and older versions of `PracTuner`, write them in place, so a kill can leave any of them cut. The
+trials have all results; `oracle.json` has the order of the trials and what was tried, which follows
+from them; `tuner0.json` is empty.
 """
 
 from __future__ import annotations
