@@ -434,7 +434,8 @@ def test_what_a_newcomer_does_first_is_told_plainly(flavour, tmp_path):
     with pytest.raises(ArgumentError, match="model: received '2 outputs'.*each of the 3 classes"):
         TicketSearch(too_few, directory=tmp_path / "run", verbose=False).run(data)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(
-        ArgumentError, match="model_fn: received '.*Sequential'; allowed: a function"
-    ):
-        TicketSearch(too_few(), directory=tmp_path)
+    with pytest.raises(ArgumentError, match="model: received '2 outputs'.*each of the 3 classes"):
+        TicketSearch(too_few(), directory=tmp_path / "run", verbose=False).run(data)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ArgumentError, match="model_fn: received 'builtins.str'; allowed: a func"):
+        TicketSearch("lenet300", directory=tmp_path)

@@ -26,7 +26,7 @@ from tf_prac import (
 )
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.inference import Predictor
-from tf_prac.training.loop import StepLoop
+from tf_prac.training.loop import StepLoop, as_batches
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 COUNT, BATCH = 24, 8
@@ -112,7 +112,10 @@ def padded(flavour):
 
 def loop(flavour):
     model = recording(flavour)
-    return with_spec(StepLoop(model)._train, iter(BATCHES), tf.constant(1))
+    steps, batches = StepLoop(model), as_batches(iter(BATCHES))
+    steps.trace(batches)
+    (function,) = steps._compiled.values()
+    return with_spec(function, batches.take(1)[1])
 
 
 STEPS = {
@@ -133,7 +136,9 @@ STEPS = {
     "grand": lambda flavour: with_spec(
         in_a_scope(SampleScores(DATA, "grand"), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
     ),
-    "predictions": lambda flavour: with_spec(Predictor(network(flavour))._classify, X_SPEC),
+    "predictions": lambda flavour: with_spec(
+        Predictor(network(flavour))._decide, BATCHES.element_spec
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from tf_prac.keras_api import FLAVOURS
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.training import devices
 from tf_prac.training.distribution import Distribution
+from tf_prac.training.placement import DataPlacement
 from tf_prac.training.precision import (
     exact_float32,
     explained_errors,
@@ -60,6 +61,7 @@ def gpu(monkeypatch):
             "get_device_details",
             lambda device: {"compute_capability": details[device]},
         )
+        monkeypatch.setattr(DataPlacement, "device", "CPU:0")  # where there is memory
         return gpus
 
     return report

@@ -265,16 +265,18 @@ def test_several_inputs_and_outputs_have_names(flavour, nested, tmp_path):
     keras = Flavour(flavour).module
     left, right = keras.Input((4,), name="left"), keras.Input((3,))
     joined = keras.layers.Concatenate()([left, right])
-    first = keras.layers.Dense(20, name="first")(joined)
-    second = keras.layers.Dense(2)(first)
+    hidden = keras.layers.Dense(20, name="hidden")(joined)
+    first = keras.layers.Dense(20, name="first")(hidden)
+    second = keras.layers.Dense(2)(hidden)
     if nested == "list":
         model = keras.Model([left, right], [first, second])
         names, given = ("left", "inputs_1"), ["first", "dense"]
     else:
         right = keras.Input((3,), name="right")
         joined = keras.layers.Concatenate()([left, right])
-        first = keras.layers.Dense(20, name="first")(joined)
-        second = keras.layers.Dense(2)(first)
+        hidden = keras.layers.Dense(20, name="hidden")(joined)
+        first = keras.layers.Dense(20, name="first")(hidden)
+        second = keras.layers.Dense(2)(hidden)
         model = keras.Model({"left": left, "right": right}, {"x": first, "y": second})
         names, given = ("left", "right"), ["x", "y"]
     model, _ = pruned(model, 0.5)

@@ -167,7 +167,8 @@ def test_verbose_shows_the_search_on_the_terminal(finished, capsys):
     assert capsys.readouterr().out == ""
     run(make(result.directory, verbose=True), [])
     lines = capsys.readouterr().out.splitlines()
-    starts = ["sequential", "round  0", "round  1", "ticket  1", "ticket  2", "ticket  2  reinit_0"]
+    starts = ["sequential", "", "data: on the device ", "round  0", "round  1"]
+    starts += ["ticket  1", "ticket  2", "ticket  2  reinit_0"]
     lines.pop(1)  # weights that are not pruned
     assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts
     record = Record()

@@ -299,7 +299,7 @@ def _tentative(arrays: Mapping[str, np.ndarray]) -> None:
 def _predictions(arrays: Mapping[str, np.ndarray]) -> None:
     """Predictions are classes [n], values [n, ...], or those of several outputs by name."""
     names = [name for name in arrays if name.partition("/")[0] != "classes"]
-    if not arrays:
+    if names == list(arrays):
         raise Invalid("classes", None, "an array; it is missing")
     if names or (len(arrays) > 1 and "classes" in arrays):
         raise Invalid("arrays", sorted(arrays), '"classes", or "classes/OUTPUT" for each output')

@@ -247,10 +247,10 @@ class MultiLabel(Classification):
         ):
             is_number = labels.dtype.kind in "iuf"
             found = f"from {labels.min()} to {labels.max()}" if is_number else f"{labels.dtype}"
-            raise DataError(
-                f"labels: {found} received; allowed: 0 or 1. "
-                "Labels of -1 and 1 are converted with (labels + 1) / 2."
-            )
+            remedy = "For more classes, the model needs an output unit for each."
+            if is_number and labels.min() == -1 and labels.max() == 1:
+                remedy = "Labels of -1 and 1 are converted with (labels + 1) / 2."
+            raise DataError(f"labels: {found} received; allowed: 0 or 1. {remedy}")
 
     def check_outputs(self, labels: Any, outputs: Any) -> None:
         """Raises `ArgumentError` unless outputs have the shape of the labels."""

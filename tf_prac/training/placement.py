@@ -81,8 +81,12 @@ class DataPlacement:
         check_choice("data_placement", placement, DATA_PLACEMENTS)
         self.jit_compile = False
         self._distribution, self._placement = distribution, placement
-        self._device = distribution.devices[0]
         self._places: weakref.WeakKeyDictionary[Samples, Place] = weakref.WeakKeyDictionary()
+
+    @property
+    def device(self) -> str:
+        """The name of the first replica's device, such as "GPU:0"."""
+        return self._distribution.devices[0]
 
     def place(self, samples: Samples) -> Place:
         """Returns where the samples are; the first call puts them there.
@@ -164,7 +168,7 @@ class DataPlacement:
             **options: seed, first_step.
         """
         options = {"preprocessing": preprocessing, **options}
-        place, device = self.place(samples), self._device
+        place, device = self.place(samples), self.device
         if place.samples is not None:
             return DeviceBatches(
                 place.samples, ids, batch_size, device, self.jit_compile, **options
@@ -183,14 +187,14 @@ class DataPlacement:
         if obstacle and self._placement == "device":
             raise ArgumentError("data_placement", "device", f"auto or stream, as {obstacle}")
         if obstacle or self._placement == "stream":
-            return Place(None, self._device, 0, obstacle or "as requested")
+            return Place(None, self.device, 0, obstacle or "as requested")
         size = size_of(samples.arrays)
-        with tf.device(self._device):
+        with tf.device(self.device):
             inputs, labels = tf.nest.map_structure(tf.identity, samples.arrays)
             ids = tf.range(len(samples), dtype=tf.int64)
             weights = [] if samples.weights is None else [tf.constant(samples.weights)]
         stored = ({"inputs": inputs, "sample_id": ids}, labels, *weights)
-        return Place(stored, self._device, size)
+        return Place(stored, self.device, size)
 
     def _obstacle(self, samples: Samples) -> str:
         """Returns why the samples cannot be put on the device, or "".
@@ -204,14 +208,14 @@ class DataPlacement:
             return f"the samples of {name} are read on demand"
         if any(part.dtype == tf.string for part in tf.nest.flatten(samples.arrays)):
             return f"{name} has strings, which are only in host memory"
-        size, free = size_of(samples.arrays), free_memory(self._device)
+        size, free = size_of(samples.arrays), free_memory(self.device)
         fraction = 1.0 if self._placement == "device" else MEMORY_FRACTION
         if free is None or size <= fraction * free:
             return ""
         share = "" if fraction == 1 else f"{fraction:.0%} of "
         return (
             f"the {as_text(size)} of {name} do not fit {share}the {as_text(free)} of memory that "
-            f"are free on {self._device}"
+            f"are free on {self.device}"
         )
 
 

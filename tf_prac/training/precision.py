@@ -54,8 +54,8 @@ def exact_float32() -> Iterator[None]:
 
         >>> with exact_float32():
         ...     product = tf.matmul([[1.0, 2.0]], [[3.0], [4.0]])
-        >>> float(product)
-        11.0
+        >>> product.numpy().tolist()
+        [[11.0]]
     """
     with tf32_execution(False):
         yield

@@ -103,7 +103,7 @@ def prune(
 
     Warns:
         UserWarning: If layers are skipped because they are frozen (`trainable=False`), or keep
-            (almost) no weights.
+            (almost) no weights of masks that are computed here.
     """
     flavour_of(model)
     options = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
@@ -135,7 +135,8 @@ def prune(
         pruned.set_masks(initial_masks)
     if masks is None and not has_own:
         _warn_of_frozen(model, pruning, policy)
-    pruned.pruning_report.warn_of_dead_layers()
+    if masks is None and ticket is None:
+        pruned.pruning_report.warn_of_dead_layers()
     return pruned
 
 
