@@ -449,7 +449,7 @@ def test_a_model_has_an_output_for_each_class(flavour, units, error, message, tm
     [
         ({"pruning": PruningConfig(rewind="4ep")}, TRAIN, ArgumentError, "rewind: received '4ep'"),
         ({}, (X[:9], Y[:8]), DataError, "lengths differ"),
-        ({}, (X, Y + 0.5), DataError, "labels"),
+        ({}, (X, Y + 0.5), ArgumentError, "task: received .no loss, labels float64"),
         ({}, (X, Y - 5), DataError, "labels"),
         ({}, "digits", ArgumentError, "data: received"),
     ],
