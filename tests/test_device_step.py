@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from source_tree import ROOT
+from tensorflow.python.framework import config
 
 from tf_prac import (
     ForgettingLogger,
@@ -39,6 +40,16 @@ BATCHES = with_sample_ids(DATA).batch(BATCH)
 OF_KERAS = {"keras": r"host reads from the device: Less\b", "tf_keras": "(?!)"}
 # TensorFlow's `vectorized_map` computes shapes in int32, once for each batch that is scored.
 OF_VECTORIZED_MAP = r"host reads from the device: .*/pfor/|no kernel for GPUs: Split {'T': 'int32'}"
+
+
+@pytest.fixture(autouse=True)
+def not_deterministic():
+    """Another test of this process may have enabled determinism, which takes other operations."""
+    was_enabled = config.is_op_determinism_enabled()
+    config.disable_op_determinism()
+    yield
+    if was_enabled:
+        config.enable_op_determinism()
 
 
 def network(flavour):
