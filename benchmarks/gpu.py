@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import json
 import os
 import pathlib
@@ -69,7 +68,6 @@ _JAX = flags.DEFINE_string("jax_python", sys.executable, "Interpreter with JAX."
 _AUTHORS = flags.DEFINE_string("authors", None, "Command that runs the authors' code.")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-HAS_PLACEMENT = "data_placement" in inspect.signature(Trainer).parameters
 PAPER_STEPS = 72_000
 
 
@@ -138,8 +136,7 @@ def search_loop(
         **options,
     )
     network = new_network(lambda: network_of(model, samples, keras), recipe.mixed_precision is True)
-    placed = {"data_placement": placement} if HAS_PLACEMENT else {}
-    trainer = Trainer(network, recipe, samples, **placed)
+    trainer = Trainer(network, recipe, samples, data_placement=placement)
     ids, weights = np.arange(len(samples)), snapshot(network)
     masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.8, seed=0)
     budget = Budget.full(recipe, len(ids))

@@ -148,19 +148,30 @@ class Sparse(_Softmax):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneHot(_Softmax):
-    """One-hot classes, [N, classes] or at positions; the highest value is the class.
-
-    Args:
-        label_smoothing: of the default loss. Default 0.
-        from_logits, fraction: as for `Task`.
-    """
+class _Distributions(Classification):
+    """A task whose labels have the shape of the outputs, and may be smoothed."""
 
     label_smoothing: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
+
+    def check_outputs(self, labels: Any, outputs: Any) -> None:
+        """Raises `ArgumentError` unless outputs have the shape of the labels."""
+        shape = tuple(np.shape(labels)[1:])
+        if tuple(outputs.shape[1:]) != shape:
+            raise _shape_error(outputs, f"[batch, {', '.join(map(str, shape))}], as the labels")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneHot(_Distributions, _Softmax):
+    """One-hot classes, [N, classes] or at positions; the highest value is the class.
+
+    Args:
+        label_smoothing: of the default loss. Default 0.
+        from_logits, fraction: as for `Task`.
+    """
 
     @property
     def name(self) -> str:
@@ -183,10 +194,6 @@ class OneHot(_Softmax):
                 f"{allowed}. For several labels of a sample, use the task multi_label."
             )
 
-    def check_outputs(self, labels: Any, outputs: Any) -> None:
-        """Raises `ArgumentError` unless outputs have the shape of the labels."""
-        _check_same_shape(labels, outputs)
-
     def classes(self, labels: np.ndarray) -> np.ndarray | None:
         """Returns the classes of labels [n, classes]."""
         return labels.argmax(-1) if labels.ndim == 2 else None
@@ -199,19 +206,13 @@ class OneHot(_Softmax):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultiLabel(Classification):
+class MultiLabel(_Distributions):
     """Several binary labels for each sample or position, [N, ..., labels]; all have to be correct.
 
     Args:
         label_smoothing: of the default loss. Default 0.
         from_logits, fraction: as for `Task`.
     """
-
-    label_smoothing: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
 
     @property
     def name(self) -> str:
@@ -251,10 +252,6 @@ class MultiLabel(Classification):
             if is_number and labels.min() == -1 and labels.max() == 1:
                 remedy = "Labels of -1 and 1 are converted with (labels + 1) / 2."
             raise DataError(f"labels: {found} received; allowed: 0 or 1. {remedy}")
-
-    def check_outputs(self, labels: Any, outputs: Any) -> None:
-        """Raises `ArgumentError` unless outputs have the shape of the labels."""
-        _check_same_shape(labels, outputs)
 
     def make_loss(self, keras: Any) -> Any:
         """Returns binary cross-entropy."""
@@ -304,12 +301,6 @@ def _positions(outputs: tf.Tensor) -> tf.Tensor:
     """Returns outputs [batch, ..., classes] as [batch, predictions, classes]."""
     outputs = tf.convert_to_tensor(outputs)
     return tf.reshape(outputs, [tf.shape(outputs)[0], -1, outputs.shape[-1]])
-
-
-def _check_same_shape(labels: Any, outputs: Any) -> None:
-    shape = tuple(np.shape(labels)[1:])
-    if tuple(outputs.shape[1:]) != shape:
-        raise _shape_error(outputs, f"[batch, {', '.join(map(str, shape))}], as the labels")
 
 
 def _shape_error(outputs: Any, allowed: str, remedy: str = "") -> ArgumentError:
