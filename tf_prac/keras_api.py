@@ -436,13 +436,21 @@ def moving_average(optimizer: Any, variable: Any) -> Any:
     """Returns the moving average of `variable` in an optimizer with `use_ema`, or None."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     averages = getattr(optimizer, "_model_variables_moving_average", None)
-    if not averages:
-        return None
+    return None if not averages else _state_of(optimizer, averages, variable)
+
+
+def momentum_of(optimizer: Any, variable: Any) -> Any:
+    """Returns the momentum of `variable` in an SGD optimizer with momentum."""
+    return _state_of(optimizer, optimizer.momentums, variable)
+
+
+def _state_of(optimizer: Any, states: list[Any], variable: Any) -> Any:
+    """Returns the state of `variable` among those of all variables, or None."""
     if hasattr(optimizer, "_index_dict"):  # tf_keras
         index = optimizer._index_dict.get(optimizer._var_key(variable))
     else:
         index = optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
-    return None if index is None else averages[index]
+    return None if index is None else states[index]
 
 
 class CoupledWeightDecay:
@@ -452,11 +460,15 @@ class CoupledWeightDecay:
 
     def update_step(self, gradient: Any, variable: Any, *learning_rate: Any) -> None:
         """Updates one variable, with the gradient of the penalty added."""
+        gradient = self.decayed(gradient, variable)
+        super().update_step(gradient, variable, *learning_rate)  # type: ignore[misc]
+
+    def decayed(self, gradient: Any, variable: Any) -> Any:
+        """Returns the gradient of the loss and the penalty."""
         import tensorflow as tf
 
         value = tf.convert_to_tensor(variable)
-        decayed = tf.convert_to_tensor(gradient) + tf.cast(self.l2, value.dtype) * value
-        super().update_step(decayed, variable, *learning_rate)  # type: ignore[misc]
+        return tf.convert_to_tensor(gradient) + tf.cast(self.l2, value.dtype) * value
 
 
 def vocabulary(model: Any) -> list[str]:

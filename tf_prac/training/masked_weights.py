@@ -90,9 +90,16 @@ class MaskedWeights:
             for target in (variable, moving_average(optimizer, variable)):
                 if target is not None:
                     value = tf.convert_to_tensor(target)
-                    # Unlike a product, this returns +0 for negative weights (-0 compresses
-                    # badly) and 0 for NaN.
-                    target.assign(tf.where(kept, value, tf.zeros((), value.dtype)))
+                    target.assign(_masked(value, kept))
+
+
+def _masked(value: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+    """Returns the kept elements, and 0 for the others.
+
+    Unlike a product, this returns +0 for negative weights (-0 compresses badly) and 0 for NaN.
+    `tf.where` takes twice the time for a matrix and five times for a convolution, as it broadcasts.
+    """
+    return tf.raw_ops.Select(condition=kept, x=value, y=tf.zeros_like(value))
 
 
 class HeldMasks(MaskedWeights):

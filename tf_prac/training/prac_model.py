@@ -22,6 +22,7 @@ from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
+from tf_prac.training.fused_sgd import FusedSGD
 from tf_prac.training.masked_weights import (
     MaskedModelMixin,
     MaskedWeights,
@@ -223,7 +224,7 @@ class PracModel(MaskedModelMixin):
         step = self._step
         step.traced = True
         try:
-            with self._fused():
+            with self._fused(), FusedSGD(self)():
                 logs = super().train_step(data)  # type: ignore[misc]
         finally:
             step.traced = False
