@@ -1,13 +1,17 @@
-"""Documents that fit the schemas of `tf_prac.storage.documents`, for tests of directories."""
+"""Documents that fit their schemas: files of a run, and the entries of JSON on standard output."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
+
+from source_tree import ROOT
 
 from tf_prac.config import PracConfig, PruningConfig, TrainingRecipe
 
 COUNT = 10
+HEAD = ["kind", "schema", "tf_prac"]  # of each JSON object on standard output
 IDENTITY = {"name": "mnist", "version": "3", "split": "train", "count": COUNT, "order_hash": "0"}
 MODEL = {"conv/kernel": [3, 3, 3, 16], "conv/bias": [16]}
 
@@ -98,3 +102,14 @@ def summary(rounds: int = 5, **changes: Any) -> dict[str, Any]:
         },
         **changes,
     }
+
+
+def documented_entries(command: str) -> list[str]:
+    """The entries of a command's JSON object after `HEAD`, as docs/cli.md lists them."""
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| *(.*?) *\| (.*?) \|", page.split("## JSON output")[1], re.M)
+    names, current = [], ""
+    for first, entries in rows:
+        current = first.strip("`") or current
+        names += re.findall(r"`(\w+)`", entries) if current == command else []
+    return names

@@ -164,6 +164,7 @@ search --pretrain_on=easy --pretrain_size=0.5              | --pretrain_from
 search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=MISSING    | pretrain_from
 search --pretrain_on=easy --pretrain_size=0.5 --pretrain_from=UNFINISHED | UNFINISHED
 search --tensorboard=3
+search --quiet=maybe
 search --strategy=warp
 search --devices=0
 search --device=tpu
@@ -201,6 +202,7 @@ compare --output_dir=TEXT                                  | TEXT
 compare --output_dir=RUN                                   | RUN
 compare --deterministic=2
 compare --dataset=nothing_like_it
+compare --json=maybe
 sweep                                                      | --rewinds: received None
 sweep --rewinds=5
 sweep --rewinds=
@@ -229,6 +231,7 @@ evaluate RUN --round=0                                     | RUN/tickets/round_0
 evaluate RUN --round=1.5
 evaluate RUN --data_dir                                    | data_dir
 evaluate RUN --control=reinit
+evaluate RUN --json=maybe
 evaluate RUN --flagfile=TEXT                               | mine
 stability RUN --rounds=3
 stability RUN --rounds=last
@@ -262,6 +265,7 @@ tune --max_trials=0 --space=prune_rate=0.1..0.5
 tune --seeds=x --space=prune_rate=0.1..0.5
 tune --tuner_seed=x --space=prune_rate=0.1..0.5
 info RUN --round=0
+info RUN --json=maybe
 export RUN                                                 | --output: received None
 export RUN --output=MISSING --round=9                      | --round
 export RUN --output=MISSING --round=0                      | RUN/tickets/round_00: not retrained
@@ -279,6 +283,9 @@ export RUN --output=MISSING --overwrite=2                  | --overwrite
 export RUN --report=2
 export RUN --report --data_dir                             | data_dir
 info RUN --flagfile=/nowhere/flags
+completion                                                 | SHELL: received ''
+completion csh                                             | SHELL: received 'csh'
+completion bash zsh                                        | SHELL: received 'bash zsh'
 serach                                                     | unknown command 'serach'
 --flagfile=FLAGS                                           | unknown command '--flagfile=
 """

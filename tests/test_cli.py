@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from documents import HEAD, documented_entries
 
 from tf_prac.cli.main import main
 
@@ -46,6 +48,39 @@ def test_a_run_can_be_looked_at_evaluated_and_retrained(run, capsys):
     assert after["tickets"][2] == summary["tickets"][2]
     assert after["rounds"] == summary["rounds"]
     assert main(["evaluate", str(run), "--round=1"]) == 0
+
+
+def test_results_as_json(run, tmp_path, capsys):
+    """Standard output is one JSON object with the documented entries."""
+    summary = json.loads((run / "summary.json").read_text())
+    assert main(["info", str(run), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert list(info) == [*HEAD, *documented_entries("info")]
+    assert (info["kind"], info["schema"], info["finished"]) == ("info", 1, True)
+    assert len(info["rounds"]) == info["num_rounds"] == 2
+    assert all(info[name] == summary[name] for name in ("dense", "tickets", "controls", "cost"))
+
+    assert main(["evaluate", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result) == [*HEAD, *documented_entries("evaluate")]
+    assert result["test_accuracy"] == pytest.approx(summary["tickets"][2]["test_accuracy"])
+    assert result["zeros"] == round(0.36 * result["prunable_weights"]) and result["round"] == 2
+
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/round_01/round.json").unlink()
+    (tmp_path / "run/summary.json").unlink()
+    assert main(["info", str(tmp_path / "run"), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert not info["finished"] and len(info["rounds"]) == 1 and info["cost"] is None
+    assert main(["info", str(tmp_path), "--json"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_quiet_prints_the_results_only(run, capsys):
+    arguments = ["--epochs=2", "--rounds=2", f"--output_dir={run}", "--rewind=3it"]
+    assert main(["search", *arguments, "--quiet"]) == 0
+    out, error = capsys.readouterr()
+    assert error == "" and "round" not in out.replace("round_02", "") and "ticket 2" in out
 
 
 def test_the_same_command_again_trains_nothing(run, capsys, monkeypatch):

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from documents import HEAD, documented_entries
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -330,6 +331,11 @@ def test_the_command_compares(tmp_path, capsys):
     assert all(math.isfinite(row["test_accuracy"]) for row in rows)
     assert main(["info", str(output / "imp/seed_0")]) == 0
     assert "ticket 2" in capsys.readouterr().out
+    assert main([*arguments, "--retrain=2", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == [*HEAD, *documented_entries("compare")]
+    stored = json.loads((output / "results.json").read_text())
+    assert all(printed[name] == stored[name] for name in ("table", "cost", "runs"))
 
 
 def test_arms_are_listed_without_tensorflow():

@@ -32,6 +32,7 @@ ARGUMENTS = {
     "figures": [["NAME"], ["NAME", "x"]],
     "export": [["NAME", "--output=x"], ["x", "--output=NAME"]],
     "info": [["NAME"]],
+    "completion": [["NAME"]],
 }
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
 from tf_prac.checks import printable
 
+WIDTH = 80
+"""Columns of the text that is printed for people."""
 
-def text_table(rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> str:
+
+def text_table(
+    rows: Iterable[Sequence[str]], left: Collection[int] = (), width: int = WIDTH
+) -> str:
     """Returns rows as lines with aligned columns, two spaces apart.
+
+    The columns of a wider table are split into several blocks, each with the first column.
 
     Example:
 
@@ -20,15 +28,66 @@ def text_table(rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> str
     Args:
         rows: the cells of each row; all rows have the same length.
         left: indices of the columns that are aligned to the left. Default (): none.
+        width: columns of the terminal. Default 80.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def block(columns: Sequence[int]) -> str:
+        return "\n".join(
+            "  ".join(
+                row[index].ljust(widths[index])
+                if index in left
+                else row[index].rjust(widths[index])
+                for index in columns
+            ).rstrip()
+            for row in rows
+        )
+
+    return "\n\n".join(block(columns) for columns in _blocks(widths, width))
+
+
+def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Returns the columns of each block; the first column is in all of them."""
+    blocks = [[0]]
+    for index in range(1, len(widths)):
+        columns = [*blocks[-1], index]
+        if sum(widths[i] + 2 for i in columns) - 2 > width and len(blocks[-1]) > 1:
+            blocks.append([0, index])
+        else:
+            blocks[-1] = columns
+    return blocks
+
+
+def joined(parts: Iterable[str], indent: int = 0, width: int = WIDTH) -> str:
+    """Returns parts two spaces apart; starts a new, indented line before one that does not fit.
+
+    Example:
+
+        >>> print(joined(["round  1", "20% sparse", "8 steps"], indent=10, width=24))
+        round  1  20% sparse
+                  8 steps
+    """
+    lines = [""]
+    for part in map(printable, parts):
+        if lines[-1].strip() and len(lines[-1]) + 2 + len(part) > width:
+            lines.append(" " * indent + part)
+        else:
+            lines[-1] += f"  {part}" if lines[-1] else part
+    return "\n".join(lines)
+
+
+def wrapped(text: str, width: int = WIDTH) -> str:
+    """Returns a text whose lines are wrapped between words; continued lines are indented."""
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
     )
 
 

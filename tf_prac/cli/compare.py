@@ -11,6 +11,7 @@ from tf_prac.cli.arguments import (
     refuse_positional,
 )
 from tf_prac.cli.flags import Flags
+from tf_prac.cli.output import define_json_flag, print_json
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.settings import (
     define_deterministic_flag,
@@ -40,6 +41,7 @@ def define_flags() -> Flags:
     define_device_flag(flags)
     flags.group("Data and network")
     define_settings_flags(flags)
+    define_json_flag(flags)
     return flags
 
 
@@ -50,7 +52,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     arms, seeds = flags.arms.split(","), read_seeds(flags.seeds)
     chosen_arms(arms)
 
-    load_tensorflow(settings.keras, device=flags.device)
+    load_tensorflow(settings.keras, device=flags.device, quiet=flags.quiet)
     from tf_prac.analysis.comparison import Comparison
     from tf_prac.analysis.results import results_text
     from tf_prac.cli.open_run import load_data, model_function
@@ -66,9 +68,14 @@ def main(flags: Flags, positional: list[str]) -> int:
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
         labels=settings.labels,
+        verbose=not (flags.quiet or flags.json),
     )
     results = comparison.run(data.train, test=data.test)
     directory = comparison.directory
+    if flags.json:
+        parts = {name: results[name] for name in ("table", "cost", "runs")}
+        print_json("compare", {"directory": str(directory), **parts})
+        return 0
     print(f"\n{results_text(results)}\n")
     print(f"results  {directory}/results.csv, results.json, cost.csv, runs.csv")
     figures = f"{directory}/accuracy_remaining.png, accuracy_steps.png"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from tf_prac.cli.arguments import ticket_argument, ticket_flags
 from tf_prac.cli.flags import Flags
+from tf_prac.cli.output import define_json_flag, print_json
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import FileError
 
 
 def define_flags() -> Flags:
     """Defines the flags of the command."""
-    return ticket_flags(
+    flags = ticket_flags(
         "evaluate RUN [--flags]",
         "Measures the accuracy of a retrained ticket on the test set, and counts its zeros.",
     )
+    define_json_flag(flags)
+    return flags
 
 
 def main(flags: Flags, positional: list[str]) -> int:
@@ -24,7 +27,7 @@ def main(flags: Flags, positional: list[str]) -> int:
             f"{run.ticket_path(number)}: not retrained yet. "
             f"Run: tf-prac retrain {run.path} --round={number}"
         )
-    load_tensorflow(config["keras"])
+    load_tensorflow(config["keras"], quiet=flags.quiet)
     from tf_prac.cli.open_run import reopen
     from tf_prac.search.ticket import Ticket
     from tf_prac.storage.files import read_npz
@@ -37,6 +40,19 @@ def main(flags: Flags, positional: list[str]) -> int:
     weights = read_npz(run.ticket_path(number) / TRAINED, "weights")
     accuracy = search.evaluate(weights, data.test)
     zeros = sum(int((weights[name] == 0).sum()) for name in ticket.masks)
+    if flags.json:
+        result = {
+            "run": str(run.path),
+            "ticket": str(run.ticket_path(number)),
+            "round": number,
+            "sparsity": ticket.sparsity,
+            "zeros": zeros,
+            "prunable_weights": ticket.masks.size,
+            "test_accuracy": accuracy,
+            "test_samples": len(data.test),
+        }
+        print_json("evaluate", result)
+        return 0
     print(f"ticket   {run.ticket_path(number)}")
     print(f"zeros    {zeros:,} of {ticket.masks.size:,} prunable weights ({ticket.sparsity:.2%})")
     print(f"accuracy {accuracy:.4%} on {len(data.test):,} test samples")

@@ -70,7 +70,7 @@ def main(flags: Flags, positional: list[str]) -> int:
             f"{run.ticket_path(number)}: not retrained yet. Run: tf-prac retrain {run.path} "
             f"--round={number}; or export its rewind weights with --content=ticket."
         )
-    load_tensorflow(config["keras"])
+    load_tensorflow(config["keras"], quiet=flags.quiet)
     model_or_ticket, options = _model_or_ticket(run, number, flags)
     if flags.output is not None:
         _print_export(run, number, flags.content, _write(flags, model_or_ticket, options))

@@ -42,7 +42,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     directory = pathlib.Path(flags.output_dir or default)
     with exclusive(directory, f"{directory}: figures of another command are written to it"):
         if len(runs) == 1:
-            files = _figures_of_run(runs[0], directory, flags.data_dir)
+            files = _figures_of_run(runs[0], directory, flags)
         else:
             files = _mask_overlap(runs, directory)
     for path in files:
@@ -52,10 +52,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     return 0
 
 
-def _figures_of_run(
-    run: RunDirectory, directory: pathlib.Path, data_dir: str | None
-) -> list[pathlib.Path]:
-    load_tensorflow(run.config()["keras"])
+def _figures_of_run(run: RunDirectory, directory: pathlib.Path, flags: Flags) -> list[pathlib.Path]:
+    load_tensorflow(run.config()["keras"], quiet=flags.quiet)
     from tf_prac.analysis import appendix
     from tf_prac.analysis.images import draw_images
     from tf_prac.cli.open_run import reopen
@@ -63,7 +61,7 @@ def _figures_of_run(
     from tf_prac.data.sample_set import SampleSet
     from tf_prac.data.splits import make_splits
 
-    search, data = reopen(run, data_dir)
+    search, data = reopen(run, flags.data_dir)
     train = make_splits(data.train, None, None, search.config.recipe, search.seed).train
     rounds = run.summary()["rounds"]
     paths = {metrics["round"]: run.round_path(metrics["round"]) for metrics in rounds}

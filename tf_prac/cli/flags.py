@@ -38,6 +38,7 @@ class Flags:
         self.group("Help")
         self.boolean("help", False, "Show this help.")
         self._groups["Help"].append("flagfile")
+        self.boolean("quiet", False, "Print results only, and no progress.")
         flags.DEFINE_alias("h", "help", self.values)
 
     def group(self, title: str) -> None:

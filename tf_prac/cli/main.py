@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+from typing import Any
 
 from absl import flags
 
@@ -22,6 +23,7 @@ from tf_prac.version import VERSION
 
 OUTPUT_LOST = 74  # EX_IOERR of sysexits.h
 BROKEN_PIPE = 141  # as of a process that SIGPIPE ended
+RED, YELLOW = "1;31", "1;33"  # escape codes of bold colours
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
@@ -36,6 +38,7 @@ COMMANDS = {
     "tune": "tune the options of a search with KerasTuner",
     "export": "export a ticket for deployment: SavedModel, TFLite and others",
     "info": "show the rounds, tickets and cost of a run",
+    "completion": "print the completion script of a shell",
 }
 
 
@@ -70,7 +73,7 @@ def _run_command(arguments: list[str]) -> int:
     if name not in COMMANDS:
         _print_error("tf-prac", f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}.")
         return 2
-    command = importlib.import_module(f"tf_prac.cli.{name}")
+    command = command_module(name)
     try:
         parser = command.define_flags()
         positional = parser.parse(arguments[1:])
@@ -97,6 +100,11 @@ def _run_command(arguments: list[str]) -> int:
     return 2
 
 
+def command_module(name: str) -> Any:
+    """Returns the module of a command, which has `define_flags` and `main`."""
+    return importlib.import_module(f"tf_prac.cli.{name}")
+
+
 def run() -> None:
     """The entry point of the `tf-prac` script."""
     open_closed_descriptors()
@@ -121,7 +129,13 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    return f"tf-prac: warning: {' '.join(str(message).split())}\n"
+    return f"tf-prac: {_coloured('warning', YELLOW)}: {' '.join(str(message).split())}\n"
+
+
+def _coloured(text: str, colour: str) -> str:
+    """Returns a text in a colour if standard error is a terminal, unless NO_COLOR is set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain or not sys.stderr.isatty() else f"\x1b[{colour}m{text}\x1b[0m"
 
 
 def _help() -> str:
@@ -141,6 +155,7 @@ def _help() -> str:
 
 
 def _print_error(command: str, message: str) -> None:
-    line = printable(f"{command}: error: {' '.join(message.split())}")
+    text = printable(" ".join(message.split()))
+    line = f"{printable(command)}: {_coloured('error', RED)}: {text}"
     with contextlib.suppress(OSError):  # the exit status tells
         print(line, file=sys.stderr)

@@ -15,18 +15,19 @@ LOADING = "loading TensorFlow ..."
 
 
 @contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
+def quiet_start(show: bool = True) -> Iterator[None]:
     """Suppresses warnings and output to standard error during the block, unless it fails.
 
-    On a terminal, a line that says what takes so long is shown in the meantime.
+    Args:
+        show: whether a terminal shows in the meantime what takes so long. Default True.
     """
-    with _shown_in_the_meantime(LOADING), _without_stderr():
+    with _shown_in_the_meantime(LOADING if show else ""), _without_stderr():
         yield
 
 
 @contextlib.contextmanager
 def _shown_in_the_meantime(text: str) -> Iterator[None]:
-    if not sys.stderr.isatty():
+    if not text or not sys.stderr.isatty():
         yield
         return
     print(f"\r{text}", end="", file=sys.stderr, flush=True)
@@ -57,7 +58,12 @@ def _without_stderr() -> Iterator[None]:
 
 
 def load_tensorflow(
-    keras: str, strategy: str = "one", devices: int | None = None, device: str = "auto"
+    keras: str,
+    strategy: str = "one",
+    devices: int | None = None,
+    device: str = "auto",
+    *,
+    quiet: bool = False,
 ) -> Any:
     """Imports TensorFlow and a Keras quietly; returns the `Distribution` of a strategy.
 
@@ -66,12 +72,13 @@ def load_tensorflow(
         strategy: see `make_distribution`. Default "one".
         devices: number of devices. Default None.
         device: "auto", "gpu" or "cpu", see `use_device`. Default "auto".
+        quiet: whether nothing is shown on a terminal in the meantime. Default False.
 
     Raises:
         ArgumentError: If the strategy or device is not available, see `make_distribution` and
             `use_device`.
     """
-    with quiet_start():
+    with quiet_start(not quiet):
         import tensorflow as tf
 
         from tf_prac.keras_api import Flavour
@@ -86,6 +93,6 @@ def load_tensorflow(
     distribution = None
     if strategy != "one" or devices is not None:
         distribution = make_distribution(strategy, devices)
-    with quiet_start():
+    with quiet_start(not quiet):
         tf.constant(0)
     return distribution

@@ -65,7 +65,7 @@ def _training_samples(
     """Returns the training samples of a run, or None and the reason."""
     if "dataset" not in (config.get("labels") or {}):
         return None, "the search was run from Python, on user-provided data."
-    load_tensorflow(config["keras"])
+    load_tensorflow(config["keras"], quiet=flags.quiet)
     from tf_prac.cli.open_run import reopen_data
     from tf_prac.data.splits import make_splits
 

@@ -31,7 +31,9 @@ def define_flags() -> Flags:
 def main(flags: Flags, positional: list[str]) -> int:
     """Retrains a ticket or control."""
     run, config, number = ticket_argument(flags, positional)
-    distribution = load_tensorflow(config["keras"], flags.strategy, flags.devices, flags.device)
+    distribution = load_tensorflow(
+        config["keras"], flags.strategy, flags.devices, flags.device, quiet=flags.quiet
+    )
     from tf_prac.cli.open_run import reopen
     from tf_prac.search.ticket import Control
 
@@ -41,7 +43,11 @@ def main(flags: Flags, positional: list[str]) -> int:
         control = Control(number, flags.control, flags.control_seed)
         selection, label = {"controls": (control,)}, control.label
     search, data = reopen(
-        run, flags.data_dir, strategy=distribution, data_placement=flags.data_placement
+        run,
+        flags.data_dir,
+        strategy=distribution,
+        data_placement=flags.data_placement,
+        verbose=not flags.quiet,
     )
     result = search.run(data.train, test=data.test, **selection)
     tickets = [*result.summary["tickets"], *result.summary["controls"]]

@@ -59,8 +59,8 @@ def open_runs(flags: Flags, paths: Sequence[str], rounds: Sequence[int]) -> Iter
     for run, config in zip(runs, configs, strict=True):
         check_same(run.path, configs[0], config, MAY_DIFFER)
         _check_tickets(run, config, rounds)
-    load_tensorflow(configs[0]["keras"], device=flags.device)
-    return map(lambda run: _reopen(run, flags.data_dir), runs)
+    load_tensorflow(configs[0]["keras"], device=flags.device, quiet=flags.quiet)
+    return map(lambda run: _reopen(run, flags), runs)
 
 
 def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **changes: Any) -> str:
@@ -120,9 +120,9 @@ def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequenc
         )
 
 
-def _reopen(run: RunDirectory, data_dir: str | None) -> Replicates:
+def _reopen(run: RunDirectory, flags: Flags) -> Replicates:
     from tf_prac.analysis.replicates import Replicates
     from tf_prac.cli.open_run import reopen
 
-    search, data = reopen(run, data_dir)
+    search, data = reopen(run, flags.data_dir, verbose=not flags.quiet)
     return Replicates(search, data.train, test=data.test)

@@ -46,7 +46,9 @@ def main(flags: Flags, positional: list[str]) -> int:
     settings = read_settings(flags)
     directory = flags.output_dir or f"runs/{settings.name}"
 
-    distribution = load_tensorflow(settings.keras, flags.strategy, flags.devices, flags.device)
+    distribution = load_tensorflow(
+        settings.keras, flags.strategy, flags.devices, flags.device, quiet=flags.quiet
+    )
     from tf_prac.analysis.tensorboard import TensorBoardCallback
     from tf_prac.cli.open_run import load_data, make_search
     from tf_prac.search.progress import summary_table
@@ -62,6 +64,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
         strategy=distribution,
         data_placement=flags.data_placement,
+        verbose=not flags.quiet,
     )
     callbacks = [TensorBoardCallback(directory, data.train)] if flags.tensorboard else []
     result = search.run(data.train, test=data.test, callbacks=callbacks)

@@ -53,7 +53,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     settings = read_settings(flags)
     seeds = read_seeds(flags.seeds)
 
-    load_tensorflow(settings.keras, device=flags.device)
+    load_tensorflow(settings.keras, device=flags.device, quiet=flags.quiet)
     from tf_prac.analysis.sweep import RewindSweep, sweep_text
     from tf_prac.cli.open_run import load_data, model_function
     from tf_prac.plotting import NO_PICTURES, can_draw
@@ -69,6 +69,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
         labels=settings.labels,
+        verbose=not flags.quiet,
     )
     results = sweep.run(data.train, test=data.test)
     steps, directory = results["steps"], sweep.directory

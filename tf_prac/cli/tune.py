@@ -10,6 +10,7 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow, quiet_start
 from tf_prac.cli.settings import define_settings_flags, read_settings
 from tf_prac.errors import ArgumentError, TfPracError
+from tf_prac.tables import WIDTH, joined
 from tf_prac.tuning.space import METRICS, parse_space
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ def main(flags: Flags, positional: list[str]) -> int:
     seeds = read_seeds(flags.seeds)
     settings = read_settings(flags)
 
-    load_tensorflow(settings.keras, device=flags.device)
+    load_tensorflow(settings.keras, device=flags.device, quiet=flags.quiet)
     from tf_prac.cli.open_run import load_data, model_function
 
     try:
-        with quiet_start():
+        with quiet_start(not flags.quiet):
             from tf_prac.tuning.tuner import TRIALS, PracTuner, keras_tuner
     except ImportError as error:
         raise TfPracError(str(error)) from error
@@ -89,7 +90,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         seeds=seeds,
         directory=flags.output_dir or "tuning",
         project_name="trials" if flags.output_dir else settings.name,
-        verbose=True,
+        verbose=not flags.quiet,
         sparsity=sparsity,
         steps_weight=steps_weight,
     )
@@ -118,7 +119,8 @@ def _print_trials(tuner: PracTuner) -> None:
     print()
     for row in tuner.rows():
         mark = "*" if row["trial"] == best.trial_id else " "
-        print(mark, "  ".join(f"{name} {_format(value)}" for name, value in row.items()))
+        values = (f"{name} {_format(value)}" for name, value in row.items())
+        print(mark, joined(values, indent=4, width=WIDTH - 2))
     print(f"\nbest     {tuner.run_path(best)}  (show it with tf-prac info)")
 
 

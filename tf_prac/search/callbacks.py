@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from tf_prac.config import RewindPoint, TrainingRecipe
 from tf_prac.errors import ArgumentError
 from tf_prac.search.progress import round_line, ticket_line
+from tf_prac.tables import WIDTH, wrapped
+from tf_prac.training.schedules import Budget
 
 
 class SearchCallback:
@@ -147,26 +151,62 @@ class SearchCallbackList(SearchCallback):
             self.on_training_end()
 
 
+def _columns() -> int:
+    """Returns the width of a bar: that of the terminal, up to 80 columns."""
+    try:
+        return min(WIDTH, os.get_terminal_size(2).columns or WIDTH)
+    except OSError:
+        return WIDTH
+
+
 class ProgressBar(SearchCallback):
-    """Prints messages, rounds and tickets, and shows a bar of each training on a terminal."""
+    """Prints messages, rounds and tickets, and shows a bar of each training on a terminal.
+
+    The bar has the round, the time that its training still takes, and the fraction of steps that
+    the finished rounds saved, compared with the same rounds on the full data.
+    """
 
     def __init__(self) -> None:
-        self._train_samples = 0
+        self._train_samples = self._rounds = 0
+        self._full_steps = (0, 0)  # of round 0, and of each later round
+        self._steps: list[int] = []
         self._bar: Any = None
 
     def on_search_begin(self, config: Mapping[str, Any]) -> None:
-        """Stores the size of the training set, for the percentages in the lines of rounds."""
-        self._train_samples = config["train_samples"]
+        """Stores the number of rounds, and the size of the training set and of its budget."""
+        self._train_samples, self._steps = config["train_samples"], []
+        self._rounds = config["pruning"]["rounds"]
+        recipe = TrainingRecipe(**{"tf32": False, **config["recipe"]})
+        full = Budget.full(recipe, self._train_samples)
+        k = RewindPoint.parse(config["pruning"]["rewind"])
+        steps = k.steps(full.steps_per_epoch, full.total_steps)
+        first_step = steps if config["pruning"]["lr_rewind"] else 0
+        self._full_steps = full.total_steps, full.total_steps - first_step
 
     def on_message(self, text: str) -> None:
         """Prints the text."""
-        print(text, flush=True)
+        print(wrapped(text), flush=True)
 
     def on_training_begin(self, title: str, steps: int) -> None:
         """Shows a bar, if standard error is a terminal."""
         from tqdm import tqdm
 
-        self._bar = tqdm(total=steps, desc=title, unit="step", leave=False, disable=None)
+        self._bar = tqdm(
+            total=steps,
+            desc=self._title(title),
+            ncols=_columns(),
+            bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left",
+            leave=False,
+            disable=None,
+        )
+
+    def _title(self, title: str) -> str:
+        """Returns the title of a training, with the number of rounds and the steps saved so far."""
+        if title.startswith("round "):
+            title = f"{title} of {self._rounds}"
+        first, later = self._full_steps
+        full = first + later * (len(self._steps) - 1)
+        return f"{title}, {1 - sum(self._steps) / full:.0%} saved" if self._steps else title
 
     def on_training_steps(self, count: int) -> None:
         """Advances the bar."""
@@ -178,8 +218,9 @@ class ProgressBar(SearchCallback):
 
     def on_round_end(self, metrics: Mapping[str, Any]) -> None:
         """Prints a line of the round."""
-        self.on_message(round_line(metrics, self._train_samples))
+        self._steps.append(metrics["steps"])
+        print(round_line(metrics, self._train_samples), flush=True)
 
     def on_ticket_end(self, metrics: Mapping[str, Any]) -> None:
         """Prints a line of the ticket."""
-        self.on_message(ticket_line(metrics))
+        print(ticket_line(metrics), flush=True)

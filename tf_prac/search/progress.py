@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_prac.search.metric import Metric
-from tf_prac.tables import text_table
+from tf_prac.tables import joined, text_table
 
 
 def arithmetic_line(recipe: Mapping[str, Any], deterministic: bool) -> str:
@@ -46,11 +46,11 @@ def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
         f"{metrics['steps']:,} steps" + ("" if metrics["stop"] == "budget" else ", stopped early"),
         f"{label} {metric.format(metrics['val_accuracy'])}",
     ]
-    if metrics["cet"] or metrics["cep"]:
-        parts += [f"{name.upper()} {metrics[name]:,}" for name in ("cet", "cep")]
-        parts += [f"PrAC {metrics['prac_size']:,}"]
     parts += [f"{metrics['seconds']:.1f} s"]
-    return "  ".join(parts)
+    if metrics["cet"] or metrics["cep"]:
+        sets = [f"{name.upper()} {metrics[name]:,}" for name in ("cet", "cep")]
+        parts += ["  ".join([*sets, f"PrAC set {metrics['prac_size']:,}"])]
+    return joined(parts, indent=10)
 
 
 def ticket_line(metrics: Mapping[str, Any]) -> str:
@@ -65,14 +65,15 @@ def ticket_line(metrics: Mapping[str, Any]) -> str:
         )
         if metrics[key] is not None
     ]
-    return "  ".join(
+    return joined(
         [
             f"ticket {metrics['round']:>2}",
             *filter(None, [metrics["control"]]),
             f"{metrics['sparsity']:6.2%} sparse",
             f"retrained {metrics['retrain_steps']:,} steps",
             *accuracies,
-        ]
+        ],
+        indent=11,
     )
 
 
@@ -93,12 +94,13 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         [
             text_table(rows),
             "",
-            *([f"data    {placement['description']}"] if placement else []),
-            f"search  {cost['search_steps']:,} steps; full-data IMP with as many rounds would take "
-            f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved",
-            f"with retraining  {cost['end_to_end_steps']:,} steps: "
-            f"{cost['end_to_end_steps_saved']:.1%} saved; "
-            f"{cost['forward_samples']:,} samples forward only",
+            f"search steps     {cost['search_steps']:,} instead of {cost['full_imp_steps']:,} "
+            f"on the full data: {cost['steps_saved']:.1%} saved",
+            f"with retraining  {cost['end_to_end_steps']:,} instead of "
+            f"{cost['full_imp_steps'] + cost['retrain_steps']:,}: "
+            f"{cost['end_to_end_steps_saved']:.1%} saved",
+            f"forward only     {cost['forward_samples']:,} samples",
+            *([f"data             {placement['description']}"] if placement else []),
         ]
     )
 
