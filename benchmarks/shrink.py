@@ -147,7 +147,10 @@ def compare(model, shrunk, images):
             tflite(each, base / f"{kind}_lite", masks={}, sparse=False, check=False)
         for size in _BATCHES:
             batch = np.ascontiguousarray(images[:size])
-            for title, kind, open_ in (("SavedModel", "saved", served), ("TFLite", "lite", interpreter)):
+            for title, kind, open_ in (
+                ("SavedModel", "saved", served),
+                ("TFLite", "lite", interpreter),
+            ):
                 runs = {k: open_(base / f"{k}_{kind}", batch) for k in ("dense", "shrunk")}
                 seconds = turns.take_turns(runs, FLAGS.repeats, warmups=3)
                 row = turns.rows(seconds, "shrunk")

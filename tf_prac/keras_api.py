@@ -504,7 +504,7 @@ class Value:
     """
 
     def __init__(self, shape: Iterable[int | None]):
-        self.shape = tuple(shape)
+        self.shape: tuple[Any, ...] = tuple(shape)
 
 
 class Call(NamedTuple):
@@ -578,7 +578,7 @@ def _has_graph(layer: Any) -> bool:
 
 
 def _inline(model: Any, values: dict[int, Value], path: str, calls: list[Call]) -> None:
-    """Appends the calls of a model to `calls`, and its tensors to `values`, which has the inputs."""
+    """Appends the calls of a model to `calls`, and its tensors to `values` (first its inputs)."""
     import tensorflow as tf
 
     for node in _sorted_nodes(tf.nest.flatten(structures(model)[1]), values):

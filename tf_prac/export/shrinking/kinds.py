@@ -31,10 +31,12 @@ class Kind:
 
     Attributes:
         linear: whether a kernel with an axis "in" multiplies the input, so that the rows of two
-            inputs which differ by a factor can be added.
+                inputs which differ by a factor can be added.
+        skips: whether the smaller model passes the input on instead of calling the layer.
     """
 
     linear = False
+    skips = False
 
     def follows(self, layer: Layer, call: Call) -> bool:
         """Returns whether this kind describes a call, as the layer and its inputs are."""
@@ -181,7 +183,9 @@ class BatchNormalization(Passing):
     def follows(self, layer: Layer, call: Call) -> bool:
         """Returns whether the last axis is normalized."""
         axis, rank = layer.layer.axis, len(call.inputs[0].shape)
-        axes = list(axis) if isinstance(axis, (list, tuple)) or hasattr(axis, "__iter__") else [axis]
+        axes = (
+            list(axis) if isinstance(axis, (list, tuple)) or hasattr(axis, "__iter__") else [axis]
+        )
         renorm = getattr(layer.layer, "renorm", False)
         return super().follows(layer, call) and axes in ([-1], [rank - 1]) and not renorm
 
@@ -223,7 +227,9 @@ class PReLU(Passing):
 
     def follows(self, layer: Layer, call: Call) -> bool:
         """Returns whether channels have slopes of their own."""
-        return super().follows(layer, call) and layer.layer.alpha.shape[-1] == call.inputs[0].shape[-1]
+        return (
+            super().follows(layer, call) and layer.layer.alpha.shape[-1] == call.inputs[0].shape[-1]
+        )
 
     def value(self, layer: Layer, known: Array) -> Array:
         """Returns the constants that are not negative."""
@@ -324,7 +330,7 @@ class Add(Join):
     """Additions; branches that are zero are left out."""
 
     def __init__(self) -> None:
-        super().__init__(sum)
+        super().__init__(lambda known: np.asarray(sum(known)))
 
     def used_inputs(self, layer: Layer, call: Call, network: Network) -> list[Value]:
         """Returns the branches that are not zero."""

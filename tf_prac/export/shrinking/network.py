@@ -138,8 +138,8 @@ class Network:
                 self._set(value, ids)
             first = layer.calls[0]
             if call is not first:  # a shared layer has one set of weights
-                pairs = zip([*call.inputs, *call.outputs], [*first.inputs, *first.outputs])
-                for a, b in pairs:
+                tensors = [*call.inputs, *call.outputs], [*first.inputs, *first.outputs]
+                for a, b in zip(*tensors, strict=True):
                     if a in self.channels and b in self.channels:
                         self.tie(self.channels[a], self.channels[b])
         for value in self.outputs:
@@ -256,7 +256,7 @@ class Network:
         is the same for all channels, but for a factor. So one of them can stand for all.
         """
         readers: dict[int, list[tuple[int, int, float]]] = {}
-        others: set[int] = set(self.pinned)
+        others = {*self.pinned, *self.merged}
         for number, call in enumerate(self.graph.calls):
             layer = self.layers[id(call.layer)]
             for position, (value, needed) in enumerate(self.demands(layer, call)):
@@ -281,9 +281,9 @@ class Network:
             if len(members) > 1:
                 into, scale = max(members, key=lambda each: abs(each[1]))
                 self.pinned[into] = "stands for constants that meet padding"
-                for group, value in members:
+                for group, constant in members:
                     if group != into:
-                        self.merged[group] = (into, value / scale)
+                        self.merged[group] = (into, constant / scale)
                         changed = True
         return changed
 

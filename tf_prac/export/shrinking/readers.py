@@ -58,7 +58,7 @@ class Linear(Kind):
     def present(self, layer: Layer) -> Array:
         """Returns which inputs each output has weights for, [in, out]."""
         kernel = layer.present["kernel"]
-        return kernel.any(tuple(range(kernel.ndim - 2)))
+        return np.asarray(kernel.any(tuple(range(kernel.ndim - 2))))
 
     def gain(self, layer: Layer) -> Array:
         """Returns the output for a constant input of one, [in, out]."""
@@ -168,7 +168,8 @@ class Convolution(Linear):
         if ids is not None and layer.layer.groups > 1:
             layer.kind = Grouped()
             inputs = network.channels[call.inputs[0]]
-            for part in zip(*(np.split(each, layer.layer.groups) for each in (inputs, ids))):
+            split = [np.split(each, layer.layer.groups) for each in (inputs, ids)]
+            for part in zip(*split, strict=True):
                 members = np.concatenate(part)
                 network.tie(np.full(members.size - 1, members[0]), members[1:])
         return [ids]
@@ -336,7 +337,9 @@ class Embedding(Kind):
     def follows(self, layer: Layer, call: Call) -> bool:
         """Returns whether the layer has a plain table."""
         quantized = getattr(layer.layer, "quantization_mode", None)
-        return len(call.inputs) == 1 and not quantized and not getattr(layer.layer, "lora_enabled", 0)
+        return (
+            len(call.inputs) == 1 and not quantized and not getattr(layer.layer, "lora_enabled", 0)
+        )
 
     def variables(self, layer: Any) -> dict[str, Any]:
         """Returns the table."""

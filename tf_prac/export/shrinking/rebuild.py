@@ -40,14 +40,15 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
         layer = network.layers[id(call.layer)]
         used = layer.kind.used_inputs(layer, call, network)
         used = [value for value in used if value in tensors]
+        skipped = layer.kind.skips or len(used) == 1 < len(call.inputs)
+        if skipped and call.outputs[0] not in network.outputs:
+            tensors[call.outputs[0]] = tensors[used[0]]
+            continue
         if id(call.layer) not in new:
-            identity = len(used) == 1 < len(call.inputs)
             name = unique_name(_name(call, network), counts)
-            new[id(call.layer)] = _smaller(model, layer, network, name, identity)
-        for value, tensor in zip(
-            call.outputs, tf.nest.flatten(_run(new[id(call.layer)], call, used, tensors)), strict=True
-        ):
-            tensors[value] = tensor
+            new[id(call.layer)] = _smaller(model, layer, network, name, skipped)
+        results = tf.nest.flatten(_run(new[id(call.layer)], call, used, tensors))
+        tensors.update(zip(call.outputs, results, strict=True))
     keras = flavour_of(model).module
     structure = network.graph.output_structure
     outputs = tf.nest.map_structure(lambda value: tensors[value], structure)
@@ -55,7 +56,7 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
     smaller = keras.Model(inputs, outputs, name=model.name)
     masks = {}
     for key, layer in network.layers.items():
-        if key in new and not _is_operation(new[key]):
+        if key in new and type(new[key]) is type(layer.layer) and hasattr(new[key], "weights"):
             masks.update(_set_weights(layer, new[key], network, masked))
     names = {id(w.variable): w.name for w in named_weights(smaller)}
     return smaller, Masks({names[key]: mask for key, mask in masks.items() if key in names})
@@ -67,14 +68,10 @@ def _name(call: Call, network: Network) -> str:
     return call.layer.name if len(same) == 1 else (call.path + call.layer.name).replace("/", "_")
 
 
-def _is_operation(layer: Any) -> bool:
-    return not hasattr(layer, "weights")
-
-
-def _smaller(model: Any, layer: Layer, network: Network, name: str, identity: bool) -> Any:
-    if identity:
+def _smaller(model: Any, layer: Layer, network: Network, name: str, skipped: bool) -> Any:
+    if skipped:  # an output keeps its name
         return flavour_of(model).module.layers.Activation("linear", name=name)
-    if _is_operation(layer.layer):
+    if not hasattr(layer.layer, "weights"):  # an operation of Keras 3
         return layer.layer
     config = layer.kind.config(layer.layer.get_config(), layer, network)
     make = functools.partial(layer.kind.make, layer.layer)
@@ -88,8 +85,8 @@ def _make(make: Callable[[Any], Any], layer: Any, config: dict[str, Any]) -> Any
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArgumentError(
             "model",
-            f"the layer {layer.name} of class {type(layer).__name__}, which cannot be made from its "
-            f"config ({reason})",
+            f"the layer {layer.name} of class {type(layer).__name__}, which cannot be made from "
+            f"its config ({reason})",
             "layers with get_config and from_config",
             "Replace it by a layer of Keras, or define both methods.",
         ) from error
@@ -99,9 +96,10 @@ def _run(layer: Any, call: Call, used: list[Value], tensors: Mapping[Value, Any]
     """Calls a layer with the arguments of a call, without the inputs that are not used."""
     import tensorflow as tf
 
+    if type(layer) is not type(call.layer):  # stands for a layer that is left out
+        return layer(tensors[used[0]])
     if len(used) < len(set(call.inputs)):
-        given = [tensors[value] for value in call.inputs if value in used]
-        return layer(given[0] if len(used) == 1 else given)
+        return layer([tensors[value] for value in call.inputs if value in used])
     args, kwargs = tf.nest.map_structure(
         lambda each: tensors[each] if isinstance(each, Value) else each, (call.args, call.kwargs)
     )
@@ -139,9 +137,7 @@ def _copy_weights(layer: Any, new: Any, masked: Mapping[int, Array]) -> dict[int
     return {id(b): masked[id(a)] for a, b in pairs if id(a) in masked}
 
 
-def sliced(
-    array: Array, axes: tuple[str | None, ...], indices: Mapping[str, Array]
-) -> Array:
+def sliced(array: Array, axes: tuple[str | None, ...], indices: Mapping[str, Array]) -> Array:
     """Returns the kept part of an array, whose last axes are named."""
     for number, axis in enumerate(axes):
         if axis is not None:

@@ -68,7 +68,9 @@ class ShrinkReport:
             (each.name, f"{each.before:,}", f"{each.after:,}", each.reason) for each in self.layers
         ]
         lines = [text_table(rows, left=[0, 3])]
-        lines += [f"not followed: {name}; its inputs keep all channels" for name in self.not_followed]
+        lines += [
+            f"not followed: {name}; its inputs keep all channels" for name in self.not_followed
+        ]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -95,9 +97,7 @@ def report_of(network: Network, model: Any, smaller: Any) -> ShrinkReport:
         sum(int(np.prod(weight.variable.shape)) for weight in named_weights(each))
         for each in (model, smaller)
     ]
-    return ShrinkReport(
-        tuple(rows), (sizes[0], sizes[1]), len(network.merged), tuple(not_followed)
-    )
+    return ShrinkReport(tuple(rows), (sizes[0], sizes[1]), len(network.merged), tuple(not_followed))
 
 
 def _row(layer: Layer, network: Network, used: bool) -> LayerChannels:

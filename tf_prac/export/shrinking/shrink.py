@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.checks import check_bool
+from tf_prac.export.shrinking.check import output_difference
 from tf_prac.export.shrinking.kinds import (
     Add,
     BatchNormalization,
@@ -42,6 +43,8 @@ from tf_prac.export.source import source_of
 from tf_prac.keras_api import copy_of, graph_of, named_weights
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
+from tf_prac.search.ticket import Ticket
+from tf_prac.training.masked_weights import get_masks, has_masks
 
 _DIMENSIONS = ("1D", "2D", "3D")
 _POOLING = ("MaxPooling", "AveragePooling", "GlobalMaxPooling", "GlobalAveragePooling")
@@ -97,11 +100,13 @@ class Shrunk:
         model: a functional model without masks.
         masks: its masks, for `tf_prac.prune(model, masks=masks)`; empty if nothing is pruned.
         report: what was removed, and what was not.
+        max_error: largest difference of outputs for random inputs; None if not compared.
     """
 
     model: Any
     masks: Masks
     report: ShrinkReport
+    max_error: float | None = None
 
     def __repr__(self) -> str:
         return f"Shrunk({self.model.name}: {self.report!r})"
@@ -113,6 +118,7 @@ def shrink(
     model: Any = None,
     masks: Mapping[str, np.ndarray] | None = None,
     merge: bool = True,
+    check: bool = True,
 ) -> Shrunk:
     """Removes the channels that masks have made dead or constant; outputs stay the same.
 
@@ -137,6 +143,7 @@ def shrink(
             either flavour with masks or zeros, or a ticket and its model. It is not changed.
         merge: whether constants before padding are merged. With False, the gradients of all
             remaining weights stay the same too. Default True.
+        check: whether to compare the outputs for random inputs. Default True.
 
     Returns:
         The smaller model, its masks and a report. The model is not compiled.
@@ -144,17 +151,39 @@ def shrink(
     Raises:
         ArgumentError: If the model's graph cannot be followed, as in a subclassed model, or a layer
             cannot be made from its config.
-        MismatchError: If the masks do not match the model.
+        MismatchError: If the masks do not match the model, or the outputs are not the same.
     """
     check_bool("merge", merge)
-    source = source_of(model_or_ticket, model=model, masks=masks)
-    network_model = source.network
-    if source.weights is not None:
-        network_model = copy_of(network_model)
-        rewind(network_model, source.weights)
-    variables = {w.name: w.variable for w in named_weights(network_model)}
-    by_id = {id(variables[name]): mask for name, mask in source.masks.items()}
-    network = Network(graph_of(network_model), kind_of, by_id)
+    check_bool("check", check)
+    original, network, by_id = network_of(model_or_ticket, model, masks)
     network.solve(merge)
-    smaller, new_masks = rebuild(network_model, network, by_id)
-    return Shrunk(smaller, new_masks, report_of(network, network_model, smaller))
+    smaller, new_masks = rebuild(original, network, by_id)
+    max_error = output_difference("shrink", original, smaller) if check else None
+    return Shrunk(smaller, new_masks, report_of(network, original, smaller), max_error)
+
+
+def network_of(
+    model_or_ticket: Any, model: Any, masks: Mapping[str, np.ndarray] | None
+) -> tuple[Any, Network, dict[int, np.ndarray]]:
+    """Returns the plain model of a model or ticket, its network, and masks by id of the variable."""
+    source = source_of(model_or_ticket, model=model, masks=masks)
+    plain = source.network
+    graph_of(plain)  # refuses models that cannot be followed, before they are copied
+    if source.weights is not None:
+        plain = copy_of(plain)
+        rewind(plain, source.weights)
+    variables = {w.name: w.variable for w in named_weights(plain)}
+    all_masks = {**_masks_of(model_or_ticket, masks), **source.masks}
+    by_id = {id(variables[name]): mask for name, mask in all_masks.items()}
+    return plain, Network(graph_of(plain), kind_of, by_id), by_id
+
+
+def _masks_of(model_or_ticket: Any, masks: Mapping[str, np.ndarray] | None) -> Masks:
+    """Returns the masks of a model or ticket, those that prune nothing too."""
+    if isinstance(model_or_ticket, (str, os.PathLike)):
+        model_or_ticket = Ticket.load(model_or_ticket)
+    if isinstance(model_or_ticket, Ticket):
+        return model_or_ticket.masks
+    if masks is None and has_masks(model_or_ticket):
+        return get_masks(model_or_ticket)
+    return Masks(masks or {})
