@@ -165,7 +165,7 @@ def shrink(
 def network_of(
     model_or_ticket: Any, model: Any, masks: Mapping[str, np.ndarray] | None
 ) -> tuple[Any, Network, dict[int, np.ndarray]]:
-    """Returns the plain model of a model or ticket, its network, and masks by id of the variable."""
+    """Returns the plain model of a model or ticket, its network, and masks by id of variable."""
     source = source_of(model_or_ticket, model=model, masks=masks)
     plain = source.network
     graph_of(plain)  # refuses models that cannot be followed, before they are copied
