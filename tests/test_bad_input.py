@@ -277,6 +277,10 @@ export RUN --output=MISSING --format=onnx                  | --format
 export RUN --output=MISSING --content=masks                | --content
 export RUN --output=MISSING --storage=int4                 | --storage
 export RUN --output=MISSING --softmax=2                    | --softmax
+export RUN --output=MISSING --shrink=2                     | --shrink
+export RUN --output=MISSING --shrink --content=ticket      | shrink: received True
+export RUN --output=MISSING --fold_batch_norm=2            | --fold_batch_norm
+export RUN --output=MISSING --fold_batch_norm --content=ticket | fold_batch_norm: received True
 export RUN --output=MISSING --preprocess=2                 | --preprocess
 export RUN --output=MISSING --check=2                      | --check
 export RUN --output=MISSING --overwrite=2                  | --overwrite

@@ -19,6 +19,7 @@ from tf_prac import (
     prunable_weights,
     rewind,
     snapshot,
+    strip,
 )
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError
@@ -212,6 +213,19 @@ def test_command_writes_every_format(run, form, tmp_path, capsys):
     assert main(["export", str(run), f"--output={place}", f"--format={form}", "--nocheck"]) == 0
     assert f"export   {place}" in capsys.readouterr().out
     assert any(place.rglob("tf_prac.json"))
+
+
+def test_command_shrinks_and_folds(run, tmp_path, capsys):
+    place = tmp_path / "small"
+    assert main(["export", str(run), f"--output={place}", "--shrink", "--fold_batch_norm"]) == 0
+    printed = capsys.readouterr().out
+    assert "shrink   ShrinkReport(" in printed and "fold     Folded(lenet300: 0 layers)" in printed
+    assert "checked  in a new process" in printed
+    metadata = json.loads((place / "assets" / "tf_prac.json").read_text())
+    before, after = metadata["shrink"]["parameters"]
+    assert after <= before and metadata["folded"] == []
+    assert sum(np.prod(each["shape"]) for each in metadata["weights"]) == after
+    assert strip(export.load_sparse(place)).count_params() == after
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -15,7 +15,16 @@ from tf_prac import ConstantSparsity, Masks, PolynomialDecay, PruningConfig, pru
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, flavour_of
 from tf_prac.pruning.criteria import PruneRule
-from tf_prac.pruning.patterns import PATTERNS, Block, MByN, Pattern, Unstructured
+from tf_prac.pruning.patterns import (
+    PATTERNS,
+    Block,
+    Channels,
+    MByN,
+    Pattern,
+    Refill,
+    Unstructured,
+    refill,
+)
 from tf_prac.pruning.sparsity_schedules import as_schedule, schedule_config
 
 THEIRS = tfmot.sparsity.keras
@@ -329,3 +338,44 @@ def tfmot_says_2_by_4(weights):
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_utils
 
     return pruning_utils.is_pruned_m_by_n(tf.constant(weights), (2, 4))
+
+
+SHAPES = {"conv/kernel": (3, 3, 4, 8), "dense/kernel": (8, 5), "dw/depthwise_kernel": (3, 3, 8, 1)}
+
+
+@pytest.mark.parametrize("pattern", ["channels", "refill"])
+@given(seed=st.integers(0, 99), sparsity=st.sampled_from([0.2, 0.5, 0.9, 0.99]))
+def test_channels_are_pruned_as_a_whole(pattern, seed, sparsity):
+    weights = {name: weights_of(shape, seed) for name, shape in SHAPES.items()}
+    rule = PruneRule(sparsity=sparsity, pattern=pattern_of(pattern=pattern))
+    masks = rule(weights, Masks.ones_like(weights))
+    for name, mask in masks.items():
+        axes = tuple(
+            a for a in range(mask.ndim) if a != (2 if "depthwise" in name else mask.ndim - 1)
+        )
+        assert np.array_equal(mask.any(axes), mask.all(axes)) and mask.any()
+    again = PruneRule(rate=0.5, pattern=pattern_of(pattern=pattern))(weights, masks)
+    assert all(not np.any(again[name] & ~masks[name]) for name in masks)
+
+
+def test_channels_with_the_smallest_weights_are_pruned():
+    weights = {"w": np.array([[5.0, 1, 2], [-5, 1, -2]]), "one": np.array([[0.1]])}
+    masks = PruneRule(sparsity=0.5, pattern=Channels())(weights, Masks.ones_like(weights))
+    assert masks["w"].tolist() == [[True, False, True]] * 2
+    assert masks["one"].all()  # a kernel keeps a channel
+
+
+def test_refill_keeps_the_fullest_channels_at_the_sparsity_of_each_kernel():
+    mask = np.zeros((10, 6), bool)
+    mask[:7, 1] = mask[:8, 4] = mask[:5, 2] = True
+    assert np.flatnonzero(refill(Masks({"w": mask}))["w"].all(0)).tolist() == [1, 4]
+    within = np.ones((10, 6), bool)
+    within[9] = False
+    kept = refill(Masks({"w": mask & within}), within=Masks({"w": within}))["w"]
+    assert not kept[9].any() and kept[:9].all(0)[[1, 4]].all()
+    scores = {"w": np.arange(60.0).reshape(10, 6)}
+    equal = refill(Masks({"w": np.eye(10, 6, dtype=bool)}), scores)["w"]
+    assert np.flatnonzero(equal.all(0)).tolist() == [5]  # of as many weights, the highest scores
+    empty = refill(Masks({"w": np.zeros((10, 6), bool)}))["w"]
+    assert empty.sum() == 10
+    assert Refill() == pattern_of(pattern="refill")

@@ -283,8 +283,9 @@ class PruningConfig:
             and "taylor". Default 10.
         scope: "global" ranks all prunable weights together, "layerwise" ranks each weight tensor
             separately. Default "global".
-        pattern: sparsity pattern: "unstructured", "block" (with `block_size`) or "m_by_n" (with
-            `sparsity_m_by_n`). From Python also a `tf_prac.pruning.Pattern`. See
+        pattern: sparsity pattern: "unstructured", "block" (with `block_size`), "m_by_n" (with
+            `sparsity_m_by_n`), "channels" (whole output channels) or "refill" (unstructured, then
+            whole channels with as many weights). From Python also a `tf_prac.pruning.Pattern`. See
             `tf_prac.pruning.PATTERNS`. None: the pattern of the next three options.
             Default None.
         block_size: (height, width) of the blocks in which matrices are pruned. Default (1, 1).

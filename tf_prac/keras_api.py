@@ -508,6 +508,138 @@ def consumers(layer: Any) -> list[Any]:
     return list(dict.fromkeys(layers))
 
 
+class Value:
+    """A tensor in a `Graph`.
+
+    Attributes:
+        shape: its shape; None stands for an unknown size.
+    """
+
+    def __init__(self, shape: Iterable[int | None]):
+        self.shape: tuple[Any, ...] = tuple(shape)
+
+
+class Call(NamedTuple):
+    """A call of a layer in a `Graph`.
+
+    Attributes:
+        layer: the layer, or an operation of Keras 3.
+        path: the names of the nested models that contain it, such as "encoder/", or "".
+        args, kwargs: its arguments, in which a `Value` stands for each tensor.
+        inputs: the tensors in its arguments.
+        outputs: the tensors that it returns.
+    """
+
+    layer: Any
+    path: str
+    args: Any
+    kwargs: Any
+    inputs: list[Value]
+    outputs: list[Value]
+
+
+class Graph(NamedTuple):
+    """The calls of a functional model in topological order, nested models inlined.
+
+    Attributes:
+        inputs: for each input, its layer and tensor.
+        calls: all calls that the outputs depend on.
+        input_structure, output_structure: the tensors, nested as in the model.
+    """
+
+    inputs: list[tuple[Any, Value]]
+    calls: list[Call]
+    input_structure: Any
+    output_structure: Any
+
+
+def graph_of(model: Any) -> Graph:
+    """Returns the graph of a functional or sequential model.
+
+    Raises:
+        ArgumentError: If the model is another one, whose calls Keras does not record.
+    """
+    import tensorflow as tf
+
+    if not _has_graph(model):
+        raise ArgumentError(
+            "model",
+            f"{model.name} of class {type(model).__name__}, a subclass whose graph Keras does not "
+            "record",
+            "a functional or sequential model, built",
+            "Build the same layers as a functional model and copy the weights with set_weights.",
+        )
+    inputs, outputs = structures(model)
+    flat = tf.nest.flatten(inputs)
+    values = {id(tensor): Value(tensor.shape) for tensor in flat}
+    calls: list[Call] = []
+    _inline(model, values, "", calls)
+    return Graph(
+        [(tensor._keras_history[0], values[id(tensor)]) for tensor in flat],
+        calls,
+        tf.nest.map_structure(lambda tensor: values[id(tensor)], inputs),
+        tf.nest.map_structure(lambda tensor: values[id(tensor)], outputs),
+    )
+
+
+def _has_graph(layer: Any) -> bool:
+    """Whether a layer is a model of one of Keras's own functional classes, built."""
+    kinds = {"Functional", "Sequential"} & {type(layer).__name__}
+    own = type(layer).__module__.startswith(FLAVOURS)
+    return bool(kinds) and own and structures(layer)[1] is not None
+
+
+def _inline(model: Any, values: dict[int, Value], path: str, calls: list[Call]) -> None:
+    """Appends the calls of a model to `calls`, and its tensors to `values` (first its inputs)."""
+    import tensorflow as tf
+
+    for node in _sorted_nodes(tf.nest.flatten(structures(model)[1]), values):
+        layer = node.operation if hasattr(node, "operation") else node.layer
+        arguments = getattr(node, "arguments", None)
+        args, kwargs = (
+            (arguments.args, arguments.kwargs) if arguments else (node.call_args, node.call_kwargs)
+        )
+        args, kwargs = tf.nest.map_structure(
+            lambda each: values[id(each)] if hasattr(each, "_keras_history") else each,
+            (tuple(args), dict(kwargs)),
+        )
+        inputs = [each for each in tf.nest.flatten((args, kwargs)) if isinstance(each, Value)]
+        tensors = tf.nest.flatten(node.outputs)
+        if _has_graph(layer) and not kwargs.get("training"):
+            inner = tf.nest.flatten(structures(layer)[0])
+            if len(inner) == len(inputs):
+                scope = {id(t): value for t, value in zip(inner, inputs, strict=True)}
+                _inline(layer, scope, f"{path}{layer.name}/", calls)
+                returned = tf.nest.flatten(structures(layer)[1])
+                for tensor, result in zip(tensors, returned, strict=True):
+                    values[id(tensor)] = scope[id(result)]
+                continue
+        outputs = [Value(tensor.shape) for tensor in tensors]
+        values.update({id(t): value for t, value in zip(tensors, outputs, strict=True)})
+        calls.append(Call(layer, path, args, kwargs, inputs, outputs))
+
+
+def _sorted_nodes(tensors: Iterable[Any], known: Mapping[int, Value]) -> list[Any]:
+    """Returns the nodes that compute tensors from known ones, in topological order."""
+    done: dict[int, Any] = {}
+    stack = [(tensor, False) for tensor in tensors]
+    while stack:
+        tensor, expanded = stack.pop()
+        if id(tensor) in known:
+            continue
+        history = tensor._keras_history
+        node = history[0]._inbound_nodes[history.node_index]
+        if id(node) in done:
+            continue
+        if expanded:
+            done[id(node)] = node
+            continue
+        stack.append((tensor, True))
+        before = node.input_tensors if hasattr(node, "operation") else node.keras_inputs
+        stack += [(each, False) for each in reversed(before)]
+    return list(done.values())
+
+
 def output_layers(model: Any) -> list[Any]:
     """Returns the last layer with weights before each output, for a functional model.
 

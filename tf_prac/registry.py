@@ -21,7 +21,7 @@ class Registry(MutableMapping[str, Any]):
     Example:
 
         >>> "magnitude" in CRITERIA, list(PATTERNS)
-        (True, ['unstructured', 'block', 'm_by_n'])
+        (True, ['unstructured', 'block', 'm_by_n', 'channels', 'refill'])
         >>> CRITERIA["mine"] = lambda weights: weights  # doctest: +SKIP
 
     Args:
@@ -102,6 +102,8 @@ PATTERNS = Registry(
         "unstructured": "tf_prac.pruning.patterns:Unstructured",
         "block": "tf_prac.pruning.patterns:Block",
         "m_by_n": "tf_prac.pruning.patterns:MByN",
+        "channels": "tf_prac.pruning.patterns:Channels",
+        "refill": "tf_prac.pruning.patterns:Refill",
     },
 )
 """Sparsity patterns: subclasses of `tf_prac.pruning.Pattern`."""

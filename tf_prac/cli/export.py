@@ -43,6 +43,12 @@ def define_flags() -> Flags:
         "storage", "float32", f"Storage type of pruned weights, one of {', '.join(STORAGES)}."
     )
     flags.boolean("softmax", False, "Serve probabilities instead of logits.")
+    flags.boolean(
+        "shrink",
+        False,
+        "Remove channels that are dead or constant first; outputs stay the same.",
+    )
+    flags.boolean("fold_batch_norm", False, "Fold batch normalization into the layers before it.")
     flags.boolean("preprocess", False, "Serve raw images and normalise them in the export.")
     flags.boolean("check", True, "Compare the export with the Keras model.")
     flags.boolean("overwrite", False, "Replace an existing export.")
@@ -64,6 +70,10 @@ def main(flags: Flags, positional: list[str]) -> int:
         check_target(flags.output, flags.overwrite, "output")
     elif not flags.report:
         raise ArgumentError("output", None, "the directory to write", "Or use --report.")
+    for name in ("shrink", "fold_batch_norm"):
+        if getattr(flags, name) and flags.content == "ticket":
+            remedy = "A ticket has the architecture of its run; export the trained network."
+            raise ArgumentError(name, True, "content=trained", remedy)
     run, config, number = ticket_argument(flags, positional)
     if flags.content == "trained" and run.finished_ticket(number) is None:
         raise FileError(
@@ -72,6 +82,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         )
     load_tensorflow(config["keras"], quiet=flags.quiet)
     model_or_ticket, options = _model_or_ticket(run, number, flags)
+    model_or_ticket, options = _smaller(flags, model_or_ticket, options)
     if flags.output is not None:
         _print_export(run, number, flags.content, _write(flags, model_or_ticket, options))
     if flags.report:
@@ -143,6 +154,24 @@ def _saved_network(run: RunDirectory, number: int, flags: Flags) -> Any:
             "model Keras could save can be exported. Use tf_prac.export.saved_model."
         )
     return load_model(path, compile=False)
+
+
+def _smaller(flags: Flags, model: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Shrinks the model and folds its batch normalization, if requested, and prints the results."""
+    from tf_prac import export
+
+    metadata = dict(options["metadata"])
+    if flags.shrink:
+        shrunk = export.shrink(model, masks=options["masks"])
+        print(f"{shrunk.report.text()}\n\nshrink   {shrunk.report}")
+        metadata["shrink"] = shrunk.report.to_json()
+        model, options = shrunk.model, {**options, "masks": shrunk.masks}
+    if flags.fold_batch_norm:
+        folded = export.fold_batch_norm(model, masks=options["masks"])
+        print(f"fold     {folded}")
+        metadata["folded"] = list(folded.folded)
+        model, options = folded.model, {**options, "masks": folded.masks}
+    return model, {**options, "metadata": metadata}
 
 
 def _metadata(run: RunDirectory, number: int) -> dict[str, Any]:

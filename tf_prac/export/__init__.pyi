@@ -2,6 +2,11 @@ from tf_prac.export.formats import keras_file as keras_file
 from tf_prac.export.formats import npz as npz
 from tf_prac.export.lite import tflite as tflite
 from tf_prac.export.load import load_sparse as load_sparse
+from tf_prac.export.shrinking.fold import Folded as Folded
+from tf_prac.export.shrinking.fold import fold_batch_norm as fold_batch_norm
+from tf_prac.export.shrinking.report import ShrinkReport as ShrinkReport
+from tf_prac.export.shrinking.shrink import Shrunk as Shrunk
+from tf_prac.export.shrinking.shrink import shrink as shrink
 from tf_prac.export.size import SizeReport as SizeReport
 from tf_prac.export.size import size_report as size_report
 from tf_prac.export.writer import Export as Export

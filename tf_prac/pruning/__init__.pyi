@@ -10,9 +10,12 @@ from tf_prac.pruning.mask_distance import mask_distance as mask_distance
 from tf_prac.pruning.masks import Masks as Masks
 from tf_prac.pruning.patterns import PATTERNS as PATTERNS
 from tf_prac.pruning.patterns import Block as Block
+from tf_prac.pruning.patterns import Channels as Channels
 from tf_prac.pruning.patterns import MByN as MByN
 from tf_prac.pruning.patterns import Pattern as Pattern
+from tf_prac.pruning.patterns import Refill as Refill
 from tf_prac.pruning.patterns import Unstructured as Unstructured
+from tf_prac.pruning.patterns import refill as refill
 from tf_prac.pruning.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
 from tf_prac.pruning.sparsity_schedules import ConstantSparsity as ConstantSparsity
 from tf_prac.pruning.sparsity_schedules import PolynomialDecay as PolynomialDecay

@@ -230,6 +230,115 @@ class MByN(Pattern):
         return np.moveaxis(keep, 0, -1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Channels(Pattern):
+    """Whole output channels of a kernel are pruned, which `tf_prac.export.shrink` removes.
+
+    The score of a channel is the mean score of its weights, and rates and target sparsities count
+    channels. Each kernel keeps at least one channel. Channels are the last axis of a kernel; those
+    of a depthwise kernel are its inputs.
+
+    Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", Section 3.1.
+
+    Example:
+
+        >>> from tf_prac.pruning.criteria import prune
+        >>> kernel = {"dense/kernel": np.array([[3.0, 1.0], [1.0, 2.0]])}
+        >>> prune(kernel, Masks.ones_like(kernel), 0.5, pattern=Channels())["dense/kernel"].tolist()
+        [[True, False], [True, False]]
+    """
+
+    def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
+        """Returns the next masks; a channel that has no unpruned weight counts as pruned."""
+        pooled = {name: _by_channel(name, np.mean, scores[name]) for name in masks}
+        alive = {name: _by_channel(name, np.any, mask) for name, mask in masks.items()}
+        kept = prune(pooled, Masks(alive))
+        result = {}
+        for name, mask in masks.items():
+            best = np.argmax(np.where(alive[name], pooled[name], -np.inf))
+            keep = kept[name] | ((np.arange(pooled[name].size) == best) & alive[name])
+            result[name] = mask & _along_channels(name, keep, mask.ndim)
+        return Masks(result)
+
+
+@dataclasses.dataclass(frozen=True)
+class Refill(Pattern):
+    """Unstructured pruning, then as many whole output channels as the remaining weights fill.
+
+    See `refill`. The sparsity of each kernel is about that of unstructured pruning, but rounded to
+    whole channels; each kernel keeps at least one.
+
+    Source: Chen et al. 2022, "Coarsening the Granularity: Towards Structurally Sparse Lottery
+    Tickets", Section 3.2 (IMP-Refill, here in each round).
+    """
+
+    def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
+        """Returns the next masks."""
+        return refill(prune(scores, masks), scores, masks)
+
+
+def refill(masks: Masks, scores: Scores | None = None, within: Masks | None = None) -> Masks:
+    """Makes unstructured masks channel-wise: keeps the fullest output channels, entirely.
+
+    Each kernel keeps as many channels as its remaining weights would fill, rounded, at least one:
+    those with the most remaining weights. Their pruned weights are restored, all others pruned.
+    The result has about the sparsity of `masks` in each kernel; `tf_prac.export.shrink` removes
+    the other channels.
+
+    Example:
+
+        >>> masks = Masks({"dense/kernel": np.array([[1, 0, 1], [1, 0, 0], [0, 1, 1], [1, 0, 0]])})
+        >>> refill(masks)["dense/kernel"].astype(int).tolist()
+        [[1, 0, 1], [1, 0, 1], [1, 0, 1], [1, 0, 1]]
+
+    Source: Chen et al. 2022, "Coarsening the Granularity: Towards Structurally Sparse Lottery
+    Tickets", Section 3.2 (refill).
+
+    Args:
+        masks: unstructured masks, such as those of a ticket.
+        scores: of channels with equally many weights, those with the highest sum of the scores of
+            remaining weights are kept. Default None: the first.
+        within: masks that the result keeps pruned. Default None: all weights may be restored.
+
+    Raises:
+        MismatchError: If scores or `within` are not of the same network.
+    """
+    for others in (scores, within):
+        if others is not None:
+            masks.check_shapes({name: np.shape(each) for name, each in others.items()})
+    result = {}
+    for name, mask in masks.items():
+        available = np.ones_like(mask) if within is None else within[name]
+        counts = _by_channel(name, np.sum, mask)
+        remaining = np.zeros(mask.shape) if scores is None else np.where(mask, scores[name], 0)
+        order = np.lexsort((-_by_channel(name, np.sum, remaining), -counts))
+        sizes = _by_channel(name, np.sum, available)[order]
+        filled = np.cumsum(sizes) - sizes / 2 <= counts.sum()
+        filled[0] = True
+        keep = np.zeros(counts.size, bool)
+        keep[order[filled]] = True
+        result[name] = available & _along_channels(name, keep, mask.ndim)
+    return Masks(result)
+
+
+def _channel_axis(name: str) -> int:
+    """Returns the axis of output channels of a kernel; a depthwise kernel has one per input."""
+    return -2 if name.rpartition("/")[2] == "depthwise_kernel" else -1
+
+
+def _by_channel(name: str, pool: Callable[..., Any], array: np.ndarray) -> np.ndarray:
+    """Returns `pool` of the elements of each channel."""
+    channels_first = np.moveaxis(array, _channel_axis(name), 0)
+    return np.asarray(pool(channels_first.reshape(len(channels_first), -1), axis=1))
+
+
+def _along_channels(name: str, keep: np.ndarray, rank: int) -> np.ndarray:
+    """Returns an array of one element per channel, shaped to broadcast to the kernel."""
+    shape = [1] * rank
+    shape[_channel_axis(name)] = keep.size
+    return keep.reshape(shape)
+
+
 def pattern_name(pattern: Any) -> str:
     """Returns the name of a pattern object for files, MODULE.CLASS(ARGUMENTS).
 

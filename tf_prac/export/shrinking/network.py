@@ -1,0 +1,298 @@
+"""`Network`: the channels of a functional model, and which of them can be removed.
+
+A channel is an index of the last axis of a tensor. Channels that can only be removed together,
+such as the inputs and the sum of an addition, are tied to one group (union-find). A group is
+removed if each layer that reads it ignores it (all weights for it are pruned, or their outputs are
+removed) or if it is constant there, and the layer can absorb the constant in its bias.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_prac.export.shrinking.kinds import Kind
+from tf_prac.keras_api import Call, Graph, Value
+
+Array = np.ndarray
+INPUT = "an input of the model"
+OUTPUT = "an output of the model"
+LAST = "a layer keeps at least one channel"
+
+
+@dataclasses.dataclass
+class Layer:
+    """A layer of the network, with all of its calls.
+
+    Attributes:
+        layer: the Keras layer.
+        kind: how it treats channels.
+        name: its name, with those of the nested models that contain it.
+        weights: its weights by role; empty if its kind does not slice them.
+        present: for each weight, the elements that no mask prunes.
+        calls: its calls.
+        own: stands for the heads of an attention layer.
+        cache: what its kind has computed from the weights.
+    """
+
+    layer: Any
+    kind: Kind
+    name: str
+    weights: dict[str, Array]
+    present: dict[str, Array]
+    calls: list[Call] = dataclasses.field(default_factory=list)
+    own: Value | None = None
+    cache: dict[str, Array] = dataclasses.field(default_factory=dict)
+
+
+class Network:
+    """The channels of a model.
+
+    Args:
+        graph: the calls of the model.
+        kind_of: returns the kind of a layer.
+        masks: by id of a variable, the elements that are kept. Other weights are kept.
+
+    Attributes:
+        layers: the layers by id of the Keras layer.
+        channels: for each tensor, the group of each of its channels; tensors whose last axis has
+            no known size are missing.
+        known: for each tensor, the value of each constant channel, NaN for any other.
+        padded: tensors whose constant channels have zeros at the borders.
+        keep: for each group, whether it is kept.
+        pinned: why groups are kept regardless of the weights.
+        demanded: which layer needs a group that is kept.
+        merged: for each group that is merged into another, that group and the factor.
+    """
+
+    def __init__(self, graph: Graph, kind_of: Callable[[Any], Kind], masks: Mapping[int, Array]):
+        self.graph = graph
+        self.layers: dict[int, Layer] = {}
+        for call in graph.calls:
+            if id(call.layer) not in self.layers:
+                self.layers[id(call.layer)] = _layer(call, kind_of(call.layer), masks)
+            self.layers[id(call.layer)].calls.append(call)
+        for layer in self.layers.values():
+            if any(not layer.kind.follows(layer, call) for call in layer.calls):
+                layer.kind, layer.weights = Kind(), {}
+        self._parents: list[int] = []
+        self._pins: list[tuple[Array, str]] = []
+        self.channels: dict[Value, Array] = {}
+        self.known: dict[Value, Array] = {}
+        self.padded: set[Value] = set()
+        self._link()
+        self._roots = self._find_all()
+        self.channels = {value: self._roots[ids] for value, ids in self.channels.items()}
+        self.pinned: dict[int, str] = {}
+        for ids, reason in self._pins:
+            self.pinned.update(dict.fromkeys(self._roots[ids].tolist(), reason))
+        self._find_constants()
+        self.merged: dict[int, tuple[int, float]] = {}
+        self.keep = np.zeros(len(self._roots), bool)
+        self.demanded: dict[int, tuple[Layer, Value]] = {}
+
+    # Building the groups
+
+    def fresh(self, value: Value | int) -> Array | None:
+        """Returns new groups for the channels of a tensor, or a number of new groups."""
+        count = value if isinstance(value, int) else (value.shape or (None,))[-1]
+        if count is None:
+            return None
+        ids = np.arange(len(self._parents), len(self._parents) + count)
+        self._parents.extend(ids.tolist())
+        return ids
+
+    def tie(self, first: Array, second: Array) -> None:
+        """Makes pairs of groups one group each."""
+        for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            a, b = self._find(a), self._find(b)
+            self._parents[max(a, b)] = min(a, b)
+
+    def pin(self, value_or_ids: Any, reason: str) -> None:
+        """Keeps the channels of a tensor, or groups."""
+        ids = value_or_ids
+        if isinstance(value_or_ids, Value):
+            ids = self.channels.get(value_or_ids)
+        if ids is not None:
+            self._pins.append((ids, reason))
+
+    def _find(self, group: int) -> int:
+        while self._parents[group] != group:
+            self._parents[group] = self._parents[self._parents[group]]
+            group = self._parents[group]
+        return group
+
+    def _find_all(self) -> Array:
+        return np.array([self._find(group) for group in range(len(self._parents))], int)
+
+    def _link(self) -> None:
+        for _, value in self.graph.inputs:
+            self._set(value, self.fresh(value))
+            self.pin(value, INPUT)
+        for call in self.graph.calls:
+            layer = self.layers[id(call.layer)]
+            for value, ids in zip(call.outputs, layer.kind.link(layer, call, self), strict=True):
+                self._set(value, ids)
+            first = layer.calls[0]
+            if call is not first:  # a shared layer has one set of weights
+                tensors = [*call.inputs, *call.outputs], [*first.inputs, *first.outputs]
+                for a, b in zip(*tensors, strict=True):
+                    if a in self.channels and b in self.channels:
+                        self.tie(self.channels[a], self.channels[b])
+        for value in self.outputs:
+            self.pin(value, OUTPUT)
+
+    def _set(self, value: Value, ids: Array | None) -> None:
+        if ids is not None:
+            self.channels[value] = ids
+
+    @property
+    def outputs(self) -> list[Value]:
+        """The outputs of the model."""
+        import tensorflow as tf
+
+        return tf.nest.flatten(self.graph.output_structure)
+
+    # Constants
+
+    def _find_constants(self) -> None:
+        for _, value in self.graph.inputs:
+            self._set_known(value, None)
+        for call in self.graph.calls:
+            layer = self.layers[id(call.layer)]
+            results = layer.kind.constants(layer, call, self)
+            for value, known in zip(call.outputs, results, strict=True):
+                self._set_known(value, known)
+            if layer.kind.pads(layer):
+                self.padded.update(call.outputs)
+
+    def _set_known(self, value: Value, known: Array | None) -> None:
+        if value in self.channels:
+            size = self.channels[value].size
+            self.known[value] = np.full(size, np.nan) if known is None else known
+
+    def constant(self, value: Value) -> Array:
+        """Returns the constants of a tensor; those with other values at the borders are NaN."""
+        known = self.known[value]
+        return np.where(known == 0, known, np.nan) if value in self.padded else known
+
+    # Which groups are kept
+
+    def kept(self, value: Value) -> Array:
+        """Returns which channels of a tensor are kept."""
+        return self.keep[self.channels[value]]
+
+    def solve(self, merge: bool) -> None:
+        """Finds the groups to keep: a fixed point, as each removal can make others dead.
+
+        Args:
+            merge: whether constant channels that cannot be absorbed are merged into one.
+        """
+        self._demand_until_stable()
+        while merge and self._merge():
+            self._demand_until_stable()
+
+    def _demand_until_stable(self) -> None:
+        while True:
+            self.keep[:] = False
+            self.demanded.clear()
+            self.keep[list(self.pinned)] = True
+            while self._demand():
+                pass
+            if not self._keep_one_channel():
+                return
+
+    def _demand(self) -> bool:
+        """Keeps the groups that a layer needs for its kept outputs; returns whether any is new."""
+        before = int(self.keep.sum())
+        for call in reversed(self.graph.calls):
+            layer = self.layers[id(call.layer)]
+            for value, needed in self.demands(layer, call):
+                groups = self.channels[value][needed]
+                for group in groups[~self.keep[groups]].tolist():
+                    if group not in self.merged:
+                        self.demanded[group] = (layer, value)
+                        self.keep[group] = True
+        return int(self.keep.sum()) > before
+
+    def demands(self, layer: Layer, call: Call) -> list[tuple[Value, Array]]:
+        """Returns for the inputs of a call which channels it needs."""
+        return [each for each in layer.kind.demands(layer, call, self) if each[0] in self.channels]
+
+    def used(self) -> tuple[list[Call], list[Value]]:
+        """Returns the calls and tensors that the smaller model consists of, in order."""
+        values = dict.fromkeys(self.outputs)
+        calls = []
+        for call in reversed(self.graph.calls):
+            if any(value in values for value in call.outputs):
+                layer = self.layers[id(call.layer)]
+                values.update(dict.fromkeys(layer.kind.used_inputs(layer, call, self)))
+                calls.append(call)
+        return calls[::-1], list(values)
+
+    def _keep_one_channel(self) -> bool:
+        """Pins a channel of the first tensor that is used and has none; returns if there is one."""
+        for value in self.used()[1]:
+            if value not in self.channels or not self.channels[value].size:
+                continue
+            if not self.kept(value).any():
+                known = self.known[value]
+                order = np.argsort(np.where(np.isnan(known), 2, known != 0), kind="stable")
+                group = int(self.channels[value][order[0]])
+                self.merged.pop(group, None)
+                self.pinned[group] = LAST
+                return True
+        return False
+
+    # Constants before padding
+
+    def _merge(self) -> bool:
+        """Merges groups that are constant wherever a layer reads them; returns whether any was.
+
+        A convolution with padding sees a constant as an image with zeros around it, and this image
+        is the same for all channels, but for a factor. So one of them can stand for all.
+        """
+        readers: dict[int, list[tuple[int, int, float]]] = {}
+        others = {*self.pinned, *self.merged}
+        for number, call in enumerate(self.graph.calls):
+            layer = self.layers[id(call.layer)]
+            for position, (value, needed) in enumerate(self.demands(layer, call)):
+                groups = self.channels[value]
+                if not layer.kind.linear:
+                    others.update(groups[needed].tolist())
+                    continue
+                for index in np.flatnonzero(needed):
+                    known = float(self.known[value][index])
+                    readers.setdefault(int(groups[index]), []).append((number, position, known))
+        families: dict[Any, list[tuple[int, float]]] = {}
+        for group, reads in readers.items():
+            values = np.array([known for _, _, known in reads])
+            calls = [read[:2] for read in reads]
+            if group in others or len(set(calls)) < len(calls) or not np.all(values):
+                continue
+            if np.isfinite(values).all():
+                ratios = tuple(np.round(values / values[0], 6).tolist())
+                families.setdefault((tuple(calls), ratios), []).append((group, values[0]))
+        changed = False
+        for members in families.values():
+            if len(members) > 1:
+                into, scale = max(members, key=lambda each: abs(each[1]))
+                self.pinned[into] = "stands for constants that meet padding"
+                for group, constant in members:
+                    if group != into:
+                        self.merged[group] = (into, constant / scale)
+                        changed = True
+        return changed
+
+
+def _layer(call: Call, kind: Kind, masks: Mapping[int, Array]) -> Layer:
+    variables = kind.variables(call.layer)
+    weights = {role: np.asarray(v) for role, v in variables.items()}
+    present = {
+        role: masks.get(id(variable), np.ones(weights[role].shape, bool))
+        for role, variable in variables.items()
+    }
+    return Layer(call.layer, kind, call.path + call.layer.name, weights, present)
