@@ -4,7 +4,7 @@ Source: Figure 2 for networks, iterations, batches, optimizers and schedules; Se
 sparsities and rewind points; "The Lottery Ticket Hypothesis", Appendix G, for layer-wise pruning of
 LeNet, with its output layer at half the rate. All use plain iterative magnitude pruning: every
 round trains on the full data for the full budget. The paper's "Resnet-18" on CIFAR-10 has 274K
-parameters, so it is ResNet-20.
+parameters: it is ResNet-20 with projection shortcuts, `resnet20_projection`.
 
 Figure 2 swaps two pairs of cells, which is corrected here: the milestones of the two CIFAR-10
 networks (as printed, one network's milestones are after the end of its training), and optimizer
@@ -87,13 +87,15 @@ STABILIZING: dict[str, Preset] = {
             "rewind": "0it",
         },
     ),
-    "slth_resnet20_cifar10": _cifar10("ResNet-20 on CIFAR-10", "resnet20", _RESNET, 8, "500it"),
+    "slth_resnet20_cifar10": _cifar10(
+        "ResNet-20 on CIFAR-10", "resnet20_projection", _RESNET, 8, "500it"
+    ),
     "slth_resnet20_cifar10_low": _cifar10(
-        "ResNet-20, low learning rate", "resnet20", _RESNET, 8, "0it", learning_rate=0.01
+        "ResNet-20, low learning rate", "resnet20_projection", _RESNET, 8, "0it", learning_rate=0.01
     ),
     "slth_resnet20_cifar10_warmup": _cifar10(
         "ResNet-20, warmup",
-        "resnet20",
+        "resnet20_projection",
         _RESNET,
         8,
         "0it",

@@ -93,6 +93,11 @@ class RoundPlan:
         later = self.full.total_steps - self.first_step
         return self.full.total_steps + (self._pruning.rounds - 1) * later
 
+    @property
+    def paper_imp_steps(self) -> int:
+        """The same, with all T steps in every round, as the PrAC paper counts."""
+        return self._pruning.rounds * self.full.total_steps
+
     def budget(self, number: int, size: int) -> Budget:
         """Returns the budget of a round on `size` samples."""
         if not self.trains:

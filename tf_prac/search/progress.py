@@ -95,12 +95,20 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             "",
             *([f"data    {placement['description']}"] if placement else []),
             f"search  {cost['search_steps']:,} steps; full-data IMP with as many rounds would take "
-            f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved",
+            f"{cost['full_imp_steps']:,}: {cost['steps_saved']:.1%} saved{_paper_saving(cost)}",
             f"with retraining  {cost['end_to_end_steps']:,} steps: "
             f"{cost['end_to_end_steps_saved']:.1%} saved; "
             f"{cost['forward_samples']:,} samples forward only",
         ]
     )
+
+
+def _paper_saving(cost: Mapping[str, Any]) -> str:
+    """Returns the saving as the PrAC paper counts it, if the learning rate was rewound."""
+    steps = cost.get("paper_imp_steps", cost["full_imp_steps"])
+    if steps == cost["full_imp_steps"]:
+        return ""
+    return f" ({cost['paper_steps_saved']:.1%} of {steps:,} without learning-rate rewinding)"
 
 
 def _values(metric: Metric, metrics: Mapping[str, Any]) -> tuple[str, str]:

@@ -418,7 +418,8 @@ class _Session:
         retraining = Retraining(context)
         retrained = [retraining.ticket(t, retrain=t.round in numbers) for t in tickets]
         retrained_controls = retraining.controls(tickets, controls, search.model_fn)
-        cost = search_cost(self._rounds, retrained, retrained_controls, self._plan.imp_steps)
+        imp_steps = self._plan.imp_steps, self._plan.paper_imp_steps
+        cost = search_cost(self._rounds, retrained, retrained_controls, *imp_steps)
         summary = {
             **summary_head(context.data, self._network, search.seed, self._plan.k, context.metric),
             "dense": dense_metrics(self._rounds[0], retrained[0]),

@@ -204,7 +204,8 @@ DOCUMENTS: dict[str, Schema] = {
                     "steps_saved": Number(maximum=1),
                     "end_to_end_steps": COUNT,
                     "end_to_end_steps_saved": Number(maximum=1),
-                }
+                },
+                {"paper_imp_steps": COUNT, "paper_steps_saved": Number(maximum=1)},
             ),
         },
         {
