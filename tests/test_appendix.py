@@ -90,7 +90,7 @@ def test_set_sizes_are_the_columns_of_table_a3():
 
 
 def test_the_rows_of_a_published_log_are_labelled_as_in_table_a3():
-    """Sizes of the sets in the order of a published log of the authors' code, beside the paper's."""
+    """Set sizes in the order of a published log of the authors' code, next to the paper's."""
     log = [29703, 24667, 21959, 19816, 18112, 16751]
     paper = {0.2: 24168, 0.36: 21728, 0.488: 19838, 0.5904: 18161, 0.67232: 16712}
     rest = {"cet": 0, "cep": 0, "overlap": 0.0, "train_samples": 45000}

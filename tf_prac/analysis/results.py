@@ -1,7 +1,8 @@
 """The table and figures of a comparison, from the summaries of its runs. Plain Python.
 
 The cost of the ticket of round n is the number of steps of rounds 0 to n - 1, with a pretraining to
-W_k (the search, which is what the papers count) and, end to end, also of its own retraining. The runs counted these steps.
+W_k (the search, which is what the papers count) and, end to end, also of its own retraining. The
+runs counted these steps.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Convolutions have no bias, because batch normalisation follows each. Parameters are as published:
 0.27M (ResNet-20) and 0.85M (ResNet-56) with 10 classes, 11.69M (ResNet-18) and 25.56M (ResNet-50)
-with 1000. `resnet20_projection` has the shortcuts of "Stabilizing the Lottery Ticket Hypothesis" and
-"Linear Mode Connectivity", 274K parameters; the PrAC paper's ResNet-20 has option-A shortcuts.
+with 1000. `resnet20_projection` has the shortcuts of "Stabilizing the Lottery Ticket Hypothesis"
+and "Linear Mode Connectivity", 274K parameters; the PrAC paper's ResNet-20 has option-A shortcuts.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", Section 4.2 (CIFAR, the
 option-A shortcuts) and Table 1 (ImageNet); Zhang et al. 2021, "Efficient Lottery Ticket Finding:

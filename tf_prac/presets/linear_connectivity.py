@@ -14,6 +14,7 @@ from tf_prac.presets.preset import Preset
 _RECIPE: dict[str, Any] = {
     "steps": 63_000,
     "batch_size": 128,
+    "momentum_form": "pytorch",
     "weight_decay": 1e-4,
     "schedule": "step",
     "milestones": (32_000 / 63_000, 48_000 / 63_000),

@@ -12,6 +12,9 @@ and schedule of Inception-v3 and SqueezeNet (swapped back, they match the publis
 networks; its learning rate 0.165 for a batch of 256 is 0.66 for 1024). Weight decay, augmentation
 and RMSprop's epsilon are not in the paper: 1e-4 and crops with flips are from the authors' later
 code, the other values from the TPU code.
+
+SGD has PyTorch's form of momentum, which TensorFlow 1's `MomentumOptimizer` and the authors' later
+code have; Adam and RMSprop ignore it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,12 @@ from typing import Any
 from tf_prac.presets.preset import Preset
 
 _ABOUT = "Stabilizing the LTH, Figure 2: "
-_CIFAR: dict[str, Any] = {"weight_decay": 1e-4, "augment": "crop_flip", "schedule": "step"}
+_CIFAR: dict[str, Any] = {
+    "momentum_form": "pytorch",
+    "weight_decay": 1e-4,
+    "augment": "crop_flip",
+    "schedule": "step",
+}
 _RESNET = {
     **_CIFAR,
     "steps": 30_000,
@@ -34,7 +42,7 @@ _VGG = {
     "batch_size": 64,
     "milestones": (56_000 / 112_000, 84_000 / 112_000),
 }
-_IMAGENET: dict[str, Any] = {"batch_size": 1024, "augment": "flip"}
+_IMAGENET: dict[str, Any] = {"batch_size": 1024, "augment": "flip", "momentum_form": "pytorch"}
 
 
 def _cifar10(

@@ -3,10 +3,10 @@
 Source: PrAC paper, Section 4.1 ("training iterations saved"), which counts the SGD steps of the
 search alone. The cost of retraining and of the forward passes is counted too.
 
-The steps of iterative magnitude pruning on the full data are counted in two ways, which differ if the
-learning rate is rewound (`lr_rewind`): a later round takes the T - k steps after the rewind point
-(`full_imp_steps`), or all T steps, as the PrAC paper counts them (`paper_imp_steps`): 442,112 and
-448,448 steps for seven rounds of ResNet-20 on CIFAR-10 with k at the third epoch.
+The steps of iterative magnitude pruning on the full data are counted in two ways, which differ if
+the learning rate is rewound (`lr_rewind`): a later round takes the T - k steps after the rewind
+point (`full_imp_steps`), or all T steps, as the PrAC paper counts them (`paper_imp_steps`): 442,112
+and 448,448 steps for seven rounds of ResNet-20 on CIFAR-10 with k at the third epoch.
 """
 
 from __future__ import annotations

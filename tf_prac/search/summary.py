@@ -252,7 +252,7 @@ def round_metrics(
         "round": outcome.number,
         "sparsity": outcome.masks.sparsity,
         "next_sparsity": outcome.next_masks.sparsity,
-        "train_samples": len(outcome.ids),
+        "train_samples": outcome.epoch_samples or len(outcome.ids),
         "epochs": len(trained.history),
         "steps": trained.steps,
         "samples_seen": trained.samples_seen,
@@ -318,7 +318,8 @@ def search_cost(
         imp_steps: steps of iterative magnitude pruning on the full data.
         paper_imp_steps: the same, if every round takes all T steps. Default None: `imp_steps`.
     """
-    *others, retrained = [ticket["retrain_steps"] for ticket in tickets]
+    # The steps of a ticket that a round trained are those of the round.
+    *others, retrained = [t["retrain_steps"] for t in tickets if not t.get("in_round")]
     counted = [*rounds, *tickets, *controls]
     return Cost(
         search_steps=sum(round_steps(metrics) for metrics in rounds),

@@ -107,7 +107,12 @@ TICKET_METRICS: dict[str, Schema] = {
 }
 SUMMARISED_TICKET: Schema = Record(
     TICKET_METRICS,
-    {"test_accuracy_last": ACCURACY, "seconds": SECONDS, "metric": METRIC},
+    {
+        "test_accuracy_last": ACCURACY,
+        "seconds": SECONDS,
+        "metric": METRIC,
+        "in_round": Flag(),
+    },
     _accuracies_are_fractions,
 )
 
@@ -171,7 +176,7 @@ DOCUMENTS: dict[str, Schema] = {
     ),
     "retrained": Record(
         {**TICKET_METRICS, "test_accuracy_last": ACCURACY, "seconds": SECONDS},
-        {"metric": METRIC},
+        {"metric": METRIC, "in_round": Flag()},
         _accuracies_are_fractions,
     ),
     "summary": Record(
