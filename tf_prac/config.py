@@ -878,7 +878,7 @@ FAST_METHOD: dict[str, Any] = {
 }
 """What the variant "fast" changes, apart from budgets and coverage."""
 
-FAST_SIZES: dict[str, Any] = {"dense_budget": "20%", "round_budget": "8%", "coverage": 0.5}
+FAST_SIZES: dict[str, Any] = {"dense_budget": "20%", "round_budget": "7.5%", "coverage": 0.5}
 """The budgets and the coverage of the variant "fast"."""
 
 _FAST_PRUNING = ("retraining", "ticket_start")
