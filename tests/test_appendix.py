@@ -83,9 +83,26 @@ def test_iou_rows_pair_every_two_runs():
 
 def test_set_sizes_are_the_columns_of_table_a3():
     sizes = {"cep": 1501, "cet": 24159, "prac_size": 24168, "overlap": 0.994}
-    figures = {"round": 0, "next_sparsity": 0.2, "train_samples": 45000, **sizes}
-    row = set_size_rows([figures])[0]
-    assert row == {"round": 0, "sparsity": 0.2, **sizes, "share": 24168 / 45000}
+    dense = {"round": 0, "sparsity": 0.0, "train_samples": 45000, **sizes, "prac_size": 29703}
+    metrics = {"round": 1, "sparsity": 0.2, "next_sparsity": 0.36, **sizes}
+    rows = set_size_rows([dense, metrics])
+    assert rows[1] == {"round": 1, "sparsity": 0.2, **sizes, "share": 24168 / 45000}
+
+
+def test_the_rows_of_a_published_log_are_labelled_as_in_table_a3():
+    """Set sizes in the order of a published log of the authors' code, next to the paper's."""
+    log = [29703, 24667, 21959, 19816, 18112, 16751]
+    paper = {0.2: 24168, 0.36: 21728, 0.488: 19838, 0.5904: 18161, 0.67232: 16712}
+    rest = {"cet": 0, "cep": 0, "overlap": 0.0, "train_samples": 45000}
+    rounds = [
+        {"round": n, "sparsity": 1 - 0.8**n, "next_sparsity": 1 - 0.8 ** (n + 1), "prac_size": size}
+        for n, size in enumerate(log)
+    ]
+    found = {
+        round(r["sparsity"], 6): r["prac_size"] for r in set_size_rows([r | rest for r in rounds])
+    }
+    for sparsity, size in paper.items():
+        assert found[round(sparsity, 6)] == pytest.approx(size, rel=0.025)
 
 
 def test_images_are_drawn_from_both_sides_of_the_training_set():

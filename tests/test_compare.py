@@ -92,6 +92,13 @@ def test_steps_are_those_of_the_rounds_before_and_of_retraining():
     assert [row["sparsity"] for row in rows] == pytest.approx([0, 0.2, 0.36])
 
 
+def test_steps_of_a_pretraining_are_counted():
+    summary = summary_of(0, [0.9, 0.8, 0.7], [100, 20])
+    summary["rounds"][0]["pretrain_steps"] = 7
+    rows = run_rows("prac", 0, summary)
+    assert [row["search_steps"] for row in rows] == [0, 107, 127]
+
+
 def test_cost_is_a_mean_over_seeds():
     found = cost_table({"prac": [summary_of(0, [1.0], [100]), summary_of(1, [1.0], [300])]})
     assert [(row["arm"], row["search_steps"], row["steps_saved"]) for row in found] == [

@@ -65,8 +65,13 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (PracConfig, "early_stop_eps"): "(0, inf)",
     (CheckpointConfig, "checkpoint_seconds"): "[0, inf)",
     (PracConfig, "cet_rate"): "(0, 1)",
+    (PracConfig, "coverage"): "(0, 1]",
+    (PracConfig, "coverage_until"): "[0, 1]",
+    (PracConfig, "hard_cutoff"): "[0, 1)",
+    (PracConfig, "hard_cutoff_below"): "[0, 1]",
+    (PracConfig, "early_stop_average"): "[0, 1)",
 }
-OFF = {(PracConfig, "early_stop_eps"), (PracConfig, "cet_rate")}  # may be None
+OFF = {(PracConfig, name) for name in ("early_stop_eps", "cet_rate", "coverage")}  # may be None
 CHOICES = {
     (TrainingRecipe, "schedule"): ["constant", "step", "linear", "cosine", "exponential"],
     (TrainingRecipe, "split"): ["seeded", "last"],
@@ -76,7 +81,10 @@ CHOICES = {
     (PracConfig, "never_learned"): ["critical", "ignore"],
     (PracConfig, "cep_network"): ["pruned", "trained"],
     (PracConfig, "cep_weights"): ["last", "best"],
-    (PracConfig, "budget"): ["steps", "epochs", "full"],
+    (PracConfig, "budget"): ["steps", "epochs", "epochs_truncated", "full"],
+    (PracConfig, "round_schedule"): ["recipe", "annealed"],
+    (PracConfig, "cep_reference"): ["round_0", "round_before", "own_round"],
+    (TrainingRecipe, "momentum_form"): ["keras", "pytorch"],
     (PracConfig, "early_stop_arming"): ["after_above", "at_once"],
     (ConnectivityConfig, "batch_norm"): ["recomputed", "interpolated"],
 }
@@ -118,6 +126,9 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (PracConfig, "pretrain_on"),
     (PracConfig, "pretrain_size"),
     (PracConfig, "pretrain_from"),
+    (PruningConfig, "ticket_start"),
+    (PracConfig, "dense_budget"),
+    (PracConfig, "round_budget"),
     (StabilityConfig, "rounds"),
     (StabilityConfig, "copies"),
     (StabilityConfig, "pruning_copies"),
@@ -501,7 +512,7 @@ def test_a_point_must_lie_before_the_end(text):
 
 
 def test_the_presets_are_the_paper_the_authors_code_and_neither():
-    assert set(PRAC_VARIANTS) == {"paper", "official", "none"}
+    assert set(PRAC_VARIANTS) == {"paper", "official", "fast", "none"}
     for preset in PRAC_VARIANTS.values():
         PruningConfig(**preset.pruning)
     paper, official, none = (PRAC_VARIANTS[name].prac for name in ("paper", "official", "none"))
@@ -510,7 +521,7 @@ def test_the_presets_are_the_paper_the_authors_code_and_neither():
         0.08,
         None,
     )
-    assert (paper.budget, official.budget) == ("steps", "epochs")
+    assert (paper.budget, official.budget) == ("steps", "epochs_truncated")
     assert (paper.cep_network, official.cep_network) == ("pruned", "trained")
     assert (paper.cep_weights, official.cep_weights) == ("last", "best")
     assert (paper.cep_from_round, official.cep_from_round) == (0, 1)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_prac.search.cost import Cost, epoch_steps, search_steps
+from tf_prac.config import SearchConfig
+from tf_prac.search.cost import Cost, epoch_steps, round_steps, search_steps
+from tf_prac.search.plan import RoundPlan
 
 # ResNet-20 on CIFAR-10, batch 128: samples and epochs of rounds 0 to 6, and the SGD steps so far.
 SIZES = [45000, 29703, 24667, 21959, 19816, 18112, 16751]
@@ -33,6 +35,22 @@ def test_the_saving_is_the_published_one():
     assert round(100 * found.steps_saved, 2) == 83.87
     assert found.end_to_end_steps == 136391
     assert round(100 * found.end_to_end_steps_saved, 1) == 73.4
+
+
+def test_full_imp_is_counted_with_and_without_learning_rate_rewinding():
+    """Seven rounds of ResNet-20 on CIFAR-10, W_k after three epochs; the paper says 448k."""
+    config = SearchConfig().replace(epochs=182, batch_size=128, rounds=7, rewind="3ep")
+    plan = RoundPlan(config, 45000)
+    assert (plan.imp_steps, plan.paper_imp_steps) == (442_112, 448_448)
+    found = dataclasses.replace(cost(72327, plan.imp_steps), paper_imp_steps=plan.paper_imp_steps)
+    assert found.to_json()["paper_steps_saved"] == 1 - 72327 / 448_448
+    assert found.to_json()["steps_saved"] == 1 - 72327 / 442_112
+    authors = RoundPlan(config.replace(lr_rewind=False), 45000)
+    assert authors.imp_steps == authors.paper_imp_steps == 448_448
+
+
+def test_a_round_has_the_steps_of_its_pretraining():
+    assert round_steps({"steps": 5}) == 5 and round_steps({"steps": 5, "pretrain_steps": 2}) == 7
 
 
 @given(st.integers(1, 500), st.integers(1, 200))
@@ -79,6 +97,8 @@ def test_json_holds_every_count_and_every_fraction():
         "reference_steps": 7,
         "gradient_samples": 0,
         "steps_saved": 0.75,
+        "paper_imp_steps": 120,
+        "paper_steps_saved": 0.75,
         "end_to_end_steps": 70,
         "end_to_end_steps_saved": 1 - 70 / 160,
     }

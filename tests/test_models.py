@@ -99,6 +99,7 @@ PARAMETERS = {
     + dense_parameters(4 * 4 * 256, 256, 256, 10),
     "resnet8": cifar_resnet_parameters(8),
     "resnet20": cifar_resnet_parameters(20),
+    "resnet20_projection": cifar_resnet_parameters(20) + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64,
     "resnet56": cifar_resnet_parameters(56),
     "resnet18": 11_689_512,  # Both as published by torchvision, with 1000 classes.
     "resnet50": 25_557_032,
@@ -113,6 +114,7 @@ PUBLISHED_MILLIONS = {
     "conv2": 4.3,
     "conv4": 2.4,
     "resnet20": 0.27,
+    "resnet20_projection": 0.272474,  # open_lth's cifar_resnet_20
     "resnet56": 0.85,
     "resnet18": 11.7,
     "resnet50": 25.6,

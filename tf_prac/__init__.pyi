@@ -23,6 +23,7 @@ from tf_prac.config import PracConfig as PracConfig
 from tf_prac.config import PruningConfig as PruningConfig
 from tf_prac.config import TrainingRecipe as TrainingRecipe
 from tf_prac.presets import PRESETS as PRESETS
+from tf_prac.presets.fast import fast as fast
 
 # Masked models for your own `fit` or training loop.
 from tf_prac.training.masked_weights import HeldMasks as HeldMasks

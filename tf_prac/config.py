@@ -22,6 +22,11 @@ DATA_PLACEMENTS = ("auto", "device", "stream")
 SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 RETRAINING = ("weight_rewinding", "lr_rewinding", "fine_tuning")
 SCOPES = ("global", "layerwise")
+MOMENTUM_FORMS = ("keras", "pytorch")
+TICKET_STARTS = ("as_rounds", "rewind_point")
+BUDGETS = ("steps", "epochs", "epochs_truncated", "full")
+ROUND_SCHEDULES = ("recipe", "annealed")
+CEP_REFERENCES = ("round_0", "round_before", "own_round")
 CONTROLS = ("random_mask", "reinit", "both")
 POLICIES = ("all", "xnnpack")
 PATTERN_OPTIONS = ("block_size", "block_pooling_type", "sparsity_m_by_n")
@@ -38,6 +43,17 @@ def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ArgumentError(argument, value, "a list or tuple")
     return tuple(value)
+
+
+def _without_defaults(
+    options: dict[str, Any], config: type, names: Iterable[str]
+) -> dict[str, Any]:
+    """Returns options without those of `names` that have their default.
+
+    Files of versions that did not have these options lack them, and mean the default.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return {n: v for n, v in options.items() if n not in names or v != defaults[n]}
 
 
 def _rate_rule(text: object) -> tuple[str, float]:
@@ -113,6 +129,22 @@ class RewindPoint:
         return f"{amount:f}{self.unit}"  # all digits and no exponent, so that `parse` reads it
 
 
+def budget_of(option: str, text: object) -> RewindPoint:
+    """Parses a budget such as "30ep", "9000it" or "20%", which is above 0.
+
+    Raises:
+        ArgumentError: If it is something else; `option` names it.
+    """
+    try:
+        budget = RewindPoint.parse(str(text))
+    except ArgumentError:
+        budget = None
+    if budget is None or budget.amount <= 0 or not isinstance(text, str):
+        allowed = "an amount above 0 and a unit, such as 9000it, 30ep or 20%"
+        raise ArgumentError(option, text, allowed)
+    return budget
+
+
 DEVICE_OPTIONS = ("mixed_precision", "jit_compile", "tf32")
 """Options of `TrainingRecipe` whose default depends on the device."""
 
@@ -137,6 +169,11 @@ class TrainingRecipe:
             "rmsprop", ... Default "sgd".
         learning_rate: peak learning rate. Default 0.1.
         momentum: momentum of SGD and RMSprop; other optimizers ignore it. Default 0.9.
+        momentum_form: where SGD multiplies by the learning rate: "keras", the gradient before it is
+            added to the momentum, or "pytorch", the momentum when it is added to the weight. They
+            are equal while the rate is constant; in Keras's form a drop of the rate takes effect
+            over about 1 / (1 - momentum) steps. The papers' code has PyTorch's form, which
+            TensorFlow 1 had too. Default "keras".
         weight_decay: coefficient of the L2 term added to the gradient of every trainable weight,
             as in the papers' SGD; "adamw" uses Keras's decoupled weight decay. Default 0.
         epsilon: epsilon of Adam, RMSprop and others; None ("off" on the command line): Keras's
@@ -174,6 +211,7 @@ class TrainingRecipe:
     optimizer: str = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
+    momentum_form: str = dataclasses.field(default="keras", repr=False)
     weight_decay: float = 0.0
     epsilon: float | None = None
     schedule: str = "step"
@@ -186,7 +224,7 @@ class TrainingRecipe:
     split: str = "seeded"
     mixed_precision: AutoBool = AUTO
     jit_compile: AutoBool = AUTO
-    # Not in the repr, which is part of the identity of checkpoints that 0.1.0 wrote.
+    # Like `momentum_form` not in the repr, a part of the identity of checkpoints of 0.1.0.
     tf32: AutoBool = dataclasses.field(default=AUTO, repr=False)
 
     def __post_init__(self):
@@ -211,6 +249,7 @@ class TrainingRecipe:
             raise ArgumentError("milestones", self.milestones, "increasing fractions")
         check_number("validation_split", self.validation_split, minimum=0, below=1)
         check_choice("split", self.split, ("seeded", "last"))
+        check_choice("momentum_form", self.momentum_form, MOMENTUM_FORMS)
         for name in DEVICE_OPTIONS:
             check_auto_bool(name, getattr(self, name))
         if not isinstance(self.optimizer, str) or not self.optimizer:
@@ -221,7 +260,7 @@ class TrainingRecipe:
 
         Runs of 0.1.0 do not have it, and are compared with those that compute in float32.
         """
-        options = dataclasses.asdict(self)
+        options = _without_defaults(dataclasses.asdict(self), TrainingRecipe, ["momentum_form"])
         return {name: v for name, v in options.items() if name != "tf32" or v is not False}
 
     @property
@@ -308,6 +347,9 @@ class PruningConfig:
             learning rate of step k), "lr_rewinding" (the trained weights, at the learning rate of
             step k; Renda et al. 2020) or "fine_tuning" (the trained weights, at the last
             learning rate of the schedule). Default "weight_rewinding".
+        ticket_start: what the tickets start from, if rounds start from trained weights: "as_rounds"
+            (the same), or "rewind_point" (W_k: the search finds the mask without rewinding weights,
+            and the mask is then put on W_k). Default "as_rounds".
         rewind_statistics: also rewind BatchNorm's statistics; False: they stay as trained.
             Default True.
         rewind_optimizer: also rewind the momentum and other slots of the optimizer to step k;
@@ -338,6 +380,7 @@ class PruningConfig:
     rewind: str = "2%"
     lr_rewind: bool = True
     retraining: str = "weight_rewinding"
+    ticket_start: str = "as_rounds"
     rewind_statistics: bool = True
     rewind_optimizer: bool = False
     keep_epoch_masks: bool = False
@@ -366,6 +409,11 @@ class PruningConfig:
                 remedy = f"With {self.retraining} no weights are rewound."
                 raise ArgumentError(name, not default, str(default), remedy)
         check_bool("keep_epoch_masks", self.keep_epoch_masks)
+        check_choice("ticket_start", self.ticket_start, TICKET_STARTS)
+        if self.ticket_start != "as_rounds" and self.retraining == "weight_rewinding":
+            allowed = "as_rounds with retraining=weight_rewinding"
+            remedy = "Rounds then start from W_k, and so do tickets."
+            raise ArgumentError("ticket_start", self.ticket_start, allowed, remedy)
         self._check_layers()
         object.__setattr__(self, "rewind", str(self.rewind_point))
 
@@ -428,7 +476,7 @@ class PruningConfig:
             del options["pattern"]  # as in the files of version 0.1
         else:
             options["pattern"] = PATTERNS.name(self.pattern)
-        return options
+        return _without_defaults(options, PruningConfig, ["ticket_start"])
 
     @property
     def rewind_point(self) -> RewindPoint:
@@ -489,16 +537,43 @@ class PracConfig:
         cep_weights: CEP uses the weights of the "last" epoch, or those with the "best" validation
             accuracy. Default "last".
         cep_from_round: first round that computes CEP. Default 0.
+        cep_reference: the network that CEP compares the sparse one with: "round_0" (the dense
+            network, as in the papers, which differs from a briefly trained round in its training
+            too), "round_before" (the trained network of the round before) or "own_round" (this
+            round's trained network before its pruning). Default "round_0".
         min_size: minimum size of a PrAC set, as a fraction of the training set; a smaller set is
             extended with other samples of the set it was selected from. Default 0.01.
+        coverage: probability with which a round presents, in each epoch, a sample that is not in
+            its set, with a loss weight that makes each step's expected gradient that of the full
+            data (InfoBatch, Qin et al. 2024: 0.5); None ("off" on the command line): only the set
+            is presented. Default None.
+        coverage_until: fraction of such a round after which epochs are drawn from all samples
+            alike, without weights (InfoBatch: 0.875). Default 0.875.
+        hard_cutoff: fraction of the training set that is cut off from CET, never-learned samples
+            and then those with the most forgetting events first, if CET is smaller than
+            `hard_cutoff_below` (coverage-centric selection, Zheng et al. 2023). Default 0.
+        hard_cutoff_below: see `hard_cutoff`; fraction of the training set. Default 0.5.
         budget: training budget of a round on P of N samples: "steps" (the paper's formula: steps
             in proportion to P, so the number of epochs stays the same), "epochs" (the authors'
-            code: epochs in proportion to P too, so steps fall with its square) or "full" (the
-            steps of the full data). Default "steps".
+            code: epochs in proportion to P too, so steps fall with its square),
+            "epochs_truncated" (like "epochs", with milestones and warmup truncated to whole epochs,
+            as that code computes) or "full" (the steps of the full data). Default "steps".
+        dense_budget: training budget of round 0, such as "30ep", "9000it" or "20%" of the recipe's;
+            None ("off" on the command line): the recipe's. Retraining has the recipe's. Default
+            None.
+        round_budget: the same for a later round on the full data; it passes through the whole
+            schedule. Default None.
+        round_schedule: learning rates of the rounds: "recipe", or "annealed": 10% linear warmup,
+            then linear to 0, up to the peak of the recipe. If weights are not rewound, the peak of
+            a round is lower if its pruning removed little (ALLR, Zimmer et al. 2023). Default
+            "recipe".
         early_stop_eps: stop a round once the mask distance stays below this value; None ("off"
             on the command line): never. Default 0.07.
         early_stop_window: number of consecutive mask distances that must be below
             `early_stop_eps`. Default 5.
+        early_stop_average: factor, in [0, 1), of the exponential moving average of the weights at
+            the ends of epochs, whose masks are compared; 0: the weights themselves. Their distance
+            also falls at a constant learning rate. Default 0.
         early_stop_arming: which mask distances count: "after_above": those after warmup and after
             a distance above `early_stop_eps`, so that a slow start does not stop a round (the
             authors' code); "at_once": all. Default "after_above".
@@ -529,10 +604,19 @@ class PracConfig:
     cep_network: str = "pruned"
     cep_weights: str = "last"
     cep_from_round: int = 0
+    cep_reference: str = "round_0"
     min_size: float = 0.01
+    coverage: float | None = None
+    coverage_until: float = 0.875
+    hard_cutoff: float = 0.0
+    hard_cutoff_below: float = 0.5
     budget: str = "steps"
+    dense_budget: str | None = None
+    round_budget: str | None = None
+    round_schedule: str = "recipe"
     early_stop_eps: float | None = 0.07
     early_stop_window: int = 5
+    early_stop_average: float = 0.0
     early_stop_arming: str = "after_above"
     pretrain_on: str = "all"
     pretrain_size: float | None = None
@@ -551,14 +635,33 @@ class PracConfig:
         check_choice("cep_weights", self.cep_weights, ("last", "best"))
         check_int("cep_from_round", self.cep_from_round, 0)
         check_number("min_size", self.min_size, minimum=0, maximum=1)
-        check_choice("budget", self.budget, ("steps", "epochs", "full"))
+        check_choice("budget", self.budget, BUDGETS)
         if self.early_stop_eps is not None:
             check_number("early_stop_eps", self.early_stop_eps, above=0)
         check_int("early_stop_window", self.early_stop_window, 1)
         check_choice("early_stop_arming", self.early_stop_arming, ("after_above", "at_once"))
         check_choice("pretrain_on", self.pretrain_on, PRETRAIN)
+        self._check_later_options()
         self._check_selection()
         self._check_pretraining()
+
+    def _check_later_options(self) -> None:
+        check_choice("cep_reference", self.cep_reference, CEP_REFERENCES)
+        if self.cep_reference == "own_round" and self.cep_network == "trained":
+            remedy = "It would be compared with itself."
+            allowed = "another network with cep_network=trained"
+            raise ArgumentError("cep_reference", self.cep_reference, allowed, remedy)
+        if self.coverage is not None:
+            check_number("coverage", self.coverage, above=0, maximum=1)
+        check_number("coverage_until", self.coverage_until, minimum=0, maximum=1)
+        check_number("hard_cutoff", self.hard_cutoff, minimum=0, below=1)
+        check_number("hard_cutoff_below", self.hard_cutoff_below, minimum=0, maximum=1)
+        check_number("early_stop_average", self.early_stop_average, minimum=0, below=1)
+        check_choice("round_schedule", self.round_schedule, ROUND_SCHEDULES)
+        for name in ("dense_budget", "round_budget"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, str(budget_of(name, value)))
 
     def _check_selection(self) -> None:
         for name in OTHER_RUNS:
@@ -612,10 +715,14 @@ class PracConfig:
         paths = {name: getattr(self, name) for name in OTHER_RUNS}
         return {name: path for name, path in paths.items() if path is not None}
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the options as JSON values; a function becomes its name."""
+        options = {**dataclasses.asdict(self), "selector": self.selector_name}
+        return _without_defaults(options, PracConfig, _LATER_PRAC_OPTIONS)
+
     def without_other_runs(self) -> dict[str, Any]:
         """The options without the directories of other runs, which may have been moved."""
-        options = {**dataclasses.asdict(self), "selector": self.selector_name}
-        return {name: value for name, value in options.items() if name not in OTHER_RUNS}
+        return {name: v for name, v in self.to_json().items() if name not in OTHER_RUNS}
 
     here = without_other_runs  # the earlier name
 
@@ -629,6 +736,13 @@ class PracConfig:
         """Whether rounds after the first train on a subset of the data."""
         other = self.selector != "prac" or self.prac_from is not None
         return other or self.use_cet or self.use_cep
+
+
+_LATER_PRAC_OPTIONS = (
+    *("cep_reference", "coverage", "coverage_until", "hard_cutoff", "hard_cutoff_below"),
+    *("dense_budget", "round_budget", "round_schedule", "early_stop_average"),
+)
+"""Options that version 0.1.0 did not have: they are written unless they have their default."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -756,6 +870,20 @@ class PracVariant:
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+FAST_METHOD: dict[str, Any] = {
+    "round_schedule": "annealed",
+    "retraining": "lr_rewinding",
+    "ticket_start": "rewind_point",
+    "early_stop_eps": None,
+    "cep_reference": "own_round",
+}
+"""What the variant "fast" changes, apart from budgets and coverage."""
+
+FAST_SIZES: dict[str, Any] = {"dense_budget": "20%", "round_budget": "7.5%", "coverage": 0.5}
+"""The budgets and the coverage of the variant "fast"."""
+
+_FAST_PRUNING = ("retraining", "ticket_start")
+
 PRAC_VARIANTS = {
     "paper": PracVariant(PracConfig()),
     "official": PracVariant(
@@ -763,11 +891,17 @@ PRAC_VARIANTS = {
             cep_network="trained",
             cep_weights="best",
             cep_from_round=1,
-            budget="epochs",
+            budget="epochs_truncated",
             early_stop_eps=0.08,
         ),
         pruning={"layers": ("conv",), "lr_rewind": False},
         recipe={"split": "last"},
+    ),
+    "fast": PracVariant(
+        PracConfig(
+            **{n: v for n, v in (FAST_METHOD | FAST_SIZES).items() if n not in _FAST_PRUNING}
+        ),
+        pruning={name: FAST_METHOD[name] for name in _FAST_PRUNING},
     ),
     "none": PracVariant(PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)),
 }

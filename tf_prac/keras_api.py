@@ -376,7 +376,14 @@ def learning_rate_of(optimizer: Any) -> Any:
     return float(to_numpy(rate))
 
 
-def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **options: Any):
+def make_optimizer(
+    flavour: Flavour,
+    name: str,
+    *,
+    weight_decay: float = 0.0,
+    momentum_form: str = "keras",
+    **options: Any,
+):
     """Builds an optimizer by name; options that its constructor does not have are ignored.
 
     Args:
@@ -384,6 +391,8 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
         name: class name in lower case, such as "sgd".
         weight_decay: coefficient of an L2 term that is added to the gradients; for "adamw" and
             others whose name ends with "w", Keras's decoupled weight decay. Default 0.
+        momentum_form: form of the momentum of "sgd", "keras" or "pytorch"; see `PyTorchMomentum`.
+            Default "keras".
         **options: learning_rate, momentum, ...; None is ignored too.
 
     Raises:
@@ -404,6 +413,8 @@ def make_optimizer(flavour: Flavour, name: str, *, weight_decay: float = 0.0, **
         options["weight_decay"] = weight_decay
     parameters = inspect.signature(cls).parameters
     accepted = {k: v for k, v in options.items() if k in parameters and v is not None}
+    if momentum_form == "pytorch" and name == "sgd" and accepted.get("momentum"):
+        cls = flavour.subclass(PyTorchMomentum, cls)
     if weight_decay and not name.endswith("w"):
         cls = flavour.subclass(CoupledWeightDecay, cls)
         optimizer = cls(**accepted)
@@ -436,21 +447,23 @@ def moving_average(optimizer: Any, variable: Any) -> Any:
     """Returns the moving average of `variable` in an optimizer with `use_ema`, or None."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     averages = getattr(optimizer, "_model_variables_moving_average", None)
-    return None if not averages else _state_of(optimizer, averages, variable)
+    if not averages:
+        return None
+    index = _index_in(optimizer, variable)
+    return None if index is None else averages[index]
 
 
 def momentum_of(optimizer: Any, variable: Any) -> Any:
-    """Returns the momentum of `variable` in an SGD optimizer with momentum."""
-    return _state_of(optimizer, optimizer.momentums, variable)
+    """Returns the momentum of `variable` in an SGD optimizer with momentum, or None."""
+    index = _index_in(optimizer, variable)
+    return None if index is None else optimizer.momentums[index]
 
 
-def _state_of(optimizer: Any, states: list[Any], variable: Any) -> Any:
-    """Returns the state of `variable` among those of all variables, or None."""
+def _index_in(optimizer: Any, variable: Any) -> int | None:
+    """Returns the position of a variable among those of an optimizer."""
     if hasattr(optimizer, "_index_dict"):  # tf_keras
-        index = optimizer._index_dict.get(optimizer._var_key(variable))
-    else:
-        index = optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
-    return None if index is None else states[index]
+        return optimizer._index_dict.get(optimizer._var_key(variable))
+    return optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
 
 
 class CoupledWeightDecay:
@@ -469,6 +482,30 @@ class CoupledWeightDecay:
 
         value = tf.convert_to_tensor(variable)
         return tf.convert_to_tensor(gradient) + tf.cast(self.l2, value.dtype) * value
+
+
+class PyTorchMomentum:
+    """A mixin of SGD: the momentum is a sum of gradients, times the current learning rate.
+
+    velocity = momentum * velocity + gradient; weight -= learning_rate * velocity
+
+    Source: `torch.optim.SGD`, which the PrAC authors and open_lth use; TensorFlow 1's
+    `MomentumOptimizer`, of "Stabilizing the Lottery Ticket Hypothesis", has the same form.
+    """
+
+    momentum: float
+    momentums: list[Any]
+    learning_rate: Any
+
+    def update_step(self, gradient: Any, variable: Any, *learning_rate: Any) -> None:
+        """Updates one variable."""
+        import tensorflow as tf
+
+        velocity = tf_variable(momentum_of(self, variable))
+        rate = tf.cast(learning_rate[0] if learning_rate else self.learning_rate, velocity.dtype)
+        gradient = tf.cast(tf.convert_to_tensor(gradient), velocity.dtype)
+        velocity.assign(tf.cast(self.momentum, velocity.dtype) * velocity + gradient)
+        tf_variable(variable).assign_sub(tf.cast(rate * velocity, variable.dtype))
 
 
 def vocabulary(model: Any) -> list[str]:

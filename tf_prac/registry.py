@@ -87,6 +87,7 @@ CRITERIA = Registry(
     {
         "magnitude": "tf_prac.pruning.criteria:MAGNITUDE",
         "magnitude_init": "tf_prac.pruning.criteria:MAGNITUDE_INIT",
+        "random": "tf_prac.pruning.criteria:RANDOM",
         "snip": "tf_prac.pruning.gradient_criteria:SNIP",
         "grasp": "tf_prac.pruning.gradient_criteria:GRASP",
         "synflow": "tf_prac.pruning.gradient_criteria:SYNFLOW",

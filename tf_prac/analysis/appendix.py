@@ -28,6 +28,9 @@ NEVER = "never learned"
 def set_size_rows(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Returns the columns of Table A3: the PrAC set after each round.
 
+    As in the paper, the sparsity of a row is that of the network which the round trained: the set
+    selected after the dense round is in the row of sparsity 0, which Table A3 omits.
+
     Args:
         rounds: the metrics of the rounds of a run.
     """
@@ -35,7 +38,7 @@ def set_size_rows(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [
         {
             "round": metrics["round"],
-            "sparsity": metrics["next_sparsity"],
+            "sparsity": metrics["sparsity"],
             **{name: metrics[name] for name in ("cep", "cet", "prac_size", "overlap")},
             "share": metrics["prac_size"] / full,
         }

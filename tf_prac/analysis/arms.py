@@ -11,12 +11,19 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tf_prac.config import SearchConfig
+from tf_prac.config import FAST_METHOD, FAST_SIZES, SearchConfig
 from tf_prac.errors import ArgumentError
 
-_FULL_DATA = {"use_cet": False, "use_cep": False}
+_FULL_DATA = {"use_cet": False, "use_cep": False, "coverage": None}
 _NO_STOP = {"early_stop_eps": None}
-_IMP = {**_FULL_DATA, **_NO_STOP}
+_IMP = {
+    **_FULL_DATA,
+    **_NO_STOP,
+    "dense_budget": None,
+    "round_budget": None,
+    "round_schedule": "recipe",
+}
+_REWINDING = {"retraining": "weight_rewinding", "ticket_start": "as_rounds"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,7 @@ class Arm:
     Attributes:
         about: one line: what it is, and its figure in the paper.
         changes: options of the search that differ.
+        defaults: options that differ if the comparison has their default.
         sizes_from: the arm whose set sizes and steps it uses, or None.
         controls: the arm whose tickets it is a control of, or None. Such an arm has no search.
         control: kind of that control, as in `tf_prac.search.ticket.Control`.
@@ -39,6 +47,7 @@ class Arm:
 
     about: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sizes_from: str | None = None
     controls: str | None = None
     control: str = ""
@@ -64,7 +73,8 @@ class Arm:
             ArgumentError: the arm uses the sets of another run, and `prac_from` is None.
         """
         prac_from = config.prac.prac_from if self.transfers else None
-        changes = {"prac_from": prac_from, **self.changes}
+        unset = {n: v for n, v in self.defaults.items() if getattr(config.prac, n) is None}
+        changes = {"prac_from": prac_from, **unset, **self.changes}
         if self.transfers and prac_from is None:
             raise ArgumentError("prac_from", None, "the run whose sets the arm transfer uses")
         if self.sizes_from is not None:
@@ -84,6 +94,17 @@ def _pruned_at_init(criterion: str) -> Arm:
     return Arm(
         about="pruning at initialisation by this criterion (Figure 6)",
         changes={**_IMP, "criterion": criterion, "rewind": "0it"},
+    )
+
+
+def _fast(about: str, *without: str, sizes_from: str | None = None, **changes: Any) -> Arm:
+    """Returns the variant "fast" with other options; `without` leaves out some of its sizes."""
+    sizes = {name: value for name, value in FAST_SIZES.items() if name not in without}
+    return Arm(
+        about=f"the variant fast: {about}",
+        changes={**FAST_METHOD, **dict.fromkeys(without), **changes},
+        defaults=sizes,
+        sizes_from=sizes_from,
     )
 
 
@@ -114,6 +135,20 @@ ARMS: dict[str, Arm] = {
     "reinit": Arm(
         about="tickets of prac with new initial weights", controls="prac", control="reinit"
     ),
+    "fast": _fast("annealed short rounds, weights not rewound, sets with coverage"),
+    "fast-coverage": _fast("without coverage: on PrAC sets alone", "coverage"),
+    "fast+weight_rewinding": _fast("with rounds that start from W_k", **_REWINDING),
+    "fast_full_data": _fast(
+        "on full data, as many steps as fast", "coverage", sizes_from="fast", **_FULL_DATA
+    ),
+    "fast_random_subset": _fast(
+        "with random sets, as many samples and steps as fast", sizes_from="fast", selector="random"
+    ),
+    "lr_rewinding": Arm(
+        about="full data, learning-rate rewinding (Renda et al. 2020), the mask put on W_k",
+        changes={**_IMP, "retraining": "lr_rewinding", "ticket_start": "rewind_point"},
+    ),
+    "random_pruning": _pruned_at_init("random"),
     "magnitude_init": _pruned_at_init("magnitude_init"),
     "snip": _pruned_at_init("snip"),
     "grasp": _pruned_at_init("grasp"),

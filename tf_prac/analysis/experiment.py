@@ -8,7 +8,6 @@ runs share.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -161,7 +160,7 @@ class Experiment:
         names = ("retrain", "deterministic")
         return {
             **self.config.to_json(),
-            "prac": dataclasses.asdict(self.config.prac),
+            "prac": self.config.prac.to_json(),
             "search": {name: self._search_options[name] for name in names},
             "labels": dict(self._search_options["labels"] or {}),
         }

@@ -1,7 +1,8 @@
 """The table and figures of a comparison, from the summaries of its runs. Plain Python.
 
-The cost of the ticket of round n is the number of steps of rounds 0 to n - 1 (the search, which is
-what the papers count) and, end to end, also of its own retraining. The runs counted these steps.
+The cost of the ticket of round n is the number of steps of rounds 0 to n - 1, with a pretraining to
+W_k (the search, which is what the papers count) and, end to end, also of its own retraining. The
+runs counted these steps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from tf_prac.analysis.aggregate import write_csvs
 from tf_prac.plotting import Line, line_figure
+from tf_prac.search.cost import round_steps
 from tf_prac.search.metric import Metric
 from tf_prac.storage.files import write_json
 from tf_prac.tables import text_table
@@ -50,7 +52,7 @@ def run_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
     tickets = [t for t in summary["tickets"] if t["round"] and t["retrain_steps"]]
     rows = []
     for ticket in [dense, *tickets]:
-        searched = sum(each["steps"] for each in summary["rounds"][: ticket["round"]])
+        searched = sum(round_steps(each) for each in summary["rounds"][: ticket["round"]])
         rows.append(
             {
                 "arm": arm,

@@ -23,6 +23,7 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.errors import FileError
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.callbacks import SearchCallback
+from tf_prac.search.cost import round_steps
 from tf_prac.storage.atomic import remove_directory
 from tf_prac.storage.files import inside
 from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, TENSORBOARD
@@ -110,7 +111,7 @@ class TensorBoardCallback(SearchCallback):
                 summary.histogram("forgetting/events", seen, step=number)
             self._epochs(summary, path)
             self._images(summary, number, prac_set)
-        self._steps += metrics["steps"]
+        self._steps += round_steps(metrics)
 
     def on_search_end(self, summary: Mapping[str, Any]) -> None:
         """Writes the events of the retrained tickets."""

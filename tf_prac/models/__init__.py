@@ -16,7 +16,14 @@ from tf_prac.models.conv import conv2, conv4, conv6
 from tf_prac.models.inception import inception_v3
 from tf_prac.models.layers import Model
 from tf_prac.models.lenet import lenet300
-from tf_prac.models.resnet import resnet8, resnet18, resnet20, resnet50, resnet56
+from tf_prac.models.resnet import (
+    resnet8,
+    resnet18,
+    resnet20,
+    resnet20_projection,
+    resnet50,
+    resnet56,
+)
 from tf_prac.models.squeezenet import squeezenet
 from tf_prac.models.vgg import vgg16, vgg19
 
@@ -32,6 +39,7 @@ MODELS: dict[str, Builder] = {
     "conv6": conv6,
     "resnet8": resnet8,
     "resnet20": resnet20,
+    "resnet20_projection": resnet20_projection,
     "resnet56": resnet56,
     "resnet18": resnet18,
     "resnet50": resnet50,

@@ -2,13 +2,15 @@
 
 Convolutions have no bias, because batch normalisation follows each. Parameters are as published:
 0.27M (ResNet-20) and 0.85M (ResNet-56) with 10 classes, 11.69M (ResNet-18) and 25.56M (ResNet-50)
-with 1000.
+with 1000. `resnet20_projection` has the shortcuts of "Stabilizing the Lottery Ticket Hypothesis"
+and "Linear Mode Connectivity", 274K parameters; the PrAC paper's ResNet-20 has option-A shortcuts.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", Section 4.2 (CIFAR, the
 option-A shortcuts) and Table 1 (ImageNet); Zhang et al. 2021, "Efficient Lottery Ticket Finding:
 Less Data is More", Section 4, and its official code for the initialisation: He normal, by fan-in
 for the small networks (logits included) and by fan-out for the large ones, whose logits are
-initialised like PyTorch's `Linear`, uniform in +-1 / sqrt(fan_in). Biases are zero.
+initialised like PyTorch's `Linear`, uniform in +-1 / sqrt(fan_in). Biases are zero. The projection
+shortcuts of ResNet-20 are those of the code of Frankle et al. (facebookresearch/open_lth).
 """
 
 from __future__ import annotations
@@ -39,6 +41,14 @@ def resnet20(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) 
     return _cifar_resnet(keras, "resnet20", 3, input_shape, num_classes)
 
 
+def resnet20_projection(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """ResNet-20 with projection shortcuts (1 x 1 convolution and batch normalisation) where the
+    shape changes: 272,474 trainable parameters with 10 classes. Images as for ResNet-20.
+    """
+    shortcut = partial(_projection, fan="fan_in")
+    return _cifar_resnet(keras, "resnet20_projection", 3, input_shape, num_classes, shortcut)
+
+
 def resnet56(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """CIFAR ResNet-56: three stages of 9 blocks. Takes images of at least 3 x 3 pixels."""
     return _cifar_resnet(keras, "resnet56", 9, input_shape, num_classes)
@@ -58,12 +68,17 @@ def resnet50(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) 
 
 
 def _cifar_resnet(
-    keras: ModuleType, name: str, depth: int, input_shape: tuple[int, ...], num_classes: int
+    keras: ModuleType,
+    name: str,
+    depth: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    shortcut: Callable | None = None,
 ) -> Model:
     inputs = image_input(keras, name, input_shape, smallest=3)
     x = _conv_bn(keras, inputs, 16, 3, "stem", fan="fan_in")
     x = relu(keras, x, "stem_relu")
-    block = partial(_basic_block, fan="fan_in", shortcut=_subsample_and_pad)
+    block = partial(_basic_block, fan="fan_in", shortcut=shortcut or _subsample_and_pad)
     x = _stages(keras, x, block, (16, 32, 64), (depth,) * 3)
     return classifier(keras, name, inputs, x, num_classes, he_normal(keras))
 
@@ -141,11 +156,13 @@ def _subsample_and_pad(keras: ModuleType, x: Tensor, width: int, stride: int, na
     )(x)
 
 
-def _projection(keras: ModuleType, x: Tensor, width: int, stride: int, name: str) -> Tensor:
+def _projection(
+    keras: ModuleType, x: Tensor, width: int, stride: int, name: str, fan: str = "fan_out"
+) -> Tensor:
     """The option-B shortcut: a 1 x 1 convolution if the shape changes, else the identity."""
     if stride == 1 and x.shape[-1] == width:
         return x
-    return _conv_bn(keras, x, width, 1, f"{name}_shortcut", fan="fan_out", stride=stride)
+    return _conv_bn(keras, x, width, 1, f"{name}_shortcut", fan=fan, stride=stride)
 
 
 def _conv_bn(

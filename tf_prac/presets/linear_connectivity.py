@@ -1,7 +1,8 @@
 """The CIFAR-10 experiments of "Linear Mode Connectivity and the Lottery Ticket Hypothesis".
 
 Source: Table 1 (63K iterations, batches of 128, the learning rate divided by 10 at 32K and 48K)
-and Section 4 (rewind points from which the subnetworks are stable, and their densities).
+and Section 4 (rewind points from which the subnetworks are stable, and their densities). ResNet-20
+has projection shortcuts, as in the authors' code (facebookresearch/open_lth).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tf_prac.presets.preset import Preset
 _RECIPE: dict[str, Any] = {
     "steps": 63_000,
     "batch_size": 128,
+    "momentum_form": "pytorch",
     "weight_decay": 1e-4,
     "schedule": "step",
     "milestones": (32_000 / 63_000, 48_000 / 63_000),
@@ -34,12 +36,12 @@ def _preset(about: str, model: str, rounds: int, rewind: str, **changes: Any) ->
 _WARMUP = 30_000 / 63_000
 
 LINEAR_CONNECTIVITY: dict[str, Preset] = {
-    "lmc_resnet20": _preset("ResNet-20", "resnet20", 8, "500it"),
+    "lmc_resnet20": _preset("ResNet-20", "resnet20_projection", 8, "500it"),
     "lmc_resnet20_low": _preset(
-        "ResNet-20, low learning rate", "resnet20", 11, "0it", learning_rate=0.01
+        "ResNet-20, low learning rate", "resnet20_projection", 11, "0it", learning_rate=0.01
     ),
     "lmc_resnet20_warmup": _preset(
-        "ResNet-20, warmup", "resnet20", 11, "0it", learning_rate=0.03, warmup=_WARMUP
+        "ResNet-20, warmup", "resnet20_projection", 11, "0it", learning_rate=0.03, warmup=_WARMUP
     ),
     "lmc_vgg16": _preset("VGG-16", "vgg16", 19, "1000it"),
     "lmc_vgg16_low": _preset("VGG-16, low learning rate", "vgg16", 13, "0it", learning_rate=0.01),

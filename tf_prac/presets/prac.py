@@ -2,7 +2,8 @@
 
 Source: Table 1, Section 4 and Appendix A1: SGD with momentum 0.9 and weight decay 1e-4, 182 epochs,
 the learning rate divided by 10 at epochs 91 and 136, crops and flips, 10% of the training set held
-out, 20% pruned per round, rewinding to the third epoch.
+out, 20% pruned per round, rewinding to the third epoch. Momentum has PyTorch's form, as in the
+authors' code.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _RECIPE: dict[str, Any] = {
     "optimizer": "sgd",
     "learning_rate": 0.1,
     "momentum": 0.9,
+    "momentum_form": "pytorch",
     "weight_decay": 1e-4,
     "schedule": "step",
     "milestones": (91 / 182, 136 / 182),

@@ -4,7 +4,7 @@ Source: Figure 2 for networks, iterations, batches, optimizers and schedules; Se
 sparsities and rewind points; "The Lottery Ticket Hypothesis", Appendix G, for layer-wise pruning of
 LeNet, with its output layer at half the rate. All use plain iterative magnitude pruning: every
 round trains on the full data for the full budget. The paper's "Resnet-18" on CIFAR-10 has 274K
-parameters, so it is ResNet-20.
+parameters: it is ResNet-20 with projection shortcuts, `resnet20_projection`.
 
 Figure 2 swaps two pairs of cells, which is corrected here: the milestones of the two CIFAR-10
 networks (as printed, one network's milestones are after the end of its training), and optimizer
@@ -12,6 +12,9 @@ and schedule of Inception-v3 and SqueezeNet (swapped back, they match the publis
 networks; its learning rate 0.165 for a batch of 256 is 0.66 for 1024). Weight decay, augmentation
 and RMSprop's epsilon are not in the paper: 1e-4 and crops with flips are from the authors' later
 code, the other values from the TPU code.
+
+SGD has PyTorch's form of momentum, which TensorFlow 1's `MomentumOptimizer` and the authors' later
+code have; Adam and RMSprop ignore it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,12 @@ from typing import Any
 from tf_prac.presets.preset import Preset
 
 _ABOUT = "Stabilizing the LTH, Figure 2: "
-_CIFAR: dict[str, Any] = {"weight_decay": 1e-4, "augment": "crop_flip", "schedule": "step"}
+_CIFAR: dict[str, Any] = {
+    "momentum_form": "pytorch",
+    "weight_decay": 1e-4,
+    "augment": "crop_flip",
+    "schedule": "step",
+}
 _RESNET = {
     **_CIFAR,
     "steps": 30_000,
@@ -34,7 +42,7 @@ _VGG = {
     "batch_size": 64,
     "milestones": (56_000 / 112_000, 84_000 / 112_000),
 }
-_IMAGENET: dict[str, Any] = {"batch_size": 1024, "augment": "flip"}
+_IMAGENET: dict[str, Any] = {"batch_size": 1024, "augment": "flip", "momentum_form": "pytorch"}
 
 
 def _cifar10(
@@ -87,13 +95,15 @@ STABILIZING: dict[str, Preset] = {
             "rewind": "0it",
         },
     ),
-    "slth_resnet20_cifar10": _cifar10("ResNet-20 on CIFAR-10", "resnet20", _RESNET, 8, "500it"),
+    "slth_resnet20_cifar10": _cifar10(
+        "ResNet-20 on CIFAR-10", "resnet20_projection", _RESNET, 8, "500it"
+    ),
     "slth_resnet20_cifar10_low": _cifar10(
-        "ResNet-20, low learning rate", "resnet20", _RESNET, 8, "0it", learning_rate=0.01
+        "ResNet-20, low learning rate", "resnet20_projection", _RESNET, 8, "0it", learning_rate=0.01
     ),
     "slth_resnet20_cifar10_warmup": _cifar10(
         "ResNet-20, warmup",
-        "resnet20",
+        "resnet20_projection",
         _RESNET,
         8,
         "0it",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -78,8 +79,24 @@ def magnitude(weights: Weights) -> dict[str, np.ndarray]:
     return {name: np.abs(np.asarray(w, np.float32)) for name, w in weights.items()}
 
 
+def random(weights: Weights) -> dict[str, np.ndarray]:
+    """Scores weights at random, as a baseline (PrAC paper, Figures 1 and 3).
+
+    The scores depend only on the values of the weights, so that a search with the same seed repeats
+    them, another seed has others, and each tensor has its own.
+    """
+    return {name: _random_scores(name, np.asarray(w)) for name, w in weights.items()}
+
+
+def _random_scores(name: str, weight: np.ndarray) -> np.ndarray:
+    digest = hashlib.sha256(name.encode() + np.ascontiguousarray(weight, np.float32).tobytes())
+    words = np.frombuffer(digest.digest(), np.uint32)
+    return np.random.default_rng(words).random(weight.shape, np.float32)
+
+
 MAGNITUDE = Criterion(magnitude)
 MAGNITUDE_INIT = Criterion(magnitude, REWIND_POINT)
+RANDOM = Criterion(random, REWIND_POINT)
 
 
 def get_criterion(criterion: str | Criterion | Callable[[Weights], Scores]) -> Criterion:

@@ -21,7 +21,8 @@ from tf_prac.training.inference import disagreement
 class CriticalSamples:
     """Selects the PrAC set: the critical examples for training (CET) and for pruning (CEP).
 
-    The dense network's predictions are computed in round 0 and stored in the run.
+    The predictions that CEP compares with, such as those of the dense network, are stored in the
+    run.
 
     Args:
         context: of the search; `config.prac` sets which of the two are used, and how.
@@ -30,7 +31,6 @@ class CriticalSamples:
     def __init__(self, context: SearchContext):
         self._context, self._config = context, context.config.prac
         self._train, self._seed = context.train, context.seed
-        self._dense: Any = None
 
     def select(self, outcome: RoundOutcome) -> Selection:
         """Returns the PrAC set of a round."""
@@ -45,10 +45,25 @@ class CriticalSamples:
     def _cet(self, outcome: RoundOutcome) -> np.ndarray:
         config, ids, forgetting = self._config, outcome.ids, outcome.trained.forgetting
         if config.cet_rate is None:
-            return forgetting.critical_for_training(config.forget_threshold, config.never_learned)
+            cet = forgetting.critical_for_training(config.forget_threshold, config.never_learned)
+            return self._without_hardest(cet, outcome)
         count = int(len(self._train.ids) * (1 - config.cet_rate) ** (outcome.number + 1))
         scores = forgetting_scores(forgetting, config.never_learned)[ids]
         return ids[choose(scores, min(count, len(ids)), seed=(self._seed, outcome.number))]
+
+    def _without_hardest(self, cet: np.ndarray, outcome: RoundOutcome) -> np.ndarray:
+        """Returns CET without its hardest samples, if it is small.
+
+        Source: Zheng et al. 2023, "Coverage-centric Coreset Selection for High Pruning Rates",
+        Section 4: with few samples, the hardest ones, which are the noisiest, cost accuracy.
+        """
+        config, available = self._config, len(self._train.ids)
+        count = min(int(config.hard_cutoff * available), len(cet))
+        if not count or len(cet) >= config.hard_cutoff_below * available:
+            return cet
+        scores = forgetting_scores(outcome.trained.forgetting, "critical")[cet]
+        hardest = choose(scores, count, seed=(self._seed, outcome.number))
+        return np.delete(cet, hardest)
 
     def _fill(self, prac_set: PracSet, outcome: RoundOutcome) -> PracSet:
         """Adds samples of the round up to the minimum size, in total or in each class."""
@@ -70,20 +85,33 @@ class CriticalSamples:
         config, train, trainer = self._config, self._train, self._context.trainer
         if not config.use_cep:
             return None, 0
-        trained = outcome.trained
-        weights = trained.best_weights if config.cep_weights == "best" else trained.weights
-        forward_samples = 0
-        if outcome.number == 0:
-            trainer.load(weights)
-            self._dense = trainer.predictor.decisions(train).values
-            self._context.run.save_predictions(0, self._dense)
-            forward_samples += len(train.ids)
+        reference, forward_samples = self._reference(outcome)
         if outcome.number < config.cep_from_round:
             return None, forward_samples
-        if self._dense is None:
-            self._dense = self._context.run.load_predictions(0)
         pruned = config.cep_network == "pruned"
-        trainer.load(weights, outcome.next_masks if pruned else outcome.masks)
+        trainer.load(self._weights(outcome), outcome.next_masks if pruned else outcome.masks)
         sparse = trainer.predictor.decisions(train)
-        disagree = disagreement(trainer.task, self._dense, sparse)
+        disagree = disagreement(trainer.task, reference, sparse)
         return train.ids[disagree], forward_samples + len(train.ids)
+
+    def _reference(self, outcome: RoundOutcome) -> tuple[Any, int]:
+        """Returns the predictions that CEP compares with, and the number of samples predicted."""
+        number, reference, run = outcome.number, self._config.cep_reference, self._context.run
+        if number and reference == "round_0":
+            return run.load_predictions(0), 0
+        own = self._predict(outcome)
+        if reference != "own_round":
+            run.save_predictions(number, own)
+        if number and reference == "round_before":
+            return run.load_predictions(number - 1), len(self._train.ids)
+        return own, len(self._train.ids)
+
+    def _predict(self, outcome: RoundOutcome) -> Any:
+        """Returns what a round's trained network decides for each training sample."""
+        trainer = self._context.trainer
+        trainer.load(self._weights(outcome), outcome.masks)
+        return trainer.predictor.decisions(self._train).values
+
+    def _weights(self, outcome: RoundOutcome) -> Any:
+        trained = outcome.trained
+        return trained.best_weights if self._config.cep_weights == "best" else trained.weights

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from tf_prac.config import PracConfig, RewindPoint, SearchConfig
+import numpy as np
+
+from tf_prac.config import PracConfig, RewindPoint, SearchConfig, budget_of
+from tf_prac.data.coverage import Coverage
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import (
@@ -19,6 +23,7 @@ from tf_prac.pruning.criteria import (
 )
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.finished_run import FinishedRun
+from tf_prac.search.ticket import Ticket
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
 
@@ -42,6 +47,9 @@ class RoundPlan:
         kept: further steps after which round 0 stores its weights.
         rewind_at: the step of round 0 at which its weights are W_k; 0 if it starts from W_k.
         first_step: the step of the schedule at which later rounds start.
+        dense_steps: the steps of round 0.
+        round_steps: the steps of the schedule of a later round on the full data.
+        annealed: whether the rounds have the annealed schedule.
         trains: whether rounds train; not with a criterion that scores W_k.
     """
 
@@ -59,16 +67,36 @@ class RoundPlan:
         steps = self.full.steps_per_epoch, self.full.total_steps
         self.k = pruning.rewind_point.steps(*steps)
         self.kept = {RewindPoint.parse(point).steps(*steps) for point in also_keep}
-        self.first_step = self.k if pruning.lr_rewind else 0
+        self.dense_steps = self._steps_of("dense_budget")
+        self.round_steps = self._steps_of("round_budget")
+        self.annealed = prac.round_schedule == "annealed"
+        starts_anew = self.annealed or prac.round_budget is not None
+        self.first_step = self.k if pruning.lr_rewind and not starts_anew else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = get_criterion(pruning.criterion).at == TRAINED
         self._check_options()
         if sizes_from is not None:
             self._check_steps(sizes_from)
 
+    def _steps_of(self, option: str) -> int:
+        """Returns the steps of `dense_budget` or `round_budget`, or those of the recipe."""
+        text = getattr(self._prac, option)
+        if text is None:
+            return self.full.total_steps
+        budget, per_epoch = budget_of(option, text), self.full.steps_per_epoch
+        scale = {"it": 1, "ep": per_epoch, "%": self.full.total_steps / 100}[budget.unit]
+        return max(1, round(budget.amount * scale))
+
     def _check_options(self) -> None:
         """Raises `ArgumentError` for options that exclude each other."""
         pruning, prac, kept = self._pruning, self._prac, sorted(self.kept)
+        last_kept = max(self.k, *self.kept, 0)
+        if last_kept >= self.dense_steps:
+            allowed = f"more steps than the last rewind point, {last_kept}"
+            raise ArgumentError("dense_budget", f"{self.dense_steps} steps", allowed)
+        if prac.coverage is not None and not prac.selects_data:
+            remedy = "Every sample is in the set of a round."
+            raise ArgumentError("coverage", prac.coverage, "off with full data", remedy)
         if not self.trains and kept:
             allowed = "none with a criterion whose rounds do not train"
             raise ArgumentError("also_keep", kept, allowed)
@@ -90,8 +118,13 @@ class RoundPlan:
     @property
     def imp_steps(self) -> int:
         """SGD steps of iterative magnitude pruning on the full data, with as many rounds."""
-        later = self.full.total_steps - self.first_step
+        later = self.full.total_steps - (self.k if self._pruning.lr_rewind else 0)
         return self.full.total_steps + (self._pruning.rounds - 1) * later
+
+    @property
+    def paper_imp_steps(self) -> int:
+        """The same, with all T steps in every round, as the PrAC paper counts."""
+        return self._pruning.rounds * self.full.total_steps
 
     def budget(self, number: int, size: int) -> Budget:
         """Returns the budget of a round on `size` samples."""
@@ -102,7 +135,10 @@ class RoundPlan:
         other = self._sizes_from.rounds[number]
         budget = self._scaled(number, other["train_samples"])
         per_epoch = steps_per_epoch(size, self._recipe.batch_size)
-        return dataclasses.replace(budget, steps_per_epoch=per_epoch, limit=other["steps"])
+        budget = dataclasses.replace(budget, steps_per_epoch=per_epoch)
+        if self.annealed:  # to the end
+            return dataclasses.replace(budget, total_steps=other["steps"] + budget.first_step)
+        return dataclasses.replace(budget, limit=other["steps"])
 
     def pretraining(self, size: int) -> Budget:
         """Returns the budget of the first k steps, on `size` samples."""
@@ -110,12 +146,55 @@ class RoundPlan:
         return dataclasses.replace(self.full, steps_per_epoch=per_epoch, limit=self.k)
 
     def _scaled(self, number: int, size: int) -> Budget:
+        full = dataclasses.replace(
+            self.full,
+            total_steps=self.round_steps if number else self.dense_steps,
+            annealed=1.0 if self.annealed else None,
+            full_steps=self.full.total_steps,
+        )
         if number == 0:
-            first_step = self.first_step if self._prac.pretrains else 0
-            return dataclasses.replace(self.full, first_step=first_step)
-        at_end = self._pruning.retraining == "fine_tuning"
-        rewound = dataclasses.replace(self.full, first_step=self.first_step, at_end=at_end)
+            # Round 0 is the rest of the schedule whose first k steps were the pretraining.
+            return dataclasses.replace(full, first_step=self.k if self._continues else 0)
+        at_end = self._pruning.retraining == "fine_tuning" and not self.annealed
+        rewound = dataclasses.replace(full, first_step=self.first_step, at_end=at_end)
         return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
+
+    @property
+    def trains_dense_fully(self) -> bool:
+        """Whether round 0, unless it stops early, trains the dense network as the recipe does."""
+        return not self.annealed and self.dense_steps == self.full.total_steps
+
+    def retrains(self, ticket: Ticket, size: int) -> bool:
+        """Whether a round on `size` samples that starts from a ticket trains as retraining does.
+
+        Then its training is the retraining of the ticket, unless it stops early.
+        """
+        same_start = self._pruning.ticket_start == "as_rounds"
+        budget = ticket.retrain_budget(self._recipe, self._num_samples)
+        full = ticket.round > 0 and size == self._num_samples and same_start
+        return full and self.budget(ticket.round, size) == budget
+
+    @property
+    def _continues(self) -> bool:
+        """Whether round 0 continues the schedule of a pretraining."""
+        return self._prac.pretrains and self._pruning.lr_rewind
+
+    def epochs_to_cover(self, number: int, ids: np.ndarray, train_ids: np.ndarray) -> Any:
+        """Returns the samples of a round: `ids`, or a `Coverage` of all samples.
+
+        Args:
+            number: the round.
+            ids: its set.
+            train_ids: the full training set.
+        """
+        others = np.setdiff1d(train_ids, ids)
+        if number == 0 or self._prac.coverage is None or not len(others):
+            return ids
+        coverage = Coverage(ids, others, self._prac.coverage, 0)
+        budget = self.budget(number, len(coverage))
+        epochs = budget.steps / budget.steps_per_epoch
+        uniform_from = round(self._prac.coverage_until * epochs)
+        return dataclasses.replace(coverage, uniform_from=uniform_from)
 
     def rule(self, number: int, rates: Rate) -> PruneRule:
         """Returns the pruning rule of a round.
@@ -150,7 +229,7 @@ class RoundPlan:
         prac, budget = self._prac, self.budget(number, size)
         last_stored = 0 if number else max(self.rewind_at, *self.kept, 0)
         min_epochs = math.ceil(last_stored / self.full.steps_per_epoch)
-        warmup = self._recipe.warmup_fraction * budget.total_steps - budget.first_step
+        warmup = budget.warmup_length(self._recipe) - budget.first_step
         if warmup > 0 and prac.early_stop_arming == "after_above":
             warmup_epochs = math.ceil(warmup / budget.steps_per_epoch)
             min_epochs = max(min_epochs, warmup_epochs + 1 + prac.early_stop_window)
@@ -162,12 +241,14 @@ class RoundPlan:
             armed=prac.early_stop_arming == "at_once",
             keep=keep,
             first=None,
+            average=prac.early_stop_average,
         )
 
     def _check_steps(self, other: FinishedRun) -> None:
         for number in range(self._pruning.rounds):
             metrics = other.rounds[number]
             max_steps = self._scaled(number, metrics["train_samples"]).steps
+            max_steps = 2**31 if self.annealed else max_steps
             min_steps = 1 if number else self.rewind_at + 1
             if not min_steps <= metrics["steps"] <= max_steps:
                 raise ArgumentError(

@@ -96,6 +96,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             "",
             f"search steps     {cost['search_steps']:,} instead of {cost['full_imp_steps']:,} "
             f"on the full data: {cost['steps_saved']:.1%} saved",
+            *_paper_saving(cost),
             f"with retraining  {cost['end_to_end_steps']:,} instead of "
             f"{cost['full_imp_steps'] + cost['retrain_steps']:,}: "
             f"{cost['end_to_end_steps_saved']:.1%} saved",
@@ -103,6 +104,15 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             *([f"data             {placement['description']}"] if placement else []),
         ]
     )
+
+
+def _paper_saving(cost: Mapping[str, Any]) -> list[str]:
+    """Returns the saving as the PrAC paper counts it, if the learning rate was rewound."""
+    steps = cost.get("paper_imp_steps", cost["full_imp_steps"])
+    if steps == cost["full_imp_steps"]:
+        return []
+    saved = f"{cost['paper_steps_saved']:.1%} saved"
+    return [f"  of the paper   instead of {steps:,} without learning-rate rewinding: {saved}"]
 
 
 def _values(metric: Metric, metrics: Mapping[str, Any]) -> tuple[str, str]:

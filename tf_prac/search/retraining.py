@@ -15,6 +15,7 @@ from tf_prac.storage.files import write_csv, write_npz
 from tf_prac.storage.layout import HISTORY, MODEL, TICKET, TRAINED, WEIGHTS
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.state import identity_of
+from tf_prac.training.trainer import TrainedNetwork
 
 RETRAIN = ("last", "all", "none")
 
@@ -82,18 +83,48 @@ class Retraining:
             self._context.callbacks.on_message(f"{error} It is retrained again.")
             return None, True
 
+    def take_round(self, ticket: Ticket, trained: TrainedNetwork) -> None:
+        """Takes the training of a round as the retraining of its ticket, and writes the result.
+
+        Args:
+            ticket: the ticket whose masks and weights the round started from.
+            trained: the result of the round's training, on the full data for the full budget.
+        """
+        if self._finished(ticket.round, ticket.control)[0] is None:
+            self._context.trainer.load(trained.weights, ticket.masks)
+            self._finish(ticket, trained, validation_samples=0, in_round=True)
+
     def _retrain(self, ticket: Ticket) -> dict[str, Any]:
-        """Trains a ticket on the full data, and writes the result.
+        """Trains a ticket on the full data, and writes the result."""
+        context, trainer = self._context, self._context.trainer
+        steps = ticket.retrain_budget(trainer.recipe, len(context.train.ids)).steps
+        title = " ".join(filter(None, ("retrain ticket", str(ticket.round), ticket.control)))
+        checkpoints = context.checkpoints(self._run.ticket_path(ticket.round, ticket.control))
+        with context.callbacks.training(title, steps) as advance:
+            trained = ticket.train_with(trainer, context.data, context.seed, advance, checkpoints)
+        metrics = self._finish(ticket, trained, trained.validation_samples)
+        checkpoints.remove()
+        return metrics
+
+    def _finish(
+        self,
+        ticket: Ticket,
+        trained: TrainedNetwork,
+        validation_samples: int,
+        in_round: bool = False,
+    ) -> dict[str, Any]:
+        """Measures a trained ticket, whose last weights are loaded, and writes the result.
 
         Test accuracy is that of the best validation epoch, as in the paper, and of the last epoch.
+
+        Args:
+            ticket: the ticket.
+            trained: the result of its training.
+            validation_samples: samples that went forward, to count.
+            in_round: whether a round of the search was this training.
         """
         context, trainer = self._context, self._context.trainer
         test, path = context.data.test, self._run.ticket_path(ticket.round, ticket.control)
-        steps = ticket.retrain_budget(trainer.recipe, len(context.train.ids)).steps
-        title = " ".join(filter(None, ("retrain ticket", str(ticket.round), ticket.control)))
-        checkpoints = context.checkpoints(path)
-        with context.callbacks.training(title, steps) as advance:
-            trained = ticket.train_with(trainer, context.data, context.seed, advance, checkpoints)
         metrics: dict[str, Any] = {
             "round": ticket.round,
             "control": ticket.control,
@@ -103,8 +134,9 @@ class Retraining:
             "test_accuracy_last": None if test is None else trainer.predictor.measure(test),
             **context.metric.to_json(),
             "retrain_steps": trained.steps,
-            "forward_samples": trained.validation_samples,
+            "forward_samples": validation_samples,
             "seconds": trained.seconds,
+            **({"in_round": True} if in_round else {}),
         }
         trainer.load(trained.best_weights, ticket.masks)
         if test is not None:
@@ -114,7 +146,6 @@ class Retraining:
         write_csv(path / HISTORY, trained.history)
         _save_model(trainer.network, path / MODEL, context.callbacks)
         self._run.finish_ticket(ticket.round, metrics, ticket.control)
-        checkpoints.remove()
         return metrics
 
 

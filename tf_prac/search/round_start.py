@@ -63,15 +63,22 @@ class RoundStart:
         if not self._rewinds_all:
             write_npz(self._run.round_path(number) / WEIGHTS, "weights", weights)
 
+    def ticket_is_rewound(self, number: int) -> bool:
+        """Whether the ticket after `number` prunings starts from exactly W_k."""
+        return self.is_rewound(number) or self._pruning.ticket_start == "rewind_point"
+
     def ticket(self, number: int, masks: Masks, w_k: Weights) -> Ticket:
         """Returns the ticket after `number` prunings."""
+        retraining = self._pruning.retraining
+        if number == 0 or self._pruning.ticket_start == "rewind_point":
+            retraining = "weight_rewinding"
         return Ticket(
             masks,
-            self.weights(number, w_k),
+            w_k if self.ticket_is_rewound(number) else self.weights(number, w_k),
             number,
             self._k,
             self._pruning.lr_rewind,
-            retraining=self._pruning.retraining if number else "weight_rewinding",
+            retraining=retraining,
             recipe=self._recipe,
             pruning=self._pruning,
         )

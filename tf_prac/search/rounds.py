@@ -6,11 +6,14 @@ Ticket Hypothesis", Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
+from tf_prac.data.coverage import Coverage
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.weights import prune_rates
@@ -18,6 +21,7 @@ from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import save_rewind_points
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.pretraining import Pretraining
+from tf_prac.search.retraining import Retraining, save_ticket
 from tf_prac.search.round_start import RoundStart, Weights
 from tf_prac.search.scoring import NetworkPruner
 from tf_prac.search.selection import RoundOutcome, Selection
@@ -37,11 +41,19 @@ class RoundRunner:
         plan: budgets and pruning rules.
         start: the weights that rounds start from.
         initial: W_0.
+        retrain: numbers of tickets to retrain; if the round of a ticket trains in the same way as
+            retraining, its training is used. Default ().
     """
 
     def __init__(
-        self, context: SearchContext, plan: RoundPlan, start: RoundStart, initial: Weights
+        self,
+        context: SearchContext,
+        plan: RoundPlan,
+        start: RoundStart,
+        initial: Weights,
+        retrain: Collection[int] = (),
     ):
+        self._retrain = frozenset(retrain)
         self._context, self._plan, self._start, self._initial = context, plan, start, initial
         self._pruning = context.config.pruning
         self._rates = prune_rates(context.trainer.network, self._pruning)
@@ -62,12 +74,16 @@ class RoundRunner:
             w_k: reads the weights of the rewind point, which exist after round 0.
         """
         weights, pretraining_metrics = self._weights(number, masks, w_k)
-        trained = self._train(number, weights, masks, ids)
+        train_ids = self._context.train.ids
+        presented = self._plan.epochs_to_cover(number, ids, train_ids)
+        trained = self._train(number, weights, masks, presented)
+        self._keep_ticket(number, masks, len(presented), trained, w_k)
         rule = self._plan.rule(number, self._rates)
         next_masks = self._pruner.prune(rule, trained.weights, masks)
         if dead_layers := PruningReport.of(next_masks).dead_layers:
             self._context.callbacks.on_message(f"  warning: {dead_layers}")
-        outcome = RoundOutcome(number, trained, masks, next_masks, ids)
+        ids = train_ids if isinstance(presented, Coverage) else ids
+        outcome = RoundOutcome(number, trained, masks, next_masks, ids, len(presented))
         selection = self._selector.select(outcome)
         gradient_samples = self._pruner.gradient_samples(trained)
         metrics = (
@@ -91,10 +107,14 @@ class RoundRunner:
         return self._pretraining.weights(self._initial, masks)
 
     def _train(
-        self, number: int, weights: Weights, masks: Masks, ids: np.ndarray
+        self, number: int, weights: Weights, masks: Masks, ids: np.ndarray | Coverage
     ) -> TrainedNetwork:
         context, plan = self._context, self._plan
         budget, mask_distance = plan.budget(number, len(ids)), None
+        if plan.annealed and number and self._pruning.retraining != "weight_rewinding":
+            budget_fraction = budget.total_steps / plan.full.total_steps
+            peak = annealed_peak(weights, masks, budget_fraction)
+            budget = dataclasses.replace(budget, annealed=peak)
         if budget.steps == 0:
             return untrained(weights, len(context.train.samples), plan.rewind_at)
         if plan.trains:
@@ -113,6 +133,23 @@ class RoundRunner:
                 advance=advance,
                 checkpoints=context.checkpoints(context.run.round_path(number)),
             )
+
+    def _keep_ticket(
+        self,
+        number: int,
+        masks: Masks,
+        size: int,
+        trained: TrainedNetwork,
+        w_k: Callable[[], Weights],
+    ) -> None:
+        """Takes the round as the retraining of its ticket, if that is requested and the same."""
+        if number not in self._retrain or number == 0 or trained.stop != "budget":
+            return
+        ticket, context = self._start.ticket(number, masks, w_k()), self._context
+        if self._plan.retrains(ticket, size):
+            is_rewound = self._start.ticket_is_rewound(number)
+            save_ticket(context.run, ticket, is_rewound, context.callbacks)
+            Retraining(context).take_round(ticket, trained)
 
     def _keep_tentative(self, number: int, masks: Masks) -> Callable[[int, Masks], None] | None:
         if not self._pruning.keep_epoch_masks:
@@ -149,3 +186,31 @@ class RoundRunner:
         write_csv(path / HISTORY, outcome.trained.history)
         self._start.save_trained(number, outcome.trained.weights)
         run.finish_round(number, metrics)
+
+
+def annealed_peak(weights: Weights, masks: Masks, budget_fraction: float) -> float:
+    """Returns the peak of an annealed round that continues from trained weights, as a fraction.
+
+    It follows how much the pruning changed the weights: d / sqrt(s), where d is the relative drop
+    of their norm and s the fraction of the remaining weights that was pruned, at least
+    `budget_fraction` and at most 1.
+
+    Source: Zimmer, Spiegel and Pokutta 2023, "How I Learned to Stop Worrying and Love Retraining",
+    Section 3.2 (ALLR).
+
+    Args:
+        weights: the weights that the round before trained, with zeros where it had pruned.
+        masks: the masks after its pruning.
+        budget_fraction: the steps of the round divided by those of the recipe.
+    """
+    remaining = sum(np.count_nonzero(weights[name]) for name in masks)
+    before = sum(float(np.sum(np.square(weights[name], dtype=np.float64))) for name in masks)
+    dropped = sum(
+        float(np.sum(np.square(weights[name][~mask], dtype=np.float64)))
+        for name, mask in masks.items()
+    )
+    pruned = sum(np.count_nonzero(weights[name][~mask]) for name, mask in masks.items())
+    if not before or not pruned:
+        return min(1.0, budget_fraction)
+    peak = math.sqrt(dropped / before) / math.sqrt(pruned / remaining)
+    return min(1.0, max(peak, budget_fraction))

@@ -22,6 +22,7 @@ class RoundOutcome:
         masks: the masks it was trained with.
         next_masks: the masks after pruning.
         ids: the samples it was trained on, int64.
+        epoch_samples: number of samples of an epoch. Default None: all of `ids`.
     """
 
     number: int
@@ -29,6 +30,7 @@ class RoundOutcome:
     masks: Masks
     next_masks: Masks
     ids: np.ndarray
+    epoch_samples: int | None = None
 
 
 class Selection(NamedTuple):

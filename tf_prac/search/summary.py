@@ -19,7 +19,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of, new_network, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo, rewind
-from tf_prac.search.cost import Cost
+from tf_prac.search.cost import Cost, round_steps
 from tf_prac.search.metric import Metric
 from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.ticket import Ticket
@@ -252,7 +252,7 @@ def round_metrics(
         "round": outcome.number,
         "sparsity": outcome.masks.sparsity,
         "next_sparsity": outcome.next_masks.sparsity,
-        "train_samples": len(outcome.ids),
+        "train_samples": outcome.epoch_samples or len(outcome.ids),
         "epochs": len(trained.history),
         "steps": trained.steps,
         "samples_seen": trained.samples_seen,
@@ -297,7 +297,7 @@ def dense_metrics(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> 
         "test_accuracy": source["test_accuracy"],
         "test_accuracy_last": source.get("test_accuracy_last"),
         "val_accuracy": source["val_accuracy"],
-        "steps": ticket["retrain_steps"] if retrained else first_round["steps"],
+        "steps": ticket["retrain_steps"] if retrained else round_steps(first_round),
         "source": "tickets/round_00" if retrained else "round_00",
     }
 
@@ -307,6 +307,7 @@ def search_cost(
     tickets: Sequence[Mapping[str, Any]],
     controls: Sequence[Mapping[str, Any]],
     imp_steps: int,
+    paper_imp_steps: int | None = None,
 ) -> Cost:
     """Returns the cost of a search, from the counts of its parts.
 
@@ -315,12 +316,15 @@ def search_cost(
         tickets: metrics of the tickets, the dense one first.
         controls: metrics of the controls.
         imp_steps: steps of iterative magnitude pruning on the full data.
+        paper_imp_steps: the same, if every round takes all T steps. Default None: `imp_steps`.
     """
-    *others, retrained = [ticket["retrain_steps"] for ticket in tickets]
+    # The steps of a ticket that a round trained are those of the round.
+    *others, retrained = [t["retrain_steps"] for t in tickets if not t.get("in_round")]
     counted = [*rounds, *tickets, *controls]
     return Cost(
-        search_steps=sum(r["steps"] + r.get("pretrain_steps", 0) for r in rounds),
+        search_steps=sum(round_steps(metrics) for metrics in rounds),
         full_imp_steps=imp_steps,
+        paper_imp_steps=paper_imp_steps,
         forward_samples=sum(
             metrics["forward_samples"] + metrics.get("pretrain_forward_samples", 0)
             for metrics in counted

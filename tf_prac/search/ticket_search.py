@@ -221,12 +221,12 @@ class TicketSearch:
             distribution.detect_lost_workers(),
             distribution.strategy.scope(),
             worker_directory(distribution, self.directory) as directory,
-            _Session(self, data, directory, all_callbacks).opened() as session,
+            _Session(self, data, directory, all_callbacks, also_retrain).opened() as session,
         ):
             masks, ids = session.dense, data.train.ids
             for number in range(rounds):
                 masks, ids = session.round(number, masks, ids)
-            return session.finish(also_retrain, controls)
+            return session.finish(controls)
 
     @property
     def chooses_xla(self) -> bool:
@@ -293,6 +293,7 @@ class _Session:
         data: training, validation and test samples.
         directory: the directory that this worker writes to.
         callbacks: observe the search.
+        also_retrain: numbers of tickets to retrain, in addition to those of the search.
 
     Attributes:
         dense: the masks of round 0: all weights, or the masks that the model has.
@@ -304,8 +305,10 @@ class _Session:
         data: DataSplits,
         directory: pathlib.Path,
         callbacks: SearchCallbackList,
+        also_retrain: Collection[int],
     ):
         config = search.config
+        self._also_retrain = set(also_retrain)
         finished_runs = open_finished_runs(config.prac, data.train, config.pruning.rounds)
         self._search, self._config = search, config
         self._network = search.make_network()
@@ -336,8 +339,11 @@ class _Session:
             checkpoints=self._checkpoints,
         )
         self._check_task()
+        if config.prac.coverage is not None:
+            self._context.trainer.prepare_coverage()
         self._start = RoundStart(self._context, self._plan.k)
-        self._runner = RoundRunner(self._context, self._plan, self._start, initial)
+        retrain = self._to_retrain(dense_is_done=True)
+        self._runner = RoundRunner(self._context, self._plan, self._start, initial, retrain)
         self._rounds: list[dict[str, Any]] = []
 
     def _check_task(self) -> None:
@@ -406,19 +412,21 @@ class _Session:
     def _rewind_weights(self) -> dict[str, np.ndarray]:
         return self._context.run.load_rewind(self._rounds[0]["rewind_sha256"])
 
-    def finish(
-        self, also_retrain: Collection[int] = (), controls: Collection[Control] = ()
-    ) -> SearchResult:
+    def _to_retrain(self, dense_is_done: bool) -> set[int]:
+        rounds = self._config.pruning.rounds
+        return tickets_to_retrain(self._search.retrain, rounds, dense_is_done) | self._also_retrain
+
+    def finish(self, controls: Collection[Control] = ()) -> SearchResult:
         """Writes the tickets, retrains the requested ones, and writes the summary."""
         context, search = self._context, self._search
         tickets = self._tickets()
-        dense_is_done = self._rounds[0]["stop"] == "budget"
-        rounds = self._config.pruning.rounds
-        numbers = tickets_to_retrain(search.retrain, rounds, dense_is_done) | set(also_retrain)
+        dense_is_done = self._rounds[0]["stop"] == "budget" and self._plan.trains_dense_fully
+        numbers = self._to_retrain(dense_is_done)
         retraining = Retraining(context)
         retrained = [retraining.ticket(t, retrain=t.round in numbers) for t in tickets]
         retrained_controls = retraining.controls(tickets, controls, search.model_fn)
-        cost = search_cost(self._rounds, retrained, retrained_controls, self._plan.imp_steps)
+        imp_steps = self._plan.imp_steps, self._plan.paper_imp_steps
+        cost = search_cost(self._rounds, retrained, retrained_controls, *imp_steps)
         summary = {
             **summary_head(context.data, self._network, search.seed, self._plan.k, context.metric),
             "dense": dense_metrics(self._rounds[0], retrained[0]),
@@ -440,7 +448,7 @@ class _Session:
         for number in range(self._config.pruning.rounds + 1):
             masks = Masks.load(run.round_path(number - 1) / MASKS) if number else self.dense
             ticket = self._start.ticket(number, masks, w_k)
-            is_rewound = self._start.is_rewound(number)
+            is_rewound = self._start.ticket_is_rewound(number)
             save_ticket(run, ticket, is_rewound, self._context.callbacks)
             tickets.append(ticket)
         return tickets

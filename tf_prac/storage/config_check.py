@@ -31,9 +31,15 @@ def check_same(
             continue
         if new.get(name) != old.get(name):
             raise MismatchError(
-                f"{name.rpartition('.')[2]}: {new.get(name)!r} requested, but the run in {path} "
-                f"has {old.get(name)!r}. Request the same, or name another directory."
+                f"{name.rpartition('.')[2]}: {_shown(name, new)} requested, but the run in {path} "
+                f"has {_shown(name, old)}. Request the same, or name another directory."
             )
+
+
+def _shown(name: str, flat: Mapping[str, Any]) -> str:
+    """Returns a value as text; options that are not written have their default."""
+    is_default = name not in flat and name.startswith(("recipe.", "pruning.", "prac."))
+    return "its default" if is_default else repr(flat.get(name))
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

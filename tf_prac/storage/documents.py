@@ -107,7 +107,12 @@ TICKET_METRICS: dict[str, Schema] = {
 }
 SUMMARISED_TICKET: Schema = Record(
     TICKET_METRICS,
-    {"test_accuracy_last": ACCURACY, "seconds": SECONDS, "metric": METRIC},
+    {
+        "test_accuracy_last": ACCURACY,
+        "seconds": SECONDS,
+        "metric": METRIC,
+        "in_round": Flag(),
+    },
     _accuracies_are_fractions,
 )
 
@@ -171,7 +176,7 @@ DOCUMENTS: dict[str, Schema] = {
     ),
     "retrained": Record(
         {**TICKET_METRICS, "test_accuracy_last": ACCURACY, "seconds": SECONDS},
-        {"metric": METRIC},
+        {"metric": METRIC, "in_round": Flag()},
         _accuracies_are_fractions,
     ),
     "summary": Record(
@@ -204,7 +209,8 @@ DOCUMENTS: dict[str, Schema] = {
                     "steps_saved": Number(maximum=1),
                     "end_to_end_steps": COUNT,
                     "end_to_end_steps_saved": Number(maximum=1),
-                }
+                },
+                {"paper_imp_steps": COUNT, "paper_steps_saved": Number(maximum=1)},
             ),
         },
         {

@@ -8,7 +8,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.keras_api import CoupledWeightDecay, flavour_of, momentum_of, tf_variable
+from tf_prac.keras_api import (
+    CoupledWeightDecay,
+    PyTorchMomentum,
+    flavour_of,
+    momentum_of,
+    tf_variable,
+)
 
 
 class FusedSGD:
@@ -53,7 +59,9 @@ def _is_fusible(model: Any, optimizer: Any) -> bool:
         return False
     flavour = flavour_of(model)
     sgd = flavour.module.optimizers.SGD
-    return type(optimizer) in (sgd, flavour.subclass(CoupledWeightDecay, sgd)) and (
+    classes = [sgd, flavour.subclass(PyTorchMomentum, sgd)]
+    classes += [flavour.subclass(CoupledWeightDecay, cls) for cls in classes]
+    return type(optimizer) in classes and (
         optimizer.momentum > 0 and "update_step" not in vars(optimizer)
     )
 
@@ -61,6 +69,10 @@ def _is_fusible(model: Any, optimizer: Any) -> bool:
 def _fused_update(optimizer: Any) -> Callable[..., None]:
     """Returns the replacement of `optimizer.update_step`."""
     keras_update = optimizer.update_step
+    is_pytorch = isinstance(optimizer, PyTorchMomentum)
+    fused = (
+        tf.raw_ops.ResourceApplyMomentum if is_pytorch else tf.raw_ops.ResourceApplyKerasMomentum
+    )
 
     def update_step(gradient: Any, variable: Any, *learning_rate: Any) -> None:
         weight = tf_variable(variable)
@@ -70,13 +82,13 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:
         if isinstance(optimizer, CoupledWeightDecay):
             gradient = optimizer.decayed(gradient, variable)
         rate = learning_rate[0] if learning_rate else optimizer.learning_rate  # Keras 3, Keras 2
-        tf.raw_ops.ResourceApplyKerasMomentum(
+        fused(
             var=weight.handle,
             accum=tf_variable(momentum_of(optimizer, variable)).handle,
             lr=tf.cast(rate, tf.float32),
             grad=gradient,
             momentum=tf.constant(optimizer.momentum, tf.float32),
-            use_nesterov=optimizer.nesterov,
+            use_nesterov=optimizer.nesterov and not is_pytorch,
         )
 
     return update_step

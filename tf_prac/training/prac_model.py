@@ -86,6 +86,8 @@ class PracModel(MaskedModelMixin):
         padded_batches: whether a sample weight of 0 marks padding, as in the batches of a
             `BatchShard`; metrics then count every sample once. Set it before the first step.
             Default False: sample weights are those of the user.
+        loss_weights_by_id: loss weights of the training samples, float32 [num_samples], a variable;
+            set it before the first step. Default None: all samples have weight 1.
         judges: whether samples are judged; False records each presentation as correct, for a
             task without a "correct". Default True.
         traces: how often the training step was traced; each time it is compiled.
@@ -133,6 +135,7 @@ class PracModel(MaskedModelMixin):
         self.task_metric: Any = None
         self.judges = True
         self.padded_batches = False
+        self.loss_weights_by_id: tf.Variable | None = None
         if self.forgetting is not None:
             self.targets.check_output(names or ())
         self._steps = _FiniteSteps()
@@ -258,6 +261,9 @@ class PracModel(MaskedModelMixin):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
     ) -> Any:
         """Keras's own loss, which the training step checks to be finite."""
+        if self._step.traced and self.loss_weights_by_id is not None:
+            ids = tf.maximum(x["sample_id"], 0)  # padding has weight 0
+            sample_weight = _weighted(sample_weight, tf.gather(self.loss_weights_by_id, ids))
         loss = super().compute_loss(x, y, y_pred, sample_weight, **kw)  # type: ignore[misc]
         if self._step.traced:
             self._step.loss = loss
@@ -275,6 +281,19 @@ class PracModel(MaskedModelMixin):
             yield
         finally:
             self._silent = False
+
+
+def _weighted(sample_weight: Any, factors: tf.Tensor) -> Any:
+    """Returns sample weights, or a nest of them, times factors, float32 [batch]."""
+    if sample_weight is None:
+        return factors
+
+    def times_factors(weights: Any) -> tf.Tensor:
+        weights = tf.convert_to_tensor(weights)
+        shape = tf.concat([tf.shape(factors), tf.ones([tf.rank(weights) - 1], tf.int32)], 0)
+        return weights * tf.cast(tf.reshape(factors, shape), weights.dtype)
+
+    return tf.nest.map_structure(times_factors, sample_weight)
 
 
 def _masked_weights(network: Any, pruning: PruningConfig | None, recording: bool) -> MaskedWeights:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import TrainingRecipe
@@ -27,6 +28,11 @@ class Budget:
             fine-tuning. Default False.
         full_steps: length of the schedule on the full data, of which this one is a scaled copy.
             Default None: `total_steps`.
+        milestones: steps at which the schedule "step" decays. Default None: those of the recipe, as
+            fractions of the schedule.
+        warmup_steps: length of the warmup. Default None: that of the recipe, as a fraction.
+        annealed: peak of the rounds' annealed schedule as a fraction of the recipe's learning rate.
+            Default None: the schedule of the recipe.
     """
 
     steps_per_epoch: int
@@ -35,6 +41,10 @@ class Budget:
     limit: int | None = None
     at_end: bool = False
     full_steps: int | None = dataclasses.field(default=None, repr=False, compare=False)
+    # Not in the repr, which is part of the identity of checkpoints that 0.1.0 wrote.
+    milestones: tuple[int, ...] | None = dataclasses.field(default=None, repr=False)
+    warmup_steps: int | None = dataclasses.field(default=None, repr=False)
+    annealed: float | None = dataclasses.field(default=None, repr=False)
 
     @property
     def steps(self) -> int:
@@ -46,6 +56,20 @@ class Budget:
     def end(self) -> str:
         """The reason why the round ends, unless it stops early: "budget" or "limit"."""
         return "budget" if self.steps == self.total_steps - self.first_step else "limit"
+
+    @property
+    def later_options(self) -> tuple[Any, ...]:
+        """The options that version 0.1.0 did not have, if any is set, for identities."""
+        options = (self.milestones, self.warmup_steps, self.annealed)
+        return () if options == (None, None, None) else (options,)
+
+    def warmup_length(self, recipe: TrainingRecipe) -> float:
+        """Returns the length of the warmup in steps of the schedule."""
+        if self.annealed is not None:
+            return ANNEALED_WARMUP * self.total_steps
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return round(recipe.warmup_fraction * self.total_steps, 6)  # 3 / 59 * 590 is above 30
 
     @property
     def epochs(self) -> int:
@@ -63,18 +87,40 @@ class Budget:
 
         - "steps": N' = N |P| / |D| steps (PrAC paper, Section 3.1), the same number of epochs.
         - "epochs": int(epochs * |P| / |D|) epochs, at least one (the authors' code).
+        - "epochs_truncated": the same, and int(epoch * |P| / |D|) for each milestone and the end of
+          the warmup (the authors' code in full).
         - "full": the same number of steps.
 
         The schedule, and the step it is rewound to, are scaled in proportion.
         """
         per_epoch = steps_per_epoch(size, recipe.batch_size)
         epochs = self.total_steps / self.steps_per_epoch
-        if rule == "epochs":
+        full_epochs = epochs
+        if rule in ("epochs", "epochs_truncated"):
             epochs = max(1, int(epochs * size / num_samples))
         total = self.total_steps if rule == "full" else max(1, round(epochs * per_epoch))
         first = round(self.first_step * total / self.total_steps)
-        full = self.full_steps or self.total_steps
-        return Budget(per_epoch, total, min(first, total - 1), at_end=self.at_end, full_steps=full)
+        scaled = dataclasses.replace(
+            self,
+            steps_per_epoch=per_epoch,
+            total_steps=total,
+            first_step=min(first, total - 1),
+            full_steps=self.full_steps or self.total_steps,
+        )
+        if rule != "epochs_truncated":
+            return scaled
+
+        def truncated(fraction: float) -> int:
+            epoch = round(fraction * full_epochs, 6)  # 136 / 182 * 182 may be below 136
+            return per_epoch * int(epoch * size / num_samples)
+
+        milestones = tuple(truncated(fraction) for fraction in recipe.milestone_fractions)
+        warmup_steps = truncated(recipe.warmup_fraction)
+        return dataclasses.replace(scaled, milestones=milestones, warmup_steps=warmup_steps)
+
+
+ANNEALED_WARMUP = 0.1
+"""Fraction of an annealed round in which the learning rate rises (Zimmer et al. 2023)."""
 
 
 class RoundSchedule:
@@ -95,9 +141,21 @@ class RoundSchedule:
         self._scale = tf.Variable(1.0, trainable=False, name="schedule_scale")
         self._first_step = tf.Variable(0.0, trainable=False, name="first_step")
         self._total_steps = tf.Variable(1.0, trainable=False, name="total_steps")
+        fractions = np.asarray(recipe.milestone_fractions, np.float32)
+        self._milestones = tf.Variable(fractions, trainable=False, name="milestones")
+        self._warmup = tf.Variable(1.0, trainable=False, name="warmup_steps")
+        self._annealed = tf.Variable(-1.0, trainable=False, name="annealed_peak")
 
     def set_budget(self, budget: Budget, optimizer_steps: int = 0) -> None:
         """Starts the schedule of `budget` at step `optimizer_steps` of the optimizer."""
+        total, recipe = np.float32(budget.total_steps), self._recipe
+        if budget.milestones is None:
+            self._milestones.assign(np.asarray(recipe.milestone_fractions, np.float32))
+        else:
+            self._milestones.assign(np.asarray(budget.milestones, np.float32) / total)
+        warmup = np.float32(recipe.warmup_fraction) * total
+        self._warmup.assign(warmup if budget.warmup_steps is None else budget.warmup_steps)
+        self._annealed.assign(-1.0 if budget.annealed is None else budget.annealed)
         first = budget.total_steps - 1 if budget.at_end else budget.first_step
         self._first_step.assign(first - optimizer_steps)
         self._total_steps.assign(budget.total_steps)
@@ -106,14 +164,26 @@ class RoundSchedule:
     def __call__(self, step: Any) -> tf.Tensor:
         """Returns the learning rate at a step of the optimizer."""
         step = tf.minimum(tf.cast(step, tf.float32) + self._first_step, self._total_steps - 1)
+        return tf.where(self._annealed < 0, self._recipe_rate(step), self._annealed_rate(step))
+
+    def _recipe_rate(self, step: tf.Tensor) -> tf.Tensor:
         if self._rate is not None:
             rate = self._rate(step * self._scale) if callable(self._rate) else self._rate
             return tf.cast(rate, tf.float32)
-        rate = learning_rate_at(self._recipe, step / self._total_steps)
-        warmup = self._recipe.warmup_fraction
-        if warmup:
-            rate *= tf.minimum(1.0, (step + 1) / (warmup * self._total_steps))
+        rate = learning_rate_at(self._recipe, step / self._total_steps, self._milestones)
+        if self._recipe.warmup_fraction:
+            rate *= tf.minimum(1.0, (step + 1) / self._warmup)
         return rate
+
+    def _annealed_rate(self, step: tf.Tensor) -> tf.Tensor:
+        """Rises linearly for `ANNEALED_WARMUP` of the round, and falls linearly to 0."""
+        peak = self._recipe.learning_rate
+        if self._rate is not None:
+            peak = tf.cast(self._rate(0) if callable(self._rate) else self._rate, tf.float32)
+        warmup = ANNEALED_WARMUP * self._total_steps
+        rising = (step + 1) / warmup
+        falling = (self._total_steps - step) / (self._total_steps - warmup)
+        return self._annealed * peak * tf.minimum(rising, tf.minimum(falling, 1.0))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the recipe, as Keras requires of every schedule."""
@@ -126,8 +196,16 @@ def make_schedule(flavour: Flavour, recipe: TrainingRecipe, rate: Any = None) ->
     return flavour.subclass(RoundSchedule, base)(recipe, rate)
 
 
-def learning_rate_at(recipe: TrainingRecipe, progress: tf.Tensor) -> tf.Tensor:
-    """Returns the learning rate, without warmup, at a fraction of the budget in [0, 1]."""
+def learning_rate_at(
+    recipe: TrainingRecipe, progress: tf.Tensor, milestones: Any = None
+) -> tf.Tensor:
+    """Returns the learning rate, without warmup, at a fraction of the budget in [0, 1].
+
+    Args:
+        recipe: the schedule.
+        progress: the fraction, float32.
+        milestones: fractions at which "step" decays. Default None: those of the recipe.
+    """
     peak = tf.constant(recipe.learning_rate, tf.float32)
     decrease = recipe.learning_rate - recipe.final_rate
     if recipe.schedule == "constant":
@@ -138,5 +216,7 @@ def learning_rate_at(recipe: TrainingRecipe, progress: tf.Tensor) -> tf.Tensor:
         return recipe.final_rate + decrease * 0.5 * (1 + tf.cos(math.pi * progress))
     if recipe.schedule == "exponential":
         return peak * recipe.decay**progress
-    passed = tf.reduce_sum(tf.cast(progress >= tf.constant(recipe.milestone_fractions), tf.float32))
+    if milestones is None:
+        milestones = tf.constant(recipe.milestone_fractions, tf.float32)
+    passed = tf.reduce_sum(tf.cast(progress >= milestones, tf.float32))
     return peak * recipe.decay**passed

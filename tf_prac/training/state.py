@@ -52,7 +52,9 @@ class TrainingState:
     def early_stopping(self) -> dict[str, Any]:
         """The options that determine when the mask distance stops training."""
         options = ("rule", "eps", "window", "min_epochs", "armed")
-        return {name: getattr(self._mask_distance, name, None) for name in options}
+        values = {name: getattr(self._mask_distance, name, None) for name in options}
+        average = getattr(self._mask_distance, "average", 0.0)
+        return {**values, "average": average} if average else values
 
     @property
     def elapsed(self) -> float:
@@ -82,6 +84,8 @@ class TrainingState:
         tentative = distance.tentative if distance else None
         tensors = {f"variable/{n}": to_numpy(v) for n, v in enumerate(variables)}
         tensors |= {f"tentative/{n}": mask for n, mask in (tentative or {}).items()}
+        averaged = distance.averaged if distance else {}
+        tensors |= {f"averaged/{name}": value for name, value in averaged.items()}
         tensors |= {f"best/{name}": value for name, value in (best.weights or {}).items()}
         for step, weights in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": value for name, value in weights.items()}
@@ -128,8 +132,9 @@ class TrainingState:
         shapes = {name: value.shape for name, value in weights.items() if name[0] != "@"}
         for copy in copies:
             _check_shapes(checkpoint, {n: v for n, v in copy.items() if n[0] != "@"}, shapes)
-        if "tentative" in groups:
-            _check_shapes(checkpoint, groups["tentative"], masks.shapes)
+        for group in ("tentative", "averaged"):
+            if group in groups:
+                _check_shapes(checkpoint, groups[group], masks.shapes)
         if (metadata["best"]["value"] is None) != ("best" not in groups) or not all(
             step.isdecimal() for step in snapshots
         ):
@@ -145,7 +150,9 @@ class TrainingState:
         self._started = time.perf_counter() - metadata["seconds"]
         if self._mask_distance:
             tentative = Masks(groups["tentative"]) if "tentative" in groups else None
-            self._mask_distance.restore(metadata["distances"], tentative, metadata["stopped"])
+            distances, stopped = metadata["distances"], metadata["stopped"]
+            averaged = groups.get("averaged")
+            self._mask_distance.restore(distances, tentative, stopped, averaged)
 
 
 def identity_of(*parts: Any) -> str:

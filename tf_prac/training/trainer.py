@@ -11,10 +11,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_prac.config import AUTO, PruningConfig, TrainingRecipe
 from tf_prac.data.batches import Batches
 from tf_prac.data.checks import check_weights
+from tf_prac.data.coverage import Coverage
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import Preprocessing, evaluation_batches, steps_per_epoch
 from tf_prac.data.samples import Samples
@@ -60,6 +62,7 @@ OPTIMIZER_OPTIONS = (
     "weight_decay",
     "epsilon",
     "schedule",
+    "momentum_form",
 ) + ("milestones", "decay", "final_rate", "warmup")
 """The options of a recipe that a compiled model has itself."""
 
@@ -200,6 +203,7 @@ class Trainer:
                 self.recipe.optimizer,
                 learning_rate=schedule,
                 momentum=self.recipe.momentum,
+                momentum_form=self.recipe.momentum_form,
                 weight_decay=self.recipe.weight_decay,
                 epsilon=self.recipe.epsilon,
             )
@@ -256,7 +260,7 @@ class Trainer:
         self,
         weights: Weights,
         masks: Masks,
-        ids: np.ndarray,
+        ids: np.ndarray | Coverage,
         budget: Budget,
         order: tuple[int, ...],
         *,
@@ -273,7 +277,8 @@ class Trainer:
         Args:
             weights: every weight to start from, a `snapshot`.
             masks: the masks to apply after each step.
-            ids: the samples to train on, int64 indices into `samples`.
+            ids: the samples to train on, int64 indices into `samples`; or a `Coverage`, after
+                `prepare_coverage`.
             budget: the number of steps, and the part of the learning-rate schedule.
             order: seed of the data order, augmentation and random layers; the same seed repeats
                 the same training.
@@ -312,7 +317,7 @@ class Trainer:
         self,
         weights: Weights,
         masks: Masks,
-        ids: np.ndarray,
+        ids: np.ndarray | Coverage,
         budget: Budget,
         order: tuple[int, ...],
         *,
@@ -329,7 +334,12 @@ class Trainer:
         options = [self.recipe, budget, order, list(snapshot_at), state.early_stopping]
         options += [self.distribution.replicas] if self.distribution.replicas > 1 else []
         options += ["tf32"] if self.recipe.tf32 else []
-        identity = identity_of(*options, ids, masks, weights)
+        options += ["pytorch"] if self.recipe.momentum_form == "pytorch" else []
+        options += budget.later_options
+        samples: list[Any] = [ids]
+        if isinstance(ids, Coverage):
+            samples = [ids.always, ids.others, ids.probability, ids.uniform_from]
+        identity = identity_of(*options, *samples, masks, weights)
         checkpoint = checkpoints.load_latest(identity)
         start = checkpoint.step if checkpoint else 0
         batches = self._batches(ids, budget, order, start)
@@ -352,11 +362,15 @@ class Trainer:
                         state.snapshots[state.step] = self._snapshot()
                     if state.step == pause and ends_epoch:
                         self._end_epoch(state)
+                        if isinstance(ids, Coverage) and pause < budget.steps:
+                            batches = self._batches(ids, budget, order, state.step)
                     if any(self.distribution.any_worker(checkpoints.is_due(state.step))):
                         checkpoints.save(state.to_checkpoint(identity, self._variables()))
         return self._result(state, ids, budget)
 
-    def _result(self, state: TrainingState, ids: np.ndarray, budget: Budget) -> TrainedNetwork:
+    def _result(
+        self, state: TrainingState, ids: np.ndarray | Coverage, budget: Budget
+    ) -> TrainedNetwork:
         assert self.model.forgetting is not None
         num_validation = len(self.validation.ids) if self.validation else 0
         return TrainedNetwork(
@@ -468,9 +482,34 @@ class Trainer:
         self._reset_optimizer(weights)
         self._schedule.set_budget(budget, self._optimizer_steps)
 
+    def prepare_coverage(self) -> None:
+        """Gives samples loss weights, which `train` needs for a `Coverage`; call it once."""
+        ones = tf.ones([len(self.samples)])
+        self.model.loss_weights_by_id = tf.Variable(ones, trainable=False, name="loss_weights")
+
+    def _set_loss_weights(self, ids: np.ndarray | Coverage, epoch: int) -> None:
+        variable, count = self.model.loss_weights_by_id, len(self.samples)
+        if isinstance(ids, Coverage):
+            assert variable is not None, "prepare_coverage was not called"
+            variable.assign(ids.weights(epoch, count))
+        elif variable is not None:
+            variable.assign(np.ones(count, np.float32))
+
     def _batches(
-        self, ids: np.ndarray, budget: Budget, order: tuple[int, ...], first_step: int
+        self,
+        ids: np.ndarray | Coverage,
+        budget: Budget,
+        order: tuple[int, ...],
+        first_step: int,
     ) -> Batches:
+        """Returns the batches from a step on; with a `Coverage`, at least to the end of its epoch.
+
+        Sets the loss weights of the epoch.
+        """
+        epoch = first_step // budget.steps_per_epoch
+        self._set_loss_weights(ids, epoch)
+        if isinstance(ids, Coverage):
+            ids = ids.epoch_ids(order, epoch)
         return self.placement.training(
             self.samples,
             ids,

@@ -11,6 +11,7 @@ from tf_prac.analysis.report.numbers import count, percent
 from tf_prac.analysis.report.run_data import RunData
 from tf_prac.analysis.report.sections import REMAINING, panel
 from tf_prac.analysis.report.tables import PATH_OPTIONS, value_of
+from tf_prac.search.cost import round_steps
 from tf_prac.storage.config_check import flatten
 
 SKIPPED = ("search.retrain", "dataset.order_hash", "versions", "validation", "test", "other_runs")
@@ -45,7 +46,7 @@ def _table(runs: Sequence[RunData]) -> Html:
                 percent(ticket.get("sparsity", run.sparsity)),
                 value_of(run, ticket.get("test_accuracy")),
                 value_of(run, dense.get("test_accuracy")),
-                count(sum(r["steps"] for r in run.rounds)),
+                count(sum(round_steps(r) for r in run.rounds)),
                 percent(cost.get("steps_saved"), 1),
                 percent(cost.get("end_to_end_steps_saved"), 1),
             ]
@@ -85,7 +86,7 @@ def _accuracies(runs: Sequence[RunData]) -> Html | None:
 def _steps(runs: Sequence[RunData]) -> Html:
     lines = []
     for n, run in enumerate(runs):
-        sums = list(itertools.accumulate(r["steps"] for r in run.rounds))
+        sums = list(itertools.accumulate(round_steps(r) for r in run.rounds))
         lines.append(Series(run.name, range(1, len(sums) + 1), sums, n % COLORS))
     chart = line_chart(
         [line for line in lines if line.y],

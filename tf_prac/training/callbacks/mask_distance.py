@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tf_prac.checks import check_choice
+import numpy as np
+
+from tf_prac.checks import check_choice, check_number
 from tf_prac.config import SCOPES, PruningConfig
 from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import (
@@ -56,6 +58,10 @@ class MaskDistance(Callback):
             masks, in place of rate, criterion and scope. Default None: the rule of these three.
         armed: see `MaskDistanceStop`. Default False.
         pruning: which weights are prunable, in a model without masks. Default `PruningConfig()`.
+        average: factor, in [0, 1), of the exponential moving average of the weights at the ends of
+            epochs, which is pruned in place of the weights. At a constant learning rate the noise
+            of SGD keeps the distance of the weights' masks up until the rate drops; that of the
+            average's falls. Default 0: the weights.
         first: `mask_distance` in the logs of the first epoch, which has no previous mask; None to
             omit it. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping`
             requires a number. Default infinity.
@@ -63,6 +69,7 @@ class MaskDistance(Callback):
     Attributes:
         distances: the mask distance of each epoch from the second on.
         tentative: the tentative `Masks` of the last epoch, or None.
+        averaged: the moving average of the weights, by name; empty without `average`.
         stopped: whether this callback has stopped training.
     """
 
@@ -82,11 +89,14 @@ class MaskDistance(Callback):
         armed: bool = False,
         pruning: PruningConfig | Mapping[str, Any] | None = None,
         first: float | None = math.inf,
+        average: float = 0.0,
     ):
         check_rate(rate)
         if rule is None:
             check_scores_weights(criterion)
         check_choice("scope", scope, SCOPES)
+        check_number("average", average, minimum=0, below=1)
+        self.average = average
         self.rate, self.criterion, self.scope = rate, criterion_name(criterion), scope
         self.rule = rule or PruneRule(rate, criterion, scope)
         self.pruning, self.first = as_options(PruningConfig, pruning), first
@@ -98,6 +108,7 @@ class MaskDistance(Callback):
     def _reset(self) -> None:
         self.distances: list[float] = []
         self.tentative: Masks | None = None
+        self.averaged: dict[str, np.ndarray] = {}
         self.stopped = False
         self._stop_rule = None
         if self.eps is not None:
@@ -112,20 +123,36 @@ class MaskDistance(Callback):
         get_prunable(self.model, self.pruning)
         self._reset()
 
-    def restore(self, distances: Sequence[float], tentative: Masks | None, stopped: bool) -> None:
+    def restore(
+        self,
+        distances: Sequence[float],
+        tentative: Masks | None,
+        stopped: bool,
+        averaged: Weights | None = None,
+    ) -> None:
         """Restores the state after some epochs.
 
         Args:
             distances: the mask distances of these epochs.
             tentative: the tentative mask of the last of them, or None.
             stopped: whether training was stopped.
+            averaged: the moving average of the weights. Default None: there is none.
         """
         self._reset()
         self.distances, self.tentative, self.stopped = list(distances), tentative, stopped
+        self.averaged = dict(averaged or {})
         self.model.stop_training = stopped
         if self._stop_rule is not None:
             for distance in distances:
                 self._stop_rule.update(distance)
+
+    def _to_prune(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the weights, or their moving average after this epoch."""
+        if not self.average:
+            return weights
+        old, factor = self.averaged or weights, np.float32(self.average)
+        self.averaged = {n: factor * old[n] + (1 - factor) * weights[n] for n in weights}
+        return self.averaged
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the distance to `logs`, and stops training if it has stayed small."""
@@ -133,7 +160,7 @@ class MaskDistance(Callback):
         prunable = get_prunable(self.model, self.pruning)
         weights = {name: to_numpy(v) for name, v in prunable.items()}
         previous, self.tentative = self.tentative, None
-        self.tentative = self.rule(weights, masks)
+        self.tentative = self.rule(self._to_prune(weights), masks)
         if self.keep is not None:
             self.keep(epoch + 1, self.tentative)
         if previous is None:
