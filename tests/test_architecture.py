@@ -13,7 +13,7 @@ import source_tree
 # one layer, such as data and pruning, do not know each other.
 LAYERS = (
     {"_lazy", "errors", "version"},
-    {"checks", "registry"},
+    {"checks", "extras", "registry"},
     {"config", "storage"},
     {"keras_api", "plotting", "presets", "tables"},
     {"data", "loading", "models", "pruning", "tasks"},
@@ -46,6 +46,7 @@ WITHOUT_TENSORFLOW = (
     "errors",
     "export.directory",
     "export.encoding",
+    "extras",
     "plotting",
     "presets",
     "pruning.criteria",

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_prac.data.datasets import DATASETS, STATISTICS, load_dataset
+from tf_prac.data import datasets
+from tf_prac.data.datasets import DATASETS, DIGITS, STATISTICS, load_dataset
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
@@ -34,6 +35,14 @@ def test_listing_the_names_imports_nothing_slow():
 
 
 class TestDigits:
+    def test_the_file_has_the_images_of_scikit_learn_in_their_order(self):
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        with np.load(pathlib.Path(datasets.__file__).with_name(DIGITS)) as file:
+            np.testing.assert_array_equal(file["pixels"].reshape(-1, 64), pixels)
+            np.testing.assert_array_equal(file["labels"], labels)
+
     def test_split_is_stratified_and_complete(self):
         from sklearn.datasets import load_digits
 

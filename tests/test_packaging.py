@@ -25,6 +25,10 @@ HEAVY = {
     "tf_keras",
 }
 
+EXTRA = (
+    r'"(figures|tensorboard|tf-keras|tfmot|tfds|tuner)"'  # those that the package itself imports
+)
+
 
 def python(*arguments: str, directory) -> subprocess.CompletedProcess:
     """Runs a Python that finds only what is installed."""
@@ -81,14 +85,14 @@ def test_imported_packages_are_declared():
     declared = {
         normalised(re.match(r"[\w.-]+", requirement)[0])
         for requirement in requirements
-        if "extra ==" not in requirement or re.search(r'"(figures|tensorboard)"', requirement)
+        if "extra ==" not in requirement or re.search(EXTRA, requirement)
     }
     providers = importlib.metadata.packages_distributions()
     missing = set()
     for module in source_tree.package_modules():
         for each in source_tree.imports(module):
             top = each.module.split(".")[0]
-            if top not in sys.stdlib_module_names and top != "tf_prac":
+            if top not in {*sys.stdlib_module_names, *FOR_TYPES_ONLY, "tf_prac"}:
                 found = {normalised(name) for name in providers.get(top, [top])}
                 missing |= set() if found & declared else found
     assert not missing, f"imported; add to the dependencies in pyproject.toml: {sorted(missing)}"

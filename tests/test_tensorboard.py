@@ -21,7 +21,7 @@ from tf_prac import (
     SparsityLogger,
     load_dataset,
 )
-from tf_prac.analysis.tensorboard import MISSING, grid
+from tf_prac.analysis.tensorboard import grid
 from tf_prac.cli.main import main
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.masks import Masks
@@ -129,18 +129,6 @@ def test_keras_s_own_callback_writes_what_ours_put_into_the_logs(flavour, tmp_pa
     for name in ("mask_distance", "sparsity", "forgetting_events", "unforgettable", "el2n"):
         written = [float(events[f"epoch_{name}"][epoch]) for epoch in range(3)]
         assert written == pytest.approx(history[name])
-
-
-def test_without_tensorboard_a_line_says_so_and_the_search_goes_on(tmp_path, capsys, monkeypatch):
-    there = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "tensorboard" else there(name)
-    )
-    run = tmp_path / "run"
-    arguments = [*QUICK.split(), "--rounds=1", f"--output_dir={run}", "--tensorboard"]
-    assert main(["search", *arguments]) == 0
-    assert capsys.readouterr().out.count(MISSING) == 1
-    assert (run / "summary.json").exists() and not (run / "tensorboard").exists()
 
 
 def test_a_grid_holds_its_images_in_rows():

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import importlib
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -269,15 +268,6 @@ def test_bad_input_of_the_command_is_one_line(arguments, message, capsys):
     assert main(["tune", *arguments]) == 2
     output = capsys.readouterr().err
     assert message in output and output.count("\n") == 1
-
-
-def test_without_kerastuner_the_error_is_one_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.delitem(sys.modules, "tf_prac.tuning.tuner")
-    monkeypatch.setitem(sys.modules, "keras_tuner", None)
-    monkeypatch.chdir(tmp_path)
-    assert main(["tune", "--space=prune_rate=0.2|0.3"]) == 2
-    output = capsys.readouterr().err
-    assert "pip install keras-tuner" in output and output.count("\n") == 1
 
 
 def test_the_command_tunes(tmp_path, capsys):

@@ -60,6 +60,31 @@ class MismatchError(TfPracError, ValueError):
     """Two objects do not belong together, such as a ticket and a model, or a run and options."""
 
 
+class MissingPackageError(TfPracError, ImportError):
+    """An optional package is not installed; the message has the command that installs it.
+
+    Example:
+
+        >>> raise MissingPackageError("tf_keras", "tf-keras", "models of Keras 2")
+        Traceback (most recent call last):
+        ...
+        tf_prac.errors.MissingPackageError: tf_keras: not installed, but needed for models of
+        Keras 2. Install it with: pip install 'tf-prac[tf-keras]'
+
+    Args:
+        package: the name it is imported by.
+        extra: the extra of tf_prac that installs it.
+        purpose: what needs it, a phrase.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(
+            f"{package}: not installed, but needed for {purpose}. "
+            f"Install it with: pip install 'tf-prac[{extra}]'",
+            name=package,
+        )
+
+
 class NonFiniteLossError(TfPracError, ArithmeticError):
     """The training loss became NaN or infinite; the round was not saved."""
 

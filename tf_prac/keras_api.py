@@ -21,6 +21,7 @@ import numpy as np
 
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError
+from tf_prac.extras import require
 
 FLAVOURS = ("keras", "tf_keras")
 
@@ -47,7 +48,13 @@ class Flavour:
     @functools.cached_property
     def module(self) -> Any:
         """The Keras package, imported at first use."""
+        self.require()
         return importlib.import_module(self.name)
+
+    def require(self) -> None:
+        """Raises `MissingPackageError` unless this Keras is installed."""
+        if self.name == "tf_keras":  # TensorFlow installs the other
+            require("tf_keras", "models of Keras 2")
 
     def subclass(self, mixin: type, base: type) -> type:
         """Returns the class that inherits from `mixin` and `base`, which is created only once."""

@@ -7,13 +7,13 @@ Only this module imports matplotlib, and only when a figure is drawn. It is inst
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_prac.checks import printable
+from tf_prac.extras import is_installed
 from tf_prac.storage.atomic import atomic_write
 from tf_prac.storage.files import write_csv
 
@@ -43,7 +43,7 @@ class Line:
 
 def can_draw() -> bool:
     """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
+    return is_installed("matplotlib")
 
 
 def save_figure(

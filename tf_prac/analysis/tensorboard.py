@@ -1,14 +1,13 @@
 """`TensorBoardCallback`: the metrics and images of a search as events for TensorBoard.
 
-TensorFlow writes the files, but needs the package `tensorboard` for the summaries, which is no
-longer one of its requirements: `pip install 'tf-prac[tensorboard]'`.
+TensorFlow writes the files, but needs the package `tensorboard` for the summaries, which TensorFlow
+2.21 no longer installs: `pip install 'tf-prac[tensorboard]'`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import importlib.util
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from tf_prac.analysis.report.pictures import forgotten_by_pruning, most_forgotte
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.errors import FileError
+from tf_prac.extras import require
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.cost import round_steps
@@ -32,7 +32,6 @@ from tf_prac.storage.run_directory import RunDirectory
 if TYPE_CHECKING:
     from tf_prac.data.source import Samples
 
-MISSING = "no events written, TensorBoard is not installed: pip install 'tf-prac[tensorboard]'"
 ROUND = ("sparsity", "train_samples", "epochs", "steps", "val_accuracy", "seconds")
 SETS = ("cet", "cep", "prac_size", "overlap")
 COLUMNS = 5
@@ -45,8 +44,7 @@ class TensorBoardCallback(SearchCallback):
     (`layers/...`), every epoch against the steps of the whole search (`epochs/...`) and the
     retrained tickets (`tickets/...`). Histograms of forgetting events; grids of the most forgotten
     images and of those that pruning forgets; the options as hyperparameters. A search that
-    resumes writes the events of its finished rounds again, into new files. If TensorBoard is not
-    installed, a line is printed and nothing is written.
+    resumes writes the events of its finished rounds again, into new files.
 
     Example:
 
@@ -56,12 +54,15 @@ class TensorBoardCallback(SearchCallback):
     Args:
         directory: the directory of the run.
         samples: the data set, for images. Default None: no images.
+
+    Raises:
+        MissingPackageError: If TensorBoard is not installed.
     """
 
     def __init__(self, directory: str | os.PathLike, samples: Samples | None = None):
+        require("tensorboard", "events for TensorBoard")
         self._run = RunDirectory(directory)
         self._samples = samples if samples and is_image(samples.input_shape) else None
-        self._installed = importlib.util.find_spec("tensorboard") is not None
         self._writer: Any = None
         self._steps = 0
         self._forgetting: list[ForgettingStats] = []
@@ -69,9 +70,6 @@ class TensorBoardCallback(SearchCallback):
     def on_search_begin(self, config: Mapping[str, Any]) -> None:
         """Opens a new event file, and writes the options as hyperparameters."""
         self._steps, self._forgetting = 0, []
-        if not self._installed:
-            print(MISSING, flush=True)
-            return
         import tensorflow as tf
         from tensorboard.plugins.hparams import api
 
@@ -95,8 +93,6 @@ class TensorBoardCallback(SearchCallback):
 
     def on_round_end(self, metrics: Mapping[str, Any]) -> None:
         """Writes the events of a round."""
-        if not self._installed:
-            return
         number = metrics["round"]
         path = self._run.round_path(number)
         masks, prac_set = Masks.load(path / MASKS), PracSet.load(path / PRAC_SET)
@@ -115,8 +111,6 @@ class TensorBoardCallback(SearchCallback):
 
     def on_search_end(self, summary: Mapping[str, Any]) -> None:
         """Writes the events of the retrained tickets."""
-        if not self._installed:
-            return
         with self._writing() as write:
             for ticket in [t for t in summary["tickets"] if t["retrain_steps"]]:
                 names = ("sparsity", "val_accuracy", "test_accuracy")

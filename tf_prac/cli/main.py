@@ -149,7 +149,7 @@ def _help() -> str:
         *(f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items()),
         "",
         "`tf-prac help COMMAND` lists the flags of a command.",
-        "`tf-prac search` without flags runs on the digits data set of scikit-learn.",
+        "`tf-prac search` without flags runs on the digits data set that it includes.",
     ]
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from tf_prac.keras_api import Flavour
 from tf_prac.storage.atomic import scratch_directory
 
 LOADING = "loading TensorFlow ..."
@@ -43,7 +44,8 @@ def _without_stderr() -> Iterator[None]:
     stderr = os.dup(2)
     with contextlib.ExitStack() as stack:
         captured = stack.enter_context(open(stack.enter_context(scratch_directory()) / "2", "w+b"))
-        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
         os.dup2(captured.fileno(), 2)
         try:
             yield
@@ -77,13 +79,14 @@ def load_tensorflow(
     Raises:
         ArgumentError: If the strategy or device is not available, see `make_distribution` and
             `use_device`.
+        MissingPackageError: If the Keras is not installed.
     """
+    flavour = Flavour(keras)
+    flavour.require()
     with quiet_start(not quiet):
         import tensorflow as tf
 
-        from tf_prac.keras_api import Flavour
-
-        assert Flavour(keras).module is not None
+        assert flavour.module is not None
         tf.get_logger().setLevel("ERROR")
         tf.config.list_physical_devices()
     from tf_prac.training.devices import use_device

@@ -16,6 +16,7 @@ from tf_prac.cli.settings import (
     read_settings,
 )
 from tf_prac.config import CheckpointConfig
+from tf_prac.extras import require
 
 
 def define_flags() -> Flags:
@@ -25,7 +26,7 @@ def define_flags() -> Flags:
         "Finds a winning lottery ticket: each round trains, prunes, finds the PrAC set and "
         "rewinds, and the next round trains on this set only. Then retrains the ticket on the "
         "full data. Run the same command again to resume. Without flags it runs on the digits "
-        "data set of scikit-learn.",
+        "data set that it includes.",
     )
     flags.group("Run")
     flags.string("output_dir", None, "Output directory. Default: runs/DATASET_MODEL_KERAS.")
@@ -45,6 +46,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     refuse_positional(positional)
     settings = read_settings(flags)
     directory = flags.output_dir or f"runs/{settings.name}"
+    if flags.tensorboard:
+        require("tensorboard", "events for TensorBoard")
 
     distribution = load_tensorflow(
         settings.keras, flags.strategy, flags.devices, flags.device, quiet=flags.quiet

@@ -14,6 +14,7 @@ from tf_prac.config import (
     SearchConfig,
     TrainingRecipe,
 )
+from tf_prac.data.datasets import check_packages
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
 from tf_prac.presets import EARLIER_NAMES, PRESETS
@@ -85,6 +86,7 @@ def read_settings(flags: Flags) -> Settings:
 
     Raises:
         ArgumentError: If the value of a flag is not allowed.
+        MissingPackageError: If the data set needs a package that is not installed.
     """
     preset = _DEFAULT
     if flags.preset is not None:
@@ -98,6 +100,8 @@ def read_settings(flags: Flags) -> Settings:
     check_choice("model", model, tuple(MODELS))
     if flags.image_size is not None:
         check_int("image_size", flags.image_size, 1)
+    dataset = preset.dataset if flags.dataset is None else flags.dataset
+    check_packages(dataset)
     variant = PRAC_VARIANTS[prac_name]
     pruning = {**preset.pruning, **variant.pruning, **flags.given(PruningConfig)}
     recipe = {**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}
@@ -105,7 +109,7 @@ def read_settings(flags: Flags) -> Settings:
         recipe["steps"] = None  # --epochs replaces the steps of a preset
     return Settings(
         labels={
-            "dataset": preset.dataset if flags.dataset is None else flags.dataset,
+            "dataset": dataset,
             "data_dir": flags.data_dir,
             "image_size": preset.image_size if flags.image_size is None else flags.image_size,
             "limit_train": flags.limit_train,

@@ -10,6 +10,7 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow, quiet_start
 from tf_prac.cli.settings import define_settings_flags, read_settings
 from tf_prac.errors import ArgumentError, TfPracError
+from tf_prac.extras import require
 from tf_prac.tables import WIDTH, joined
 from tf_prac.tuning.space import METRICS, parse_space
 
@@ -70,15 +71,13 @@ def main(flags: Flags, positional: list[str]) -> int:
     check_number("sparsity", sparsity, above=0, below=1)
     seeds = read_seeds(flags.seeds)
     settings = read_settings(flags)
+    require("keras_tuner", "tuning")
 
     load_tensorflow(settings.keras, device=flags.device, quiet=flags.quiet)
     from tf_prac.cli.open_run import load_data, model_function
 
-    try:
-        with quiet_start(not flags.quiet):
-            from tf_prac.tuning.tuner import TRIALS, PracTuner, keras_tuner
-    except ImportError as error:
-        raise TfPracError(str(error)) from error
+    with quiet_start(not flags.quiet):
+        from tf_prac.tuning.tuner import TRIALS, PracTuner, keras_tuner
 
     data = load_data(settings)
     model_fn = model_function(settings, data)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tf_prac.checks import check_int
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.errors import ArgumentError, DataError
+from tf_prac.extras import require
 from tf_prac.storage.names import check_name
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "tiny_imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
+
+DIGITS = "digits.npz"
+"""Pixels uint8 [1797, 8, 8] in 0..16, and labels uint8; see digits.LICENSE.txt."""
 
 VAL_ANNOTATIONS = "val_annotations.txt"
 
@@ -63,11 +67,12 @@ def load_dataset(
         (1442, 355, (8, 8, 1))
 
     Args:
-        name: "digits" (part of scikit-learn; every fifth image of each class is in the test set);
-            any TFDS image data set with the features `image` and `label`, such as "mnist" or
-            "cifar10"; "tiny_imagenet" in its own layout: `data_dir/train/CLASS/images/FILE`,
-            `data_dir/val/images/FILE` and `val/val_annotations.txt`, whose validation images are
-            the test set; or "folder": `data_dir/train/CLASS/FILE`, and `test` or `val` likewise.
+        name: "digits" (part of tf_prac, 1,797 images of 8x8 pixels as in scikit-learn; every fifth
+            image of each class is in the test set); any TFDS image data set with the features
+            `image` and `label`, such as "mnist" or "cifar10"; "tiny_imagenet" in its own layout:
+            `data_dir/train/CLASS/images/FILE`, `data_dir/val/images/FILE` and
+            `val/val_annotations.txt`, whose validation images are the test set; or "folder":
+            `data_dir/train/CLASS/FILE`, and `test` or `val` likewise.
         data_dir: data directory of TFDS (default as in TFDS), or the folder.
         limit_train: keep the first `limit_train` training samples. Default: all.
         memory_limit_bytes: a split with more decoded bytes is not held in memory. Default 4 GiB.
@@ -76,6 +81,7 @@ def load_dataset(
     Raises:
         ArgumentError: If the name is unknown, no data set is prepared in `data_dir`, or
             `limit_train` exceeds the number of samples.
+        MissingPackageError: If it is a data set of TFDS, and TFDS is not installed.
         DataError: If the data is damaged, or images have different sizes and `image_size` is None.
     """
     if limit_train is not None:
@@ -83,6 +89,7 @@ def load_dataset(
     check_int("memory_limit_bytes", memory_limit_bytes, 0)
     if data_dir is not None:
         check_name(data_dir)
+    check_packages(name)
     if name == "digits":
         return _digits(limit_train)
     if name == "tiny_imagenet":
@@ -92,13 +99,19 @@ def load_dataset(
     return _tfds(name, data_dir, limit_train, memory_limit_bytes, image_size)
 
 
+def check_packages(name: str) -> None:
+    """Raises `MissingPackageError` if a data set needs a package that is not installed."""
+    if name not in ("digits", "tiny_imagenet", "folder"):
+        require("tensorflow_datasets", f"the data set {name!r}")
+
+
 def _digits(limit_train: int | None) -> LoadedData:
     import numpy as np
-    from sklearn.datasets import load_digits
 
     from tf_prac.data.source import ArraySamples
 
-    pixels, labels = load_digits(return_X_y=True)
+    with np.load(pathlib.Path(__file__).with_name(DIGITS), allow_pickle=False) as file:
+        pixels, labels = file["pixels"], file["labels"].astype(np.int64)
     images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     rank = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])
     is_test = rank % 5 == 4

@@ -6,11 +6,14 @@ Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3.1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tf_prac.data.sample_set import SampleSet, unique_ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class PracSet(SampleSet):

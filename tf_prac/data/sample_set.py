@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tf_prac.storage.files import read_npz, write_npz
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from typing_extensions import Self
 
 KIND = "prac_set"
 PARTS = ("cet", "cep", "filled")

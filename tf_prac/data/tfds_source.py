@@ -22,6 +22,7 @@ from tf_prac.data.scan import load_arrays
 from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError, DataError
+from tf_prac.extras import require
 
 _NAME = re.compile(r"(?P<set>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
@@ -143,6 +144,7 @@ def default_data_dir() -> str:
 
 
 def _tfds() -> Any:
+    require("tensorflow_datasets", "data sets of TensorFlow Datasets")
     with _quiet():
         import tensorflow_datasets
     return tensorflow_datasets

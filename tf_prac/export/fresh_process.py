@@ -1,6 +1,6 @@
 """A script that runs an export on samples, in a process where tf_prac cannot be imported.
 
-    python -P fresh_process.py KIND PATH SAMPLES.npz OUTPUTS.npz
+    python fresh_process.py KIND PATH SAMPLES.npz OUTPUTS.npz
 
 KIND is saved_model, keras, tf_keras or tflite. The script itself must not import tf_prac.
 """
@@ -85,4 +85,5 @@ def main(kind, path, samples_file, outputs_file):
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the directory of this script, as `python -P` does since Python 3.11
     main(*sys.argv[1:])

@@ -117,7 +117,8 @@ def convert(content: Content, sparse: bool) -> bytes:
     Raises:
         ArgumentError: If TFLite cannot convert the model.
     """
-    with scratch_directory() as directory, warnings.catch_warnings(action="ignore"):
+    with scratch_directory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         write(content, content.description(), directory)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             str(directory), signature_keys=["serving_default"]

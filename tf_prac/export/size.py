@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -10,7 +11,7 @@ import pathlib
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -334,5 +335,8 @@ def _medians(times: Mapping[str, Sequence[_Time]]) -> dict[str, float]:
     }
 
 
-def _no_warnings() -> Any:
-    return warnings.catch_warnings(action="ignore")
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

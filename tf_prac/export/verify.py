@@ -131,7 +131,7 @@ def run_in_new_process(
         inputs, outputs = (os.path.join(directory, f"{n}.npz") for n in ("samples", "outputs"))
         arrays = [v.astype(str) if v.dtype == object else v for v in samples.values()]
         np.savez(inputs, *map(without_bfloat16, arrays), names=list(samples))
-        command = [sys.executable, "-P", str(script), kind, str(path), inputs, outputs]
+        command = [sys.executable, str(script), kind, str(path), inputs, outputs]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         process = subprocess.run(
             command, cwd=directory, env=environment, capture_output=True, text=True

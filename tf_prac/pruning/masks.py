@@ -146,8 +146,11 @@ class Masks(Mapping[str, np.ndarray]):
 
 
 def _as_mask(name: str, array: np.ndarray) -> np.ndarray:
-    mask = np.array(array).astype(bool)
-    if not np.array_equal(mask, array):
+    try:
+        mask = np.array(array).astype(bool)
+    except ValueError:  # of text, in NumPy 1
+        mask = None
+    if mask is None or not np.array_equal(mask, array):
         raise MismatchError(f"masks: {name} must contain only zeros and ones.")
     mask.flags.writeable = False
     return mask

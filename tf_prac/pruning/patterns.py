@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
 from tf_prac.registry import PATTERNS as PATTERNS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Scores = Mapping[str, np.ndarray]
 

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.errors import ArgumentError
+from tf_prac.extras import require
 from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappers
 
 
@@ -193,7 +194,13 @@ def _schedule_class() -> type:
     return Flavour("tf_keras").register(MasksHeld)
 
 
+def require_tfmot() -> None:
+    """Raises `MissingPackageError` unless TFMOT is installed."""
+    require("tensorflow_model_optimization", "pruned models of Keras 2")
+
+
 def _tfmot() -> Any:
+    require_tfmot()
     with warnings.catch_warnings():  # TFMOT imports distutils
         warnings.simplefilter("ignore", DeprecationWarning)
         import tensorflow_model_optimization

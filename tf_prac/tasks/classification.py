@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,9 @@ import tensorflow as tf
 from tf_prac.checks import check_number
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.tasks.task import Task, flat, label_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

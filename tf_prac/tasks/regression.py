@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,9 @@ import tensorflow as tf
 from tf_prac.checks import check_number
 from tf_prac.errors import ArgumentError
 from tf_prac.tasks.task import Task, flat, label_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -202,9 +202,9 @@ class Distribution:
         if self.workers == 1:
             return
         own_digest = np.frombuffer(bytes.fromhex(identity_of(*arrays)), np.int32)
-        digests = np.zeros((self.workers, len(own_digest)), np.int32)
-        digests[self.worker] = own_digest
-        digests = self._sum_workers(digests.ravel()).reshape(digests.shape)
+        row = np.zeros((self.workers, len(own_digest)), np.int32)
+        row[self.worker] = own_digest
+        digests = self._sum_workers(row.ravel()).reshape(row.shape)
         others = [str(n) for n, digest in enumerate(digests) if (digest != digests[0]).any()]
         if others:
             raise MismatchError(

@@ -105,7 +105,8 @@ def prune(
         UserWarning: If layers are skipped because they are frozen (`trainable=False`), or keep
             (almost) no weights of masks that are computed here.
     """
-    flavour_of(model)
+    if flavour_of(model).name == "tf_keras":
+        tfmot.require_tfmot()
     options = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:

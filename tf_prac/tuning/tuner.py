@@ -18,6 +18,7 @@ import numpy as np
 from tf_prac.checks import check_number, check_seed
 from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
+from tf_prac.extras import missing
 from tf_prac.pruning.weights import rewind
 from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import SearchResult, TicketSearch
@@ -39,8 +40,8 @@ try:
     import keras_tuner
     from keras_tuner.engine.base_tuner import BaseTuner
     from keras_tuner.src import utils as keras_tuner_utils
-except ImportError as error:
-    raise ImportError("tuning needs KerasTuner: pip install keras-tuner") from error
+except ModuleNotFoundError as error:
+    raise missing("keras_tuner", "tuning") from error
 
 from tf_prac.tuning.project import check_project, has_trials, reload_oracle
 
