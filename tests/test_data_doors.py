@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_prac import ForgettingLogger, PruningConfig, TicketSearch, TrainingRecipe, with_sample_ids
+from tf_prac import (
+    ForgettingLogger,
+    PruningConfig,
+    SampleScores,
+    TicketSearch,
+    TrainingRecipe,
+    with_sample_ids,
+)
 from tf_prac.data import as_samples
 from tf_prac.data.folder import FolderSamples
 from tf_prac.data.ids import is_batched
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import ArraySamples
-from tf_prac.errors import ArgumentError, DataError, MismatchError
+from tf_prac.errors import DataError, MismatchError
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.normal(size=(16, 6, 6, 3)).astype("float32")
@@ -63,8 +70,14 @@ def test_samples_are_not_taken_for_batches(kind, transformations):
 def test_batches_are_not_taken_for_samples(kind, transformations):
     data = BATCHED[transformations](slices(KINDS[kind]))
     assert is_batched(data)
-    with pytest.raises(ArgumentError, match=r"before shuffle\(\) and batch\(\)"):
-        with_sample_ids(data)
+    if transformations == "again":
+        return  # batches in another order in each pass
+    numbered = with_sample_ids(data)
+    assert numbered.cardinality() == data.cardinality()
+    ids = np.concatenate([x["sample_id"] for x, _ in numbered])
+    assert ids.tolist() == list(range(len(ids))) and len(ids) >= 16
+    for (x, y), (marked, z) in zip(data, numbered, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, (x, y), (marked["inputs"], z))
 
 
 def test_shapes_decide_where_the_transformations_are_unknown():
@@ -87,28 +100,52 @@ SHUFFLED = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", SHUFFLED)
-def test_positions_in_shuffled_data_are_no_ids(kind, order):
+def test_ids_of_shuffled_data_are_those_of_its_content(kind, order):
     data = SHUFFLED[order](slices(KINDS[kind]))
-    with pytest.raises(DataError, match="two passes over the data differ"):
-        with_sample_ids(data)
+    with pytest.warns(UserWarning, match="shuffled in each pass"):
+        numbered = with_sample_ids(data)
+    assert int(numbered.cardinality()) == 16
+    samples = as_samples(data)
+    seen = set()
+    for _ in range(2):
+        elements = {int(x["sample_id"]): (x["inputs"], y) for x, y in numbered}
+        assert sorted(elements) == list(range(16))
+        seen.add(tuple(elements))
+        for sample_id, (x, y) in elements.items():
+            expected = samples.inputs([sample_id])
+            tf.nest.map_structure(lambda e, a: np.testing.assert_array_equal(e[0], a), expected, x)
+            rows = tf.nest.map_structure(lambda each, i=sample_id: each[i], samples.labels)
+            tf.nest.map_structure(np.testing.assert_array_equal, rows, y)
+    assert len(seen) == 2  # the order stays shuffled
 
 
 @pytest.mark.parametrize("make", [lambda d: d, lambda d: d.batch(4)])
 @pytest.mark.parametrize("name", ["keras", "tf_keras"])
-def test_a_logger_refuses_shuffled_data_too(make, name):
+def test_a_logger_knows_the_samples_of_shuffled_data(make, name):
     keras = importlib.import_module(name)
-    model = keras.Sequential([keras.layers.Dense(4)])
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(4)])
+    # A learning rate of 0: no prediction ever changes.
+    optimizer = keras.optimizers.SGD(0.0)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     train = slices((ROWS, LABELS))
 
     def fit(data):
-        logger = ForgettingLogger(data)
-        model.fit(train.batch(4), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
-        return logger.stats
+        logger, scores = ForgettingLogger(data), SampleScores(data, "loss")
+        callbacks = [logger, scores]
+        model.fit(train.batch(4), epochs=3, verbose=0, shuffle=False, callbacks=callbacks)
+        return logger.stats, scores
 
-    with pytest.raises(DataError, match="two passes over the data differ"):
-        fit(make(train.shuffle(16, seed=1)))
-    assert len(fit(make(with_sample_ids(train).shuffle(16))).events) == 16
+    shuffled = make(train.shuffle(16, seed=1))
+    with pytest.warns(UserWarning, match="shuffled in each pass"):
+        stats, scores = fit(shuffled)
+    assert len(stats.events) == 16 and not stats.events.any()
+    hardest = ROWS[fit((ROWS, LABELS))[1].highest(4)]
+    assert_same_rows(as_samples(shuffled).inputs(scores.highest(4)), hardest)
+    assert len(fit(make(with_sample_ids(train).shuffle(16)))[0].events) == 16
+
+
+def assert_same_rows(first, second):
+    assert sorted(map(tuple, first.tolist())) == sorted(map(tuple, second.tolist()))
 
 
 def test_augmented_data_in_a_fixed_order_has_ids():
@@ -119,8 +156,9 @@ def test_augmented_data_in_a_fixed_order_has_ids():
     ids = [int(x["sample_id"]) for x, _ in with_sample_ids(slices((rows, LABELS)).map(noisy))]
     assert ids == list(range(16))
     same = slices((rows, np.zeros(16, np.int64)))
-    with pytest.raises(DataError, match="two passes"):  # equal labels tell nothing
-        with_sample_ids(same.map(noisy))
+    for data in (same, same.shuffle(16), slices((rows, LABELS)).shuffle(16)):
+        with pytest.raises(DataError, match="two passes.*augmentation"):  # labels tell nothing
+            with_sample_ids(data.map(noisy))
 
 
 def test_the_check_reads_only_the_start():
@@ -178,7 +216,7 @@ def test_a_run_on_scaled_inputs_is_not_continued_on_unscaled_ones(tmp_path):
     assert search.run(scaled).summary == result.summary
 
 
-@pytest.mark.parametrize("suffix", [".webp", ".GIF", ".tiff"])
+@pytest.mark.parametrize("suffix", [".tif", ".AVIF", ".tiff"])
 def test_images_that_cannot_be_read_are_not_left_out_in_silence(tmp_path, suffix):
     for number in range(2):
         (tmp_path / f"class{number}").mkdir()

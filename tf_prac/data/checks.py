@@ -10,6 +10,10 @@ import numpy as np
 from tf_prac.checks import check_int
 from tf_prac.errors import ArgumentError, DataError
 
+NAMED_LABELS = (
+    "Number the classes: names, labels = np.unique(labels, return_inverse=True); or pass "
+    "pandas.Categorical(labels), which keeps the names. Use the same numbers for all splits."
+)
 MEMORY_LIMIT_BYTES = 4 * 2**30  # default limit of decoded data in memory
 
 
@@ -60,10 +64,10 @@ def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]
     if array.ndim == 0 or not array.size:
         raise DataError(f"labels: shape {array.shape} received; allowed: at least one sample, [N].")
     if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"labels: dtype {array.dtype} received; allowed: numbers. "
-            "Names become class numbers with np.unique(labels, return_inverse=True)[1]."
-        )
+        remedy = NAMED_LABELS
+        if not all(isinstance(label, (str, bytes)) for label in array.flat):
+            remedy = "Convert them to the dtype of numbers, without missing values."
+        raise DataError(f"labels: dtype {array.dtype} received; allowed: numbers. {remedy}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
         raise DataError(f"labels: sample {index} has NaN or infinity; allowed: finite numbers.")
@@ -73,9 +77,11 @@ def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]
         if not is_class or array.min() < 0 or array.max() >= num_classes:
             received = f"from {array.min()} to {array.max()}"
             received += "" if is_class else f", {array.dtype} of shape {array.shape},"
-            raise DataError(
-                f"labels: {received} received; allowed: 0 to {num_classes - 1}, integers [N]."
-            )
+            remedy = ""
+            if is_class and array.min() > 0:
+                remedy = f" Class numbers start at 0, these at {array.min()}."
+            allowed = f"0 to {num_classes - 1}, integers [N]"
+            raise DataError(f"labels: {received} received; allowed: {allowed}.{remedy}")
     if is_class:
         array = array.astype(np.int64)
         num_classes = num_classes or max(1, int(array.max()) + 1)
@@ -83,6 +89,14 @@ def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]
         array = np.array(array)
     array.flags.writeable = False
     return array, num_classes
+
+
+def are_class_numbers(labels: Any) -> bool:
+    """Whether labels are integers [N] or [N, 1]."""
+    if isinstance(labels, Mapping):
+        return False
+    array = np.asarray(labels)
+    return array.dtype.kind in "iub" and array.shape[1:] in ((), (1,))
 
 
 def check_inputs(inputs: Any) -> Any:

@@ -17,12 +17,13 @@ from tf_prac.data.order import on_cpu
 from tf_prac.data.source import DatasetIdentity, Samples
 from tf_prac.errors import ArgumentError, DataError
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
-UNREADABLE = (".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jfif", ".svg")
+SUFFIXES = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif", ".webp")
+UNREADABLE = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ppm", ".tga")
+COLOUR_ONLY = r"(?i).*\.(bmp|gif|webp)"  # formats that TensorFlow does not decode to greyscale
 
 
 class FolderSamples(Samples):
-    """Images in `directory/CLASS/**/FILE`, JPEG, PNG or BMP.
+    """Images in `directory/CLASS/**/FILE`: JPEG, PNG, WebP, BMP, or the first frame of a GIF.
 
     Class numbers follow the sorted folder names. Samples alternate between classes: the first file
     of each class (by sorted path), then the second of each, and so on. So the first n samples, and
@@ -60,7 +61,7 @@ class FolderSamples(Samples):
     Raises:
         ArgumentError: If the directory cannot be read, or an option is invalid.
         DataError: If there are no class folders or no images, or a file cannot be decoded, has
-            another size or is an image of another format, such as WebP.
+            another size or is an image of another format, such as TIFF.
     """
 
     def __init__(
@@ -123,9 +124,19 @@ class FolderSamples(Samples):
         return order.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def _decode(self, file: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(
-            tf.io.read_file(file), channels=self._channels, expand_animations=False
-        )
+        content = tf.io.read_file(file)
+
+        def decode(channels: int) -> tf.Tensor:
+            return tf.io.decode_image(content, channels=channels, expand_animations=False)
+
+        if self._channels == 3:
+            image = decode(3)
+        else:
+            image = tf.cond(
+                tf.strings.regex_full_match(file, COLOUR_ONLY),
+                lambda: tf.image.rgb_to_grayscale(decode(3)),
+                lambda: decode(1),
+            )
         if self._size:
             resized = tf.image.resize(image, self._size, antialias=True)
             image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

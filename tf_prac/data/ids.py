@@ -1,4 +1,4 @@
-"""Sample ids in a `tf.data.Dataset`: add them, filter by them, split them.
+"""Sample ids in a `tf.data.Dataset`: add them, filter by them, split them; batched or not.
 
 An element is `({"inputs": x, "sample_id": id}, y[, sample_weight])` from the user's dataset to the
 batches that `fit` takes.
@@ -6,29 +6,40 @@ batches that `fit` takes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_choice, check_int, check_number
-from tf_prac.data.checks import check_id_vector
+from tf_prac.data.adapters import Adapted, adapt
+from tf_prac.data.checks import MEMORY_LIMIT_BYTES, NAMED_LABELS, check_id_vector
+from tf_prac.data.numbering import (
+    by_content,
+    by_position,
+    changes_order,
+    warn_about_content_ids,
+)
 from tf_prac.data.order import on_cpu
-from tf_prac.data.order_check import check_fixed_order
-from tf_prac.errors import ArgumentError
+from tf_prac.data.reading import read_errors
+from tf_prac.errors import ArgumentError, DataError
 
-UNBATCHED = "an unbatched tf.data.Dataset of (x, y) or (x, y, sample_weight)"
+ELEMENTS = "a finite tf.data.Dataset of (x, y) or (x, y, sample_weight)"
 PADDING = -1  # the id of padding, in padded batches
 MAX_SAMPLES = 2**30
 _OPAQUE = ("FlatMap", "Interleave", "Window", "Variant")  # elements come from other datasets
-WITH_IDS = 'an unbatched tf.data.Dataset of ({"inputs": x, "sample_id": id}, y[, sample_weight])'
+WITH_IDS = 'a tf.data.Dataset of ({"inputs": x, "sample_id": id}, y[, sample_weight])'
 
 
-def with_sample_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Adds the position of each sample to its inputs as sample id.
+def with_sample_ids(data: Any) -> tf.data.Dataset:
+    """Adds a sample id to the inputs of each sample: its position.
 
-    Call it before shuffling, batching and augmentation. `PracModel`, `ForgettingLogger` and
-    `SampleSet.filter` then identify each sample in Keras's `fit` and in any order.
+    `PracModel`, `ForgettingLogger` and `SampleSet.filter` then identify each sample in Keras's
+    `fit` and in any order: shuffle, batch and augment after this call.
+
+    Data that is shuffled already is accepted too. Its ids are positions in an order of the samples'
+    content, which is the same for every shuffle; a warning says so.
 
     Example:
 
@@ -37,28 +48,63 @@ def with_sample_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
         [0, 1]
 
     Args:
-        dataset: unbatched elements (x, y) or (x, y, sample_weight), in the same order in every
-            pass; the first 256 are read twice to check this.
+        data: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), or other data that
+            `tf_prac.data.as_samples` takes. The first 256 samples of a dataset are read twice to
+            see whether the order is fixed.
 
     Returns:
-        Unbatched elements ({"inputs": x, "sample_id": int64 scalar}, y[, sample_weight]).
+        Elements ({"inputs": x, "sample_id": int64 scalar}, y[, sample_weight]); batches of the same
+        size if `data` has batches.
 
     Raises:
-        ArgumentError: If the elements are others, or batched.
-        DataError: If two passes differ, as those over a shuffled dataset do.
+        ArgumentError: If the data is of another kind, infinite, or has ids already.
+        DataError: If two passes have different samples.
     """
-    spec = _element_spec(dataset, UNBATCHED)
-    if isinstance(spec[0], dict) and "sample_id" in spec[0]:
-        raise ArgumentError("dataset", describe_spec(spec), "a dataset without sample ids")
-    if is_batched(dataset):
+    adapted = adapt(data, "dataset", MEMORY_LIMIT_BYTES)
+    dataset = adapted.dataset()
+    if has_ids(check_elements(dataset)):
         raise ArgumentError(
-            "dataset",
-            describe_spec(spec),
-            UNBATCHED,
-            "Call this before shuffle() and batch().",
+            "dataset", describe_spec(dataset.element_spec), "a dataset without sample ids"
         )
-    check_fixed_order(dataset)
-    return dataset.enumerate().map(lambda i, e: ({"inputs": e[0], "sample_id": i}, *e[1:]))
+    return identified(adapted, keep_batches=True, stacklevel=3)
+
+
+def identified(
+    adapted: Adapted,
+    name: str = "dataset",
+    *,
+    check_order: bool = True,
+    keep_batches: bool = False,
+    stacklevel: int = 0,
+) -> tf.data.Dataset:
+    """Returns elements with ids: the ids they have, positions, or ranks of the content.
+
+    Args:
+        adapted: the data; a dataset may be batched.
+        name: name of the data, for errors.
+        check_order: whether the order may differ between passes. Default True.
+        keep_batches: whether batches stay batches. Default False: they become samples.
+        stacklevel: the caller that is warned if ids are ranks of the content. Default 0: none.
+
+    Raises:
+        ArgumentError: If the elements are not (x, y) or (x, y, sample_weight), or infinite.
+        DataError: If two passes have different samples.
+    """
+    dataset = adapted.dataset()
+    has_own_ids = has_ids(check_elements(dataset))
+    is_kept = keep_batches and is_batched(dataset)
+    samples = dataset if is_kept and has_own_ids else unbatched(dataset)
+    if has_own_ids:
+        return samples
+    shuffled = adapted.shuffled
+    if shuffled is None and check_order and isinstance(adapted.data, tf.data.Dataset):
+        shuffled = changes_order(samples, name)
+    if not shuffled:
+        return by_position(dataset, batched=True) if is_kept else by_position(samples)
+    if stacklevel:
+        warn_about_content_ids(name, stacklevel + 1)
+    samples = by_content(samples, name)
+    return samples.batch(batch_size_of(dataset)) if is_kept else samples
 
 
 def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
@@ -68,20 +114,21 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
     cost that time.
 
     Args:
-        dataset: unbatched elements ({"inputs": x, "sample_id": id}, y[, sample_weight]).
+        dataset: elements ({"inputs": x, "sample_id": id}, y[, sample_weight]), batched or not.
         ids: ids to keep, int [n]; each is in the dataset once.
 
     Returns:
-        The elements in the same order, with cardinality n.
+        The samples in the same order, n in all; in batches of the same size if `dataset` has
+        batches.
 
     Raises:
-        ArgumentError: If the dataset is batched or has no ids, or ids are not integers.
+        ArgumentError: If the dataset has no ids, or ids are not integers.
     """
-    spec = _element_spec(dataset, WITH_IDS)
-    if not has_ids(spec) or spec[0]["sample_id"].shape.rank != 0:
-        remedy = "Add ids with tf_prac.with_sample_ids before batch()."
-        raise ArgumentError("dataset", describe_spec(spec), WITH_IDS, remedy)
-    check_id_spec(spec[0]["sample_id"].dtype, [], 0)
+    if not has_ids(check_elements(dataset, WITH_IDS)):
+        remedy = "Add ids with tf_prac.with_sample_ids."
+        raise ArgumentError("dataset", describe_spec(dataset.element_spec), WITH_IDS, remedy)
+    sample_id = dataset.element_spec[0]["sample_id"]
+    check_id_spec(sample_id.dtype, sample_id.shape, int(is_batched(dataset)))
     array = np.unique(check_id_vector("ids", ids))
     if not array.size:
         return dataset.take(0)
@@ -92,8 +139,34 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
         position = tf.searchsorted(known, sample_id[None])[0]
         return known[tf.minimum(position, len(array) - 1)] == sample_id
 
-    kept = dataset.filter(is_kept)
-    return kept.apply(tf.data.experimental.assert_cardinality(len(array)))
+    def keep(samples: tf.data.Dataset) -> tf.data.Dataset:
+        count = tf.data.experimental.assert_cardinality(len(array))
+        return samples.filter(is_kept).apply(count)
+
+    return per_sample(dataset, keep)
+
+
+def per_sample(
+    dataset: tf.data.Dataset, change: Callable[[tf.data.Dataset], tf.data.Dataset]
+) -> tf.data.Dataset:
+    """Changes the samples of a dataset; batches are then formed again."""
+    if not is_batched(dataset):
+        return change(dataset)
+    return change(dataset.unbatch()).batch(batch_size_of(dataset))
+
+
+def unbatched(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the samples of a dataset that may be batched."""
+    return dataset.unbatch() if is_batched(dataset) else dataset
+
+
+def batch_size_of(dataset: tf.data.Dataset) -> int:
+    """Returns the size of the batches; one of the first two may be smaller."""
+    size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
+    if size is not None:
+        return size
+    with read_errors("dataset"):
+        return max([1, *(len(tf.nest.flatten(batch)[0]) for batch in dataset.take(2))])
 
 
 def split_validation(
@@ -171,14 +244,15 @@ def is_batched(dataset: tf.data.Dataset) -> bool:
     Shapes alone do not tell: the label of one sample may have as many entries as its input has
     rows, as in segmentation. They decide where the transformations are not known, such as after
     `flat_map` or `from_generator`: elements are then batches if the first dimension of the labels
-    is unknown, or that of the inputs.
+    is unknown, or that of the inputs. With sample ids, their rank decides.
     """
-    x, y = dataset.element_spec[:2]
-    inputs, labels = (tf.nest.flatten(part)[0].shape for part in (x, y))
-    if not (inputs.rank and labels.rank and labels[0] in (None, inputs[0])):
-        return False
-    batched = _ends_with_batch(dataset)
-    return True if batched is None else batched
+    spec = dataset.element_spec
+    if has_ids(spec):
+        is_possible = bool(spec[0]["sample_id"].shape.rank)
+    else:
+        inputs, labels = (tf.nest.flatten(part)[0].shape for part in spec[:2])
+        is_possible = inputs.rank and labels.rank and labels[0] in (None, inputs[0])
+    return bool(is_possible) and _ends_with_batch(dataset) is not False
 
 
 def _ends_with_batch(dataset: Any) -> bool | None:
@@ -195,13 +269,29 @@ def _ends_with_batch(dataset: Any) -> bool | None:
         dataset = inputs[0]
 
 
-def _element_spec(dataset: Any, allowed: str) -> tuple[Any, ...]:
+def check_elements(dataset: Any, allowed: str = ELEMENTS) -> tuple[Any, ...]:
+    """Returns the element spec of a finite dataset of (x, y) or (x, y, sample_weight).
+
+    Raises:
+        ArgumentError: If the dataset is infinite, or has other elements.
+        DataError: If labels are strings.
+    """
     if not isinstance(dataset, tf.data.Dataset):
         raise ArgumentError("dataset", type(dataset).__name__, allowed)
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        remedy = "Call repeat() later, or not at all."
+        raise ArgumentError("dataset", "an infinite dataset", allowed, remedy)
     spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ArgumentError("dataset", describe_spec(spec), allowed)
-    return spec
+    if isinstance(spec, tuple) and len(spec) in (2, 3):
+        if any(getattr(part, "dtype", None) == tf.string for part in tf.nest.flatten(spec[1])):
+            raise DataError(f"labels: strings received; allowed: numbers. {NAMED_LABELS}")
+        return spec
+    remedy = "Elements have no labels."
+    if isinstance(spec, dict):
+        x = next((name for name in spec if name not in ("id", "label")), "x")
+        remedy = f"Map them, as in dataset.map(lambda e: (e[{x!r}], e['label']))"
+        remedy += ", or load a TFDS data set with as_supervised=True."
+    raise ArgumentError("dataset", describe_spec(spec), allowed, remedy)
 
 
 def describe_spec(spec: Any) -> str:

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import describe_spec, has_ids, is_batched
-from tf_prac.data.scan import ALLOWED, order_error, order_of, read_errors
+from tf_prac.data.ids import describe_spec
+from tf_prac.data.numbering import differing_passes
+from tf_prac.data.reading import read_errors
+from tf_prac.data.scan import order_of
 from tf_prac.errors import ArgumentError, DataError
 
 BATCH = 512
 
 
 def is_plain(spec: Any) -> bool:
-    """Whether elements are one tensor of numbers and a class number."""
-    if not isinstance(spec, tuple) or len(spec) != 2:
+    """Whether elements with ids are one tensor of numbers and a class number."""
+    if len(spec) != 2:
         return False
-    x = spec[0]["inputs"] if has_ids(spec) else spec[0]
+    x = spec[0]["inputs"]
     single = isinstance(x, tf.TensorSpec) and isinstance(spec[1], tf.TensorSpec)
     if not single or x.dtype == tf.string:
         return False
@@ -32,34 +34,23 @@ def read_nested(
     """Returns inputs, labels and sample weights as arrays, in the order of the ids.
 
     Args:
-        dataset: elements (x, y) or (x, y, sample_weight), of tensors or nests of them.
+        dataset: elements with ids, as from `identified`, of tensors or nests of them.
         name: name of the data, for errors.
         limit: maximum bytes of all arrays.
         check_order: whether two passes are compared.
 
     Raises:
-        ArgumentError: If the elements are others, or the dataset is batched or infinite.
+        ArgumentError: If the elements are others.
         DataError: If it is unreadable, empty or too large, or the order differs between passes.
     """
     spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ArgumentError("data", describe_spec(spec), ALLOWED)
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ArgumentError("data", "an infinite dataset", "a finite dataset")
-    with_ids = has_ids(spec)
     for part in tf.nest.flatten(spec):
         if not isinstance(part, tf.TensorSpec) or part.shape.rank is None:
             remedy = "Pass dense tensors of known rank."
-            raise ArgumentError("data", describe_spec(spec), ALLOWED, remedy)
-    if is_batched(dataset):
-        raise ArgumentError(
-            "data", describe_spec(spec), ALLOWED, "It is batched: pass dataset.unbatch()."
-        )
-    if not with_ids:
-        dataset = dataset.enumerate().map(lambda i, e: ({"inputs": e[0], "sample_id": i}, *e[1:]))
+            raise ArgumentError("data", describe_spec(spec), "(x, y[, sample_weight])", remedy)
     arrays = _read(dataset, name, limit)
     if check_order and _digest(arrays) != _digest(_read(dataset, name, limit)):
-        raise order_error(name)
+        raise differing_passes(name)
     inputs, labels, *weights = arrays
     return inputs["inputs"], labels, weights[0] if weights else None
 
@@ -71,9 +62,10 @@ def _read(dataset: tf.data.Dataset, name: str, limit: int) -> Any:
             total += sum(part.nbytes for part in tf.nest.flatten(batch))
             if total > limit:
                 raise DataError(
-                    f"{name}: more than {limit:,} bytes; allowed: data that fits into memory, for "
-                    "other labels than class numbers, several inputs or sample weights. Raise "
-                    "memory_limit_bytes."
+                    f"{name}: {total:,} bytes in the first batches received; allowed: up to "
+                    f"{limit:,} bytes for strings, several inputs, sample weights, or labels other "
+                    "than class numbers, which are held in memory. Raise the limit with "
+                    "tf_prac.data.as_samples(data, memory_limit_bytes=...)."
                 )
             batches.append(batch)
     if not batches:

@@ -1,16 +1,16 @@
-"""`as_samples`, which converts arrays and datasets to `Samples`, and the names of this package."""
+"""`as_samples`, which converts data of any kind to `Samples`, and the names of this package."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_int
-from tf_prac.data.checks import MEMORY_LIMIT_BYTES
-from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
+from tf_prac.data.adapters import Adapted, adapt
+from tf_prac.data.checks import MEMORY_LIMIT_BYTES, are_class_numbers
+from tf_prac.data.ids import filter_ids, identified, split_validation, with_sample_ids
 from tf_prac.data.nested import is_plain, read_nested
 from tf_prac.data.scan import checked_elements, load_arrays
 from tf_prac.data.source import ArraySamples, DatasetIdentity, Samples
@@ -32,7 +32,10 @@ __all__ = [
 def as_samples(
     data: Any, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, **options: Any
 ) -> Samples:
-    """Returns arrays or a `tf.data.Dataset` as `Samples`.
+    """Returns data of any kind as `Samples`, which give each sample an id.
+
+    Ids are positions if the order is the same in every pass. Shuffled data is taken too: its ids
+    are positions in an order of the samples' content, which is the same for every shuffle.
 
     Example:
 
@@ -40,41 +43,46 @@ def as_samples(
         ArraySamples(arrays train: 4 of (3,), 2 classes)
 
     Args:
-        data: `Samples` (returned unchanged); a tuple of arrays (x, y) or (x, y, sample_weight); or
-            a finite, unbatched `tf.data.Dataset` of such elements in the same order in every pass,
-            or with {"inputs": x, "sample_id": id} in place of x in any order, with ids 0 to N - 1.
+        data: one of
+
+            - `Samples`, which are returned unchanged;
+            - arrays (x, y) or (x, y, sample_weight), of NumPy, TensorFlow or pandas; categories of
+              pandas become class numbers and class names;
+            - a finite `tf.data.Dataset` of them, batched or not, shuffled or not, also with
+              {"inputs": x, "sample_id": id} in place of x, with ids 0 to N - 1;
+            - a `keras.utils.PyDataset` or `tf_keras.utils.Sequence`, in the order of its index;
+            - a function that returns a generator, or another iterable, of batches as `fit` takes
+              them, or of samples with one number as label; a generator itself is read once.
+
             x and y may be dictionaries of arrays, for several inputs and outputs, and x a tuple.
         memory_limit_bytes: a dataset with more bytes of inputs is not held in memory decoded, but
-            read as `StreamSamples`. Default 4 GiB.
+            read as `StreamSamples`; generators and iterables with more bytes are refused. Default
+            4 GiB.
         **options: name, version, split, num_classes, classes, mean, std, rescale as in
             `ArraySamples`; for datasets also decode, buffer_size and check_order as in
             `StreamSamples`.
 
     Raises:
-        ArgumentError: If the data is of another kind, batched or infinite.
-        DataError: If labels, inputs or ids are invalid, or the order differs between passes.
+        ArgumentError: If the data is of another kind or infinite.
+        DataError: If labels, inputs or ids are invalid, two passes have different samples, or the
+            data is too large.
     """
     check_int("memory_limit_bytes", memory_limit_bytes, 0)
     if isinstance(data, Samples):
         if options:
             raise ArgumentError(", ".join(options), data, "no options with data that is Samples")
         return data
-    if isinstance(data, tuple) and len(data) == 2:
-        return ArraySamples(*data, **options)
-    if isinstance(data, tuple) and len(data) == 3 and np.ndim(data[2]):
-        return ArraySamples(*data[:2], weights=data[2], **options)
-    if isinstance(data, tf.data.Dataset):
-        return _from_dataset(data, memory_limit_bytes=memory_limit_bytes, **options)
-    raise ArgumentError(
-        "data",
-        f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple) else type(data).__name__,
-        "Samples, a tuple of arrays (x, y) or (x, y, sample_weight), or an unbatched "
-        "tf.data.Dataset of them",
-    )
+    adapted = adapt(data, options.get("name", "data"), memory_limit_bytes)
+    if isinstance(adapted.data, tf.data.Dataset):
+        return _from_dataset(adapted, memory_limit_bytes=memory_limit_bytes, **options)
+    inputs, labels, *weights = adapted.data
+    if weights:
+        options["weights"] = weights[0]
+    return ArraySamples(inputs, labels, **_with_classes(adapted.classes, labels, options))
 
 
 def _from_dataset(
-    dataset: tf.data.Dataset,
+    adapted: Adapted,
     *,
     memory_limit_bytes: int,
     check_order: bool = True,
@@ -83,12 +91,15 @@ def _from_dataset(
     name: str = "dataset",
     **options: Any,
 ) -> Samples:
+    dataset = identified(adapted, name, check_order=check_order)
     if decode is None and not is_plain(dataset.element_spec):
         images, labels, weights = read_nested(
             dataset, name, memory_limit_bytes, check_order=check_order
         )
+        options = _with_classes(adapted.classes, labels, options)
         return ArraySamples(images, labels, weights=weights, name=name, **options)
-    elements = checked_elements(dataset)
+    options = _with_classes(adapted.classes, None, options)
+    elements = checked_elements(dataset, name)
     if decode is not None:
         elements = elements.map(
             lambda x, y: ({**x, "inputs": decode(x["inputs"])}, y),
@@ -106,3 +117,18 @@ def _from_dataset(
         name=name,
         **options,
     )
+
+
+def _with_classes(
+    classes: Sequence[str] | None, labels: Any, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Adds the names of the classes that the data has, if labels are class numbers.
+
+    Args:
+        classes: the names, or None.
+        labels: of all samples; None if they are class numbers.
+        options: of the user, which come first.
+    """
+    if classes is None or not (labels is None or are_class_numbers(labels)):
+        return options
+    return {"classes": classes, "num_classes": len(classes), **options}

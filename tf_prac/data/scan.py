@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import check_id_spec, describe_spec, has_ids, is_batched
+from tf_prac.data.adapters import Adapted
+from tf_prac.data.ids import check_id_spec, describe_spec, identified
+from tf_prac.data.numbering import differing_passes
+from tf_prac.data.reading import read_errors
 from tf_prac.errors import ArgumentError, DataError
 
-ALLOWED = 'an unbatched tf.data.Dataset of (x, y), or of ({"inputs": x, "sample_id": id}, y)'
+ALLOWED = "(x, y) with a dense tensor x and a class number y, to read data that is not in memory"
+OTHER_LABELS = (
+    "tf_prac.data.as_samples takes other labels, several inputs and sample weights, if the data "
+    "fits into memory."
+)
 _BATCH = 512
 _DIGEST_BYTES = 16
-_NOISE = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*")  # node names in TensorFlow's messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,42 +49,35 @@ class Scan:
         return hashlib.sha256(self.digests.tobytes()).hexdigest()
 
 
-def checked_elements(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def checked_elements(
+    dataset: tf.data.Dataset, name: str, *, check_order: bool = True
+) -> tf.data.Dataset:
     """Returns elements ({"inputs": x, "sample_id": int64 scalar}, y int64 scalar).
 
-    Elements without ids get their positions.
+    Batches become samples. Elements without ids get those of `identified`.
 
     Raises:
-        ArgumentError: If the elements are others, ids are not integers, or the dataset is batched
-            or infinite.
-        DataError: If labels are not class numbers.
+        ArgumentError: If the elements are others, ids are not integers, or the dataset is
+            infinite.
+        DataError: If labels are not class numbers, or two passes have different samples.
     """
+    dataset = identified(Adapted(dataset), name, check_order=check_order)
     spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2:
-        raise ArgumentError("data", describe_spec(spec), ALLOWED)
-    with_ids = has_ids(spec)
-    x, y = (spec[0]["inputs"] if with_ids else spec[0]), spec[1]
+    if len(spec) != 2 or tf.nest.is_nested(spec[0]["inputs"]) or tf.nest.is_nested(spec[1]):
+        raise ArgumentError("data", describe_spec(spec), ALLOWED, OTHER_LABELS)
+    x, y = spec[0]["inputs"], spec[1]
     if not isinstance(x, tf.TensorSpec) or not isinstance(y, tf.TensorSpec):
-        raise ArgumentError("data", describe_spec(spec), ALLOWED)
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ArgumentError("data", "an infinite dataset", "a finite dataset")
-    _check_label(dataset, x, y)
-    if with_ids:
-        check_id_spec(spec[0]["sample_id"].dtype, spec[0]["sample_id"].shape, 0)
+        raise ArgumentError("data", describe_spec(spec), ALLOWED, "Pass dense tensors.")
+    _check_label(spec, y)
+    check_id_spec(spec[0]["sample_id"].dtype, spec[0]["sample_id"].shape, 0)
 
     def cast(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         sample_id = tf.cast(inputs["sample_id"], tf.int64)
         return {**inputs, "sample_id": sample_id}, tf.reshape(tf.cast(label, tf.int64), [])
 
-    if with_ids:
-        elements = dataset.map(cast)
-    else:
-        elements = dataset.enumerate().map(
-            lambda i, pair: cast({"inputs": pair[0], "sample_id": i}, pair[1])
-        )
     options = tf.data.Options()
     options.deterministic = True
-    return elements.with_options(options)
+    return dataset.map(cast).with_options(options)
 
 
 def serialize(elements: tf.data.Dataset) -> tf.data.Dataset:
@@ -181,27 +178,8 @@ def same_order(elements: tf.data.Dataset, name: str, first: Scan) -> bool:
     ids = np.concatenate([first.read_order[:0], *(part for part, _ in second)])
     digests = np.concatenate([first.digests[:0], *(part for _, part in second)])
     if not np.array_equal(digests[order_of(ids, name)], first.digests):
-        raise order_error(name)
+        raise differing_passes(name)
     return np.array_equal(ids, first.read_order)
-
-
-def order_error(name: str) -> DataError:
-    """Returns the error for data whose samples have other positions in each pass."""
-    return DataError(
-        f"{name}: two passes over the data differ; allowed: the same samples in the same "
-        "order in every pass, or with sample ids. Do not shuffle or augment before this, "
-        "or call tf_prac.with_sample_ids before shuffling."
-    )
-
-
-@contextlib.contextmanager
-def read_errors(name: str) -> Iterator[None]:
-    """Turns a TensorFlow error during reading into a `DataError` of one line."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        reason = _NOISE.sub("", error.message.strip().splitlines()[0])
-        raise DataError(f"{name}: cannot be read: {reason}") from error
 
 
 def _batches(elements: tf.data.Dataset, name: str) -> Iterator[tuple[Any, np.ndarray]]:
@@ -233,21 +211,10 @@ def order_of(ids: np.ndarray, name: str) -> np.ndarray:
     return order
 
 
-def _check_label(dataset: tf.data.Dataset, x: tf.TensorSpec, y: tf.TensorSpec) -> None:
-    spec = dataset.element_spec
-    is_single_label = y.shape.rank == 0 or (
-        y.shape == (1,) and x.shape.rank and x.shape[0] not in (1, None)
-    )
-    if not is_single_label:
-        if y.shape.rank is None:
-            remedy = "The labels have no known shape: pass output_signature to from_generator."
-        elif is_batched(dataset):
-            remedy = "It is batched: pass dataset.unbatch()."
-        else:
-            remedy = "Turn one-hot labels into class numbers with tf.argmax(y, axis=-1)."
-        raise ArgumentError("data", describe_spec(spec), f"{ALLOWED}, y a class number", remedy)
-    if not y.dtype.is_integer:
-        raise DataError(
-            f"labels: dtype {y.dtype.name} received; allowed: integer class numbers. "
-            "Convert them with tf.cast(y, tf.int64)."
-        )
+def _check_label(spec: Any, y: tf.TensorSpec) -> None:
+    """Raises an error unless labels are class numbers."""
+    if y.shape.rank is None:
+        remedy = "Their shape is not known: pass output_signature to from_generator."
+        raise ArgumentError("data", describe_spec(spec), ALLOWED, remedy)
+    if y.shape.num_elements() != 1 or y.shape.rank > 1 or not y.dtype.is_integer:
+        raise ArgumentError("data", describe_spec(spec), ALLOWED, OTHER_LABELS)

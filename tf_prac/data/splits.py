@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_prac.config import TrainingRecipe
 from tf_prac.data.samples import Samples, as_samples, split_validation
+from tf_prac.errors import DataError
 
 
 class Split(NamedTuple):
@@ -55,12 +56,16 @@ def make_splits(
         seed: seed of a "seeded" split.
 
     Raises:
-        ArgumentError, DataError: If the data cannot be trained on.
+        ArgumentError, DataError: If the data cannot be trained on, or splits number the classes
+            differently.
     """
     train_split = full_split(train)
     test_split = None if test is None else full_split(test)
-    if validation is not None:
-        return DataSplits(train_split, full_split(validation), test_split)
+    held_out = None if validation is None else full_split(validation)
+    for name, split in (("validation", held_out), ("test", test_split)):
+        _check_classes(train_split, split, name)
+    if held_out is not None:
+        return DataSplits(train_split, held_out, test_split)
     if recipe.validation_split == 0:
         return DataSplits(train_split, None, test_split)
     samples = train_split.samples
@@ -68,6 +73,16 @@ def make_splits(
         len(samples), fraction=recipe.validation_split, method=recipe.split, seed=seed
     )
     return DataSplits(Split(samples, train_ids), Split(samples, validation_ids), test_split)
+
+
+def _check_classes(train: Split, split: Split | None, name: str) -> None:
+    """Raises `DataError` if class numbers have other names than in the training set."""
+    ours, theirs = train.samples.classes, None if split is None else split.samples.classes
+    if ours is not None and theirs is not None and ours != theirs:
+        raise DataError(
+            f"{name}: classes {', '.join(theirs)} received; allowed: those of the training set in "
+            f"the same order: {', '.join(ours)}."
+        )
 
 
 def full_split(data: Any) -> Split:

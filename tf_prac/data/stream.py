@@ -26,11 +26,11 @@ from tf_prac.data.order import (
     shuffled,
     with_cardinality,
 )
+from tf_prac.data.reading import read_errors
 from tf_prac.data.scan import (
     checked_elements,
     deserialize,
     first_inputs,
-    read_errors,
     same_order,
     scan,
     serialize,
@@ -40,7 +40,7 @@ from tf_prac.errors import ArgumentError, DataError
 
 
 class StreamSamples(Samples):
-    """Samples of a finite, unbatched `tf.data.Dataset`.
+    """Samples of a finite `tf.data.Dataset`, batched or not.
 
     Requested samples whose encoded inputs fit `memory_limit_bytes` are read once, and shuffled
     uniformly. Otherwise every epoch reads the dataset and drops other samples before `decode`; its
@@ -53,8 +53,8 @@ class StreamSamples(Samples):
         >>> samples = StreamSamples(files, decode=lambda jpeg: tf.io.decode_jpeg(jpeg, 3))
 
     Args:
-        dataset: elements (x, y) in the same order in every pass, or
-            ({"inputs": x, "sample_id": id}, y) in any order, with ids 0 to N - 1.
+        dataset: elements (x, y), or ({"inputs": x, "sample_id": id}, y) with ids 0 to N - 1. If the
+            order differs between passes, requested samples must fit `memory_limit_bytes`.
         decode: function from x to the inputs of the model, of the same shape for every sample;
             called only for requested samples. Default: the identity.
         name: name for `identity`. Default "stream".
@@ -73,8 +73,8 @@ class StreamSamples(Samples):
             order. Default True.
 
     Raises:
-        ArgumentError: If the dataset has other elements, or is batched or infinite.
-        DataError: If labels, inputs or ids are invalid, or the order differs between passes.
+        ArgumentError: If the dataset has other elements, or is infinite.
+        DataError: If labels, inputs or ids are invalid, or two passes have different samples.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class StreamSamples(Samples):
     ):
         check_int("memory_limit_bytes", memory_limit_bytes, 0)
         check_int("buffer_size", buffer_size, 1)
-        elements = checked_elements(dataset)
+        elements = checked_elements(dataset, name, check_order=check_order)
         self._stored = elements.element_spec[0]["inputs"]
         self._source = serialize(elements)
         first = scan(self._source, name, memory_limit_bytes)
@@ -212,8 +212,11 @@ class StreamSamples(Samples):
     ) -> tf.data.Dataset:
         if not self._fixed_order:
             raise DataError(
-                f"{self.identity.name}: the order differs between two passes, and the samples do "
-                f"not fit memory_limit_bytes={self._limit}. Raise it or do not shuffle."
+                f"{self.identity.name}: {int(self._sizes[ids].sum()):,} bytes in another order in "
+                f"each pass received; allowed: up to {self._limit:,} bytes, memory_limit_bytes, of "
+                "shuffled data. Do not shuffle, such as with "
+                "image_dataset_from_directory(..., shuffle=False), or raise the limit with "
+                "tf_prac.data.as_samples(data, memory_limit_bytes=...)."
             )
         first_epoch, first_step, cardinality = locate_steps(
             len(ids), batch_size, seed is not None, start_step, steps

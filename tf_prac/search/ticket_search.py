@@ -188,8 +188,9 @@ class TicketSearch:
         """Runs the search, and retrains tickets.
 
         Args:
-            train: arrays (x, y) or (x, y, sample_weight), an unbatched `tf.data.Dataset` of them in
-                a fixed order, or `Samples`; see `tf_prac.data.as_samples`.
+            train: arrays (x, y) or (x, y, sample_weight), a `tf.data.Dataset` of them, a
+                `PyDataset`, a function that returns a generator, or `Samples`; batched and shuffled
+                or not. See `tf_prac.data.as_samples`.
             validation: the same. Default None: held out from `train`, see `TrainingRecipe`.
             test: the same, to report the metric on it. Default None.
             also_retrain: numbers of further tickets to retrain. Default ().

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.ids import MAX_SAMPLES, check_id_spec, has_ids, is_batched, with_sample_ids
+from tf_prac.data.adapters import adapt
+from tf_prac.data.checks import MEMORY_LIMIT_BYTES
+from tf_prac.data.ids import MAX_SAMPLES, check_id_spec, identified, is_batched
+from tf_prac.data.pipeline import evaluation_batches
+from tf_prac.data.source import Samples
 from tf_prac.errors import ArgumentError
 from tf_prac.training.compiled import compiled
 from tf_prac.training.precision import exact_float32
@@ -20,16 +24,15 @@ class DataPass:
     """Maps every sample of a data set through a compiled function, without TensorFloat-32.
 
     Args:
-        data: a finite `tf.data.Dataset` of (x, y) or (x, y, sample_weight), batched or not, or
-            arrays (x, y) or (x, y, sample_weight). Samples are identified by the ids of
-            `with_sample_ids`, or without ids by their positions.
+        data: anything that `tf_prac.data.as_samples` takes. Samples are identified by the ids of
+            `with_sample_ids`, or without ids as there.
         fn: function of inputs and targets of a batch, and sample weights if the data has them,
             to tensors [batch, ...].
         batch_size: number of samples per call. Default None: the batch size of the data, or 512.
 
     Raises:
         ArgumentError: If the data has another type or structure, or is infinite.
-        DataError: If positions are the ids, and two passes over the data differ.
+        DataError: If two passes over the data have different samples.
     """
 
     def __init__(
@@ -79,24 +82,13 @@ def _check_sorted(ids: np.ndarray) -> None:
 
 def _batched(data: Any, batch_size: int | None) -> tf.data.Dataset:
     """Returns batches of ({"inputs": x, "sample_id": id}, y)."""
-    if isinstance(data, (tuple, list)):
-        data = tf.data.Dataset.from_tensor_slices(tuple(data))
-        return with_sample_ids(data).batch(batch_size or BATCH)
-    allowed = "a finite tf.data.Dataset of (x, y), or arrays (x, y)"
-    if not isinstance(data, tf.data.Dataset):
-        raise ArgumentError("data", type(data).__name__, allowed)
-    if int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        remedy = "Pass the dataset without repeat()."
-        raise ArgumentError("data", "an infinite tf.data.Dataset", allowed, remedy)
-    spec = data.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ArgumentError("data", "elements that are not (x, y)", allowed)
-    if has_ids(spec):
-        ids = spec[0]["sample_id"]
-        check_id_spec(ids.dtype, ids.shape, min(ids.shape.rank or 0, 1))
-        if spec[0]["sample_id"].shape.rank == 0:
-            return data.batch(batch_size or BATCH)
-        return data if batch_size is None else data.rebatch(batch_size)
-    if is_batched(data):
-        data = data.unbatch()
-    return with_sample_ids(data).batch(batch_size or BATCH)
+    if isinstance(data, Samples):
+        ids = np.arange(len(data), dtype=np.int64)
+        return evaluation_batches(data, ids, batch_size=batch_size or BATCH)
+    adapted = adapt(data, "data", MEMORY_LIMIT_BYTES)
+    samples = identified(adapted, "data", keep_batches=True, stacklevel=5)
+    ids = samples.element_spec[0]["sample_id"]
+    check_id_spec(ids.dtype, ids.shape, int(is_batched(samples)))
+    if not is_batched(samples):
+        return samples.batch(batch_size or BATCH)
+    return samples if batch_size is None else samples.rebatch(batch_size)

@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.config import PruningConfig
-from tf_prac.data.ids import check_id_spec
+from tf_prac.data.adapters import adapt
+from tf_prac.data.checks import MEMORY_LIMIT_BYTES
+from tf_prac.data.ids import check_elements, check_id_spec, has_ids, with_sample_ids
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.masks import Masks
@@ -193,6 +195,8 @@ class PracModel(MaskedModelMixin):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Keras's own `fit`, after checking that the data has sample ids if they are needed.
 
+        Arrays (x, y) and a `tf.data.Dataset` without ids get those of `with_sample_ids`.
+
         Raises:
             ArgumentError: If forgetting is recorded and the data has no ids, or ids that are not
                 integers [batch]; at the end of an epoch or before, if an id was not in
@@ -202,12 +206,13 @@ class PracModel(MaskedModelMixin):
         check_fit(self)
         if self.forgetting is None:
             return super().fit(x, *args, **kwargs)
-        _check_ids(x)
-        self.targets.check_correct(self)
-        self.forgetting.restart_checks()
         keras = flavour_of(self).module
         arguments = inspect.signature(keras.Model.fit).bind(self, x, *args, **kwargs).arguments
         del arguments["self"]
+        arguments["x"] = _with_ids(x, arguments.get("y"))
+        _check_ids(arguments["x"])
+        self.targets.check_correct(self)
+        self.forgetting.restart_checks()
         callbacks = arguments.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             check = _CheckRecords(self.forgetting)
@@ -305,6 +310,17 @@ def _masked_weights(network: Any, pruning: PruningConfig | None, recording: bool
     return attach_masks(network, pruning)
 
 
+def _with_ids(x: Any, y: Any) -> Any:
+    """Returns the first argument of `fit` with sample ids, if they can be added there."""
+    if isinstance(x, tf.data.Dataset):
+        return x if has_ids(check_elements(x)) else with_sample_ids(x)
+    if y is None or (isinstance(x, Mapping) and "sample_id" in x):
+        return x
+    inputs = adapt((x, y), "data", MEMORY_LIMIT_BYTES).data[0]
+    count = len(tf.nest.flatten(inputs)[0])
+    return {"inputs": inputs, "sample_id": np.arange(count, dtype=np.int64)}
+
+
 def _check_ids(data: Any) -> None:
     """Checks that `data`, the first argument of `fit`, has sample ids of the right type."""
     inputs = data.element_spec if isinstance(data, tf.data.Dataset) else (data,)
@@ -314,7 +330,7 @@ def _check_ids(data: Any) -> None:
             "data",
             "no sample ids",
             'batches of ({"inputs": x, "sample_id": id}, y)',
-            "Use tf_prac.with_sample_ids(dataset) before batching.",
+            "Pass arrays x and y, or tf_prac.with_sample_ids(data).",
         )
     ids = inputs["sample_id"]
     ids = ids if hasattr(ids, "dtype") and hasattr(ids, "shape") else np.asarray(ids)

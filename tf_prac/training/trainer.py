@@ -253,6 +253,8 @@ class Trainer:
         if isinstance(task, Sparse) and classes and outputs.shape[-1] < classes:
             allowed = f"one for each of the {classes} classes of the data"
             remedy = "For several labels of a sample or numbers, name the task: task=..."
+            if self.samples.labels.min() > 0:
+                remedy = f"Class numbers start at 0, these at {self.samples.labels.min()}."
             raise ArgumentError("model", f"{outputs.shape[-1]} outputs", allowed, remedy)
         return task.resolved(self.samples.labels, outputs, output_activations(self.network))
 

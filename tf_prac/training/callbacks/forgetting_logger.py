@@ -39,9 +39,10 @@ class ForgettingLogger(Callback):
     Source: Toneva et al. 2019, Section 3.
 
     Args:
-        data: the samples to classify after each epoch: a finite `tf.data.Dataset`, batched or not,
-            or arrays (x, y). They are identified by the ids of `with_sample_ids`, or by their
-            positions. Default None: the model is a `PracModel` that records forgetting.
+        data: the samples to classify after each epoch: anything that `tf_prac.data.as_samples`
+            takes. They are identified by the ids of `with_sample_ids`, or by their positions;
+            shuffled data by an order of its content, after a warning. Default None: the model is a
+            `PracModel` that records forgetting.
         targets: with `data`, how to tell whether a sample is classified correctly.
             Default `Targets()`.
 

@@ -35,8 +35,9 @@ class SampleScores(Callback):
     "entropy", "margin" and "loss" see `tf_prac.data.selection`.
 
     Args:
-        data: the samples: a finite `tf.data.Dataset`, batched or not, or arrays (x, y). They are
-            identified by the ids of `with_sample_ids`, or by their positions.
+        data: the samples: anything that `tf_prac.data.as_samples` takes. They are identified by the
+            ids of `with_sample_ids`, or by their positions; shuffled data by an order of its
+            content, after a warning.
         score: "el2n", "grand" (computes a gradient per sample), "entropy", "margin" or "loss".
             For a multi-label sample, norm, entropy and loss are those of all labels jointly, and
             the margin is that of the least certain label. Default "el2n".
