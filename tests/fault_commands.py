@@ -17,6 +17,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -107,7 +108,10 @@ COMMANDS = {
     "info": Command(["info", "run"], "search"),
 }
 
+COMMAND_MODULES = sorted({f"tf_prac.cli.{each.arguments[0]}" for each in COMMANDS.values()})
 REPORT = "run/report.html"
+RESULT_EXISTS = ("a directory that does not exist yet", "not empty and not a ")
+"""How commands are refused whose output directory contains the result of another."""
 READERS = ("evaluate", "info")
 IN_PAIRS = [name for name in COMMANDS if name not in ("search", "export --overwrite", *READERS)]
 
@@ -232,7 +236,7 @@ class Trials:
     def _is_complete(self, directory: pathlib.Path, status: int) -> bool:
         """Whether a command was refused because the export of an earlier run of it is there."""
         last = self.log(directory).strip().splitlines()[-1:]
-        return status == 2 and "a directory that does not exist yet" in "".join(last)
+        return status == 2 and RESULT_EXISTS[0] in "".join(last)
 
     def _hit(self, directory: pathlib.Path) -> str:
         """The operation of the last run that was disturbed; "" if none was."""
@@ -268,19 +272,23 @@ class Trials:
             hits.update(self._tried(lambda chain=chain: self.trial(name, chain, fault)))
         return hits
 
-    def _tried(self, trial: Callable[[], list[str]]) -> list[str]:
+    def _tried(self, trial: Callable[[], list[str]], title: str = "") -> list[str]:
         """Returns the operations that a trial hits; prints and keeps the error if it fails."""
         try:
             return trial()
         except AssertionError as error:
-            print(f"FAILED {error}", flush=True)
-            self.failures.append(str(error))
+            print(f"FAILED {title}{error}", flush=True)
+            self.failures.append(f"{title}{error}")
             return ["of a trial that failed"]
 
     def pair(self, first: str, second: str) -> str:
+        """Returns what happened in `_pair`; prints and keeps the error if it fails."""
+        return self._tried(lambda: [self._pair(first, second)], f"{second} during {first}: ")[0]
+
+    def _pair(self, first: str, second: str) -> str:
         """Runs a command while another is held at a file operation, in one directory.
 
-        Both have to succeed, or the second is refused, names the first, and succeeds after it. Each
+        Both have to succeed, or the second is refused, because of the first or of its result. Each
         file then has to be that of one of the two; those that differ, all of the same one.
 
         Returns:
@@ -298,7 +306,7 @@ class Trials:
         outcome = "both succeed"
         if status:
             outcome = "the second is refused"
-            refusals = (f"(process {holding}). Wait for it, or end it.", "not empty and not a ")
+            refusals = (f"(process {holding}). Wait for it, or end it.", *RESULT_EXISTS)
             assert any(text in log.splitlines()[-1] for text in refusals), log
         (directory.parent / "go").touch()
         assert fault_harness.wait(holding) in (0, 2), self.log(directory)
@@ -343,8 +351,7 @@ class Trials:
             killed.append(hit)
         workers = self._start_workers(directory)
         assert [fault_harness.wait(each) for each in workers] == [0, 0], self.log(directory)
-        found = rounded(content(directory))
-        self._compare(f"two workers after {points}", directory, self._by_workers, found)
+        self._compare(f"two workers after {points}", directory, self._by_workers)
         return killed
 
     def _kill_chief(self, directory: pathlib.Path, point: int, wait: bool) -> str:
@@ -369,7 +376,7 @@ class Trials:
         listing = directory.parent / "points.json"
         workers = self._start_workers(directory, listing=listing)
         assert [fault_harness.wait(each) for each in workers] == [0, 0], self.log(directory)
-        self._by_workers = rounded(content(directory))
+        self._by_workers = content(directory)
         return json.loads(listing.read_text())
 
     def _start_workers(self, directory: pathlib.Path, **options: Any) -> list[int]:
@@ -393,15 +400,9 @@ class Trials:
             processes.append(process)
         return processes
 
-    def _compare(
-        self,
-        title: str,
-        directory: pathlib.Path,
-        expected: dict[str, Any],
-        found: dict[str, Any] | None = None,
-    ) -> None:
+    def _compare(self, title: str, directory: pathlib.Path, expected: dict[str, Any]) -> None:
         """Fails for a directory that differs, or has leftovers; removes it otherwise."""
-        found = content(directory) if found is None else found
+        found = content(directory)
         for name in differences(found, expected):
             texts = [repr(each.get(name))[:1500] for each in (found, expected)]
             raise AssertionError(
@@ -421,23 +422,17 @@ def spread(points: int, kills: int, generator: random.Random) -> list[int]:
     )
 
 
-def rounded(found: dict[str, Any]) -> dict[str, Any]:
-    """The content of a run of several workers, with six digits of the mean loss of an epoch.
-
-    It is a sum over the workers, whose order is another if the epoch was resumed inside.
-    """
-    return {
-        name: [{**row, "loss": f"{float(row['loss']):.6g}"} for row in value]
-        if name.endswith("history.csv")
-        else value
-        for name, value in found.items()
-    }
-
-
 def leftovers(directory: pathlib.Path) -> list[str]:
     """Temporaries in the directory of a trial, and files among the temporary files."""
     left = [str(path) for path in directory.rglob("*") if is_temporary(path.name)]
     return left + [str(path) for path in (directory.parent / "tmp").iterdir()]
+
+
+def preload() -> None:
+    """Imports what the commands need, and runs none of it, so that a fork is safe."""
+    fault_harness.preload()
+    for name in ("sklearn.datasets", "matplotlib.pyplot", *COMMAND_MODULES):
+        importlib.import_module(name)
 
 
 def main() -> None:
@@ -452,7 +447,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of operations")
     options = parser.parse_args()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    fault_harness.preload()
+    preload()
     total: collections.Counter[str] = collections.Counter()
     runs = [(keras, name) for keras in options.keras for name in options.commands]
     with tempfile.TemporaryDirectory() as scratch:
@@ -476,7 +471,7 @@ def main() -> None:
             outcomes[outcome] += 1
         if outcomes:
             tried = sum(outcomes.values())
-            print(f"{tried} of {len(pairs)} pairs: {describe(outcomes)}, 0 mixed files")
+            print(f"{tried} of {len(pairs)} pairs: {describe(outcomes)}")
         for number, keras in enumerate(options.keras):
             if count := (options.workers + number) // len(options.keras):
                 hits = trials[keras].kill_workers(count)
@@ -485,7 +480,7 @@ def main() -> None:
     failures = [failure for each in trials.values() for failure in each.failures]
     if failures:
         sys.exit(f"{len(failures)} trials failed")
-    print("0 differences from undisturbed runs, 0 files left behind")
+    print("0 differences from undisturbed runs, 0 mixed files, 0 files left behind")
 
 
 def report(keras: str, name: str, points: int, hits: collections.Counter) -> collections.Counter:

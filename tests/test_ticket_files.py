@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -112,6 +113,28 @@ def test_a_ticket_is_moved_with_its_run_or_by_save(finished, run, tmp_path, monk
     Ticket.load(".").save(tmp_path / "alone")
     assert names_in(tmp_path / "alone") == {"masks.npz", "weights.npz", "ticket.json"}
     same(Ticket.load(tmp_path / "alone"), ticket)
+
+
+def test_a_ticket_that_cannot_be_written_leaves_the_one_before(finished, tmp_path, monkeypatch):
+    """Replaced as a whole, but not with other files next to it, which would be lost."""
+    first, second = finished[1].tickets[:2]
+    path = tmp_path / "ticket"
+    first.save(path)
+    monkeypatch.setattr("tf_prac.search.ticket.write_json", mock.Mock(side_effect=OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        second.save(path)
+    same(Ticket.load(path), first)
+    monkeypatch.undo()
+    (path / "notes.txt").write_text("mine")
+    second.save(path)
+    same(Ticket.load(path), second)
+    (path / "notes.txt").unlink()
+    (tmp_path / "link").symlink_to(path)
+    for other in (path, tmp_path / "link"):
+        first.save(other)
+        same(Ticket.load(path), first)
+    assert names_in(path) == {"masks.npz", "weights.npz", "ticket.json"}
+    assert {each.name for each in tmp_path.iterdir()} == {"ticket", "link"}
 
 
 def test_a_ticket_copied_without_its_weights_says_what_to_do(run, tmp_path):

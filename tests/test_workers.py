@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+from fault_harness import untimed
 from two_devices import both, samples
 from two_workers import EPOCHS, ROUNDS, search
 
@@ -116,6 +118,13 @@ def test_own_fit_records_every_sample_in_all_workers_or_is_refused(workers):
         assert "MultiWorkerMirroredStrategy" in found["keras"] and "tf_keras" in found["keras"]
 
 
+def test_values_of_replicas_are_the_same_in_all_workers(workers):
+    values = np.float32([[0.1, index] for index in range(len(workers))]).tolist()
+    for worker, own in zip(workers, values, strict=True):
+        found = json.loads((worker / "found.json").read_text())
+        assert found["replicas"] == {"all": values, "own": own}
+
+
 @pytest.mark.slow
 @both
 def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavour, tmp_path):
@@ -146,6 +155,11 @@ def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavour,
             (tmp_path / name / "round_00" / file).read_bytes() for name in ("undisturbed", "killed")
         ]
         assert contents[0] == contents[1], file
+    histories = [
+        untimed(list(csv.DictReader((tmp_path / name / "round_00" / "history.csv").open())))
+        for name in ("undisturbed", "killed")
+    ]
+    assert histories[0] == histories[1]
 
 
 def test_checkpoints_of_other_workers_are_never_written(tmp_path):

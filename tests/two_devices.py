@@ -21,13 +21,14 @@ from tf_prac import (
     snapshot,
     with_sample_ids,
 )
-from tf_prac.config import PruningConfig
+from tf_prac.config import CheckpointConfig, PruningConfig
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.samples import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import Distribution, make_distribution
 from tf_prac.training.loop import StepLoop, as_batches
 from tf_prac.training.schedules import Budget
@@ -101,6 +102,51 @@ def test_two_devices_train_as_one_does(flavour, two):
         assert len(copies) == 2 and np.array_equal(copies[0].numpy(), copies[1].numpy())
     for name, mask in trainer.model.masks.items():
         assert not results[1].weights[name][~mask].any()
+
+
+class Stopped(Exception):
+    """Ends a training after a checkpoint."""
+
+
+class StoppingCheckpoints(Checkpoints):
+    """Checkpoints every three steps, the first of which ends the training."""
+
+    def __init__(self, path):
+        super().__init__(path, CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=3))
+
+    def save(self, state):
+        super().save(state)
+        raise Stopped
+
+
+@both
+def test_checkpoints_and_resuming_change_no_bit_of_the_result(flavour, two, tmp_path):
+    """Sums of metrics and BatchNorm's averages have another value in each replica."""
+    data, ids = samples(), np.arange(TRAINED)
+    every_step = CheckpointConfig(checkpoint_steps=1)
+    with two.strategy.scope():
+        net = network(flavour, norm=True)
+        trainer = Trainer(net, RECIPE, data, Split(data, np.arange(TRAINED, COUNT)))
+        weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
+
+        def train(checkpoints=None, snapshot_at=(4,)):
+            budget = Budget.full(RECIPE, len(ids))
+            options = {"snapshot_at": snapshot_at, "checkpoints": checkpoints}
+            return trainer.train(weights, dense, ids, budget, (1,), **options)
+
+        undisturbed = train()
+        saved = train(Checkpoints(tmp_path / "saved", every_step))
+        with pytest.raises(Stopped):
+            train(StoppingCheckpoints(tmp_path / "resumed"))
+        resumed = train(Checkpoints(tmp_path / "resumed", every_step))
+        other_snapshots = train(snapshot_at=(2, 4, 5))
+    for result in (saved, resumed, other_snapshots):
+        for before, after in zip(undisturbed.history, result.history, strict=True):
+            assert {**before, "seconds": 0} == {**after, "seconds": 0}
+        pairs = [(undisturbed.weights, result.weights)]
+        pairs += [(undisturbed.snapshots[4], result.snapshots[4])]
+        for before, after in pairs:
+            assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def _reduces(node):

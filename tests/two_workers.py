@@ -7,6 +7,7 @@ import pathlib
 import sys
 from unittest import mock
 
+import numpy as np
 import tensorflow as tf
 from two_devices import COUNT, network, samples
 
@@ -15,7 +16,7 @@ from tf_prac.config import PruningConfig
 from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.training.distribution import make_distribution
+from tf_prac.training.distribution import ReplicaVariable, make_distribution
 
 EPOCHS, ROUNDS = 2, 2
 
@@ -72,6 +73,20 @@ def own_fit(flavour, distribution):
     return [int(presented.min()), int(presented.max())]
 
 
+def replica_values(distribution):
+    """Values that were set in each replica, read again, and the value in this worker."""
+    sum_of_replicas = {
+        "synchronization": tf.VariableSynchronization.ON_READ,
+        "aggregation": tf.VariableAggregation.SUM,
+    }
+    with distribution.strategy.scope():
+        variable = tf.Variable([0.0, 0.0], trainable=False, **sum_of_replicas)
+    values = ReplicaVariable(variable, distribution)
+    values.assign(np.float32([[0.1, index] for index in range(distribution.replicas)]))
+    (own,) = distribution.strategy.experimental_local_results(variable)
+    return {"all": values.numpy().tolist(), "own": own.numpy().tolist()}
+
+
 def main(directory):
     distribution = make_distribution("multi_worker")
     place = pathlib.Path(directory) / f"worker_{distribution.worker}"
@@ -86,6 +101,7 @@ def main(directory):
         search("keras", place / "norm", distribution, rounds=1, norm=True).run(samples())
     for flavour in FLAVOURS:
         found[flavour] = own_fit(flavour, distribution)
+    found["replicas"] = replica_values(distribution)
     (place / "found.json").write_text(json.dumps(found))
 
 

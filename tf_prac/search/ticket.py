@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -18,6 +19,7 @@ from tf_prac.keras_api import seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import snapshot
+from tf_prac.storage.atomic import atomic_directory
 from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_json, write_npz
 from tf_prac.storage.layout import CONFIG, MASKS, REWIND, TICKET, WEIGHTS
 from tf_prac.tasks.task import Task
@@ -274,10 +276,15 @@ class Ticket:
         return dataclasses.replace(full, at_end=self.retraining == "fine_tuning")
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes masks.npz, weights.npz and ticket.json into a directory."""
+        """Writes masks.npz, weights.npz and ticket.json into a directory.
+
+        A directory that contains a ticket and no other files is replaced in one operation.
+        """
         path = pathlib.Path(directory)
-        write_npz(path / WEIGHTS, "weights", self.weights)
-        self._save(path, WEIGHTS, self._options())
+        replaced = atomic_directory(path, replace=True) if _is_ticket_alone(path) else None
+        with replaced or contextlib.nullcontext(path) as written:
+            write_npz(written / WEIGHTS, "weights", self.weights)
+            self._save(written, WEIGHTS, self._options())
 
     def save_in_run(self, directory: str | os.PathLike) -> None:
         """Writes masks.npz and ticket.json into RUN/tickets/round_NN, without the weights.
@@ -369,6 +376,13 @@ def _weights_name(file: pathlib.Path, files: object) -> str:
         f"{file}: damaged, its files are {sorted(names)}; "
         f"allowed: {MASKS} and either {WEIGHTS} or {W_K_OF_RUN}."
     )
+
+
+def _is_ticket_alone(path: pathlib.Path) -> bool:
+    """Whether a path is a directory that can be exchanged: it has the files of a ticket alone."""
+    if not path.is_dir() or path.is_symlink() or path.is_mount():
+        return False
+    return {each.name for each in path.iterdir()} == {MASKS, WEIGHTS, TICKET}
 
 
 def _weights_file(directory: str | os.PathLike, name: str) -> pathlib.Path:

@@ -7,6 +7,7 @@ exchange only sums of integers, which every strategy supports.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, MismatchError, WorkerLostError
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavour_of, tf_variable
 from tf_prac.training.compiled import compiled
 from tf_prac.training.state import identity_of
 
@@ -55,7 +56,6 @@ class Distribution:
             if self.strategy.cluster_resolver.task_type == "worker":
                 self.worker = len(chiefs) + self.strategy.cluster_resolver.task_id
         self._sum: Any = None
-        self._mean: Any = None
 
     @property
     def is_chief(self) -> bool:
@@ -157,22 +157,37 @@ class Distribution:
 
         return self.strategy.distribute_datasets_from_function(pipeline)
 
-    def average(self, variables: Sequence[Any]) -> None:
-        """Sets variables with one value per replica to their mean over replicas."""
-        if self.replicas == 1 or not variables:
-            return
-        if self._mean is None:
+    def replica_values(self, variables: Sequence[Any]) -> list[np.ndarray]:
+        """Returns the values of each variable in all replicas, [replicas, ...], in every worker."""
+        own = [
+            np.stack([value.numpy() for value in self.strategy.experimental_local_results(each)])
+            for each in map(tf_variable, variables)
+        ]
+        rows = [
+            np.frombuffer(content, np.uint8)
+            for content in self._gather(b"".join(values.tobytes() for values in own))
+        ]
+        bounds = [0, *itertools.accumulate(values.nbytes for values in own)]
+        return [
+            np.concatenate([row[start:end].view(values.dtype) for row in rows]).reshape(
+                self.replicas, *values.shape[1:]
+            )
+            for values, (start, end) in zip(own, itertools.pairwise(bounds), strict=True)
+        ]
 
-            def mean() -> None:
-                context = tf.distribute.get_replica_context()
-                # `tf.identity` copies to the replica's device, as the reduction requires.
-                values = [tf.identity(tf.convert_to_tensor(variable)) for variable in variables]
-                means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
-                for variable, value in zip(variables, means, strict=True):
-                    variable.assign(value)
+    def assign_replicas(self, variable: Any, values: np.ndarray) -> None:
+        """Sets a variable to one value per replica, [replicas, ...]."""
+        local = self.strategy.experimental_local_results(tf_variable(variable))
+        first = self.worker * len(local)
+        for own, value in zip(local, values[first : first + len(local)], strict=True):
+            own.assign(value)
 
-            self._mean = compiled(lambda: self.strategy.run(mean), autograph=False)
-        self._mean()
+    def means(self, variables: Sequence[Any]) -> list[np.ndarray]:
+        """Returns the mean of each variable over replicas."""
+        return [
+            np.mean(values, axis=0).astype(values.dtype)
+            for values in self.replica_values(variables)
+        ]
 
     def any_worker(self, *flags: bool) -> list[bool]:
         """Returns for each flag whether it is set in any worker."""
@@ -186,11 +201,7 @@ class Distribution:
             return content
         content = content if self.is_chief else b""
         length = int(self._sum_workers(np.array([len(content)], np.int32))[0])
-        words = np.zeros(-(-length // 4), np.int32)
-        if self.is_chief:
-            words = np.frombuffer(content.ljust(4 * len(words), b"\0"), np.int32)
-        chunks = [self._sum_workers(words[n : n + CHUNK]) for n in range(0, len(words), CHUNK)]
-        return b"".join(chunk.tobytes() for chunk in chunks)[:length]
+        return self._sum_bytes(content.ljust(length, b"\0"))
 
     def check_same(self, what: str, *arrays: Any) -> None:
         """Raises `MismatchError`, in every worker, unless all workers have the same arrays.
@@ -201,16 +212,28 @@ class Distribution:
         """
         if self.workers == 1:
             return
-        own_digest = np.frombuffer(bytes.fromhex(identity_of(*arrays)), np.int32)
-        row = np.zeros((self.workers, len(own_digest)), np.int32)
-        row[self.worker] = own_digest
-        digests = self._sum_workers(row.ravel()).reshape(row.shape)
-        others = [str(n) for n, digest in enumerate(digests) if (digest != digests[0]).any()]
+        digests = self._gather(bytes.fromhex(identity_of(*arrays)))
+        others = [str(n) for n, digest in enumerate(digests) if digest != digests[0]]
         if others:
             raise MismatchError(
                 f"{what}: not the same in worker {', '.join(others)} as in worker 0, the chief. "
                 "Start every worker with the same command, data, and versions."
             )
+
+    def _gather(self, content: bytes) -> list[bytes]:
+        """Returns what each worker passes, which has the same length in all of them."""
+        if self.workers == 1:
+            return [content]
+        size = len(content)
+        own = content.rjust((self.worker + 1) * size, b"\0").ljust(self.workers * size, b"\0")
+        rows = self._sum_bytes(own)
+        return [rows[n * size : (n + 1) * size] for n in range(self.workers)]
+
+    def _sum_bytes(self, content: bytes) -> bytes:
+        """Returns the sum over workers, of which only one has another byte than 0 at each place."""
+        words = np.frombuffer(content.ljust(-(-len(content) // 4) * 4, b"\0"), np.int32)
+        chunks = [self._sum_workers(words[n : n + CHUNK]) for n in range(0, len(words), CHUNK)]
+        return b"".join(chunk.tobytes() for chunk in chunks)[: len(content)]
 
     def _sum_workers(self, numbers: np.ndarray) -> np.ndarray:
         """Returns the sum of int32 [n] over workers."""
@@ -253,6 +276,32 @@ class Distribution:
                 "another worker is lost. Run the same command in every worker to resume from the "
                 "last checkpoint."
             ) from error
+
+
+class ReplicaVariable:
+    """A variable that has another value in each replica.
+
+    It has the methods of a variable that saving and restoring a checkpoint needs.
+
+    Args:
+        variable: of either flavour.
+        distribution: the `Distribution` in whose scope it was created.
+
+    Attributes:
+        shape: (replicas, ...).
+    """
+
+    def __init__(self, variable: Any, distribution: Distribution):
+        self._variable, self._distribution = variable, distribution
+        self.shape = (distribution.replicas, *variable.shape)
+
+    def numpy(self) -> np.ndarray:
+        """Returns the values of all replicas, in every worker."""
+        return self._distribution.replica_values([self._variable])[0]
+
+    def assign(self, values: np.ndarray) -> None:
+        """Sets the value of each replica."""
+        self._distribution.assign_replicas(self._variable, values)
 
 
 def make_distribution(strategy: Any = None, devices: int | None = None) -> Distribution:

@@ -16,7 +16,6 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.data.batches import Batches, Call, StreamedBatches
-from tf_prac.keras_api import numeric, tf_variable
 from tf_prac.training.compiled import compiled
 from tf_prac.training.distribution import Distribution
 
@@ -45,7 +44,6 @@ class StepLoop:
         self._jit_compile = jit_compile
         self._compiled: dict[str, Callable[[Call], None]] = {}
         self._steps_per_call = 8
-        self._replica_averages = replica_averages(getattr(model, "network", model))
 
     def trace(self, batches: Batches | Iterator[Any]) -> None:
         """Traces the training step without taking a step; this creates the metrics' variables."""
@@ -87,7 +85,6 @@ class StepLoop:
                 self._steps_per_call *= 2
             if pause:
                 break
-        self._distribution.average(self._replica_averages)
         return taken
 
     def evaluate(self, batches: Batches | Iterator[Any], steps: int) -> dict[str, float]:
@@ -123,15 +120,6 @@ class StepLoop:
 def as_batches(batches: Batches | Iterator[Any]) -> Batches:
     """Returns an iterator over batches that are ready as `Batches`."""
     return batches if isinstance(batches, Batches) else StreamedBatches(batches)
-
-
-def replica_averages(network: Any) -> list[Any]:
-    """Returns the variables that each replica updates from its own samples.
-
-    These are the moving averages of BatchNorm.
-    """
-    weights = [tf_variable(weight) for weight in numeric(network.non_trainable_weights)]
-    return [weight for weight in weights if weight.dtype.is_floating]
 
 
 def _many_steps(

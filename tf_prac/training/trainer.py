@@ -23,6 +23,7 @@ from tf_prac.data.samples import Samples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
 from tf_prac.keras_api import (
+    NamedWeight,
     build_metrics,
     compiled_with,
     described,
@@ -30,10 +31,12 @@ from tf_prac.keras_api import (
     learning_rate_of,
     like_optimizer,
     make_optimizer,
+    named_weights,
     numeric,
     output_activations,
     random_states,
     reset_random_layers,
+    tf_variable,
     to_numpy,
 )
 from tf_prac.pruning.masks import Masks
@@ -44,7 +47,7 @@ from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.best_weights import BestWeights
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints, NoCheckpoints
-from tf_prac.training.distribution import Distribution
+from tf_prac.training.distribution import Distribution, ReplicaVariable
 from tf_prac.training.inference import EVALUATION_BATCH, Predictor
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.placement import DataPlacement
@@ -181,6 +184,7 @@ class Trainer:
         if validation is not None:
             self.placement.place(validation.samples)
         self._initial_optimizer = [to_numpy(v) for v in self._optimizer.variables]
+        self._replica_weights = _replica_weights(network) if self.distribution.replicas > 1 else []
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
         self._optimizer_steps = 0
         self._make_loop(recipe.jit_compile is True)
@@ -334,7 +338,8 @@ class Trainer:
             callback.set_model(self.model)
             callback.on_train_begin()
         options = [self.recipe, budget, order, list(snapshot_at), state.early_stopping]
-        options += [self.distribution.replicas] if self.distribution.replicas > 1 else []
+        if (replicas := self.distribution.replicas) > 1:
+            options += [f"values of {replicas} replicas"]
         options += ["tf32"] if self.recipe.tf32 else []
         options += ["pytorch"] if self.recipe.momentum_form == "pytorch" else []
         options += budget.later_options
@@ -394,11 +399,17 @@ class Trainer:
 
     def _snapshot(self) -> dict[str, np.ndarray]:
         """Returns a copy of the weights, and of the optimizer's variables if these are rewound."""
-        weights = snapshot(self.network)
+        weights = {**snapshot(self.network), **self._replica_means()}
         if self._rewind_optimizer:
             variables = enumerate(self._optimizer.variables)
             weights |= {f"{OPTIMIZER}{index:04d}": to_numpy(v) for index, v in variables}
         return weights
+
+    def _replica_means(self) -> dict[str, np.ndarray]:
+        """Returns the means over replicas of the weights that each replica updates by itself."""
+        named = {w.name: w.variable for w in self._replica_weights}
+        means = self.distribution.means(list(named.values()))
+        return dict(zip(named, means, strict=True))
 
     def _reset_optimizer(self, weights: Weights) -> None:
         """Sets the optimizer's variables to those in `weights`, or to their initial values."""
@@ -411,6 +422,8 @@ class Trainer:
         self._optimizer_steps = int(to_numpy(self._optimizer.iterations))
 
     def _end_epoch(self, state: TrainingState) -> None:
+        for weight, mean in zip(self._replica_weights, self._replica_means().values(), strict=True):
+            weight.variable.assign(mean)
         logs = {**self._loop.results(), **self._validation_logs()}
         for callback in state.callbacks:
             callback.on_epoch_end(len(state.rows), logs)
@@ -419,12 +432,18 @@ class Trainer:
     def _variables(self) -> list[Any]:
         """Returns every variable that training changes, once each, in a fixed order.
 
-        Metrics create their variables when the training step is first traced.
+        Metrics create their variables when the training step is first traced. Variables that each
+        replica updates by itself are returned as `ReplicaVariable`.
         """
         owners = [self.network, self._optimizer, *self.model.metrics]
         variables = [variable for owner in owners for variable in numeric(owner.variables)]
         variables += [*random_states(self.network), *self.model.records]
-        return list({id(variable): variable for variable in variables}.values())
+        by_id = {id(variable): variable for variable in variables}
+        if self.distribution.replicas > 1:
+            local = [weight.variable for weight in self._replica_weights]
+            local += [v for metric in self.model.metrics for v in numeric(metric.variables)]
+            by_id |= {id(each): ReplicaVariable(each, self.distribution) for each in local}
+        return list(by_id.values())
 
     def _with_class_weight(self, class_weight: Mapping[int, float]) -> Samples:
         """Returns the samples with their weights multiplied by those of their classes."""
@@ -630,6 +649,13 @@ def _is_plain(task: Task, samples: Samples) -> bool:
     """Whether the metric is Keras's accuracy of class numbers, as for image classification."""
     is_sparse = isinstance(task, Sparse) and task.ignore_class is None
     return is_sparse and np.ndim(samples.labels) == 1 and samples.weights is None
+
+
+def _replica_weights(network: Any) -> list[NamedWeight]:
+    """Returns the weights that each replica updates by itself: BatchNorm's moving averages."""
+    candidates = {id(weight) for weight in numeric(network.non_trainable_weights)}
+    weights = [each for each in named_weights(network) if id(each.variable) in candidates]
+    return [each for each in weights if tf_variable(each.variable).dtype.is_floating]
 
 
 def _samples_seen(steps: int, count: int, budget: Budget, batch_size: int) -> int:
