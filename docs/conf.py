@@ -1,10 +1,14 @@
-"""How Sphinx builds these pages: `sphinx-build -W -b html docs .build/docs`."""
+"""How Sphinx builds these pages.
+
+sphinx-build -W -q -b html docs .build/docs       # the site; links within it are checked
+sphinx-build -q -b linkcheck docs .build/links    # links to other sites
+"""
 
 from tf_prac.version import VERSION
 
 project, author, release = "tf_prac", "The tf_prac authors", VERSION
 extensions = [
-    "myst_parser",  # pages in Markdown, as they read on a code host
+    "myst_nb",  # pages in Markdown, as they read on a code host, and notebooks
     "sphinx.ext.autodoc",  # the reference, from docstrings
     "sphinx.ext.napoleon",  # which are in Google's style
     "sphinx.ext.viewcode",
@@ -12,7 +16,9 @@ extensions = [
 exclude_patterns = ["results/*.csv", "results/*.json"]
 html_theme = "furo"
 html_title = f"tf_prac {VERSION}"
-html_extra_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["tf_prac.css"]
+nb_execution_mode = "off"  # notebooks are shown with the outputs they were saved with
 
 default_role = "code"  # `name` in a docstring is a name
 myst_heading_anchors = 3

@@ -36,7 +36,11 @@ def test_the_reference_has_every_public_name():
 
 def test_every_page_is_in_the_contents():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
-    pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.rglob("*.md")}
+    pages = {
+        p.relative_to(DOCS).with_suffix("").as_posix()
+        for p in DOCS.rglob("*.*")
+        if p.suffix in (".md", ".ipynb")
+    }
     missing = [page for page in pages - {"index"} if f"\n{page}\n" not in index]
     assert not missing, f"docs/index.md: add {', '.join(sorted(missing))}"
 

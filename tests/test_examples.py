@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import json
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -59,21 +58,6 @@ def test_example(name, keras, tmp_path, monkeypatch, capsys, request):
         app.run(main, [name, *arguments])
     assert not ended.value.code
     assert "%" in capsys.readouterr().out
-
-
-def test_the_notebook_opens_with_its_outputs_and_runs(tmp_path, monkeypatch):
-    notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    assert all(cell["outputs"] for cell in cells)
-    assert any("image/png" in output.get("data", {}) for c in cells for output in c["outputs"])
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    names: dict = {}
-    for cell in cells:
-        code = re.sub(r"epochs=\d+", "epochs=2", "".join(cell["source"]))
-        exec(compile(code, "quickstart.ipynb", "exec"), names)
-    assert (names["kernel"] == 0).mean() > 0.5
 
 
 @contextlib.contextmanager
