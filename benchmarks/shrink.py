@@ -6,7 +6,8 @@ Each network is trained for `--steps` steps on CIFAR-10, pruned by global magnit
 `--sparsities`, trained for as many steps again, and so on: a short iterative magnitude pruning
 without rewinding. `--tickets` keeps the results. At each sparsity from `--from_sparsity`, the
 masked model and the shrunk model are exported as SavedModel and TFLite (both with dense weights),
-and both exports take turns in one process. `--floor` adds a mask without dead channels.
+and both exports take turns in one process. `--refill` adds the latency of the same masks made
+channel-wise by `refill`; their accuracy is not measured, as the restored weights need training.
 """
 
 import json
@@ -24,6 +25,7 @@ from tf_prac import build_model, prune, rewind, snapshot, strip
 from tf_prac.export import saved_model, shrink, tflite
 from tf_prac.export.lite import FILE
 from tf_prac.keras_api import Flavour
+from tf_prac.pruning import refill
 from tf_prac.pruning.masks import Masks
 from tf_prac.tables import markdown_table
 
@@ -34,11 +36,12 @@ _FROM = flags.DEFINE_float("from_sparsity", 0.98, "Lowest sparsity to measure.")
 _STEPS = flags.DEFINE_integer("steps", 150, "Training steps before each pruning.")
 _RATE = flags.DEFINE_float("learning_rate", 0.05, "Learning rate of SGD with momentum 0.9.")
 _DECAY = flags.DEFINE_float("weight_decay", 5e-4, "Coefficient of the L2 penalty.")
+_REFILL = flags.DEFINE_bool("refill", False, "Also measure the masks refilled, without training.")
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of each operation and interpreter.")
 _TICKETS = flags.DEFINE_string("tickets", None, "Directory of trained tickets.")
 _BATCHES = (1, 32)
 COLUMNS = (
-    *("network", "sparsity", "accuracy", "channels", "parameters", "batch", "format"),
+    *("network", "masks", "sparsity", "accuracy", "channels", "parameters", "batch", "format"),
     *("dense ms", "shrunk ms", "times faster", "spread", "difference"),
 )
 
@@ -110,14 +113,14 @@ def test_arrays(data):
     return normalized(data.test, 2000)
 
 
-def fit(model, batches):
-    """Trains for `--steps` steps, with a learning rate that falls to zero."""
+def fit(model, batches, steps=None):
+    """Trains for `--steps` steps or fewer, with a learning rate that falls to zero."""
     keras = Flavour(FLAGS.keras).module
     rate = keras.optimizers.schedules.CosineDecay(_RATE.value, _STEPS.value)
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=_DECAY.value)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
-    model.fit(batches, steps_per_epoch=_STEPS.value, epochs=1, verbose=0)
+    model.fit(batches, steps_per_epoch=steps or _STEPS.value, epochs=1, verbose=0)
 
 
 def interpreter(path, batch):
@@ -177,22 +180,30 @@ def measure(name, data):
     """Yields the rows of a network."""
     images, _ = normalized(data.test, max(_BATCHES))
     for sparsity, accuracy, weights, masks in tickets(name, data):
-        if sparsity < _FROM.value:
-            continue
-        model = network(name)
-        rewind(model, weights, masks)
-        shrunk = shrink(model, masks=masks)
-        print(shrunk.report, file=sys.stderr)
-        about = {
-            "network": name,
-            "sparsity": sparsity,
-            "accuracy": accuracy,
-            "channels": shrunk.report.channels,
-            "parameters": shrunk.report.parameters,
-            "difference": difference(model, shrunk.model, images),
-        }
-        for row in compare(model, shrunk.model, images):
-            yield about | row
+        kinds = {"ticket": (masks, accuracy)}
+        if _REFILL.value:
+            kinds["refilled"] = (refill(masks), None)
+        for kind, (masks, accuracy) in kinds.items() if sparsity >= _FROM.value else ():
+            yield from measure_masks(name, kind, sparsity, accuracy, weights, masks, images)
+
+
+def measure_masks(name, kind, sparsity, accuracy, weights, masks, images):
+    """Yields the rows of a network with masks."""
+    model = network(name)
+    rewind(model, weights, masks)
+    shrunk = shrink(model, masks=masks)
+    print(shrunk.report, file=sys.stderr)
+    about = {
+        "network": name,
+        "masks": kind,
+        "sparsity": sparsity,
+        "accuracy": accuracy,
+        "channels": shrunk.report.channels,
+        "parameters": shrunk.report.parameters,
+        "difference": difference(model, shrunk.model, images),
+    }
+    for row in compare(model, shrunk.model, images):
+        yield about | row
 
 
 def cell(key, value):

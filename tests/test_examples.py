@@ -21,6 +21,7 @@ SETTINGS = {
     "regression_prac.py": ["--epochs=1", "--rounds=1"],
     "segmentation_prac.py": ["--samples=40", "--epochs=1", "--rounds=1"],
     "text_prac.py": ["--epochs=1", "--rounds=1"],
+    "mobilenet_lite.py": ["--epochs=1", "--repeats=1", "--alpha=0.35"],
     "mnist_prac.py": ["--dataset=digits", "--epochs=2", "--rounds=2"],
     "rewinding_sweep.py": ["--epochs=1", "--rounds=1", "--rewinds=0it,2it"],
     "transfer_prac_set.py": ["--epochs=1", "--rounds=1", "--target=lenet300", "--source=conv2"],
