@@ -185,12 +185,15 @@ def _rename_nodes(meta: Any, prefix: str) -> None:
         for node in meta.graph_def.node
     }
     for node in meta.graph_def.node:
+        if node.op == "VarHandleOp":  # unique in a session with several models
+            renamed[node.name] = f"{prefix}{renamed[node.name]}"
+    for node in meta.graph_def.node:
         inputs = [_renamed(tensor, renamed) for tensor in node.input]
         node.name = renamed[node.name]
         del node.input[:]
         node.input.extend(inputs)
-        if node.op == "VarHandleOp":  # unique in a session with several models
-            node.attr["shared_name"].s = f"{prefix}{node.name}".encode()
+        if node.op == "VarHandleOp":  # the converter of TFLite expects equal names
+            node.attr["shared_name"].s = node.name.encode()
         node.ClearField("experimental_debug_info")
 
 
