@@ -24,10 +24,10 @@ from tf_prac import (
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError
 from tf_prac.export.fresh_process import run_tflite
-from tf_prac.export.kernels import kernel_uses, multiplications, sparse_inference
+from tf_prac.export.kernels import kernel_uses, multiplications
 from tf_prac.export.serving import serve
 from tf_prac.export.size import FORMATS
-from tf_prac.keras_api import Flavour, named_weights
+from tf_prac.keras_api import Flavour
 from tf_prac.pruning.masks import Masks
 from tf_prac.storage.files import read_npz
 
@@ -103,21 +103,15 @@ def test_keras_file_and_arrays(lenet, tmp_path):
     assert Masks.load(result.directory / "masks.npz") == masks
 
 
-def mobile_block(flavour, start=3, stride=2):
-    """A network as XNNPACK's sparse inference wants it."""
-    keras = Flavour(flavour).module
-    x = inputs = keras.Input((16, 16, 3))
-    x = keras.layers.ZeroPadding2D(1)(x)
-    x = keras.layers.Conv2D(8, start, strides=stride)(x)
-    x = keras.layers.DepthwiseConv2D(3, padding="same")(x)
-    x = keras.layers.Conv2D(32, 1, name="pointwise")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, keras.layers.Dense(4)(x))
-
-
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_multiplications_are_those_of_the_layers(flavour):
-    model = mobile_block(flavour)
+    keras = Flavour(flavour).module
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((16, 16, 3)), layers.Conv2D(8, 3, strides=2, padding="same"),
+        layers.DepthwiseConv2D(3, padding="same"), layers.Conv2D(32, 1, name="pointwise"),
+        layers.GlobalAveragePooling2D(), layers.Dense(4),
+    ])  # fmt: skip
     uses = kernel_uses(model, serve(model))
     counts = multiplications(uses, {"model/pointwise/kernel": 1, "pointwise/kernel": 10})
     by_role = {name.rsplit("/", 1)[0]: value for name, value in counts.items()}
@@ -125,28 +119,6 @@ def test_multiplications_are_those_of_the_layers(flavour):
     assert by_role["depthwise_conv2d"] == (8 * 8 * 3 * 3 * 8,) * 2
     assert by_role["pointwise"] == (8 * 8 * 8 * 32, 8 * 8 * 10)
     assert by_role["dense"] == (32 * 4,) * 2
-
-
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_conditions_of_sparse_inference(flavour):
-    def verdict(model, rate, storage="float32", stored=True):
-        weights = {w.name: w.variable for w in named_weights(model)}
-        masks = global_magnitude({"pointwise/kernel": weights["pointwise/kernel"]}, rate=rate)
-        uses = kernel_uses(model, serve(model))
-        return sparse_inference(uses, masks, storage, stored)
-
-    assert verdict(mobile_block(flavour), 0.8) == {"qualifies": True, "reasons": []}
-    for found, reason in (
-        (verdict(mobile_block(flavour), 0.5), "pointwise/kernel has 50.0% zeros"),
-        (verdict(mobile_block(flavour, start=5), 0.8), "starts with conv2d/kernel (5x5, stride 2)"),
-        (verdict(mobile_block(flavour, stride=1), 0.8), "starts with"),
-        (verdict(mobile_block(flavour), 0.8, "int8"), "floating point"),
-        (verdict(mobile_block(flavour), 0.8, stored=False), "stored dense"),
-    ):
-        assert not found["qualifies"] and reason in found["reasons"][0]
-    resnet = build_model("resnet20", keras=flavour, input_shape=(32, 32, 3), num_classes=10)
-    found = sparse_inference(kernel_uses(resnet, serve(resnet)), {}, "float32", True)
-    assert not found["qualifies"] and any("are not 1x1" in reason for reason in found["reasons"])
 
 
 def test_report_of_sizes(lenet, tmp_path):

@@ -25,13 +25,13 @@ from tf_prac.cli.main import main
 from tf_prac.config import PruningConfig, TrainingRecipe
 from tf_prac.errors import FileError, UnsafeFileError
 from tf_prac.export import encoding
+from tf_prac.export.directory import read_metadata, write_metadata
 from tf_prac.keras_api import FLAVOURS, Flavour, flavour_of
 from tf_prac.loading.archive import read_archive
 from tf_prac.loading.classes import DENIED, allowed, is_allowed_op
 from tf_prac.loading.documents import check_document
 from tf_prac.loading.sizes import COPIES, EXTRA, open_checkpoint
 from tf_prac.search.ticket_search import TicketSearch
-from tf_prac.storage.files import read_json, write_json
 from tf_prac.storage.run_directory import RunDirectory
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -88,10 +88,10 @@ def exported(flavour, directory):
 @both
 def test_a_command_in_an_export_is_not_run(flavour, tmp_path):
     proof = tmp_path / "ran"
-    place = exported(flavour, tmp_path / "export") / "assets" / "tf_prac.json"
-    content = read_json(place, "export")
+    place = exported(flavour, tmp_path / "export")
+    content = read_metadata(place)
     content["architecture"]["config"]["layers"].append(running(flavour, f"touch {proof}"))
-    write_json(place, "export", content)
+    write_metadata(place, content)
     with pytest.raises(UnsafeFileError, match="export: not loaded.*'Lambda'; it contains Python"):
         load_sparse(tmp_path / "export")
     assert not proof.exists()
@@ -527,10 +527,10 @@ def test_masks_larger_than_their_weights_are_refused(shape, tmp_path):
 def test_an_architecture_larger_than_its_weights_is_refused(flavour, units, tmp_path):
     small(Flavour(flavour).module).save(tmp_path / "m.keras")
     changed_archive(tmp_path / "m.keras", with_config(lambda config: _wide(config, units)))
-    place = exported(flavour, tmp_path / "export") / "assets" / "tf_prac.json"
-    content = read_json(place, "export")
+    place = exported(flavour, tmp_path / "export")
+    content = read_metadata(place)
     _wide(content["architecture"], units)
-    write_json(place, "export", content)
+    write_metadata(place, content)
     limit = r"declares more variables than its weights|allowed: integers up to 2,147,483,647"
 
     def load():
@@ -555,6 +555,7 @@ def _row(**changes):
     return change
 
 
+DATA_KEY = "decoder/data/.ATTRIBUTES/VARIABLE_VALUE"
 BAD_EXPORTS = {
     "2^36 elements": lambda c: _resize(c, 2**36),
     "2^62 elements": lambda c: _resize(c, 2**62),
@@ -576,10 +577,16 @@ BAD_EXPORTS = {
     "negative start": _row(start=-12),
     "no start": lambda c: next(r for r in c["weights"] if r["pruned"]).pop("start"),
     "a weight twice": lambda c: c["weights"].append({**c["weights"][0], "name": "other"}),
-    "dense weight twice": lambda c: c["weights"].append({**c["weights"][1], "name": "other"}),
     "another dtype": lambda c: c["weights"][1].update(dtype="int8"),
-    "another tensor": lambda c: c["weights"][1].update(variable="_CHECKPOINTABLE_OBJECT_GRAPH"),
+    "a variable": lambda c: c["weights"][1].update(variable="_CHECKPOINTABLE_OBJECT_GRAPH"),
+    "a packed variable": lambda c: c["weights"][1].update(variable=DATA_KEY),
     "no groups": lambda c: c.pop("groups"),
+    "no streams": lambda c: c.pop("streams"),
+    "fewer streams": lambda c: c["streams"].pop(),
+    "a stream of 2^40 elements": lambda c: c["streams"][0].update(size=2**40),
+    "a shorter stream": lambda c: c["streams"][0].update(size=c["streams"][0]["size"] - 1),
+    "a stream of objects": lambda c: c["streams"][0].update(dtype="object"),
+    "a stream of another type": lambda c: c["streams"][0].update(dtype="float64"),
     "groups a list": lambda c: c.update(groups=[]),
     "weights a number": lambda c: c.update(weights=3),
     "weights of text": lambda c: c.update(weights=["d/kernel"]),
@@ -597,11 +604,9 @@ def _resize_group(content, size):
 
 @both
 def test_an_export_that_declares_what_it_has_not_is_refused(flavour, tmp_path):
-    place = exported(flavour, tmp_path / "export") / "assets" / "tf_prac.json"
-    original = read_json(place, "export")
-    assert (
-        any(row["pruned"] for row in original["weights"]) and "variable" in original["weights"][1]
-    )
+    place = exported(flavour, tmp_path / "export")
+    original = read_metadata(place)
+    assert any(row["pruned"] for row in original["weights"])
 
     def load():
         with pytest.raises(FileError, match="export"):
@@ -610,9 +615,9 @@ def test_an_export_that_declares_what_it_has_not_is_refused(flavour, tmp_path):
     for name, change in BAD_EXPORTS.items():
         content = copy.deepcopy(original)
         change(content)
-        write_json(place, "export", content)
+        write_metadata(place, content)
         assert peak_memory(load) < 2**23, name
-    write_json(place, "export", original)
+    write_metadata(place, original)
     assert load_sparse(tmp_path / "export").masks.sparsity == pytest.approx(0.25)
 
 

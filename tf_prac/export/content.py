@@ -9,6 +9,7 @@ import numpy as np
 
 from tf_prac.export.architecture import model_config
 from tf_prac.export.encoding import (
+    PLAIN,
     Packed,
     Stored,
     code_bytes,
@@ -19,6 +20,7 @@ from tf_prac.export.encoding import (
 )
 from tf_prac.export.serving import Serving
 from tf_prac.export.source import Source
+from tf_prac.export.vectors import join_vectors
 from tf_prac.keras_api import (
     NamedWeight,
     class_names,
@@ -29,6 +31,7 @@ from tf_prac.keras_api import (
     to_numpy,
 )
 
+VECTORS = "vectors"  # the group of the weights that one variable serves
 _VERSIONS = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
 
@@ -57,28 +60,39 @@ class Content:
 
     Attributes:
         variables: the variable of every weight, by name.
-        plain: the variables that the checkpoint stores as they are, by name.
-        stored: the pruned weights, rounded to their storage type, by name.
+        plain: the variables that the checkpoint stores as they are, by name: all of a dense export.
+        stored: the packed weights, rounded to their storage type, by name.
         groups: the names of the weights that are packed together, by name of the group.
+        vectors: the weights that one variable serves, or None.
+        function: the served function, which reads them from that variable.
         packed: the packed values and codes of each group.
         extra: variables and resources of the model that are not weights.
     """
 
     def __init__(self, source: Source, served: Serving, sparse: bool, storage: str):
         self.source, self.served, self.storage = source, served, storage
+        self.function = served.function
         self.plain: dict[str, Any] = {}
         self.stored: dict[str, Stored] = {}
         self.variables: dict[str, Any] = {}
         self.groups: dict[str, list[str]] = {}
+        pack_all = sparse and bool(source.masks)
+        self.vectors = join_vectors(served, self._vectors()) if pack_all else None
+        if self.vectors:
+            self.function = self.vectors.function
         for weight in named_weights(source.network):
             variable = tf_variable(weight.variable)
             self.variables[weight.name] = variable
-            if sparse and weight.name in source.masks:
-                stored = store(to_numpy(variable), storage, _channel_axis(weight))
-                self.stored[weight.name] = stored
-                self.groups.setdefault(self._group(weight.name, stored), []).append(weight.name)
-            else:
+            if not pack_all or variable.dtype.name not in PLAIN:
                 self.plain[weight.name] = variable
+                continue
+            pruned = weight.name in source.masks
+            kind = storage if pruned else variable.dtype.name
+            stored = store(to_numpy(variable), kind, _channel_axis(weight), exact=not pruned)
+            self.stored[weight.name] = stored
+            self.groups.setdefault(self._group(weight.name, stored), []).append(weight.name)
+        if self.vectors:
+            self.groups[VECTORS] = self.vectors.names
         self.packed = {group: self._pack(group) for group in self.groups}
         weight_ids = {id(v) for v in self.variables.values()}
         self.extra = [v for key, v in served.variables.items() if key not in weight_ids]
@@ -109,23 +123,57 @@ class Content:
         groups = {
             n: {"bits": packed.bits, "size": packed.size} for n, packed in self.packed.items()
         }
+        streams = [
+            {"name": name, "dtype": array.dtype.name, "size": array.size}
+            for name, array in self.streams.items()
+        ]
         return {
             "signature": signature,
             "weights": list(rows.values()),
             "groups": groups,
+            "streams": streams,
             "architecture": model_config(self.source.network),
         }
 
+    def _vectors(self) -> dict[str, Any]:
+        """The weights that one variable may serve: vectors of float32 without a mask."""
+        weights = {w.name: tf_variable(w.variable) for w in named_weights(self.source.network)}
+        return {
+            name: variable
+            for name, variable in weights.items()
+            if name not in self.source.masks
+            and len(variable.shape) == 1
+            and variable.dtype.name == "float32"
+        }
+
+    @property
+    def streams(self) -> dict[str, np.ndarray]:
+        """The arrays of groups and the scales of int8 weights, by name, in the stored order."""
+        streams = {}
+        for group, packed in self.packed.items():
+            streams[f"{group}/values"] = packed.values
+            if packed.bits:
+                streams[f"{group}/codes"] = packed.codes
+        for name, stored in self.stored.items():
+            if stored.scale is not None:
+                streams[f"{name}/scale"] = stored.scale.reshape(-1)
+        return streams
+
     def _group(self, name: str, stored: Stored) -> str:
         """Returns the group of a weight, which names its encoding, storage type and own type."""
+        if self.vectors and name in self.vectors.names:
+            return VECTORS
+        if name not in self.source.masks:
+            return f"plain_{stored.dtype}"
         dense = is_smaller_dense(stored.values.reshape(-1), self._keep(name))
         return f"{'dense' if dense else 'kept'}_{stored.storage}_{stored.dtype}"
 
     def _pack(self, group: str) -> Packed:
         names = self.groups[group]
         values = np.concatenate([self.stored[name].values.reshape(-1) for name in names])
-        keep = np.concatenate([self._keep(name) for name in names])
-        return pack(values, keep, dense=group.startswith("dense"))
+        if not group.startswith("kept"):
+            return pack(values, np.ones(values.size, bool), dense=True)
+        return pack(values, np.concatenate([self._keep(name) for name in names]))
 
     def _keep(self, name: str) -> np.ndarray:
         return self.source.masks[name].reshape(-1)

@@ -7,14 +7,14 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from tf_prac.export.content import Content
+from tf_prac.export.content import VECTORS, Content
+from tf_prac.export.encoding import DATA, compress
 
 
 class Decoder(tf.saved_model.experimental.TrackableResource):
-    """Contains packed weights, and decodes them into variables when a SavedModel is loaded.
+    """Contains compressed weights, and decodes them into variables when a SavedModel is loaded.
 
     It is a `TrackableResource` only for its initializer, which every loader runs. A loader builds
     the graph of the initializer each time, which takes longer than most decoding, so the graph has
@@ -24,22 +24,12 @@ class Decoder(tf.saved_model.experimental.TrackableResource):
     def __init__(self, content: Content):
         super().__init__()
         self._content = content
-        self._targets = {name: content.variables[name] for name in content.stored}
-        self._packed: dict[str, tf.Variable] = {}
-        for group, packed in content.packed.items():
-            self._add(f"{group}/values", packed.values)
-            if packed.bits:
-                self._add(f"{group}/codes", packed.codes)
-        for name, stored in content.stored.items():
-            if stored.scale is not None:
-                self._add(f"{name}/scale", stored.scale)
-        for number, target in enumerate(self._targets.values()):
-            self._track_trackable(target, f"decoded_{number}")
-
-    def _add(self, name: str, array: np.ndarray) -> None:
-        variable = tf.Variable(array, trainable=False)
-        self._packed[name] = variable
-        self._track_trackable(variable, name)
+        self._targets = {name: content.variables[name] for name in decoded_names(content)}
+        compressed = [compress(array) for array in content.streams.values()]
+        self._data = tf.Variable(tf.constant(compressed), trainable=False)
+        self._track_trackable(self._data, DATA)
+        for number, target in enumerate(decoded_variables(content)):
+            self._track_trackable(target, str(number))
 
     def _create_resource(self) -> Any:
         return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
@@ -54,25 +44,68 @@ class Decoder(tf.saved_model.experimental.TrackableResource):
         return {name: child for name, child in children.items() if name not in unused}
 
     def _initialize(self) -> None:
+        streams = self._streams()
         for group, names in self._content.groups.items():
+            if self._content.vectors and group == VECTORS:
+                self._assign(self._content.vectors.variable, streams[f"{group}/values"])
+                continue
             dtype = self._targets[names[0]].dtype
-            values = self._packed[f"{group}/values"].read_value()
+            values = streams[f"{group}/values"]
             if values.dtype == tf.uint16:
                 values = tf.bitcast(values, tf.bfloat16)
             if values.dtype != dtype:
                 values = tf.cast(values, dtype)
             packed = self._content.packed[group]
             if packed.bits:
-                codes = self._packed[f"{group}/codes"].read_value()
-                values = _unpack(values, codes, packed.bits, packed.size)
+                values = _unpack(values, streams[f"{group}/codes"], packed.bits, packed.size)
             sizes = [self._content.stored[name].values.size for name in names]
             for name, flat in zip(names, tf.split(values, sizes), strict=True):
-                self._assign(name, tf.reshape(flat, self._targets[name].shape))
+                shape = self._targets[name].shape
+                value = flat if shape.rank == 1 else tf.reshape(flat, shape)
+                if f"{name}/scale" in streams:
+                    scale = tf.reshape(streams[f"{name}/scale"], self._scale_shape(name))
+                    value *= tf.cast(scale, value.dtype)
+                self._assign(self._targets[name], value)
 
-    def _assign(self, name: str, value: tf.Tensor) -> None:
-        if f"{name}/scale" in self._packed:
-            value *= tf.cast(self._packed[f"{name}/scale"].read_value(), value.dtype)
-        tf.raw_ops.AssignVariableOp(resource=self._targets[name].handle, value=value)
+    def _streams(self) -> dict[str, tf.Tensor]:
+        """The arrays of `Content.streams`: `encoding.decompress` in TensorFlow."""
+        arrays = self._content.streams
+        texts = tf.unstack(tf.io.decode_compressed(self._data.read_value(), "ZLIB"), len(arrays))
+        return {
+            name: _decode(text, tf.as_dtype(array.dtype.name))
+            for text, (name, array) in zip(texts, arrays.items(), strict=True)
+        }
+
+    @staticmethod
+    def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
+        tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+
+    def _scale_shape(self, name: str) -> tuple[int, ...]:
+        scale = self._content.stored[name].scale
+        assert scale is not None
+        return scale.shape
+
+
+def decoded_variables(content: Content) -> list[Any]:
+    """Returns the variables that the decoder sets."""
+    vectors = [content.vectors.variable] if content.vectors else []
+    return [content.variables[name] for name in decoded_names(content)] + vectors
+
+
+def decoded_names(content: Content) -> list[str]:
+    """Returns the names of the weights that have a variable of their own."""
+    joined = content.vectors.names if content.vectors else []
+    return [name for name in content.stored if name not in joined]
+
+
+def _decode(text: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns a vector from its bytes, which are grouped by their position in an element."""
+    data = tf.io.decode_raw(text, tf.uint8)
+    if dtype == tf.bool:
+        return tf.cast(data, dtype)
+    if dtype.size > 1:
+        data = tf.transpose(tf.reshape(data, [dtype.size, -1]))
+    return tf.bitcast(data, dtype)
 
 
 def _unpack(values: tf.Tensor, codes: tf.Tensor, bits: int, size: int) -> tf.Tensor:

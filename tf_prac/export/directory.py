@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from tf_prac.errors import ArgumentError, FileError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError
 from tf_prac.storage.atomic import atomic_directory, restore
+from tf_prac.storage.files import read_json, sha256, write_json
 from tf_prac.storage.names import check_name
 
 METADATA = "tf_prac.json"
+DETAILS = "tf_prac.model.json.gz"  # weights and architecture, by far the largest part
+_DETAILS = ("weights", "groups", "streams", "architecture")
 _EXPORT_FILES = (METADATA, f"assets/{METADATA}", "saved_model.pb")
 
 
@@ -58,6 +62,39 @@ def check_target(
         raise FileError(
             f"{target}: not an export, so it is not overwritten. Name another directory."
         )
+
+
+def write_metadata(directory: pathlib.Path, document: Mapping[str, Any]) -> None:
+    """Writes the metadata of a SavedModel: what people read, and compressed what programs read."""
+    assets = directory / "assets"
+    assets.mkdir(exist_ok=True)
+    details = {name: document[name] for name in _DETAILS if name in document}
+    rest = {name: value for name, value in document.items() if name not in _DETAILS}
+    write_json(assets / DETAILS, "export_model", details, indent=None)
+    rest["model_sha256"] = sha256(assets / DETAILS)
+    write_json(assets / METADATA, "export", rest, indent=None)
+
+
+def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
+    """Reads the metadata of an export.
+
+    Raises:
+        FileError: If there is none, or it is damaged.
+    """
+    check_name(directory)
+    path = pathlib.Path(directory)
+    restore(path)
+    for file in (path / "assets" / METADATA, path / METADATA):
+        if file.exists():
+            document = read_json(file, "export")
+            digest = document.pop("model_sha256", None)
+            if digest is None:  # not a SavedModel, or an export of 0.1
+                return document
+            details = file.with_name(DETAILS)
+            if sha256(details) != digest:
+                raise DamagedFileError(f"{details}: damaged, or of another export than {file}.")
+            return {**document, **read_json(details, "export_model")}
+    raise FileError(f"{path}: not an export of tf_prac, it has no {METADATA}.")
 
 
 def directory_bytes(directory: str | os.PathLike) -> int:

@@ -1,4 +1,4 @@
-"""How pruned weights are stored: their kept values, and the gaps between them. NumPy only.
+"""How weights are stored: kept values, the gaps between them, and their compression. NumPy only.
 
 Weights of the same type are flattened, concatenated into one vector and packed together. A gap is
 the number of pruned elements before a kept one. Gaps are written as codes of `bits` bits. The
@@ -6,22 +6,31 @@ largest code stands for that many pruned elements, without a kept element after 
 is a gap that is followed by a kept element. With one bit this is a bitmask. Among the widths whose
 size is at most `SLACK` times the smallest, the widest is used, because it decodes fastest. For the
 same reason no code crosses a byte boundary.
+
+Arrays are then compressed by zlib, the bytes of all elements with the same position together:
+exponents of weights repeat, mantissas do not.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import zlib
 
 import numpy as np
 
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError
+from tf_prac.storage.files import MAX_RATIO
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 WIDTHS = (1, 2, 4, 8, 16)
 SLACK = 1.02  # size allowed for faster decoding, relative to the smallest
 MAX_TRAILING = 2**26  # pruned elements after the last code
+PLAIN = ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
+"""Types of weights that are not pruned which are packed together; others are plain variables."""
 _STORED_AS = {"bfloat16": "uint16"}
+DATA = "data"  # name of the variable of all compressed arrays, a vector of strings
+_LEVEL = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +51,12 @@ class Stored:
 
     def check(self) -> None:
         """Raises `ValueError` unless the types agree with those that `store` returns."""
-        dtypes = ("float16", "bfloat16", "float32", "float64")
-        if self.dtype not in dtypes or self.storage not in (self.dtype, *STORAGES):
+        if self.dtype not in PLAIN or self.storage not in (self.dtype, *STORAGES):
             raise ValueError(f"unknown type {self.dtype!r} or storage {self.storage!r}")
         exact = self.storage == self.dtype
         expected = self.storage if exact else _STORED_AS.get(self.storage, self.storage)
-        if self.values.dtype.name != expected or (self.scale is not None) != (
-            self.storage == "int8"
-        ):
+        scaled = self.storage == "int8" and not exact
+        if self.values.dtype.name != expected or (self.scale is not None) != scaled:
             raise ValueError(f"values of type {self.values.dtype} are not stored as {self.storage}")
         if self.scale is not None:
             axes = zip(self.scale.shape, self.values.shape, strict=True)
@@ -92,7 +99,9 @@ class Packed:
         return self.values.nbytes + self.codes.nbytes
 
 
-def store(weight: np.ndarray, storage: str = "float32", channel_axis: int = -1) -> Stored:
+def store(
+    weight: np.ndarray, storage: str = "float32", channel_axis: int = -1, exact: bool = False
+) -> Stored:
     """Rounds a weight to its storage type.
 
     Args:
@@ -101,13 +110,16 @@ def store(weight: np.ndarray, storage: str = "float32", channel_axis: int = -1) 
             Weights narrower than float32, and float64 with "float32", are stored exactly.
             Default "float32".
         channel_axis: the axis of the channels, for "int8". Default -1.
+        exact: whether to store the weight in its own type instead. Default False.
 
     Raises:
         ArgumentError: If the storage is unknown, or cannot represent the values.
     """
-    check_choice("storage", storage, STORAGES)
     weight = np.asarray(weight)
     dtype = weight.dtype.name
+    if exact:
+        return Stored(dtype, dtype, weight)
+    check_choice("storage", storage, STORAGES)
     if weight.dtype.itemsize <= 2 or storage == "float32":
         return Stored(dtype, dtype, weight)
     if not np.isfinite(weight).all():
@@ -234,3 +246,52 @@ def _bytes_by_width(gaps: np.ndarray) -> dict[int, int]:
     """The bytes of the codes, by width in bits."""
     counts = {bits: len(gaps) + int((gaps // ((1 << bits) - 1)).sum()) for bits in WIDTHS}
     return {bits: -(-count * bits // 8) for bits, count in counts.items()}
+
+
+def compress(array: np.ndarray) -> bytes:
+    """Compresses an array: its bytes by position in an element, by zlib.
+
+    Example:
+
+        >>> decompress(compress(np.float32([1, 2])), "float32", 2).tolist()
+        [1.0, 2.0]
+    """
+    flat = np.ascontiguousarray(array).reshape(-1)
+    planes = flat.view(np.uint8).reshape(flat.size, flat.dtype.itemsize).T
+    return zlib.compress(planes.tobytes(), _LEVEL)
+
+
+def decompress(data: bytes, dtype: str, size: int) -> np.ndarray:
+    """Returns the array that `compress` was given, flattened.
+
+    Args:
+        data: the compressed bytes.
+        dtype: the type of the array.
+        size: its number of elements.
+
+    Raises:
+        ValueError: If the data is damaged, or has another size.
+    """
+    item = _dtype(dtype)
+    nbytes = size * item.itemsize
+    if nbytes > MAX_RATIO * len(data):
+        raise ValueError(f"{nbytes:,} bytes declared in {len(data):,} compressed ones")
+    decoder = zlib.decompressobj()
+    try:
+        raw = decoder.decompress(data, nbytes + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(raw) != nbytes or not decoder.eof or decoder.unused_data:
+        raise ValueError(f"{len(raw):,} bytes, and {nbytes:,} declared")
+    planes = np.frombuffer(raw, np.uint8).reshape(item.itemsize, size)
+    return np.ascontiguousarray(planes.T).reshape(-1).view(item)
+
+
+def _dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes  # NumPy has no bfloat16
+
+        return np.dtype(ml_dtypes.bfloat16)
+    if name not in (*PLAIN, "uint16"):
+        raise ValueError(f"the type {name}")
+    return np.dtype(name)

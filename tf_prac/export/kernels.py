@@ -1,4 +1,4 @@
-"""How a model uses its kernels: multiplications, and the conditions of sparse inference."""
+"""How a model uses its kernels: operations, strides, padding and multiplications."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ class KernelUse:
         positions: number of multiplications by each kernel element for one sample; None if it
             depends on the input's size.
         strides: (height, width) of a convolution's strides.
-        padded_by_one: whether the input is padded by exactly one row and column on every side.
+        dilations: (height, width) of its dilations.
+        groups: number of groups of a convolution.
+        padding: rows and columns of explicit padding, or of "same" padding of stride 1, on every
+            side of the input of a convolution; None if sides differ or it depends on the size.
+        node: name of the operation in the graph.
     """
 
     name: str
@@ -50,7 +54,15 @@ class KernelUse:
     shape: tuple[int, ...]
     positions: int | None
     strides: tuple[int, int] = (1, 1)
-    padded_by_one: bool = False
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    padding: int | None = 0
+    node: str = ""
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it is a 1x1 convolution."""
+        return self.shape[:2] == (1, 1)
 
 
 def kernel_uses(model: Any, served: Serving) -> list[KernelUse]:
@@ -96,59 +108,6 @@ def multiplications(uses: list[KernelUse], kept: Mapping[str, int]) -> dict[str,
     return counts
 
 
-def sparse_inference(
-    uses: list[KernelUse], masks: Mapping[str, np.ndarray], storage: str, stored_sparse: bool
-) -> dict[str, Any]:
-    """Returns whether XNNPACK's sparse inference applies to a TFLite model, and why not.
-
-    The conditions are documented by XNNPACK's delegate in TensorFlow Lite, "Sparse Inference":
-    a floating-point network that starts with a 3x3 convolution of stride 2 over 3 channels, padded
-    by one; after it, all convolutions are 1x1, with at least two thirds zeros, or depthwise 3x3 or
-    5x5; weights are stored sparse.
-
-    Args:
-        uses: the kernel uses of the model.
-        masks: its masks, by name of the weight.
-        storage: storage type of the weights, such as "float32".
-        stored_sparse: whether the file stores weights sparse.
-
-    Returns:
-        "qualifies", True or False, and "reasons", a list of unmet conditions.
-    """
-    reasons = []
-    convolutions = [u for u in uses if u.operation == "Conv2D"]
-    first = convolutions[0] if convolutions else None
-    if first is None:
-        reasons.append("no convolutions")
-    else:
-        shape = (3, 3, 3)
-        if first.shape[:3] != shape or first.strides != (2, 2) or not first.padded_by_one:
-            reasons.append(
-                f"starts with {_text(first)}, not a 3x3 convolution of stride 2 over 3 channels "
-                "padded by one on every side"
-            )
-    others = [u for u in convolutions[1:] if u.shape[:2] != (1, 1) or u.strides != (1, 1)]
-    if others:
-        reasons.append(
-            f"{len(others)} convolutions are not 1x1 of stride 1, such as {_text(others[0])}"
-        )
-    pointwise = [u.name for u in convolutions[1:] if u.shape[:2] == (1, 1)]
-    zeros = [1 - float(np.mean(masks[n])) if n in masks else 0.0 for n in pointwise]
-    if first is not None and not pointwise:
-        reasons.append("no 1x1 convolutions")
-    elif zeros and min(zeros) < 2 / 3:
-        worst = pointwise[int(np.argmin(zeros))]
-        reasons.append(f"{worst} has {min(zeros):.1%} zeros, fewer than two thirds")
-    depthwise = [u for u in uses if u.operation == "DepthwiseConv2dNative"]
-    if any(u.shape[:2] not in ((3, 3), (5, 5)) for u in depthwise):
-        reasons.append("depthwise convolutions other than 3x3 and 5x5")
-    if storage == "int8":
-        reasons.append("int8 weights: only floating point is supported")
-    if not stored_sparse:
-        reasons.append("weights are stored dense")
-    return {"qualifies": not reasons, "reasons": reasons}
-
-
 def _kernel(tensor: Any, captured: Mapping[str, Any]) -> Any:
     """The weight (name, shape) that a tensor reads, casts or reshapes; None if it is no weight."""
     while tensor.name not in captured:
@@ -160,12 +119,20 @@ def _kernel(tensor: Any, captured: Mapping[str, Any]) -> Any:
 
 
 def _use(operation: Any, name: str, shape: tuple[int, ...]) -> KernelUse:
-    strides, padded = (1, 1), False
-    if operation.type in ("Conv2D", "DepthwiseConv2dNative"):
-        attribute = list(operation.get_attr("strides"))
-        strides = (attribute[1], attribute[2])
-        padded = _padded_by_one(operation, shape, strides)
-    return KernelUse(name, operation.type, shape, _positions(operation, shape), strides, padded)
+    positions = _positions(operation, shape)
+    use = KernelUse(name, operation.type, shape, positions, node=operation.name)
+    if operation.type not in ("Conv2D", "DepthwiseConv2dNative"):
+        return use
+    strides, dilations = (tuple(operation.get_attr(n))[1:3] for n in ("strides", "dilations"))
+    channels = operation.inputs[0].shape.as_list()[-1]
+    is_grouped = operation.type == "Conv2D" and channels is not None
+    return dataclasses.replace(
+        use,
+        strides=strides,
+        dilations=dilations,
+        groups=channels // shape[2] if is_grouped else 1,
+        padding=_padding(operation, shape, strides),
+    )
 
 
 def _positions(operation: Any, shape: tuple[int, ...]) -> int | None:
@@ -201,25 +168,17 @@ def _einsum_positions(operation: Any, shape: tuple[int, ...]) -> int | None:
     return int(np.prod(free, initial=1))
 
 
-def _padded_by_one(operation: Any, shape: tuple[int, ...], strides: tuple[int, int]) -> bool:
-    sizes = operation.inputs[0].shape.as_list()[1:3]
+def _padding(operation: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+    """Returns the padding of all four sides, or None."""
     if operation.get_attr("padding") == b"SAME":
-        if None in sizes:
-            return False
-        pads = [
-            max((-(-n // s) - 1) * s + k - n, 0)
-            for n, s, k in zip(sizes, strides, shape, strict=False)
-        ]
-        return pads == [2, 2]
+        if shape[0] != shape[1] or shape[0] % 2 == 0:
+            return None
+        return shape[0] // 2 if set(strides) == {1} or shape[0] == 1 else None
     source = operation.inputs[0].op
     if source.type not in ("Pad", "PadV2"):
-        return False
+        return 0
     from tensorflow import get_static_value
 
     amounts = get_static_value(source.inputs[1])
-    return amounts is not None and np.asarray(amounts)[1:3].tolist() == [[1, 1], [1, 1]]
-
-
-def _text(use: KernelUse) -> str:
-    height, width = use.shape[:2]
-    return f"{use.name} ({height}x{width}, stride {use.strides[0]})"
+    sides = set() if amounts is None else set(np.asarray(amounts)[1:3].reshape(-1).tolist())
+    return sides.pop() if len(sides) == 1 else None

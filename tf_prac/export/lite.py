@@ -15,11 +15,12 @@ from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.content import Content, description
 from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
-from tf_prac.export.kernels import kernel_uses, sparse_inference
+from tf_prac.export.kernels import kernel_uses
 from tf_prac.export.serving import Serving, outputs_of, serve
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export, write
+from tf_prac.export.xnnpack import sparse_inference
 from tf_prac.keras_api import named_weights, vocabulary
 from tf_prac.storage.atomic import scratch_directory
 from tf_prac.storage.files import write_json
@@ -104,7 +105,9 @@ def tflite(
             document = {
                 **description(source, "tflite", storage),
                 "sparse_weights": stored_sparse,
-                "sparse_inference": sparse_inference(uses, source.masks, storage, stored_sparse),
+                "sparse_inference": sparse_inference(
+                    uses, served.graph, source.masks, storage, stored_sparse
+                ),
                 **(metadata or {}),
             }
             write_json(temporary / METADATA, "export", document)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.export.directory import METADATA
-from tf_prac.export.encoding import Packed, Stored, unpack
+from tf_prac.export.directory import read_metadata
+from tf_prac.export.encoding import DATA, Packed, Stored, decompress, unpack
 from tf_prac.keras_api import FLAVOURS, Flavour
 from tf_prac.loading.models import model_from_config
 from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind
-from tf_prac.storage.atomic import restore
-from tf_prac.storage.files import read_json
-from tf_prac.storage.names import check_name
 from tf_prac.training.pruned import prune
 
 
@@ -72,21 +69,6 @@ def load_sparse(
     return prune(network, masks=masks) if masks else network
 
 
-def read_metadata(directory: str | os.PathLike) -> dict[str, Any]:
-    """Reads the tf_prac.json of an export.
-
-    Raises:
-        FileError: If there is none, or it is damaged.
-    """
-    check_name(directory)
-    path = pathlib.Path(directory)
-    restore(path)
-    for file in (path / "assets" / METADATA, path / METADATA):
-        if file.exists():
-            return read_json(file, "export")
-    raise FileError(f"{path}: not an export of tf_prac, it has no {METADATA}.")
-
-
 def read_weights(
     directory: pathlib.Path, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], Masks]:
@@ -108,9 +90,11 @@ def read_weights(
     masks: dict[str, np.ndarray] = {}
     try:
         reader = open_checkpoint(directory / "variables" / "variables")
-        groups = _Groups(reader, metadata["groups"])
+        groups = _Groups(_tensors(reader, metadata), metadata["groups"])
+        dense = _Dense(reader)
         for row in metadata["weights"]:
-            weights[row["name"]], keep = groups.weight(row)
+            read = dense if "variable" in row else groups
+            weights[row["name"]], keep = read.weight(row)
             if row["pruned"]:
                 masks[row["name"]] = keep
     except (KeyError, IndexError, TypeError, ValueError, tf.errors.OpError) as error:
@@ -118,40 +102,51 @@ def read_weights(
     return weights, Masks(masks)
 
 
-class _Groups:
-    """The packed weights of a checkpoint; each group is read once."""
+class _Dense:
+    """The variables of a checkpoint that are stored as they are."""
 
-    def __init__(self, reader: Any, groups: Mapping[str, Any]):
-        self._reader, self._groups = reader, groups
-        self._unpacked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    def __init__(self, reader: Any):
+        self._reader = reader
         self._read: set[str] = set()
+
+    def weight(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a weight and its mask."""
+        shape, name = _shape(row), row["variable"]
+        if name in self._read:
+            raise ValueError(f"{name} is the value of two weights")
+        self._read.add(name)
+        value = np.asarray(self._reader.get_tensor(name))
+        if value.shape != shape or value.dtype.name != row["dtype"]:
+            raise ValueError(f"{row['name']} is {value.dtype} of shape {value.shape}")
+        return value, value != 0
+
+
+class _Groups:
+    """The packed weights of a checkpoint; each group is read once.
+
+    Args:
+        tensor: returns the array of a stream, by name.
+        groups: the rows about groups in the metadata.
+    """
+
+    def __init__(self, tensor: Callable[[str], np.ndarray], groups: Mapping[str, Any]):
+        self._tensor, self._groups = tensor, groups
+        self._unpacked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._next: dict[str, int] = {}  # weights of a group are stored one after the other
 
     def weight(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Returns a weight and its mask."""
-        shape = tuple(row["shape"])
-        if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"{row['name']} has the shape {shape}")
-        if "variable" in row:
-            value = self._variable(row["variable"])
-            if value.shape != shape or value.dtype.name != row["dtype"]:
-                raise ValueError(f"{row['name']} is {value.dtype} of shape {value.shape}")
-            return value, value != 0
-        start = row["start"]
+        shape, start = _shape(row), row["start"]
         if start != self._next.get(row["group"], 0):
             raise ValueError(f"{row['name']} starts at {start}")
         end = self._next[row["group"]] = start + math.prod(shape)
         values, keep = (part[start:end].reshape(shape) for part in self._group(row["group"]))
-        scale = self._tensor(f"{row['name']}/scale") if "scale" in row else None
+        scale = None
+        if "scale" in row:
+            scale = self._tensor(f"{row['name']}/scale").reshape(row["scale"])
         stored = Stored(row["dtype"], row["storage"], values, scale)
         stored.check()
         return stored.restored(), keep
-
-    def _variable(self, name: str) -> np.ndarray:
-        if name in self._read:
-            raise ValueError(f"{name} is the value of two weights")
-        self._read.add(name)
-        return np.asarray(self._reader.get_tensor(name))
 
     def _group(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._unpacked:
@@ -163,9 +158,32 @@ class _Groups:
             self._unpacked[name] = unpack(Packed(size, values, bits, codes))
         return self._unpacked[name]
 
-    def _tensor(self, name: str) -> np.ndarray:
-        escaped = name.replace(".", "..").replace("/", ".S")
-        return self._reader.get_tensor(f"decoder/{escaped}/.ATTRIBUTES/VARIABLE_VALUE")
+
+def _shape(row: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = tuple(row["shape"])
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{row['name']} has the shape {shape}")
+    return shape
+
+
+def _tensors(reader: Any, metadata: Mapping[str, Any]) -> Callable[[str], np.ndarray]:
+    """Returns the function that reads a stream by name."""
+    if "streams" not in metadata:  # exports of 0.1 have a variable for each
+
+        def tensor(name: str) -> np.ndarray:
+            escaped = name.replace(".", "..").replace("/", ".S")
+            return reader.get_tensor(f"decoder/{escaped}/.ATTRIBUTES/VARIABLE_VALUE")
+
+        return tensor
+    streams = metadata["streams"]
+    data = reader.get_tensor(f"decoder/{DATA}/.ATTRIBUTES/VARIABLE_VALUE") if streams else []
+    if len(data) != len(streams):
+        raise ValueError(f"{len(data)} arrays, and {len(streams)} declared")
+    rows = {
+        row["name"]: (text, row["dtype"], row["size"])
+        for text, row in zip(data, streams, strict=True)
+    }
+    return lambda name: decompress(*rows[name])
 
 
 def _network(

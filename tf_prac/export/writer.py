@@ -16,21 +16,25 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.content import Content, description
-from tf_prac.export.decoder import Decoder, without_values
-from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
+from tf_prac.export.decoder import Decoder, decoded_variables, without_values
+from tf_prac.export.directory import (
+    check_target,
+    directory_bytes,
+    new_directory,
+    write_metadata,
+)
 from tf_prac.export.encoding import STORAGES
 from tf_prac.export.load import read_weights
 from tf_prac.export.serving import outputs_of, serve
+from tf_prac.export.slim import slim
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
 from tf_prac.keras_api import vocabulary
 from tf_prac.pruning.weights import snapshot
-from tf_prac.storage.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,17 +162,16 @@ def saved_model(
 def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -> None:
     """Writes a SavedModel with metadata `document` into an existing directory."""
     root = tf.Module(name="export")
-    root.dense = list(content.plain.values())
-    root.extra = content.extra
+    if content.plain:
+        root.dense = list(content.plain.values())
+    if content.extra:
+        root.extra = content.extra
     decoded = []
     if content.stored:
         root.decoder = Decoder(content)
-        decoded = [content.variables[name] for name in content.stored]
-    root.serve = content.served.function
-    asset = directory / METADATA
-    write_json(asset, "export", document, indent=None)
-    root.metadata = tf.saved_model.Asset(str(asset))
-    signature = content.served.function
+        decoded = decoded_variables(content)
+    root.serve = content.function
+    signature = content.function
     try:
         with without_values(decoded):
             tf.saved_model.save(
@@ -186,25 +189,5 @@ def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -
             "a model that tracks all objects it uses",
             str(error),
         ) from error
-    asset.unlink()
-    _remove_save_graph(directory)
-
-
-def _remove_save_graph(directory: pathlib.Path) -> None:
-    """Removes the graph that saves a checkpoint: a third of what a loader builds, and never run.
-
-    The fingerprint no longer matches the graph and is deleted; TensorFlow does not need it.
-    """
-    path = directory / "saved_model.pb"
-    saved = SavedModel.FromString(path.read_bytes())
-    (meta,) = saved.meta_graphs
-    saver, graph = meta.saver_def, meta.graph_def
-    for node in [n for n in graph.node if n.name == saver.save_tensor_name.split(":")[0]]:
-        for function in graph.library.function:
-            if function.signature.name == node.attr["f"].func.name:
-                graph.library.function.remove(function)
-                break
-        graph.node.remove(node)
-        saver.save_tensor_name = saver.filename_tensor_name
-    path.write_bytes(saved.SerializeToString(deterministic=True))
-    (directory / "fingerprint.pb").unlink(missing_ok=True)
+    write_metadata(directory, document)
+    slim(directory)

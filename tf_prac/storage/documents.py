@@ -96,6 +96,28 @@ ROUND_METRICS: Schema = Record(
     },
     _round_0_has_more,
 )
+MODEL_DETAILS: dict[str, Schema] = {
+    "weights": ListOf(
+        Record(
+            {"name": TEXT, "shape": SHAPE, "dtype": TEXT, "pruned": Flag(), "kept": COUNT},
+            {
+                "encoding": Text(("dense", "bitmask", "gaps")),
+                "storage": TEXT,
+                "bytes": COUNT,
+                "bound": Number(0),
+                "variable": TEXT,
+                "group": TEXT,
+                "start": COUNT,
+                "scale": SHAPE,
+            },
+        )
+    ),
+    "groups": MapOf(Record({"bits": Integer(0, 16), "size": COUNT})),
+    "streams": ListOf(Record({"name": TEXT, "dtype": TEXT, "size": COUNT})),
+    "architecture": Nullable(OPTIONS),
+}
+"""The parts of an export that programs read: of a SavedModel, in a file of their own."""
+
 TICKET_METRICS: dict[str, Schema] = {
     "round": COUNT,
     "control": TEXT,
@@ -253,25 +275,11 @@ DOCUMENTS: dict[str, Schema] = {
         },
         {
             "signature": MapOf(MapOf(Record({"shape": Anything(), "dtype": TEXT}))),
-            "weights": ListOf(
-                Record(
-                    {"name": TEXT, "shape": SHAPE, "dtype": TEXT, "pruned": Flag(), "kept": COUNT},
-                    {
-                        "encoding": Text(("dense", "bitmask", "gaps")),
-                        "storage": TEXT,
-                        "bytes": COUNT,
-                        "bound": Number(0),
-                        "variable": TEXT,
-                        "group": TEXT,
-                        "start": COUNT,
-                        "scale": SHAPE,
-                    },
-                )
-            ),
-            "groups": MapOf(Record({"bits": Integer(0, 16), "size": COUNT})),
-            "architecture": Nullable(OPTIONS),
+            **MODEL_DETAILS,
+            "model_sha256": SHA256,
         },
     ),
+    "export_model": Record({}, MODEL_DETAILS),
 }
 """The schema of the JSON documents of each kind."""
 

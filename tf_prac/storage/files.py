@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ import pathlib
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -68,7 +70,7 @@ def write_json(
     """Writes `content` as JSON with its kind, schema number and checksum; NaN is refused.
 
     Args:
-        path: the file.
+        path: the file; compressed by gzip if its name ends in ".gz".
         kind: what the file contains, such as "round"; `read_json` checks it.
         content: JSON values by name.
         indent: spaces for each level; None writes one line. Default 2.
@@ -81,9 +83,11 @@ def write_json(
     header = {"kind": kind, "schema": SCHEMA}
     document = {**header, **content, **header}
     document[CHECKSUM] = _json_checksum(document)
-    text = json.dumps(document, indent=indent, allow_nan=False) + "\n"
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(document, indent=indent, separators=separators, allow_nan=False) + "\n"
+    data = text.encode()
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(gzip.compress(data, mtime=0) if _is_compressed(path) else data)
 
 
 def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
@@ -94,9 +98,10 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
             newer schema, was changed after it was written, or does not fit the schema of its kind.
     """
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
-            raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
-        text = file.read()
+        size = os.fstat(file.fileno()).st_size
+        text = _decompressed(path, file) if _is_compressed(path) else file.read(MAX_JSON_BYTES + 1)
+    if max(size, len(text)) > MAX_JSON_BYTES:
+        raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
     values = sum(text.count(each) for each in (b",", b"[", b"{"))  # at least as many as there are
     if values > MAX_JSON_VALUES:
         raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_VALUES} values.")
@@ -114,6 +119,18 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
         raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
     check_document(path, kind, document)
     return document
+
+
+def _is_compressed(path: str | os.PathLike) -> bool:
+    return pathlib.Path(path).suffix == ".gz"
+
+
+def _decompressed(path: str | os.PathLike, file: BinaryIO) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=file) as archive:
+            return archive.read(MAX_JSON_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamagedFileError(f"{path}: damaged, not a gzip file ({error}).") from error
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
