@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.aggregate import write_csvs
+from tf_prac.analysis.paired import PairedDifference
 from tf_prac.plotting import Line, line_figure
 from tf_prac.search.cost import round_steps
 from tf_prac.search.metric import Metric
@@ -74,8 +75,9 @@ def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
 
     The spread of test accuracy is the sample standard deviation (None for one seed), the minimum
     and the maximum. If the reference arm has the same round, `difference` is the mean difference in
-    test accuracy from the reference with the same seed, and `difference_std` its standard
-    deviation. Both have the same initial weights and data order, so this comparison is sharper.
+    test accuracy from the reference with the same seed, `difference_std` its standard deviation,
+    and `difference_low` and `difference_high` its 95% interval (`PairedDifference`). Both have the
+    same initial weights and data order, so this comparison is sharper.
 
     Args:
         rows: rows of `run_rows`.
@@ -288,10 +290,15 @@ def _spread(name: str, values: Sequence[float | None]) -> Row:
 
 
 def _differences(rows: Sequence[Row], reference: Sequence[Row]) -> Row:
-    by_seed = {row["seed"]: row["test_accuracy"] for row in reference}
-    pairs = [(row["test_accuracy"], by_seed.get(row["seed"])) for row in rows]
-    differences = [a - b for a, b in pairs if a is not None and b is not None]
+    values, others = (
+        {row["seed"]: row["test_accuracy"] for row in group if row["test_accuracy"] is not None}
+        for group in (rows, reference)
+    )
+    pairs = [values[seed] - others[seed] for seed in values if seed in others]
+    found = PairedDifference.of(values, others)
     return {
-        "difference": statistics.fmean(differences) if differences else None,
-        "difference_std": statistics.stdev(differences) if len(differences) > 1 else None,
+        "difference": None if found is None else found.mean,
+        "difference_std": statistics.stdev(pairs) if len(pairs) > 1 else None,
+        "difference_low": None if found is None else found.low,
+        "difference_high": None if found is None else found.high,
     }

@@ -267,7 +267,8 @@ class PracModel(MaskedModelMixin):
     ) -> Any:
         """Keras's own loss, which the training step checks to be finite."""
         if self._step.traced and self.loss_weights_by_id is not None:
-            ids = tf.maximum(x["sample_id"], 0)  # padding has weight 0
+            ids = tf.cast(x["sample_id"], tf.int64)
+            ids = tf.where(ids < 0, tf.zeros_like(ids), ids)  # padding, which has weight 0
             sample_weight = _weighted(sample_weight, tf.gather(self.loss_weights_by_id, ids))
         loss = super().compute_loss(x, y, y_pred, sample_weight, **kw)  # type: ignore[misc]
         if self._step.traced:

@@ -344,7 +344,9 @@ def _accuracy_line(
 
 def _full_budget(run: RunData) -> int | None:
     """Returns the steps of a later round on the full data."""
-    if run.cost is None or len(run.rounds) < 2 or run.rounds[0]["stop"] != "budget":
+    own_budget = run.config["prac"].get("dense_budget") is not None
+    stopped = len(run.rounds) < 2 or run.rounds[0]["stop"] != "budget"
+    if run.cost is None or stopped or own_budget:
         return None
     rest = run.cost["full_imp_steps"] - run.rounds[0]["steps"]
     return rest // (len(run.rounds) - 1)
