@@ -1,4 +1,4 @@
-"""What each worker does in `test_workers.py`, in processes of their own: `two_workers.py DIR`."""
+"""What each worker does in `test_workers.py`, in processes of their own: `two_workers.py DIR [norm]`."""
 
 import contextlib
 import importlib
@@ -87,7 +87,7 @@ def replica_values(distribution):
     return {"all": values.numpy().tolist(), "own": own.numpy().tolist()}
 
 
-def main(directory):
+def main(directory, *also):
     distribution = make_distribution("multi_worker")
     place = pathlib.Path(directory) / f"worker_{distribution.worker}"
     found = {"refused": refused(distribution, place)}
@@ -98,7 +98,8 @@ def main(directory):
     ):
         for flavour in FLAVOURS:
             search(flavour, place / flavour, distribution).run(samples())
-        search("keras", place / "norm", distribution, rounds=1, norm=True).run(samples())
+        if "norm" in also:
+            search("keras", place / "norm", distribution, rounds=1, norm=True).run(samples())
     for flavour in FLAVOURS:
         found[flavour] = own_fit(flavour, distribution)
     found["replicas"] = replica_values(distribution)
@@ -106,4 +107,4 @@ def main(directory):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
