@@ -1,4 +1,4 @@
-"""What each worker does in `test_workers.py`, in processes of their own: `two_workers.py DIR [norm]`."""
+"""What each worker does in `test_workers.py`, a process each: `two_workers.py DIR [norm]`."""
 
 import contextlib
 import importlib
