@@ -1,6 +1,6 @@
 """Commands that are killed, whose file operations fail, and that run at the same time.
 
-A thin sample, and behind `slow` what `python tests/fault_commands.py` runs.
+A thin sample, and behind `slow` a larger one, of what `python tests/fault_commands.py` runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from file_faults import FAULTS
 from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.sweep import RewindSweep
 from tf_prac.errors import FileError
+from tf_prac.keras_api import FLAVOURS
 
 
 def harness(*arguments):
@@ -77,11 +78,16 @@ def test_an_experiment_that_writes_nothing_leaves_nothing(kind, tmp_path):
 
 
 @pytest.mark.slow
-def test_three_hundred_kills_and_all_pairs():
-    print("\n".join(harness("--count=300", "--workers=50", "--pairs=1000")))
+@pytest.mark.parametrize("keras", FLAVOURS)
+def test_kills_of_all_commands_and_of_workers_and_pairs(keras):
+    """The whole: `python tests/fault_commands.py --count=300 --workers=50 --pairs=1000`."""
+    print("\n".join(harness("--count=30", "--workers=3", "--pairs=10", "--keras", keras)))
+
+
+SOME_COMMANDS = ["search", "report", "export", "export --overwrite"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"kill", "hold"}))
 def test_faults_below_the_file_system(fault):
-    print("\n".join(harness("--count=60", f"--fault={fault}")))
+    print("\n".join(harness("--count=20", f"--fault={fault}", "--commands", *SOME_COMMANDS)))
