@@ -129,9 +129,9 @@ def _columns(values: Any) -> Any:
         if not (api.is_numeric_dtype(dtype) or api.is_bool_dtype(dtype))
     ]
     if not other:
-        if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
-            return frame.to_numpy()
-        return frame.to_numpy(np.float64, na_value=np.nan)  # may have missing values
+        array = frame.to_numpy()
+        mixed = array.dtype.kind not in "biuf"  # booleans among numbers, or missing values
+        return frame.to_numpy(np.float64, na_value=np.nan) if mixed else array
     if len(frame.columns) == 1 and api.is_string_dtype(frame.iloc[:, 0]):
         return frame.to_numpy(object)
     raise ArgumentError(

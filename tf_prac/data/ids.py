@@ -101,9 +101,9 @@ def identified(
         shuffled = changes_order(samples, name)
     if not shuffled:
         return by_position(dataset, batched=True) if is_kept else by_position(samples)
+    samples = by_content(samples, name)
     if stacklevel:
         warn_about_content_ids(name, stacklevel + 1)
-    samples = by_content(samples, name)
     return samples.batch(batch_size_of(dataset)) if is_kept else samples
 
 

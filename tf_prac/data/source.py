@@ -209,7 +209,7 @@ class Samples(abc.ABC):
         Raises:
             DataError: If `ids` is empty, out of range or has duplicates.
         """
-        inputs, _ = next(iter(without_autotune(self.batches(ids, len(ids)))))
+        inputs = next(iter(without_autotune(self.batches(ids, len(ids)))))[0]
         return tf.nest.map_structure(lambda part: part.numpy(), inputs["inputs"])
 
     @property

@@ -187,9 +187,7 @@ def label_error(label: Any, num_classes: int | None = None) -> ArgumentError:
         num_classes: the number of outputs, if it is known.
     """
     allowed = f"0 to {num_classes - 1}, one for each output" if num_classes else "the outputs"
-    remedy = (
-        "Number the classes from 0, without gaps, or use a model with an output for each of them."
-    )
+    remedy = "Renumber the classes from 0, without gaps, or use a model with an output for each."
     return ArgumentError("labels", label, f"{allowed} of the model", remedy)
 
 
