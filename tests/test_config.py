@@ -61,6 +61,7 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (TrainingRecipe, "final_rate"): "[0, inf)",
     (TrainingRecipe, "validation_split"): "[0, 1)",
     (PruningConfig, "prune_rate"): "(0, 1)",
+    (PruningConfig, "min_layer_density"): "[0, 1)",
     (PracConfig, "min_size"): "[0, 1]",
     (PracConfig, "early_stop_eps"): "(0, inf)",
     (CheckpointConfig, "checkpoint_seconds"): "[0, inf)",

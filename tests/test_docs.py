@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
 import sys
 from unittest import mock
 
+import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_diabetes, load_digits
 from source_tree import ROOT
 
 import tf_prac
@@ -18,6 +20,7 @@ from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
 from tf_prac.pruning import CRITERIA, PATTERNS
 from tf_prac.search.selectors import SELECTORS
+from tf_prac.tasks import TASKS
 
 DOCS = ROOT / "docs"
 DICTIONARIES = {"PRAC_VARIANTS", "PRESETS"}
@@ -100,3 +103,31 @@ def test_the_index_of_the_architecture_names_files_that_exist():
     assert len(files) >= 10
     missing = [name for name in files if not (ROOT / name).is_file()]
     assert not missing, f"docs/architecture.md: no {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
+def test_the_page_about_tasks_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keras = importlib.import_module(flavour)
+
+    def make_model():
+        layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)]
+        return keras.Sequential([keras.Input((10,)), *layers])
+
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x[:64].astype(np.float32), (y[:64] / 100).astype(np.float32)
+    names: dict = {"make_model": make_model, "x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    page = (DOCS / "tasks.md").read_text(encoding="utf-8")
+    search, rating = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    search = search.replace("epochs=20", "epochs=2").replace("rounds=4", "rounds=1")
+    exec(compile(search, "docs/tasks.md", "exec"), names)
+    assert names["result"].model.predict(x, verbose=0).shape == (64, 1)
+
+    with mock.patch.dict(TASKS):
+        exec(compile(rating, "docs/tasks.md", "exec"), names)
+        options = {"task": "rating", "directory": "runs/rating", "verbose": False}
+        recipe = tf_prac.TrainingRecipe(epochs=1, batch_size=32)
+        pruning = tf_prac.PruningConfig(rounds=1, rewind="1it")
+        search = tf_prac.TicketSearch(make_model, recipe, pruning, **options)
+        ratings = np.clip(np.round(2 * y), 1, 5)
+        assert search.run((x, ratings), test=(x, ratings)).tickets[-1].sparsity > 0

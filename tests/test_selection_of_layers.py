@@ -17,6 +17,7 @@ from tf_prac import (
     RewindCheckpoint,
     TicketSearch,
     TrainingRecipe,
+    load_model,
     prunable_weights,
     prune,
     weight_report,
@@ -24,7 +25,9 @@ from tf_prac import (
 )
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.pruning.criteria import prune as by_scores
 from tf_prac.pruning.report import PruningReport
+from tf_prac.storage.files import read_json
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 X = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
@@ -239,3 +242,56 @@ def test_a_failed_save_keeps_the_file_before_it(flavour, tmp_path, monkeypatch):
                 model.save(path)
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
+
+
+LARGE, SMALL = np.arange(1, 101.0) + 1000, np.arange(1, 21.0)
+
+
+def test_a_floor_keeps_the_best_weights_of_each_layer():
+    scores = {"large": LARGE, "small": SMALL}
+    dense = Masks.ones_like(scores)
+    assert not by_scores(scores, dense, 0.5)["small"].any()
+    kept = by_scores(scores, dense, 0.5, min_layer_density=0.15)
+    assert kept["small"].tolist() == [False] * 17 + [True] * 3
+    assert kept.remaining == 60 and kept["large"][-57:].all()
+    again = by_scores(scores, kept, 0.5, min_layer_density=0.15)
+    assert again["small"].sum() == 3 and again.remaining == 30
+    with pytest.raises(ArgumentError, match="min_layer_density.*at most the density after .*0.5"):
+        by_scores(scores, dense, 0.5, min_layer_density=0.6)
+
+
+@both
+def test_a_floor_of_prune_and_of_a_schedule(flavour, tmp_path):
+    def network():
+        keras = load(flavour)
+        keras.utils.set_random_seed(0)
+        model = mlp(keras, 8, 8, 3)
+        model.layers[-2].kernel.assign(model.layers[-2].kernel / 100)
+        return model
+
+    with pytest.warns(UserWarning, match="PruningConfig.min_layer_density=0.01."):
+        assert prune(network(), sparsity=0.6).pruning_report.empty
+    floor = PruningConfig(min_layer_density=0.1)
+    pruned = prune(network(), sparsity=0.6, pruning=floor)
+    assert [int(mask.sum()) for mask in pruned.masks.values()] == [38, 7]
+    model = prune(network(), schedule=PolynomialDecay(0.1, 0.6, 0, 4, frequency=1), pruning=floor)
+    model.compile("sgd", loss(load(flavour)))
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
+    assert model.masks.sparsity == pytest.approx(0.6, abs=0.01) and not model.pruning_report.empty
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert loaded._gradual.rule.min_layer_density == 0.1
+
+
+def test_a_search_keeps_the_floor(tmp_path):
+    def network():
+        model = mlp(load("keras"), 8, 8, 3)
+        model.layers[-2].kernel.assign(model.layers[-2].kernel / 1000)
+        return model
+
+    recipe = TrainingRecipe(epochs=1, batch_size=16, learning_rate=1e-4)
+    options = {"directory": tmp_path / "run", "retrain": "none", "verbose": False}
+    pruning = PruningConfig(rounds=1, prune_rate=0.6, rewind="1it", min_layer_density=0.1)
+    masks = TicketSearch(network, recipe, pruning, **options).run((X, Y)).tickets[-1].masks
+    assert [int(mask.sum()) for mask in masks.values()] == [38, 7]
+    assert read_json(tmp_path / "run" / "config.json", "config")["pruning"]["min_layer_density"]

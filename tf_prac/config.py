@@ -322,6 +322,9 @@ class PruningConfig:
             and "taylor". Default 10.
         scope: "global" ranks all prunable weights together, "layerwise" ranks each weight tensor
             separately. Default "global".
+        min_layer_density: fraction of each weight tensor that is kept, its weights with the
+            highest scores, so that a global ranking empties no layer. At most the density of the
+            last round. Default 0.
         pattern: sparsity pattern: "unstructured", "block" (with `block_size`), "m_by_n" (with
             `sparsity_m_by_n`), "channels" (whole output channels) or "refill" (unstructured, then
             whole channels with as many weights). From Python also a `tf_prac.pruning.Pattern`. See
@@ -369,6 +372,7 @@ class PruningConfig:
     score_steps: int = 1
     score_samples: int = 10
     scope: str = "global"
+    min_layer_density: float = 0.0
     pattern: str | Any = None
     block_size: tuple[int, ...] = (1, 1)
     block_pooling_type: str = "AVG"
@@ -395,6 +399,7 @@ class PruningConfig:
         _ = self.rate_rules  # raises if a rule cannot be parsed
         check_choice("scope", self.scope, SCOPES)
         check_choice("policy", self.policy, POLICIES)
+        check_number("min_layer_density", self.min_layer_density, minimum=0, below=1)
         for name in ("sparsities", "block_size", "sparsity_m_by_n"):
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         self._set_pattern()
@@ -476,7 +481,7 @@ class PruningConfig:
             del options["pattern"]  # as in the files of version 0.1
         else:
             options["pattern"] = PATTERNS.name(self.pattern)
-        return _without_defaults(options, PruningConfig, ["ticket_start"])
+        return _without_defaults(options, PruningConfig, ["ticket_start", "min_layer_density"])
 
     @property
     def rewind_point(self) -> RewindPoint:

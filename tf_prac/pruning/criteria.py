@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -168,6 +169,7 @@ def prune(
     rate: Rate,
     scope: str = "global",
     pattern: Pattern | None = None,
+    min_layer_density: float = 0.0,
 ) -> Masks:
     """Prunes the fraction `rate` of the remaining weights that has the lowest scores.
 
@@ -182,12 +184,15 @@ def prune(
             each name, where "global" ranks the tensors of equal rates together.
         scope: "global" or "layerwise". Default "global".
         pattern: sparsity pattern; with blocks, counts are of blocks. Default `Unstructured()`.
+        min_layer_density: fraction of each tensor that is kept: its units with the highest scores.
+            Default 0.
 
     Returns:
         The next masks.
 
     Raises:
-        ArgumentError: If a rate, scope or pattern is not allowed, or a score is NaN.
+        ArgumentError: If a rate, scope or pattern is not allowed, a score is NaN, or the rate
+            leaves less than `min_layer_density`.
         MismatchError: If scores and masks are not of the same network.
     """
     rates = check_rate(rate, masks)
@@ -200,7 +205,7 @@ def prune(
     def count(names: list[str], size: int, remaining: int) -> int:
         return prune_count(remaining, rates[names[0]])
 
-    return _prune(scores, masks, groups.values(), count, pattern)
+    return _prune(scores, masks, groups.values(), count, pattern, min_layer_density)
 
 
 def prune_to(
@@ -209,6 +214,7 @@ def prune_to(
     sparsity: float,
     scope: str = "global",
     pattern: Pattern | None = None,
+    min_layer_density: float = 0.0,
 ) -> Masks:
     """Prunes the weights with the lowest scores until a target sparsity is reached.
 
@@ -219,6 +225,7 @@ def prune_to(
             ("layerwise").
         scope: "global" or "layerwise". Default "global".
         pattern: as for `prune`.
+        min_layer_density: as for `prune`.
 
     Returns:
         The next masks.
@@ -243,7 +250,7 @@ def prune_to(
             )
         return to_prune
 
-    return _prune(scores, masks, groups, count, pattern)
+    return _prune(scores, masks, groups, count, pattern, min_layer_density)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +265,7 @@ class PruneRule:
         scope: "global" or "layerwise". Default "global".
         sparsity: target sparsity, in place of `rate`. Default None.
         pattern: sparsity pattern. Default `Unstructured()`.
+        min_layer_density: fraction of each tensor that is kept. Default 0.
     """
 
     rate: Rate = 0.2
@@ -265,6 +273,7 @@ class PruneRule:
     scope: str = "global"
     sparsity: float | None = None
     pattern: Pattern = Unstructured()
+    min_layer_density: float = 0.0
 
     def __post_init__(self):
         if not isinstance(self.criterion, str):  # a Criterion has the same repr in each process
@@ -277,9 +286,11 @@ class PruneRule:
             defaults = {"block_size": (1, 1), "block_pooling_type": "AVG", "sparsity_m_by_n": ()}
             named = (f"{name}={value!r}" for name, value in {**defaults, **options}.items())
             pattern = f"Pattern({', '.join(named)})"
+        floor = self.min_layer_density
         return (
             f"PruneRule(rate={self.rate!r}, criterion={self.criterion!r}, scope={self.scope!r}, "
-            f"sparsity={self.sparsity!r}, pattern={pattern})"
+            f"sparsity={self.sparsity!r}, pattern={pattern}"
+            f"{f', min_layer_density={floor!r}' if floor else ''})"
         )
 
     def __call__(self, weights: Weights, masks: Masks) -> Masks:
@@ -294,9 +305,10 @@ class PruneRule:
 
     def by_scores(self, scores: Scores, masks: Masks) -> Masks:
         """Returns the next masks from given scores, in place of the scores of `criterion`."""
+        options = self.scope, self.pattern, self.min_layer_density
         if self.sparsity is not None:
-            return prune_to(scores, masks, self.sparsity, self.scope, self.pattern)
-        return prune(scores, masks, self.rate, self.scope, self.pattern)
+            return prune_to(scores, masks, self.sparsity, *options)
+        return prune(scores, masks, self.rate, *options)
 
     def in_steps(self, scores: Callable[[Masks], Scores], masks: Masks, steps: int) -> Masks:
         """Like `by_scores`, in several steps at an equal rate, with new scores before each.
@@ -338,15 +350,28 @@ def _prune(
     groups: Iterable[list[str]],
     count: Callable[[list[str], int, int], int],
     pattern: Pattern | None,
+    min_layer_density: float,
 ) -> Masks:
     """Prunes `count(names, size, remaining)` units of each group of names, ranked together."""
+    check_number("min_layer_density", min_layer_density, minimum=0, below=1)
 
     def prune_units(scores: Weights, masks: Masks) -> Masks:
         kept: dict[str, np.ndarray] = {}
         for names in groups:
             unpruned = [_unpruned(scores[name], masks[name]) for name in names]
-            ranked = np.concatenate(unpruned)
-            keep = _keep(ranked, count(names, sum(masks[n].size for n in names), ranked.size))
+            size, remaining = sum(masks[n].size for n in names), sum(map(len, unpruned))
+            pruned = count(names, size, remaining)
+            if min_layer_density:
+                floors = [math.ceil(min_layer_density * masks[name].size) for name in names]
+                unpruned = [_protect(s, n) for s, n in zip(unpruned, floors, strict=True)]
+                if remaining - pruned < sum(floors):
+                    raise ArgumentError(
+                        "min_layer_density",
+                        min_layer_density,
+                        f"at most the density after pruning, {(remaining - pruned) / size:.6g}",
+                        "Prune less, or lower it.",
+                    )
+            keep = _keep(np.concatenate(unpruned), pruned)
             parts = np.split(keep, np.cumsum([part.size for part in unpruned])[:-1])
             kept.update(zip(names, parts, strict=True))
         return Masks({name: _scatter(masks[name], kept[name]) for name in masks})
@@ -355,6 +380,14 @@ def _prune(
     for name, mask in masks.items():
         pattern.check_fits(name, mask.shape)
     return pattern.prune(scores, masks, prune_units)
+
+
+def _protect(scores: np.ndarray, count: int) -> np.ndarray:
+    """Returns scores with the `count` highest replaced by infinity, so that they are kept."""
+    first = np.argsort(scores, kind="stable")[max(0, scores.size - count) :]
+    protected = scores.astype(float)
+    protected[first] = np.inf
+    return protected
 
 
 def check_rate(rate: Rate, names: Iterable[str] | None = None) -> dict[str, float]:

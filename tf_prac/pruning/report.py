@@ -74,8 +74,8 @@ class PruningReport:
         return (
             f"pruning to {_percent(self.sparsity)} leaves (almost) no weights in {names}{more}. "
             "Nothing passes such a layer, and the network may not train. Use "
-            'PruningConfig(scope="layerwise"), a lower sparsity, or PruningConfig(ignore=...) with '
-            "the names of these layers."
+            f'PruningConfig(min_layer_density={DEAD}), PruningConfig(scope="layerwise"), a lower '
+            "sparsity, or PruningConfig(ignore=...) with the names of these layers."
         )
 
     def warn_of_dead_layers(self, stacklevel: int = 2) -> None:

@@ -206,7 +206,8 @@ class RoundPlan:
         options = self._pruning
         sparsity = options.sparsities[number] if options.sparsities else None
         pattern = options.make_pattern()
-        return PruneRule(rates, options.criterion, options.scope, sparsity, pattern)
+        floor = options.min_layer_density
+        return PruneRule(rates, options.criterion, options.scope, sparsity, pattern, floor)
 
     def mask_distance(
         self,

@@ -94,6 +94,7 @@ class GradualPruning(Callback):
                     **{name: getattr(PruningConfig, name) for name in PATTERN_OPTIONS},
                     **({"pattern": PATTERNS.name(pattern)} if options is None else options),
                 },
+                "min_layer_density": rule.min_layer_density,
             },
         }
 
@@ -108,5 +109,6 @@ class GradualPruning(Callback):
                 scope=rule["scope"],
                 sparsity=rule["sparsity"],
                 pattern=PruningConfig(**rule["pattern"]).make_pattern(),
+                min_layer_density=rule.get("min_layer_density", 0.0),
             ),
         )

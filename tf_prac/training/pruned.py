@@ -121,6 +121,7 @@ def prune(
         scope=pruning.scope,
         sparsity=sparsity,
         pattern=pruning.make_pattern(),
+        min_layer_density=pruning.min_layer_density,
     )
     gradual = None if schedule is None else GradualPruning(as_schedule(schedule), rule)
     has_own = has_masks(model)
