@@ -59,6 +59,7 @@ search --seed=-1
 search --seed=x
 search --seed=4294967296
 search --deterministic=maybe
+search --accept_versions=maybe
 search --retrain=some
 search --prac=both
 search --epochs=0
@@ -237,6 +238,7 @@ compare stray                                              | arguments: received
 retrain RUN --round=9
 retrain RUN --round=-1
 retrain RUN --round=last
+retrain RUN --accept_versions=2
 retrain RUN --control=magic
 retrain RUN --control=reinit --control_seed=-1             | --control_seed
 retrain RUN --control_seed=x

@@ -25,9 +25,8 @@ HEAVY = {
     "tf_keras",
 }
 
-EXTRA = (
-    r'"(figures|tensorboard|tf-keras|tfmot|tfds|tuner)"'  # those that the package itself imports
-)
+EXTRA = r'"(figures|tensorboard|tf-keras|tfmot|tfds|tuner)"'
+FOR_TYPES_ONLY = {"typing_extensions"}  # type checkers know it; nothing imports it at run time
 
 
 def python(*arguments: str, directory) -> subprocess.CompletedProcess:

@@ -68,6 +68,16 @@ def define_device_flag(flags: Flags) -> None:
     )
 
 
+def define_accept_versions_flag(flags: Flags) -> None:
+    """Defines --accept_versions, in the current group."""
+    flags.boolean(
+        "accept_versions",
+        False,
+        "Resume a run that was started with other versions of TensorFlow, Keras or tf_prac. "
+        "Results may differ in their last bits.",
+    )
+
+
 def refuse_positional(positional: Sequence[str]) -> None:
     """Raises `ArgumentError` if a command that has only flags is given other arguments."""
     if positional:

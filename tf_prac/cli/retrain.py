@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tf_prac.cli.arguments import define_strategy_flags, ticket_argument, ticket_flags
+from tf_prac.cli.arguments import (
+    define_accept_versions_flag,
+    define_strategy_flags,
+    ticket_argument,
+    ticket_flags,
+)
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 
@@ -16,6 +21,7 @@ def define_flags() -> Flags:
         "Retrains a ticket of a finished run, or one of its controls, on the full data for the "
         "full schedule. Writes the network next to the ticket, and its accuracy to summary.json.",
     )
+    define_accept_versions_flag(flags)
     define_strategy_flags(flags)
     flags.group("Control")
     flags.string(
@@ -47,6 +53,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         flags.data_dir,
         strategy=distribution,
         data_placement=flags.data_placement,
+        accept_versions=flags.accept_versions,
         verbose=not flags.quiet,
     )
     result = search.run(data.train, test=data.test, **selection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tf_prac.cli.arguments import (
+    define_accept_versions_flag,
     define_retrain_flag,
     define_strategy_flags,
     read_retrain,
@@ -34,6 +35,7 @@ def define_flags() -> Flags:
     define_deterministic_flag(flags)
     define_retrain_flag(flags, "last")
     flags.boolean("tensorboard", False, "Write events for TensorBoard to RUN/tensorboard.")
+    define_accept_versions_flag(flags)
     define_strategy_flags(flags)
     flags.group("Data and network")
     define_settings_flags(flags)
@@ -67,6 +69,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         checkpoints=CheckpointConfig(**flags.given(CheckpointConfig)),
         strategy=distribution,
         data_placement=flags.data_placement,
+        accept_versions=flags.accept_versions,
         verbose=not flags.quiet,
     )
     callbacks = [TensorBoardCallback(directory, data.train)] if flags.tensorboard else []

@@ -193,6 +193,18 @@ def run_config(
     }
 
 
+def changed_versions(now: Mapping[str, str], before: Mapping[str, str]) -> str:
+    """Returns a line that says which versions differ from those of the start; "" if none does."""
+    names = [name for name in {**before, **now} if now.get(name) != before.get(name)]
+    if not names:
+        return ""
+    changes = (f"{name} {before.get(name)} -> {now.get(name)}" for name in names)
+    return (
+        f"warning: resumed with other versions: {', '.join(changes)}; results may not be "
+        "bit-identical to those of one version"
+    )
+
+
 def opening_lines(
     network: Any, dense: Masks, samples: int, k: int, steps: int, report: Sequence[WeightInfo]
 ) -> list[str]:

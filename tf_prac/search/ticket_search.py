@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.checks import check_choice, check_model_fn, check_seed
+from tf_prac.checks import check_bool, check_choice, check_model_fn, check_seed
 from tf_prac.config import (
     AUTO,
     DATA_PLACEMENTS,
@@ -54,6 +54,7 @@ from tf_prac.search.rounds import RoundRunner
 from tf_prac.search.selectors import open_finished_runs
 from tf_prac.search.summary import SearchResult as SearchResult
 from tf_prac.search.summary import (
+    changed_versions,
     dense_metrics,
     opening_lines,
     run_config,
@@ -121,6 +122,9 @@ class TicketSearch:
         task: what labels and outputs mean: "sparse" (integer classes, one for each sample or
             position), "one_hot", "binary", "multi_label", "regression", or a `tf_prac.tasks.Task`.
             Default None: inferred from the loss of a compiled model, or from integer classes.
+        accept_versions: resume a run that was started with other versions of TensorFlow, Keras or
+            tf_prac. A line says which; results may then differ in their last bits from those of
+            one version. Not with several workers. Default False: such a run is refused.
         class_weight: a factor of the loss for each class, as in Keras's `fit`. Default None.
         verbose: whether to show progress on the terminal; or a `SearchCallback` to call in addition
             to showing progress. Default True.
@@ -148,6 +152,7 @@ class TicketSearch:
         data_placement: str = "auto",
         task: str | Task | None = None,
         class_weight: Mapping[int, float] | None = None,
+        accept_versions: bool = False,
         verbose: bool | SearchCallback = True,
     ):
         check_name(directory)
@@ -166,7 +171,11 @@ class TicketSearch:
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
         check_choice("data_placement", data_placement, DATA_PLACEMENTS)
         self.data_placement = data_placement
+        check_bool("accept_versions", accept_versions)
+        self.accept_versions = accept_versions
         self.distribution = make_distribution(strategy)
+        if accept_versions and self.distribution.workers > 1:
+            raise ArgumentError("accept_versions", True, "False with several workers")
         self._requested = SearchConfig.of(recipe, pruning, prac)
         self.config = resolved_config(self._requested, self.distribution, [self.directory / CONFIG])
         self.recipe, self.pruning, self.prac = self.config
@@ -369,6 +378,10 @@ class _Session:
         options = {**self._search.options(), "other_runs": digests}
         options["search"] = options["search"] | context.trainer.identity()
         self._run_config = run_config(options, context.data, self._network, self._report)
+        changed = ""
+        if self._search.accept_versions and (started := context.run.started_config()):
+            changed = changed_versions(self._run_config["versions"], started["versions"])
+            self._run_config["versions"] = started["versions"]
         with opened(distribution, context.run, self._run_config):
             context.callbacks.on_search_begin(context.run.config())
             steps = self._plan.k, self._plan.full.total_steps
@@ -383,6 +396,8 @@ class _Session:
             if distribution.replicas > 1:
                 lines.append(distribution.describe(self._config.recipe.batch_size))
             lines.append(f"data: {context.place}")
+            if changed:
+                lines.append(changed)
             context.callbacks.on_message("\n".join(lines))
             yield self
 

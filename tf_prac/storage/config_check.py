@@ -15,6 +15,7 @@ def check_same(
     requested: Mapping[str, Any],
     existing: Mapping[str, Any],
     may_differ: tuple[str, ...] = (),
+    remedies: Mapping[str, str] | None = None,
 ) -> None:
     """Raises `MismatchError`, naming the first difference, unless two configurations are the same.
 
@@ -24,15 +25,20 @@ def check_same(
         existing: the configuration of the run.
         may_differ: prefixes of dotted names, "group.option", that may differ; "labels." always
             may.
+        remedies: what to do, by the prefix of a dotted name. Default: request the same, or name
+            another directory.
     """
     new, old = flatten(json.loads(json.dumps(requested))), flatten(existing)
     for name in [*new, *old]:
         if name.startswith(("labels.", *may_differ)):
             continue
         if new.get(name) != old.get(name):
+            remedy = "Request the same, or name another directory."
+            for prefix, text in (remedies or {}).items():
+                remedy = text if name.startswith(prefix) else remedy
             raise MismatchError(
                 f"{name.rpartition('.')[2]}: {_shown(name, new)} requested, but the run in {path} "
-                f"has {_shown(name, old)}. Request the same, or name another directory."
+                f"has {_shown(name, old)}. {remedy}"
             )
 
 

@@ -60,6 +60,15 @@ _KINDS = {
 """The archives whose shapes follow from the configuration of the run."""
 
 
+_UNUSED = {"keras": ("versions.tf_keras",), "tf_keras": ("versions.keras",)}
+"""The versions that cannot change the result of a run, by its flavour of Keras."""
+
+_REMEDIES = {
+    "versions.": "Install that version, or resume with accept_versions; results may then differ "
+    "in their last bits."
+}
+
+
 class RunDirectory(RunLayout):
     """The files of one search.
 
@@ -107,11 +116,16 @@ class RunDirectory(RunLayout):
         except OSError as error:
             raise FileError(f"{self.path}: cannot be read: {error.strerror or error}.") from error
         if started:
-            check_same(self.path, config, read_json(file, "config"))
+            unused = _UNUSED.get(config.get("keras", ""), ())
+            check_same(self.path, config, read_json(file, "config"), unused, _REMEDIES)
         elif foreign:
             raise FileError(
                 f"{self.path}: not empty and not a run of tf_prac. Name another directory."
             )
+
+    def started_config(self) -> dict[str, Any] | None:
+        """Reads the configuration of the run; None if none was started here."""
+        return self.config() if (self.path / CONFIG).exists() else None
 
     def config(self) -> dict[str, Any]:
         """Reads the configuration of the run; raises `FileError` if there is none."""
