@@ -27,7 +27,6 @@ RUN_ELSEWHERE = {
     "docs/callbacks.md": "test_callbacks",
     "docs/stability.md": "test_replicates",
     "docs/tuning.md": "test_tuner",
-    "docs/tasks.md": "test_tasks",
 }
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 
@@ -40,7 +39,11 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.M | re.S)
 
 
-HERE = [page for page in PAGES if blocks(page, "python") and page not in RUN_ELSEWHERE]
+HERE = [
+    page
+    for page in PAGES
+    if blocks(page, "python") and page not in (*RUN_ELSEWHERE, "docs/tasks.md")
+]
 
 
 @pytest.fixture(scope="module")
