@@ -74,7 +74,7 @@ def test_the_citation_is_of_this_version():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
+@pytest.mark.skipif(importlib.util.find_spec("myst_nb") is None, reason="needs the extra docs")
 def test_the_pages_build_without_warnings(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", str(DOCS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)

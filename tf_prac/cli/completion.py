@@ -36,10 +36,7 @@ def define_flags() -> Flags:
     """Defines the flags of the command."""
     return Flags(
         "completion SHELL",
-        "Prints the completion script of a shell: bash, zsh or fish. "
-        'bash: eval "$(tf-prac completion bash)" in ~/.bashrc. '
-        "zsh: tf-prac completion zsh > a file _tf-prac in a directory of $fpath. "
-        "fish: tf-prac completion fish > ~/.config/fish/completions/tf-prac.fish.",
+        "Prints the completion script of bash, zsh or fish. A comment in it says where to put it.",
     )
 
 
@@ -80,7 +77,7 @@ def _bash() -> str:
     values = "\n".join(
         f"      --{name}) words='{' '.join(words)}' ;;" for name, words in VALUES.items()
     )
-    return f"""# bash completion of tf-prac
+    return f"""# In ~/.bashrc: eval "$(tf-prac completion bash)"
 _tf_prac() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} flag= words=
   COMPREPLY=()
@@ -123,6 +120,7 @@ def _zsh() -> str:
         for command in _commands()
     )
     return f"""#compdef tf-prac
+# tf-prac completion zsh > DIR/_tf-prac, where DIR is in $fpath
 _tf_prac() {{
   local -a commands=(
 {commands}
@@ -154,7 +152,10 @@ def _zsh_argument(flag: Flag) -> str:
 
 
 def _fish() -> str:
-    lines = ["# fish completion of tf-prac", "complete -c tf-prac -n __fish_use_subcommand -f"]
+    lines = [
+        "# tf-prac completion fish > ~/.config/fish/completions/tf-prac.fish",
+        "complete -c tf-prac -n __fish_use_subcommand -f",
+    ]
     for command, about in _commands().items():
         lines.append(
             f"complete -c tf-prac -n __fish_use_subcommand -a {command} -d {_quoted(about)}"

@@ -10,7 +10,7 @@ from typing import Any
 from tf_prac.config import RewindPoint, TrainingRecipe
 from tf_prac.errors import ArgumentError
 from tf_prac.search.progress import round_line, ticket_line
-from tf_prac.tables import WIDTH, wrapped
+from tf_prac.tables import WIDTH
 from tf_prac.training.schedules import Budget
 
 
@@ -185,7 +185,7 @@ class ProgressBar(SearchCallback):
 
     def on_message(self, text: str) -> None:
         """Prints the text."""
-        print(wrapped(text), flush=True)
+        print(text, flush=True)
 
     def on_training_begin(self, title: str, steps: int) -> None:
         """Shows a bar, if standard error is a terminal."""

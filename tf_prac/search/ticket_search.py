@@ -66,6 +66,7 @@ from tf_prac.search.workers import ReadOnlyCheckpoints, opened, worker_directory
 from tf_prac.storage.layout import CHECKPOINTS, CONFIG, MASKS, PRAC_SET
 from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.tables import wrapped
 from tf_prac.tasks.infer import as_task
 from tf_prac.tasks.task import Task
 from tf_prac.training.checkpoint import Checkpoints
@@ -398,7 +399,7 @@ class _Session:
             lines.append(f"data: {context.place}")
             if changed:
                 lines.append(changed)
-            context.callbacks.on_message("\n".join(lines))
+            context.callbacks.on_message(wrapped("\n".join(lines)))
             yield self
 
     def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, np.ndarray]:

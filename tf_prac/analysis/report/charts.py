@@ -321,7 +321,7 @@ def _end_labels(ends: Sequence[tuple[float, float, Series]]) -> list[Html]:
     for x, y, series in sorted(ends, key=lambda end: end[1]):
         y = max(y, placed[-1][1] + LABEL_HEIGHT) if placed else y
         placed.append((x, y, series))
-    lowest = HEIGHT - BOTTOM + 4
+    lowest = HEIGHT - BOTTOM - 4  # above the line of the axis
     for n in reversed(range(len(placed))):
         x, y, series = placed[n]
         placed[n] = (x, min(y, lowest), series)
