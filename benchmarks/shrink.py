@@ -210,7 +210,7 @@ def measure_masks(name, kind, sparsity, accuracy, weights, masks, images):
 
 def cell(key, value):
     """Returns the text of a cell."""
-    if key in ("channels", "parameters"):
+    if isinstance(value, (list, tuple)) and key in ("channels", "parameters"):
         return " to ".join(f"{count:,}" for count in value)
     if key == "spread":
         return " to ".join(f"{ratio:.2f}" for ratio in value)
