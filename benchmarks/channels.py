@@ -4,13 +4,15 @@
 
 A network is trained on CIFAR-10 from W_k, the weights after `--rewind` steps. Each pattern prunes
 the trained weights by magnitude, once; the ticket is trained from W_k for as many steps, and
-shrunk. All models take turns in TFLite, with dense weights. `--seeds` repeats everything.
+shrunk. All models take turns in TFLite with dense weights and one thread; times are CPU times.
+`--seeds` repeats everything.
 """
 
 import json
 import pathlib
 import sys
 import tempfile
+import time
 
 import numpy as np
 import shrink as targets
@@ -61,7 +63,7 @@ def latencies(models, images):
                 name: targets.interpreter(base / str(number), batch)
                 for number, name in enumerate(models)
             }
-            seconds = turns.take_turns(runs, FLAGS.repeats, warmups=3)
+            seconds = turns.take_turns(runs, FLAGS.repeats, warmups=3, clock=time.process_time)
             for name, times in seconds.items():
                 faster = [d / t for d, t in zip(seconds["dense"], times, strict=True)]
                 results[name][size] = (1e3 * float(np.median(times)), float(np.median(faster)))

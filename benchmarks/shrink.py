@@ -6,7 +6,8 @@ Each network is trained for `--steps` steps on CIFAR-10, pruned by global magnit
 `--sparsities`, trained for as many steps again, and so on: a short iterative magnitude pruning
 without rewinding. `--tickets` keeps the results. At each sparsity from `--from_sparsity`, the
 masked model and the shrunk model are exported as SavedModel and TFLite (both with dense weights),
-and both exports take turns in one process. `--refill` adds the latency of the same masks made
+and both exports take turns in one process with one thread. Times are CPU times, so other load
+on the machine matters less. `--refill` adds the latency of the same masks made
 channel-wise by `refill`; their accuracy is not measured, as the restored weights need training.
 """
 
@@ -14,6 +15,7 @@ import json
 import pathlib
 import sys
 import tempfile
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -155,7 +157,7 @@ def compare(model, shrunk, images):
                 ("TFLite", "lite", interpreter),
             ):
                 runs = {k: open_(base / f"{k}_{kind}", batch) for k in ("dense", "shrunk")}
-                seconds = turns.take_turns(runs, FLAGS.repeats, warmups=3)
+                seconds = turns.take_turns(runs, FLAGS.repeats, warmups=3, clock=time.process_time)
                 row = turns.rows(seconds, "shrunk")
                 yield {
                     "batch": size,
@@ -208,7 +210,7 @@ def measure_masks(name, kind, sparsity, accuracy, weights, masks, images):
 
 def cell(key, value):
     """Returns the text of a cell."""
-    if key in ("channels", "parameters"):
+    if isinstance(value, (list, tuple)) and key in ("channels", "parameters"):
         return " to ".join(f"{count:,}" for count in value)
     if key == "spread":
         return " to ".join(f"{ratio:.2f}" for ratio in value)

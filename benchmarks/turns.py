@@ -17,16 +17,22 @@ from tf_prac.tables import text_table
 
 
 def take_turns(
-    alternatives: Mapping[str, Callable[[], Any]], repeats: int, warmups: int = 1
+    alternatives: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    warmups: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Returns the seconds of each alternative in each of `repeats` turns, after the warm-up."""
+    """Returns the seconds of each alternative in each of `repeats` turns, after the warm-up.
+
+    `clock` may be `time.process_time`: CPU time, which other load on the machine affects less.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in alternatives}
     for turn in range(warmups + repeats):
         for name, run in alternatives.items():
-            started = time.perf_counter()
+            started = clock()
             run()
             if turn >= warmups:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

@@ -61,13 +61,17 @@ def main(_) -> None:
     train, test = images(data.train), images(data.test)
 
     def make_model():
-        return Flavour(_KERAS.value).module.applications.MobileNetV2(
+        model = Flavour(_KERAS.value).module.applications.MobileNetV2(
             input_shape=(_SIZE.value, _SIZE.value, 3),
             alpha=_ALPHA.value,
             weights=None,
             classes=data.train.num_classes,
             classifier_activation=None,
         )
+        for layer in model.layers:
+            if hasattr(layer, "momentum"):  # 0.999, for far more steps than here
+                layer.momentum = 0.9
+        return model
 
     search = TicketSearch(
         make_model,

@@ -32,6 +32,11 @@ def build(keras, plan):
     generator = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     model = _network(keras, steps, end, generator)
+    return model, prune_parts(model, generator, dead)
+
+
+def prune_parts(model, generator, dead):
+    """Prunes random weights, inputs and outputs; sets biases and statistics to random values."""
     masks = {}
     for name, variable in tf_prac.prunable_weights(model, CONFIG).items():
         mask = generator.random(variable.shape) < 0.7
@@ -48,7 +53,7 @@ def build(keras, plan):
         weights[name] = np.asarray(value, np.float32)
     masks = tf_prac.Masks(masks)
     tf_prac.rewind(model, weights, masks)
-    return model, masks
+    return masks
 
 
 def _network(keras, steps, end, generator):

@@ -33,6 +33,7 @@ TESTED_WITH_THE_OTHER = {
     ("tf_keras", "regression_prac.py"),
     ("tf_keras", "segmentation_prac.py"),
 }
+SLOW = "mobilenet_lite.py"  # trains a network of 150 layers
 SLOW_TO_COMPILE = ("cifar10_prac.py", "rewinding_sweep.py", "transfer_prac_set.py")
 
 
@@ -43,7 +44,9 @@ def test_every_example_is_tested_and_short():
 
 
 @pytest.mark.parametrize("keras", ["keras", "tf_keras"])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == SLOW else n for n in SETTINGS]
+)
 # KerasTuner asks for the thread and its name in ways that Python 3.10 deprecated.
 @pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
 def test_example(name, keras, tmp_path, monkeypatch, capsys, request):

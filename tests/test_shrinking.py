@@ -232,6 +232,64 @@ def test_heads_of_attention(keras):
     same_outputs(model, shrunk.model)
 
 
+def sequences(keras):
+    layers = keras.layers
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(5, 6)(inputs)
+    x = layers.SpatialDropout1D(0.1)(layers.Conv1D(6, 3, padding="causal", activation="relu")(x))
+    x = layers.LSTM(4, return_sequences=True)(layers.BatchNormalization()(x))
+    return keras.Model(inputs, layers.Dense(3)(layers.Bidirectional(layers.GRU(3))(x)))
+
+
+def siamese(keras):
+    """A nested model called twice, with inputs and outputs by name."""
+    layers = keras.layers
+    tower = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(5, activation="elu")]
+    )
+    inputs = {name: keras.Input((6,), name=name) for name in ("left", "right")}
+    left, right = tower(inputs["left"]), tower(inputs["right"])
+    joined = layers.Concatenate()(
+        [layers.Subtract()([left, right]), layers.Average()([left, right])]
+    )
+    return keras.Model(inputs, {"same": layers.Dense(1)(joined), "left": layers.Dense(2)(left)})
+
+
+def operators(keras):
+    layers = keras.layers
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu")(inputs)
+    x = layers.Conv2D(6, 1)(x * 2.0 + 1.0)
+    x = layers.Add()([x, layers.Conv2D(6, 1)(inputs), layers.Conv2D(6, 3, padding="same")(x)])
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.ReLU()(x))))
+
+
+def volumes(keras):
+    layers = keras.layers
+    inputs = keras.Input((4, 4, 4, 2))
+    x = layers.Conv3D(6, 2, activation="relu")(inputs)
+    x = layers.UpSampling3D(2)(layers.BatchNormalization()(x))
+    x = layers.Conv3D(4, 3, groups=2, activation="tanh")(x)
+    x = layers.Conv3DTranspose(5, 2, strides=2)(layers.MaxPooling3D(2)(x))
+    return keras.Model(inputs, layers.Conv3D(3, 1)(x))
+
+
+@pytest.mark.parametrize("build", [sequences, siamese, operators, volumes])
+def test_other_layers(keras, build):
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        keras.utils.set_random_seed(seed)
+        model = build(keras)
+        masks = random_networks.prune_parts(model, generator, 0.3 + 0.3 * seed)
+        shrunk = export.shrink(model, masks=masks)  # compares outputs
+        assert (
+            shrunk.max_error <= 1e-4 and shrunk.report.parameters[1] < shrunk.report.parameters[0]
+        )
+        again = export.shrink(shrunk.model, masks=shrunk.masks)
+        assert again.report.channels[1] <= shrunk.report.channels[1]
+        export.fold_batch_norm(model, masks=masks)  # compares outputs too
+
+
 def test_a_mask_that_kills_every_path(keras):
     """A constant model: each layer that is left has a channel."""
     model = zoo(keras, "resnet8")

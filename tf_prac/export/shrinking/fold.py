@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.export.shrinking.channels import Array, Channels
 from tf_prac.export.shrinking.check import output_difference
-from tf_prac.export.shrinking.kinds import Array, BatchNormalization, Kind, scale_and_offset
-from tf_prac.export.shrinking.network import Layer, Network
+from tf_prac.export.shrinking.kinds import BatchNormalization, Kind, Layer, scale_and_offset
+from tf_prac.export.shrinking.network import Network
 from tf_prac.export.shrinking.readers import Depthwise, Linear
 from tf_prac.export.shrinking.rebuild import rebuild
 from tf_prac.export.shrinking.shrink import network_of
@@ -136,15 +137,15 @@ class _Scaled(Kind):
         """Returns those of the kind."""
         return self.kind.axes(layer)
 
-    def indices(self, layer: Layer, network: Network) -> dict[str, Array]:
+    def indices(self, layer: Layer, network: Channels) -> dict[str, Array]:
         """Returns those of the kind."""
         return self.kind.indices(layer, network)
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Adds a bias."""
         return {**config, "use_bias": True}
 
-    def adapted(self, layer: Layer, network: Network) -> tuple[dict[str, Array], dict[str, Array]]:
+    def adapted(self, layer: Layer, network: Channels) -> tuple[dict[str, Array], dict[str, Array]]:
         """Returns the scaled weights."""
         weights = dict(layer.weights)
         axes = self.axes(layer.layer)

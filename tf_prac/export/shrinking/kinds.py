@@ -5,18 +5,16 @@ To add a kind of layer, write a subclass of `Kind` and add it to `KINDS` in `shr
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tf_prac.export.shrinking.channels import Array, Channels
 from tf_prac.keras_api import Call, Value
 
-if TYPE_CHECKING:
-    from tf_prac.export.shrinking.network import Layer, Network
-
-Array = np.ndarray
 Known = Array | None
 ELEMENTWISE = {
     *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish"),
@@ -24,6 +22,31 @@ ELEMENTWISE = {
     *("mish", "exponential", "log_sigmoid", "hard_tanh", "relu_squared"),
 }
 """Activations that compute each element from one element."""
+
+
+@dataclasses.dataclass
+class Layer:
+    """A layer of the network, with all of its calls.
+
+    Attributes:
+        layer: the Keras layer.
+        kind: how it treats channels.
+        name: its name, with those of the nested models that contain it.
+        weights: its weights by role; empty if its kind does not slice them.
+        present: for each weight, the elements that no mask prunes.
+        calls: its calls.
+        own: stands for the heads of an attention layer.
+        cache: what its kind has computed from the weights.
+    """
+
+    layer: Any
+    kind: Kind
+    name: str
+    weights: dict[str, Array]
+    present: dict[str, Array]
+    calls: list[Call] = dataclasses.field(default_factory=list)
+    own: Value | None = None
+    cache: dict[str, Array] = dataclasses.field(default_factory=dict)
 
 
 class Kind:
@@ -50,7 +73,7 @@ class Kind:
         """Returns for each role what the last axes of its variable are: "in", "out" or other."""
         return {}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the channels of each output, after tying those of the inputs."""
         reason = f"{layer.name} ({type(layer.layer).__name__}) needs all channels"
         for value in call.inputs:
@@ -60,7 +83,7 @@ class Kind:
             network.pin(ids, f"an output of {layer.name} ({type(layer.layer).__name__})")
         return outputs
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the constants of each output; None if no channel is constant."""
         return [None] * len(call.outputs)
 
@@ -68,15 +91,15 @@ class Kind:
         """Returns whether constant channels have zeros at the borders after the layer."""
         return False
 
-    def demands(self, layer: Layer, call: Call, network: Network) -> list[tuple[Value, Array]]:
+    def demands(self, layer: Layer, call: Call, network: Channels) -> list[tuple[Value, Array]]:
         """Returns for the inputs which of their channels the kept outputs need."""
         return []
 
-    def used_inputs(self, layer: Layer, call: Call, network: Network) -> list[Value]:
+    def used_inputs(self, layer: Layer, call: Call, network: Channels) -> list[Value]:
         """Returns the inputs that the smaller layer is called with."""
         return call.inputs
 
-    def indices(self, layer: Layer, network: Network) -> dict[str, Array]:
+    def indices(self, layer: Layer, network: Channels) -> dict[str, Array]:
         """Returns the kept indices along each axis that `axes` names."""
         call = layer.calls[0]
         kept = {"in": call.inputs[:1], "out": call.outputs[:1]}
@@ -87,7 +110,7 @@ class Kind:
             if value in network.channels
         }
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Returns the config of the smaller layer."""
         return config
 
@@ -95,7 +118,7 @@ class Kind:
         """Returns a new layer of the class of a Keras layer."""
         return type(layer).from_config(config)
 
-    def adapted(self, layer: Layer, network: Network) -> tuple[dict[str, Array], dict[str, Array]]:
+    def adapted(self, layer: Layer, network: Channels) -> tuple[dict[str, Array], dict[str, Array]]:
         """Returns weights and present elements, with what was removed absorbed, before slicing."""
         return layer.weights, layer.present
 
@@ -130,11 +153,11 @@ class Passing(Kind):
         """Returns whether the channels are those of the input."""
         return is_usual(layer, call) and call.inputs[0].shape[-1] == call.outputs[0].shape[-1]
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the input."""
         return [network.channels[call.inputs[0]]]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns `value` of the constants of the input."""
         return [self.value(layer, network.constant(call.inputs[0]))]
 
@@ -247,16 +270,16 @@ class ChannelPadding(Kind):
         rows, _ = layer.layer.padding
         return tuple(rows) == (0, 0) and call.inputs[0].shape[-1] is not None
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the input between new ones."""
         before, after = (network.fresh(size) for size in layer.layer.padding[1])
         return [np.concatenate([before, network.channels[call.inputs[0]], after])]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns zeros around the constants of the input."""
         return [np.pad(network.constant(call.inputs[0]), tuple(layer.layer.padding[1]))]
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Pads by as many channels as are kept."""
         kept = network.kept(layer.calls[0].outputs[0])
         before, after = layer.layer.padding[1]
@@ -272,17 +295,17 @@ class Flatten(Kind):
         size, new = call.inputs[0].shape[-1], call.outputs[0].shape[-1]
         return is_usual(layer, call) and bool(size) and new is not None and new % size == 0
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the input, repeated."""
         ids = network.channels[call.inputs[0]]
         return [np.tile(ids, call.outputs[0].shape[-1] // ids.size)]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the constants of the input, repeated."""
         known = network.constant(call.inputs[0])
         return [np.tile(known, call.outputs[0].shape[-1] // known.size)]
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Sets the last axis of Reshape."""
         if "target_shape" not in config:
             return config
@@ -305,7 +328,7 @@ class Join(Kind):
         sizes = [(value.shape or (None,))[-1] for value in call.inputs]
         return None not in sizes and len(call.outputs) == 1
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Ties the channels of the inputs; those that are broadcast along the axis are kept."""
         size = call.outputs[0].shape[-1]
         first, *others = self._full(call)
@@ -316,7 +339,7 @@ class Join(Kind):
                 network.pin(value, f"{layer.name} uses it for all channels")
         return [network.channels[first]]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the combined constants."""
         size = call.outputs[0].shape[-1]
         known = [np.broadcast_to(network.constant(value), size) for value in call.inputs]
@@ -332,7 +355,7 @@ class Add(Join):
     def __init__(self) -> None:
         super().__init__(lambda known: np.asarray(sum(known)))
 
-    def used_inputs(self, layer: Layer, call: Call, network: Network) -> list[Value]:
+    def used_inputs(self, layer: Layer, call: Call, network: Channels) -> list[Value]:
         """Returns the branches that are not zero."""
         ranks = {len(value.shape) for value in call.inputs}
         full = self._full(call) if len(ranks) == 1 else []
@@ -342,7 +365,7 @@ class Add(Join):
             return call.inputs  # a branch may give the sum its size
         return other or call.inputs[:1]
 
-    def _is_zero(self, value: Value, network: Network) -> bool:
+    def _is_zero(self, value: Value, network: Channels) -> bool:
         return not np.any(network.known[value][network.kept(value)])  # NaN is true
 
 
@@ -354,15 +377,15 @@ class Concatenate(Kind):
         last = layer.layer.axis in (-1, len(call.outputs[0].shape) - 1)
         return last and all(value.shape[-1] is not None for value in call.inputs)
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of all inputs."""
         return [np.concatenate([network.channels[value] for value in call.inputs])]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the constants of all inputs."""
         return [np.concatenate([network.constant(value) for value in call.inputs])]
 
-    def used_inputs(self, layer: Layer, call: Call, network: Network) -> list[Value]:
+    def used_inputs(self, layer: Layer, call: Call, network: Channels) -> list[Value]:
         """Returns the inputs with channels that are kept."""
         kept = [value for value in call.inputs if network.kept(value).any()]
         return kept or call.inputs[:1]

@@ -1,54 +1,27 @@
 """`Network`: the channels of a functional model, and which of them can be removed.
 
-A channel is an index of the last axis of a tensor. Channels that can only be removed together,
-such as the inputs and the sum of an addition, are tied to one group (union-find). A group is
-removed if each layer that reads it ignores it (all weights for it are pruned, or their outputs are
-removed) or if it is constant there, and the layer can absorb the constant in its bias.
+A group of channels is removed if each layer that reads it ignores it (all weights for it are
+pruned, or their outputs are removed) or if it is constant there, and the layer can absorb the
+constant in its bias.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_prac.export.shrinking.kinds import Kind
+from tf_prac.export.shrinking.channels import Array, Channels
+from tf_prac.export.shrinking.kinds import Kind, Layer
 from tf_prac.keras_api import Call, Graph, Value
 
-Array = np.ndarray
 INPUT = "an input of the model"
 OUTPUT = "an output of the model"
 LAST = "a layer keeps at least one channel"
 
 
-@dataclasses.dataclass
-class Layer:
-    """A layer of the network, with all of its calls.
-
-    Attributes:
-        layer: the Keras layer.
-        kind: how it treats channels.
-        name: its name, with those of the nested models that contain it.
-        weights: its weights by role; empty if its kind does not slice them.
-        present: for each weight, the elements that no mask prunes.
-        calls: its calls.
-        own: stands for the heads of an attention layer.
-        cache: what its kind has computed from the weights.
-    """
-
-    layer: Any
-    kind: Kind
-    name: str
-    weights: dict[str, Array]
-    present: dict[str, Array]
-    calls: list[Call] = dataclasses.field(default_factory=list)
-    own: Value | None = None
-    cache: dict[str, Array] = dataclasses.field(default_factory=dict)
-
-
-class Network:
+class Network(Channels):
     """The channels of a model.
 
     Args:
@@ -58,17 +31,11 @@ class Network:
 
     Attributes:
         layers: the layers by id of the Keras layer.
-        channels: for each tensor, the group of each of its channels; tensors whose last axis has
-            no known size are missing.
-        known: for each tensor, the value of each constant channel, NaN for any other.
-        padded: tensors whose constant channels have zeros at the borders.
-        keep: for each group, whether it is kept.
-        pinned: why groups are kept regardless of the weights.
         demanded: which layer needs a group that is kept.
-        merged: for each group that is merged into another, that group and the factor.
     """
 
     def __init__(self, graph: Graph, kind_of: Callable[[Any], Kind], masks: Mapping[int, Array]):
+        super().__init__()
         self.graph = graph
         self.layers: dict[int, Layer] = {}
         for call in graph.calls:
@@ -78,55 +45,10 @@ class Network:
         for layer in self.layers.values():
             if any(not layer.kind.follows(layer, call) for call in layer.calls):
                 layer.kind, layer.weights = Kind(), {}
-        self._parents: list[int] = []
-        self._pins: list[tuple[Array, str]] = []
-        self.channels: dict[Value, Array] = {}
-        self.known: dict[Value, Array] = {}
-        self.padded: set[Value] = set()
         self._link()
-        self._roots = self._find_all()
-        self.channels = {value: self._roots[ids] for value, ids in self.channels.items()}
-        self.pinned: dict[int, str] = {}
-        for ids, reason in self._pins:
-            self.pinned.update(dict.fromkeys(self._roots[ids].tolist(), reason))
+        self.finish()
         self._find_constants()
-        self.merged: dict[int, tuple[int, float]] = {}
-        self.keep = np.zeros(len(self._roots), bool)
         self.demanded: dict[int, tuple[Layer, Value]] = {}
-
-    # Building the groups
-
-    def fresh(self, value: Value | int) -> Array | None:
-        """Returns new groups for the channels of a tensor, or a number of new groups."""
-        count = value if isinstance(value, int) else (value.shape or (None,))[-1]
-        if count is None:
-            return None
-        ids = np.arange(len(self._parents), len(self._parents) + count)
-        self._parents.extend(ids.tolist())
-        return ids
-
-    def tie(self, first: Array, second: Array) -> None:
-        """Makes pairs of groups one group each."""
-        for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            a, b = self._find(a), self._find(b)
-            self._parents[max(a, b)] = min(a, b)
-
-    def pin(self, value_or_ids: Any, reason: str) -> None:
-        """Keeps the channels of a tensor, or groups."""
-        ids = value_or_ids
-        if isinstance(value_or_ids, Value):
-            ids = self.channels.get(value_or_ids)
-        if ids is not None:
-            self._pins.append((ids, reason))
-
-    def _find(self, group: int) -> int:
-        while self._parents[group] != group:
-            self._parents[group] = self._parents[self._parents[group]]
-            group = self._parents[group]
-        return group
-
-    def _find_all(self) -> Array:
-        return np.array([self._find(group) for group in range(len(self._parents))], int)
 
     def _link(self) -> None:
         for _, value in self.graph.inputs:
@@ -174,16 +96,7 @@ class Network:
             size = self.channels[value].size
             self.known[value] = np.full(size, np.nan) if known is None else known
 
-    def constant(self, value: Value) -> Array:
-        """Returns the constants of a tensor; those with other values at the borders are NaN."""
-        known = self.known[value]
-        return np.where(known == 0, known, np.nan) if value in self.padded else known
-
     # Which groups are kept
-
-    def kept(self, value: Value) -> Array:
-        """Returns which channels of a tensor are kept."""
-        return self.keep[self.channels[value]]
 
     def solve(self, merge: bool) -> None:
         """Finds the groups to keep: a fixed point, as each removal can make others dead.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tf_prac.export.shrinking.kinds import Array, Kind, Known, apply, is_elementwise, is_usual
+from tf_prac.export.shrinking.channels import Array, Channels
+from tf_prac.export.shrinking.kinds import Kind, Known, Layer, apply, is_elementwise, is_usual
 from tf_prac.keras_api import Call, Value, class_names
-
-if TYPE_CHECKING:
-    from tf_prac.export.shrinking.network import Layer, Network
 
 KERNEL = ("kernel",)
 DEPTHWISE = ("depthwise_kernel", "kernel")
@@ -48,7 +46,7 @@ class Linear(Kind):
         """Returns inputs and outputs of the kernel."""
         return {"kernel": ("in", "out"), "bias": ("out",)}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups."""
         ids = network.fresh(call.outputs[0])
         if not is_elementwise(layer.layer.activation):
@@ -70,7 +68,7 @@ class Linear(Kind):
         padding = getattr(layer.layer, "padding", "valid")
         return padding == "valid" or set(layer.layer.kernel_size) == {1}
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the outputs all of whose inputs are pruned or constant."""
         if not is_elementwise(layer.layer.activation):
             return [None]
@@ -81,18 +79,18 @@ class Linear(Kind):
         sums = sums + layer.weights.get("bias", 0)
         return [apply(layer.layer.activation, np.where(varying, np.nan, sums))]
 
-    def demands(self, layer: Layer, call: Call, network: Network) -> list[tuple[Value, Array]]:
+    def demands(self, layer: Layer, call: Call, network: Channels) -> list[tuple[Value, Array]]:
         """Returns the inputs with weights, except constants that the bias can absorb."""
         present = self._cached(layer, "present")[:, network.kept(call.outputs[0])].any(1)
         return [(call.inputs[0], present & self._blocked(layer, _known(layer, network)))]
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Sets the number of outputs, and adds a bias if constants were absorbed."""
         units = int(network.kept(layer.calls[0].outputs[0]).sum())
         use_bias = config["use_bias"] or bool(np.any(self._absorbed(layer, network)))
         return {**config, self.units: units, "use_bias": use_bias}
 
-    def adapted(self, layer: Layer, network: Network) -> tuple[dict[str, Array], dict[str, Array]]:
+    def adapted(self, layer: Layer, network: Channels) -> tuple[dict[str, Array], dict[str, Array]]:
         """Adds the rows of merged inputs to another row, and absorbed constants to the bias."""
         weights, present = dict(layer.weights), dict(layer.present)
         absorbed = self._absorbed(layer, network)
@@ -112,14 +110,14 @@ class Linear(Kind):
             present["kernel"] = np.moveaxis(mask, 0, axis)
         return weights, present
 
-    def _absorbed(self, layer: Layer, network: Network) -> Array:
+    def _absorbed(self, layer: Layer, network: Channels) -> Array:
         """Returns what removed constant inputs add to each kept output."""
         call, known = layer.calls[0], _known(layer, network)
         absorbed = ~network.kept(call.inputs[0]) & ~self._blocked(layer, known)
         sums = np.where(absorbed, known, 0) @ self._cached(layer, "gain")
         return np.where(network.kept(call.outputs[0]), sums, 0)
 
-    def _merged(self, layer: Layer, network: Network) -> list[tuple[int, int, float]]:
+    def _merged(self, layer: Layer, network: Channels) -> list[tuple[int, int, float]]:
         """Returns the inputs that are merged, each with that into which it is, and a factor."""
         value = layer.calls[0].inputs[0]
         groups = network.channels[value]
@@ -162,7 +160,7 @@ class Convolution(Linear):
     def __init__(self) -> None:
         super().__init__("filters")
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups of channels; in a grouped convolution, one for each of its groups."""
         (ids,) = super().link(layer, call, network)
         if ids is not None and layer.layer.groups > 1:
@@ -184,7 +182,7 @@ class Grouped(Convolution):
         """Returns the outputs of the kernel; each has the same number of inputs."""
         return {"kernel": ("out",), "bias": ("out",)}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the first call, which has made them."""
         return [network.channels[layer.calls[0].outputs[0]]]
 
@@ -196,17 +194,17 @@ class Grouped(Convolution):
         """Returns the sums of weights as of a convolution without groups."""
         return self._spread(super().gain(layer), layer)
 
-    def demands(self, layer: Layer, call: Call, network: Network) -> list[tuple[Value, Array]]:
+    def demands(self, layer: Layer, call: Call, network: Channels) -> list[tuple[Value, Array]]:
         """Returns nothing: inputs are tied to outputs."""
         return []
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Sets the number of outputs and of groups."""
         kept = network.kept(layer.calls[0].outputs[0])
         groups = kept.sum() * layer.layer.groups // kept.size
         return {**config, "filters": int(kept.sum()), "groups": int(groups)}
 
-    def adapted(self, layer: Layer, network: Network) -> tuple[dict[str, Array], dict[str, Array]]:
+    def adapted(self, layer: Layer, network: Channels) -> tuple[dict[str, Array], dict[str, Array]]:
         """Returns the weights as they are."""
         return layer.weights, layer.present
 
@@ -225,7 +223,7 @@ class TransposedConvolution(Convolution):
         """Returns outputs and inputs of the kernel."""
         return {"kernel": ("out", "in"), "bias": ("out",)}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups."""
         return Linear.link(self, layer, call, network)
 
@@ -260,11 +258,11 @@ class Separable(Convolution):
             "bias": ("out",),
         }
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups."""
         return Linear.link(self, layer, call, network)
 
-    def indices(self, layer: Layer, network: Network) -> dict[str, Array]:
+    def indices(self, layer: Layer, network: Channels) -> dict[str, Array]:
         """Returns the kept indices, with those between the kernels."""
         found = super().indices(layer, network)
         count = layer.weights["depthwise_kernel"].shape[-1]
@@ -279,7 +277,7 @@ class Separable(Convolution):
         """Returns the output for a constant input of one."""
         return self._product(layer.weights)
 
-    def adapted(self, layer: Layer, network: Network) -> tuple[dict[str, Array], dict[str, Array]]:
+    def adapted(self, layer: Layer, network: Channels) -> tuple[dict[str, Array], dict[str, Array]]:
         """Adds absorbed constants to the bias."""
         weights, present = dict(layer.weights), dict(layer.present)
         absorbed = self._absorbed(layer, network)
@@ -313,12 +311,12 @@ class Depthwise(Kind):
         """Returns the inputs of the kernel."""
         return {"kernel": ("in", None), "bias": ("out",)}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the input, each for all outputs that depend on it."""
         ids = network.channels[call.inputs[0]]
         return [np.repeat(ids, call.outputs[0].shape[-1] // ids.size)]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the outputs whose kernel is pruned, or whose input is constant."""
         kernel, present = layer.weights["kernel"].astype(np.float64), layer.present["kernel"]
         spatial = tuple(range(kernel.ndim - 2))
@@ -349,16 +347,16 @@ class Embedding(Kind):
         """Returns the last axis."""
         return {"embeddings": ("out",)}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups."""
         network.pin(call.inputs[0], f"{layer.name} needs all words")
         return [network.fresh(call.outputs[0])]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns zero for channels that are pruned."""
         return [np.where(layer.present["embeddings"].any(0), np.nan, 0.0)]
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Sets the number of channels."""
         return {**config, "output_dim": int(network.kept(layer.calls[0].outputs[0]).sum())}
 
@@ -380,13 +378,13 @@ class Recurrent(Kind):
         """Returns the inputs of the kernel."""
         return {"kernel": ("in", None), "recurrent_kernel": (None,), "bias": (None,)}
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups, which are kept."""
         ids = network.fresh(call.outputs[0])
         network.pin(ids, f"units of the recurrent layer {layer.name} are kept")
         return [ids]
 
-    def demands(self, layer: Layer, call: Call, network: Network) -> list[tuple[Value, Array]]:
+    def demands(self, layer: Layer, call: Call, network: Channels) -> list[tuple[Value, Array]]:
         """Returns the inputs with weights that are not zero."""
         return [(call.inputs[0], layer.present["kernel"].any(1) & (_known(layer, network) != 0))]
 
@@ -438,7 +436,7 @@ class MultiHeadAttention(Kind):
             found |= {f"{part}/kernel": (part, "head", None), f"{part}/bias": ("head", None)}
         return found
 
-    def link(self, layer: Layer, call: Call, network: Network) -> list[Array | None]:
+    def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns new groups for the outputs, and makes those of the heads."""
         if layer.own is None:
             heads = layer.weights["output/kernel"].shape[0]
@@ -449,13 +447,13 @@ class MultiHeadAttention(Kind):
             network.known[layer.own] = np.full(heads, np.nan)
         return [network.fresh(call.outputs[0])]
 
-    def constants(self, layer: Layer, call: Call, network: Network) -> list[Known]:
+    def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the outputs for which all heads are pruned."""
         working = self._working(layer, call, network)
         varying = (layer.present["output/kernel"].any(1) & working[:, None]).any(0)
         return [np.where(varying, np.nan, layer.weights.get("output/bias", 0.0))]
 
-    def demands(self, layer: Layer, call: Call, network: Network) -> list[tuple[Value, Array]]:
+    def demands(self, layer: Layer, call: Call, network: Channels) -> list[tuple[Value, Array]]:
         """Returns the heads that kept outputs need, and the inputs that kept heads need."""
         assert layer.own is not None
         present = layer.present["output/kernel"][..., network.kept(call.outputs[0])]
@@ -467,19 +465,19 @@ class MultiHeadAttention(Kind):
             found.append((value, rows & (network.constant(value) != 0)))
         return found
 
-    def used_inputs(self, layer: Layer, call: Call, network: Network) -> list[Value]:
+    def used_inputs(self, layer: Layer, call: Call, network: Channels) -> list[Value]:
         """Returns the inputs and the heads."""
         assert layer.own is not None
         return [*call.inputs, layer.own]
 
-    def indices(self, layer: Layer, network: Network) -> dict[str, Array]:
+    def indices(self, layer: Layer, network: Channels) -> dict[str, Array]:
         """Returns the kept indices of heads, inputs and outputs."""
         call = layer.calls[0]
         assert layer.own is not None
         values = {**self._inputs(call), "head": layer.own, "out": call.outputs[0]}
         return {axis: np.flatnonzero(network.kept(value)) for axis, value in values.items()}
 
-    def config(self, config: dict[str, Any], layer: Layer, network: Network) -> dict[str, Any]:
+    def config(self, config: dict[str, Any], layer: Layer, network: Channels) -> dict[str, Any]:
         """Sets the number of heads and of outputs."""
         indices = self.indices(layer, network)
         built = ("query_shape", "key_shape", "value_shape")
@@ -494,14 +492,14 @@ class MultiHeadAttention(Kind):
         """Returns a new layer; `from_config` of tf_keras needs the shapes of the old inputs."""
         return type(layer)(**config)
 
-    def _working(self, layer: Layer, call: Call, network: Network) -> Array:
+    def _working(self, layer: Layer, call: Call, network: Channels) -> Array:
         """Returns which heads have values other than zero."""
         rows = network.constant(self._inputs(call)["value"]) != 0
         bias = layer.weights.get("value/bias", np.zeros(1))
         return layer.present["value/kernel"][rows].any((0, 2)) | np.any(bias, -1)
 
 
-def _known(layer: Layer, network: Network) -> Array:
+def _known(layer: Layer, network: Channels) -> Array:
     """Returns the constants of the input that are the same in each call of a layer."""
     known = [network.constant(call.inputs[0]) for call in layer.calls]
     return np.where(np.all([each == known[0] for each in known], axis=0), known[0], np.nan)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError
-from tf_prac.export.shrinking.network import Layer, Network
+from tf_prac.export.shrinking.kinds import Layer
+from tf_prac.export.shrinking.network import Network
 from tf_prac.keras_api import Call, Value, flavour_of, named_weights, unique_name
 from tf_prac.pruning.masks import Masks
 

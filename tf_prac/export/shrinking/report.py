@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tf_prac.export.shrinking.kinds import Layer
+from tf_prac.export.shrinking.network import Network
 from tf_prac.keras_api import named_weights
 from tf_prac.tables import text_table
-
-if TYPE_CHECKING:
-    from tf_prac.export.shrinking.network import Layer, Network
 
 
 @dataclasses.dataclass(frozen=True)
