@@ -25,7 +25,7 @@ from tf_prac import (
     random_mask,
     with_sample_ids,
 )
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
 from tf_prac.training.inference import Predictor
 from tf_prac.training.loop import StepLoop, as_batches
 
@@ -121,6 +121,16 @@ def padded(flavour):
     return with_spec(model.train_step, PADDED)
 
 
+def weighted(flavour):
+    """Loss weights by sample id, and PyTorch's momentum."""
+    model = recording(flavour)
+    model.loss_weights_by_id = tf.Variable(tf.ones([COUNT]), trainable=False)
+    options = {"momentum": 0.9, "momentum_form": "pytorch", "learning_rate": 0.1}
+    model.optimizer = make_optimizer(Flavour(flavour), "sgd", weight_decay=1e-4, **options)
+    model.optimizer.build(model.trainable_variables)
+    return with_spec(model.train_step, (X_SPEC, Y_SPEC))
+
+
 def loop(flavour):
     model = recording(flavour)
     steps, batches = StepLoop(model), as_batches(iter(BATCHES))
@@ -132,6 +142,7 @@ def loop(flavour):
 STEPS = {
     "fit": lambda flavour: with_spec(recording(flavour).train_step, (X_SPEC, Y_SPEC)),
     "padded": padded,
+    "weighted": weighted,
     "loop": loop,
     "custom loop": lambda flavour: with_spec(own_loop(flavour)[0], X_SPEC, Y_SPEC),
     "pruned": lambda flavour: with_spec(

@@ -297,23 +297,24 @@ def test_a_round_on_full_data_is_the_retraining_of_its_ticket(flavour, tmp_path,
 
 def test_fast_is_the_variant_and_arms_take_its_steps(tmp_path):
     config = fast(RECIPE, rounds=3, rewind="2it")
-    assert config.prac == PRAC_VARIANTS["fast"].prac
+    assert config.prac == PRAC_VARIANTS["fast"].prac and not config.prac.selects_data
     assert (config.pruning.retraining, config.pruning.rounds) == ("lr_rewinding", 3)
-    sizes = {"dense_budget": "2ep", "round_budget": "2ep"}
-    base = config.replace(**sizes)
-    steps = {}
-    for arm in ("fast", "fast_full_data", "fast-coverage"):
-        chosen = ARMS[arm].options(base, {"fast": tmp_path / "fast"})
+    assert ARMS["fast"].options(SearchConfig().replace(rounds=3, rewind="2it")).prac == config.prac
+    sets = ARMS["fast+sets"].options(SearchConfig()).prac
+    assert (sets.coverage, sets.dense_budget) == (0.5, FAST_SIZES["dense_budget"])
+    base, rounds = config.replace(dense_budget="2ep", round_budget="2ep"), {}
+    for arm in ("fast+sets", "fast+same_steps"):
+        chosen = ARMS[arm].options(base, {"fast+sets": tmp_path / "fast+sets"})
         assert chosen.prac.dense_budget == "2ep"
         search = TicketSearch(
             make_model_fn("keras"), chosen, directory=tmp_path / arm, retrain="none", verbose=False
         )
-        rounds = search.run(TRAIN, test=TEST).summary["rounds"]
-        steps[arm] = [r["steps"] for r in rounds]
-        samples = [r["train_samples"] for r in rounds]
-        assert (samples[1] == 450) == (arm == "fast_full_data")
-        assert arm == "fast-coverage" or steps[arm] == steps["fast"]
-    assert ARMS["fast"].options(SearchConfig()).prac.coverage == FAST_SIZES["coverage"]
+        rounds[arm] = search.run(TRAIN, test=TEST).summary["rounds"]
+    assert [r["steps"] for r in rounds["fast+sets"]] == [
+        r["steps"] for r in rounds["fast+same_steps"]
+    ]
+    assert rounds["fast+sets"][1]["train_samples"] < 450
+    assert rounds["fast+same_steps"][1]["train_samples"] == 450
 
 
 def test_options_with_their_default_are_not_written(tmp_path):

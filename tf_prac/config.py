@@ -880,12 +880,14 @@ FAST_METHOD: dict[str, Any] = {
     "retraining": "lr_rewinding",
     "ticket_start": "rewind_point",
     "early_stop_eps": None,
+    "use_cet": False,
+    "use_cep": False,
     "cep_reference": "own_round",
 }
-"""What the variant "fast" changes, apart from budgets and coverage."""
+"""What the variant "fast" changes, apart from budgets."""
 
-FAST_SIZES: dict[str, Any] = {"dense_budget": "20%", "round_budget": "7.5%", "coverage": 0.5}
-"""The budgets and the coverage of the variant "fast"."""
+FAST_SIZES: dict[str, Any] = {"dense_budget": "20%", "round_budget": "5%"}
+"""The budgets of the variant "fast"."""
 
 _FAST_PRUNING = ("retraining", "ticket_start")
 

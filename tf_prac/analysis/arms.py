@@ -97,13 +97,22 @@ def _pruned_at_init(criterion: str) -> Arm:
     )
 
 
-def _fast(about: str, *without: str, sizes_from: str | None = None, **changes: Any) -> Arm:
-    """Returns the variant "fast" with other options; `without` leaves out some of its sizes."""
-    sizes = {name: value for name, value in FAST_SIZES.items() if name not in without}
+def _fast(about: str, sizes_from: str | None = None, **changes: Any) -> Arm:
+    """Returns the variant "fast" with other options."""
     return Arm(
         about=f"the variant fast: {about}",
-        changes={**FAST_METHOD, **dict.fromkeys(without), **changes},
-        defaults=sizes,
+        changes={**FAST_METHOD, "coverage": None, **changes},
+        defaults=FAST_SIZES,
+        sizes_from=sizes_from,
+    )
+
+
+def _fast_on_sets(about: str, sizes_from: str | None = None, **changes: Any) -> Arm:
+    """Returns the variant "fast" on sets of samples, with coverage of all others."""
+    return Arm(
+        about=f"the variant fast: {about}",
+        changes={**FAST_METHOD, "use_cet": True, "use_cep": True, **changes},
+        defaults={**FAST_SIZES, "coverage": 0.5},
         sizes_from=sizes_from,
     )
 
@@ -135,15 +144,15 @@ ARMS: dict[str, Arm] = {
     "reinit": Arm(
         about="tickets of prac with new initial weights", controls="prac", control="reinit"
     ),
-    "fast": _fast("annealed short rounds, weights not rewound, sets with coverage"),
-    "fast-coverage": _fast("without coverage: on PrAC sets alone", "coverage"),
+    "fast": _fast("annealed short rounds on full data, weights not rewound"),
     "fast+weight_rewinding": _fast("with rounds that start from W_k", **_REWINDING),
-    "fast_full_data": _fast(
-        "on full data, as many steps as fast", "coverage", sizes_from="fast", **_FULL_DATA
+    "fast+sets": _fast_on_sets("on PrAC sets, with coverage of all other samples"),
+    "fast+random_sets": _fast_on_sets(
+        "on random sets, as many samples and steps as fast+sets",
+        sizes_from="fast+sets",
+        selector="random",
     ),
-    "fast_random_subset": _fast(
-        "with random sets, as many samples and steps as fast", sizes_from="fast", selector="random"
-    ),
+    "fast+same_steps": _fast("on full data, as many steps as fast+sets", sizes_from="fast+sets"),
     "lr_rewinding": Arm(
         about="full data, learning-rate rewinding (Renda et al. 2020), the mask put on W_k",
         changes={**_IMP, "retraining": "lr_rewinding", "ticket_start": "rewind_point"},

@@ -77,7 +77,8 @@ def table(rows: Iterable[Row], reference: str = REFERENCE) -> list[Row]:
     and the maximum. If the reference arm has the same round, `difference` is the mean difference in
     test accuracy from the reference with the same seed, `difference_std` its standard deviation,
     and `difference_low` and `difference_high` its 95% interval (`PairedDifference`). Both have the
-    same initial weights and data order, so this comparison is sharper.
+    same initial weights, so this comparison is sharper. They also have the same data order, except
+    for tickets of plain iterative magnitude pruning that a round trained.
 
     Args:
         rows: rows of `run_rows`.

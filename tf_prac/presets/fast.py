@@ -2,8 +2,7 @@
 
 The variant `PRAC_VARIANTS["fast"]` differs from the PrAC paper in how rounds train: they are short,
 each with its own annealed learning rate; they continue from the trained weights, and the mask that
-is found is put on W_k; they present all samples, those outside the set less often. docs/fast.md has
-what each part gives.
+is found is put on W_k. They train on the full data. docs/fast.md has the reasons.
 """
 
 from __future__ import annotations

@@ -179,7 +179,8 @@ class RoundSchedule:
         """Rises linearly for `ANNEALED_WARMUP` of the round, and falls linearly to 0."""
         peak = self._recipe.learning_rate
         if self._rate is not None:
-            peak = tf.cast(self._rate(0) if callable(self._rate) else self._rate, tf.float32)
+            rate = self._rate(tf.zeros_like(step)) if callable(self._rate) else self._rate
+            peak = tf.cast(rate, tf.float32)
         warmup = ANNEALED_WARMUP * self._total_steps
         rising = (step + 1) / warmup
         falling = (self._total_steps - step) / (self._total_steps - warmup)
