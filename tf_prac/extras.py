@@ -10,9 +10,12 @@ from tf_prac.errors import MissingPackageError
 EXTRAS = {
     "keras_tuner": "tuner",
     "matplotlib": "figures",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
     "tensorboard": "tensorboard",
     "tensorflow_datasets": "tfds",
     "tensorflow_model_optimization": "tfmot",
+    "tf2onnx": "onnx",
     "tf_keras": "tf-keras",
 }
 

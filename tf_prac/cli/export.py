@@ -17,7 +17,7 @@ from tf_prac.storage.files import inside
 from tf_prac.storage.layout import MODEL, TICKET
 from tf_prac.storage.run_directory import RunDirectory
 
-FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "npz")
+FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "onnx", "npz")
 CONTENTS = ("trained", "ticket")
 SAMPLES = 64  # number of test samples for the comparison with the Keras model
 
@@ -197,7 +197,10 @@ def _write(flags: Flags, model_or_ticket: Any, options: dict[str, Any]) -> Any:
     if flags.format == "keras":
         return export.keras_file(model_or_ticket, flags.output, **common)
     served: dict[str, Any] = {n: options[n] for n in ("preprocess", "inputs") if n in options}
-    served |= {"softmax": flags.softmax, "storage": flags.storage}
+    served["softmax"] = flags.softmax
+    if flags.format == "onnx":
+        return export.onnx(model_or_ticket, flags.output, **common, **served)
+    served["storage"] = flags.storage
     if flags.format == "tflite":
         return export.tflite(model_or_ticket, flags.output, **common, **served)
     sparse = flags.format == "sparse_saved_model"

@@ -2,6 +2,8 @@ from tf_prac.export.formats import keras_file as keras_file
 from tf_prac.export.formats import npz as npz
 from tf_prac.export.lite import tflite as tflite
 from tf_prac.export.load import load_sparse as load_sparse
+from tf_prac.export.n_m import two_of_four as two_of_four
+from tf_prac.export.onnx_file import onnx as onnx
 from tf_prac.export.shrinking.fold import Folded as Folded
 from tf_prac.export.shrinking.fold import fold_batch_norm as fold_batch_norm
 from tf_prac.export.shrinking.report import ShrinkReport as ShrinkReport

@@ -2,7 +2,7 @@
 
     python fresh_process.py KIND PATH SAMPLES.npz OUTPUTS.npz
 
-KIND is saved_model, keras, tf_keras or tflite. The script itself must not import tf_prac.
+KIND is saved_model, keras, tf_keras, tflite or onnx. The script itself must not import tf_prac.
 """
 
 import importlib
@@ -68,10 +68,19 @@ def run_tflite(path, samples):
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
+def run_onnx(path, samples):
+    """Returns the outputs of an ONNX file, computed by ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, samples), strict=True))
+
+
 def main(kind, path, samples_file, outputs_file):
     """Runs an export and writes its outputs."""
     sys.meta_path.insert(0, _NoTfPrac())
-    if kind != "tflite":  # whose interpreter may be used without TensorFlow
+    if kind not in ("tflite", "onnx"):  # which may be run without TensorFlow
         disable_tf32()
     with np.load(samples_file, allow_pickle=False) as archive:
         samples = {name: archive[f"arr_{i}"] for i, name in enumerate(archive["names"].tolist())}
@@ -79,6 +88,8 @@ def main(kind, path, samples_file, outputs_file):
         outputs = run_saved_model(path, samples)
     elif kind == "tflite":
         outputs = run_tflite(path, samples)
+    elif kind == "onnx":
+        outputs = run_onnx(path, samples)
     else:
         outputs = run_keras(kind, path, samples)
     np.savez(outputs_file, *map(without_bfloat16, outputs.values()), names=list(outputs))

@@ -16,7 +16,7 @@ from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.content import Content, description
 from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
 from tf_prac.export.kernels import kernel_uses
-from tf_prac.export.serving import Serving, outputs_of, serve
+from tf_prac.export.serving import Serving, outputs_of
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import compare, example_inputs, rounding_of
 from tf_prac.export.writer import Export, write
@@ -76,14 +76,7 @@ def tflite(
     source = source_of(model_or_ticket, model=model, masks=masks)
     _check_dtypes(source.network)
     sparse = sparse and bool(source.masks)
-    with source.applied():
-        served = serve(
-            source.network,
-            inputs=inputs,
-            preprocess=preprocess,
-            softmax=softmax,
-            loss=source.loss,
-        )
+    with source.served(inputs, preprocess, softmax) as served:
         _check_fixed(served)
         examples = example_inputs(served.inputs, samples, words=vocabulary(source.network))
         expected = outputs_of(served, examples)

@@ -23,6 +23,8 @@ from tf_prac.export.directory import directory_bytes
 from tf_prac.export.formats import keras_file, npz
 from tf_prac.export.kernels import kernel_uses, multiplications
 from tf_prac.export.lite import FILE, tflite
+from tf_prac.export.n_m import two_of_four
+from tf_prac.export.parts import saved_model_parts
 from tf_prac.export.serving import serve
 from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import example_inputs
@@ -50,6 +52,8 @@ class SizeReport:
         formats: a row for each format: name, bytes, bytes compressed by gzip, and a note.
         timing: median milliseconds of loading and of running a batch, for the sparse export and
             for Keras's own, and the median ratio; empty if not measured.
+        parts: the bytes of the sparse and of Keras's own SavedModel by what they are for.
+        two_of_four: which weights TensorRT and cuSPARSELt can run with 2:4 sparsity.
     """
 
     model: str
@@ -57,10 +61,13 @@ class SizeReport:
     totals: dict[str, Any]
     formats: list[dict[str, Any]]
     timing: dict[str, Any]
+    parts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    two_of_four: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def text(self) -> str:
         """Returns the report as tables for a terminal."""
-        return "\n\n".join(filter(None, (self._weights(), self._formats(), self._timing())))
+        tables = (self._weights(), self._formats(), self._parts(), self._pattern(), self._timing())
+        return "\n\n".join(filter(None, tables))
 
     def save(self, directory: str | os.PathLike) -> list[pathlib.Path]:
         """Writes size.json, size.txt, and the sizes of the formats as CSV and as a figure."""
@@ -102,6 +109,24 @@ class SizeReport:
             for row in self.formats
         ]
         return text_table([("format", "bytes", "gzip", ""), *rows], left=(0, 3))
+
+    def _parts(self) -> str:
+        names = list(dict.fromkeys(name for parts in self.parts.values() for name in parts))
+        rows = [
+            (name, *(f"{parts.get(name, 0):,}" for parts in self.parts.values())) for name in names
+        ]
+        return text_table([("bytes", *self.parts), *rows], left=(0,)) if rows else ""
+
+    def _pattern(self) -> str:
+        usable = [row["name"] for row in self.two_of_four if row["tensorrt"]]
+        if not usable:
+            return "2:4 sparsity (TensorRT, cuSPARSELt): no weight"
+        rows = [
+            (row["name"], *("yes" if row[n] else "no" for n in ("tensorrt", "cusparselt")),
+             row["reason"])
+            for row in self.two_of_four
+        ]  # fmt: skip
+        return text_table([("2:4 sparsity", "TensorRT", "cuSPARSELt", ""), *rows], left=(0, 3))
 
     def _timing(self) -> str:
         if not self.timing:
@@ -182,7 +207,18 @@ def size_report(
             dense = base / "timed"
             export_dense(source.network, dense)
             timing = compare_speed(sparse.directory, dense, source, batch_size, repeats)
-    return SizeReport(stable_name(source.network), weights, _totals(weights), rows, timing)
+        parts = {SPARSE: saved_model_parts(sparse.directory)}
+        if DENSE in names:
+            parts[DENSE] = saved_model_parts(base / str(names.index(DENSE)))
+    return SizeReport(
+        stable_name(source.network),
+        weights,
+        _totals(weights),
+        rows,
+        timing,
+        parts,
+        two_of_four(source.network, source.masks),
+    )
 
 
 def weight_rows(source: Source, stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_prac.config import LAYER_GROUPS, PruningConfig
 from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.export.serving import Serving, serve
 from tf_prac.keras_api import named_weights, to_numpy
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot, weight_report
@@ -56,6 +57,16 @@ class Source:
             yield
         finally:
             rewind(self.network, original)
+
+    @contextlib.contextmanager
+    def served(
+        self, inputs: Any = None, preprocess: Any = None, softmax: bool = False
+    ) -> Iterator[Serving]:
+        """Yields the traced network with the weights to export; arguments of `serve`."""
+        with self.applied():
+            yield serve(
+                self.network, inputs=inputs, preprocess=preprocess, softmax=softmax, loss=self.loss
+            )
 
 
 def source_of(

@@ -92,7 +92,7 @@ def compare(
     """Runs an export in a new process; returns its largest difference from expected outputs.
 
     Args:
-        kind: "saved_model", "keras", "tf_keras" or "tflite".
+        kind: "saved_model", "keras", "tf_keras", "tflite" or "onnx".
         path: the export.
         samples: its inputs, by name.
         expected: the expected outputs, by name.

@@ -29,7 +29,7 @@ from tf_prac.export.directory import (
 )
 from tf_prac.export.encoding import STORAGES
 from tf_prac.export.load import read_weights
-from tf_prac.export.serving import outputs_of, serve
+from tf_prac.export.serving import outputs_of
 from tf_prac.export.slim import slim
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
@@ -127,14 +127,7 @@ def saved_model(
         warnings.warn(
             f"{source.network.name} has neither masks nor zeros: exported dense.", stacklevel=2
         )
-    with source.applied():
-        served = serve(
-            source.network,
-            inputs=inputs,
-            preprocess=preprocess,
-            softmax=softmax,
-            loss=source.loss,
-        )
+    with source.served(inputs, preprocess, softmax) as served:
         content = Content(source, served, sparse, storage)
         document = {
             **description(source, "sparse_saved_model" if sparse else "saved_model", storage),
