@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_prac import export, prune, snapshot, weight_report
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.export import serving
+from tf_prac.export import serving, vectors
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.verify import example_inputs
 from tf_prac.keras_api import FLAVOURS
@@ -62,6 +62,41 @@ def test_the_check_compares_with_the_keras_model_itself(flavour, monkeypatch, tm
     monkeypatch.setitem(serving.GRAPH, "sigmoid", tf.nn.softmax)  # 1.0 for every sample
     with pytest.raises(MismatchError, match="probabilities: the served function differs from the"):
         export.saved_model(prune(model, sparsity=0.5), tmp_path / "export", softmax=True)
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize("wrong", ["order", "training", "softmax"])
+def test_a_wrong_graph_is_refused(wrong, monkeypatch, tmp_path):
+    """Vectors in another order, BatchNorm in training mode, or probabilities of another kind."""
+    keras = importlib.import_module("keras")
+    layers = [keras.Input((5,)), keras.layers.Dense(4), keras.layers.BatchNormalization()]
+    model = keras.Sequential([*layers, keras.layers.Dense(4)])
+    for number, weight in enumerate(w for w in model.weights if len(w.shape) == 1):
+        weight.assign(np.full(weight.shape, 1.0 + number))
+    message = "the served function differs from the Keras model"
+    if wrong == "order":
+        reads = vectors._reads
+
+        def swapped(*arguments):
+            names = reads(*arguments)
+            return dict(
+                zip(names, [*list(names.values())[1:], *list(names.values())[:1]], strict=True)
+            )
+
+        monkeypatch.setattr(vectors, "_reads", swapped)
+        message = "outputs .* of the export differ from the model's"
+    elif wrong == "training":
+        call = type(model).__call__
+
+        def trained(self, x, training=False):
+            return call(self, x, training=tf.executing_eagerly() is False)
+
+        monkeypatch.setattr(type(model), "__call__", trained)
+    else:
+        monkeypatch.setitem(serving.GRAPH, "softmax", tf.sigmoid)
+    with pytest.raises(MismatchError, match=message):
+        options = {"softmax": wrong == "softmax", "samples": X}
+        export.saved_model(prune(model, sparsity=0.5), tmp_path / "export", **options)
     assert not (tmp_path / "export").exists()
 
 

@@ -89,7 +89,7 @@ def onnx(
 
 def _convert(served: Serving, name: str, path: pathlib.Path) -> None:
     with _quiet():
-        tf2onnx = importlib.import_module("tf2onnx")
+        import tf2onnx
         try:
             tf2onnx.convert.from_function(
                 served.function,

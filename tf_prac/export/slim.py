@@ -36,6 +36,7 @@ def slim(directory: pathlib.Path) -> None:
     meta.meta_info_def.ClearField("stripped_op_list")  # for loaders older than the writer
     meta.saver_def.save_tensor_name = meta.saver_def.filename_tensor_name
     _share_signatures(meta)
+    _inline_restore(meta)
     _remove_unreachable(meta)
     library = meta.graph_def.library
     for function in library.function:
@@ -55,6 +56,40 @@ def _share_signatures(meta: Any) -> None:
         same = [sorted(s.inputs) + sorted(s.outputs) for s in (first, signature)]
         if name == "serve" and same[0] == same[1]:
             signature.CopyFrom(first)
+
+
+def _inline_restore(meta: Any) -> None:
+    """Moves the function that restores the checkpoint into the graph.
+
+    Loaders in Python build a graph of every function, but call the saver of the graph only in
+    sessions.
+    """
+    graph, name = meta.graph_def, meta.saver_def.restore_op_name
+    call = next(node for node in graph.node if node.name == name)
+    functions = {function.signature.name: function for function in graph.library.function}
+    body = functions[call.attr["f"].func.name]
+    arguments = {
+        arg.name: tensor for arg, tensor in zip(body.signature.input_arg, call.input, strict=False)
+    }
+    names = {node.name: f"restore/{node.name}" for node in body.node_def}
+
+    def outside(tensor: str) -> str:
+        node, _, output = tensor.partition(":")
+        if node in arguments:
+            return arguments[node]
+        return f"{_renamed(node, names)}{output and ':'}{output.rpartition(':')[2]}"
+
+    order = [f"^{names[node]}" for node in body.control_ret.values()]
+    order += [f"^{names[_node_of(tensor)]}" for tensor in body.ret.values()]
+    for node in body.node_def:
+        copy = graph.node.add()
+        copy.CopyFrom(node)
+        copy.name = names[node.name]
+        del copy.input[:]
+        copy.input.extend(outside(tensor) for tensor in node.input)
+    call.Clear()
+    call.name, call.op = name, "NoOp"
+    call.input.extend(dict.fromkeys(order))
 
 
 def _remove_unreachable(meta: Any) -> None:
