@@ -65,9 +65,13 @@ def check_target(
 
 
 def write_metadata(directory: pathlib.Path, document: Mapping[str, Any]) -> None:
-    """Writes the metadata of a SavedModel: what people read, and compressed what programs read."""
+    """Writes the metadata of a SavedModel: what people read, and compressed what programs read.
+
+    Args:
+        directory: the SavedModel, with a directory of assets.
+        document: the metadata.
+    """
     assets = directory / "assets"
-    assets.mkdir(exist_ok=True)
     details = {name: document[name] for name in _DETAILS if name in document}
     rest = {name: value for name, value in document.items() if name not in _DETAILS}
     write_json(assets / DETAILS, "export_model", details, indent=None)

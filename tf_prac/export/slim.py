@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import pathlib
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -18,20 +17,18 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from tf_prac.storage.files import sha256
-
 _UNUSED_ATTRIBUTES = ("_output_shapes", "_collective_manager_ids")
-DATA = "variables.data-00000-of-00001"
 _CALL_CONFIG = ConfigProto(allow_soft_placement=True).SerializeToString()
 
 
-def slim(directory: pathlib.Path) -> None:
-    """Rewrites the saved_model.pb of a directory, and deletes its fingerprint.
+def slim(text: bytes, prefix: str) -> bytes:
+    """Returns a smaller saved_model.pb, whose fingerprint no longer matches.
 
-    The fingerprint no longer matches; TensorFlow does not need it.
+    Args:
+        text: the content of the saved_model.pb.
+        prefix: of the names of variables, which must be unique in a session with several models.
     """
-    path = directory / "saved_model.pb"
-    saved = SavedModel.FromString(path.read_bytes())
+    saved = SavedModel.FromString(text)
     (meta,) = saved.meta_graphs
     meta.meta_info_def.ClearField("stripped_op_list")  # for loaders older than the writer
     meta.saver_def.save_tensor_name = meta.saver_def.filename_tensor_name
@@ -42,11 +39,10 @@ def slim(directory: pathlib.Path) -> None:
     for function in library.function:
         _shorten_function(function)
     _rename_functions(meta)
-    _rename_nodes(meta, sha256(directory / "variables" / DATA)[:6])
+    _rename_nodes(meta, prefix)
     for node in itertools.chain(meta.graph_def.node, *(f.node_def for f in library.function)):
         _remove_attributes(node)
-    path.write_bytes(saved.SerializeToString(deterministic=True))
-    (directory / "fingerprint.pb").unlink(missing_ok=True)
+    return saved.SerializeToString(deterministic=True)
 
 
 def _share_signatures(meta: Any) -> None:

@@ -35,6 +35,9 @@ from tf_prac.export.source import source_of
 from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
 from tf_prac.keras_api import vocabulary
 from tf_prac.pruning.weights import snapshot
+from tf_prac.storage.files import sha256
+
+VARIABLES = "variables.data-00000-of-00001"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,5 +185,8 @@ def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -
             "a model that tracks all objects it uses",
             str(error),
         ) from error
+    (directory / "assets").mkdir(exist_ok=True)
     write_metadata(directory, document)
-    slim(directory)
+    graph, data = directory / "saved_model.pb", directory / "variables" / VARIABLES
+    graph.write_bytes(slim(graph.read_bytes(), prefix=sha256(data)[:6]))
+    (directory / "fingerprint.pb").unlink(missing_ok=True)  # TensorFlow does not need it
