@@ -42,6 +42,9 @@ _SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], "S
 _FLAVOURS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "Flavours.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Measured turns.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "Samples in a timed batch.")
+_SIZES_ONLY = flags.DEFINE_boolean(
+    "sizes_only", False, "Measure only the sparse SavedModel and `model.export`, no time."
+)
 _PARTS = flags.DEFINE_list("parts", [], "export.json of earlier runs to merge instead.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of export.json, .csv, .png and .svg.")
 
@@ -179,6 +182,9 @@ def measure(name, flavour, base):
             "parts": parts(path),
         }
         row["over_gzip"] = row["ours"] / row["keras_export_gzip"]
+        if _SIZES_ONLY.value:
+            yield path, row
+            continue
         timing = compare_speed(
             path, dense, source_of(model, masks=masks), _BATCH.value, _REPEATS.value
         )

@@ -174,7 +174,7 @@ def test_a_loader_builds_no_graph_that_nobody_runs(exported):
     library = meta.graph_def.library.function
     assert not meta.meta_info_def.HasField("stripped_op_list")
     operations = {f.signature.name: [n.op for n in f.node_def] for f in library}
-    assert len(operations) == 4  # the network, its signature, the decoder, the restored variables
+    assert len(operations) == 3  # the network, its signature, the decoder
     assert not any("SaveV2" in ops or "MergeV2Checkpoints" in ops for ops in operations.values())
     (decoder,) = [ops for ops in operations.values() if "DecodeCompressed" in ops]
     assert len(decoder) <= 65 + 4 * len(masks)  # every node costs load time
