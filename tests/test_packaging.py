@@ -25,7 +25,7 @@ HEAVY = {
     "tf_keras",
 }
 
-EXTRA = r'"(figures|tensorboard|tf-keras|tfmot|tfds|tuner)"'
+EXTRA = r'"(figures|onnx|tensorboard|tf-keras|tfmot|tfds|tuner)"'
 FOR_TYPES_ONLY = {"typing_extensions"}  # type checkers know it; nothing imports it at run time
 
 

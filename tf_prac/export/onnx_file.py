@@ -90,6 +90,7 @@ def onnx(
 def _convert(served: Serving, name: str, path: pathlib.Path) -> None:
     with _quiet():
         import tf2onnx
+
         try:
             tf2onnx.convert.from_function(
                 served.function,
@@ -108,7 +109,8 @@ def _quiet() -> Iterator[None]:
     level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
