@@ -198,7 +198,9 @@ def test_modules_are_short():
 
 CHANGES_FILES = {"mkdir", "makedirs", "rename", "rmtree", "unlink", "write_bytes", "write_text"}
 MAY_CHANGE_FILES = {  # below a directory that `atomic_directory` or `scratch_directory` yields
+    "tf_prac.export.directory",
     "tf_prac.export.lite",
+    "tf_prac.export.slim",
     "tf_prac.export.writer",
     "tf_prac.search.workers",
     "tf_prac.storage.atomic",
