@@ -63,7 +63,8 @@ def _opened(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
         except Exception as error:  # zipfile raises many kinds of errors on damaged bytes
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DamagedFileError(
-                f"{path}: damaged, or neither a .keras file nor a SavedModel directory ({reason})."
+                f"{path}: damaged, or neither a .keras file nor a SavedModel directory ({reason}). "
+                "Save the model as .keras; Keras's own load_model reads the older .h5 files."
             ) from error
 
 
