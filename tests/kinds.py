@@ -497,8 +497,9 @@ def run_export(kind, keras, directory):
     loaded = tf.saved_model.load(directory / "export")
     signature = loaded.signatures["serving_default"]
     inputs = tf.nest.map_structure(tf.constant, x)
-    names = signature.structured_input_signature[1]
-    served = signature(**(inputs if isinstance(x, dict) else dict.fromkeys(names, inputs)))
+    specs = signature.structured_input_signature[1]
+    named = inputs if isinstance(x, dict) else dict.fromkeys(specs, inputs)
+    served = signature(**{name: as_served(named[name], spec) for name, spec in specs.items()})
     expected = {name: np.asarray(v) for name, v in served.items()}
     actual = flat(pruned(inputs, training=False))
     assert len(expected) == len(actual)
@@ -521,6 +522,11 @@ COMMANDS = {
     "export": run_export,
     "report": run_report,
 }
+
+
+def as_served(values, spec):
+    """Returns values with the dtype of a served input; Keras's `fit` casts them too."""
+    return values if spec.dtype == values.dtype else tf.cast(values, spec.dtype)
 
 
 def as_fit_takes_it(x):

@@ -665,3 +665,21 @@ def test_a_link_to_a_device_is_refused_without_waiting(tmp_path):
     for path in map(pathlib.Path, tmp_path.iterdir()):
         with pytest.raises(FileError, match="not a regular file"):
             tf_prac.load_model(path)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_loss_is_not_checked_in_a_file_that_is_not_compiled(flavour, tmp_path):
+    keras = Flavour(flavour).module
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+
+    def unknown(y_true, y_pred):
+        return keras.losses.mean_squared_error(y_true, y_pred)
+
+    model.compile("sgd", unknown)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnsafeFileError, match="compile_config.loss: received the function 'unkno"):
+        tf_prac.load_model(tmp_path / "m.keras")
+    loaded = tf_prac.load_model(tmp_path / "m.keras", compile=False)
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
+    options = {"custom_objects": {"unknown": unknown}}
+    assert tf_prac.load_model(tmp_path / "m.keras", **options).loss is unknown

@@ -54,7 +54,10 @@ class ModelFile:
         else:
             elements = self._archive.elements
             if safe_mode:
-                known = check_document(self.flavour, self._archive.config, known, source)
+                config = self._archive.config
+                if not options.get("compile", True):  # Keras then replaces this part by None too
+                    config = {**config, "compile_config": None}
+                known = check_document(self.flavour, config, known, source)
         remedy = "Build the model in Python, and load its weights instead."
         with _as_file_error(source, remedy), at_most(elements, source):
             model = self.flavour.module.models.load_model(
