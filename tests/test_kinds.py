@@ -17,7 +17,7 @@ REFUSALS = {
     ("regression", "TicketSearch"): r"Regression\(bound=",
     ("regression", "report"): None,  # there is no search to report
 }
-IN_CI = {("keras", "text"), ("tf_keras", "shared")}
+IN_CI = {("keras", "shared"), ("tf_keras", "text")}
 CASES = [
     pytest.param(flavour, kind, marks=[] if (flavour, kind) in IN_CI else [pytest.mark.slow])
     for flavour in FLAVOURS

@@ -85,12 +85,13 @@ def _reads(graph: Any, candidates: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _remove(definition: Any, names: set[str]) -> None:
-    """Removes nodes, and the order of other nodes after them."""
+    """Removes nodes, the order of other nodes after them, and their devices in common."""
     kept = [node for node in definition.node if node.name not in names]
     for node in kept:
         inputs = [i for i in node.input if not (i.startswith("^") and i[1:] in names)]
         del node.input[:]
         node.input.extend(inputs)
+        node.attr.pop("_class", None)  # an embedding of tf_keras names the variable that it reads
     copies = [type(node).FromString(node.SerializeToString()) for node in kept]
     del definition.node[:]
     definition.node.extend(copies)
