@@ -28,6 +28,7 @@ SLACK = 1.02  # size allowed for faster decoding, relative to the smallest
 MAX_TRAILING = 2**26  # pruned elements after the last code
 PLAIN = ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
 """Types of weights that are not pruned which are packed together; others are plain variables."""
+_ROUNDED = ("float16", "bfloat16", "float32", "float64")  # may have a narrower storage type
 _STORED_AS = {"bfloat16": "uint16"}
 DATA = "data"  # name of the variable of all compressed arrays, a vector of strings
 _LEVEL = 9
@@ -54,6 +55,8 @@ class Stored:
         if self.dtype not in PLAIN or self.storage not in (self.dtype, *STORAGES):
             raise ValueError(f"unknown type {self.dtype!r} or storage {self.storage!r}")
         exact = self.storage == self.dtype
+        if not exact and self.dtype not in _ROUNDED:
+            raise ValueError(f"{self.dtype} is not stored as {self.storage}")
         expected = self.storage if exact else _STORED_AS.get(self.storage, self.storage)
         scaled = self.storage == "int8" and not exact
         if self.values.dtype.name != expected or (self.scale is not None) != scaled:

@@ -99,7 +99,9 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        text = _decompressed(path, file) if _is_compressed(path) else file.read(MAX_JSON_BYTES + 1)
+        text = file.read() if size <= MAX_JSON_BYTES else b""
+    if _is_compressed(path):
+        text = _decompressed(path, text)
     if max(size, len(text)) > MAX_JSON_BYTES:
         raise DamagedFileError(f"{path}: damaged, it has more than {MAX_JSON_BYTES} bytes.")
     values = sum(text.count(each) for each in (b",", b"[", b"{"))  # at least as many as there are
@@ -125,12 +127,15 @@ def _is_compressed(path: str | os.PathLike) -> bool:
     return pathlib.Path(path).suffix == ".gz"
 
 
-def _decompressed(path: str | os.PathLike, file: BinaryIO) -> bytes:
+def _decompressed(path: str | os.PathLike, data: bytes) -> bytes:
+    decoder = zlib.decompressobj(wbits=31)  # of gzip
     try:
-        with gzip.GzipFile(fileobj=file) as archive:
-            return archive.read(MAX_JSON_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+        text = decoder.decompress(data, MAX_JSON_BYTES + 1)
+    except zlib.error as error:
         raise DamagedFileError(f"{path}: damaged, not a gzip file ({error}).") from error
+    if len(text) <= MAX_JSON_BYTES and not decoder.eof:
+        raise DamagedFileError(f"{path}: damaged, not a whole gzip file.")
+    return text
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
