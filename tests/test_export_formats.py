@@ -225,7 +225,7 @@ def test_a_run_made_from_python_is_exported_from_its_saved_model(flavour, tmp_pa
 def test_command_refuses(run, tmp_path, capsys):
     for arguments, named in (
         ([], "--output: received None"),
-        (["--output=x", "--format=onnx"], "--format"),
+        (["--output=x", "--format=coreml"], "--format"),
         (["--output=x", "--storage=int4"], "--storage"),
         (["--output=x", "--content=dense"], "--content"),
         (["--output=x", "--round=9"], "--round"),
