@@ -184,6 +184,25 @@ def test_a_loader_builds_no_graph_that_nobody_runs(exported):
     assert len(list(result.directory.rglob("*"))) == 7 and meta.ByteSize() < 12_000
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_layer_normalization_is_served_as_it_is(flavour, rank, tmp_path):
+    """TensorFlow fuses it, and took the first vector of the joined ones for gamma."""
+    keras = Flavour(flavour).module
+    keras.utils.set_random_seed(3)
+    inputs = hidden = keras.Input((6, 8) if rank == 3 else (8,))
+    for _ in range(2):
+        hidden = keras.layers.LayerNormalization()(keras.layers.Dense(8)(hidden))
+    model, rng = keras.Model(inputs, keras.layers.Dense(3)(hidden)), np.random.default_rng(1)
+    model.set_weights([each + 0.1 * rng.normal(size=each.shape) for each in model.get_weights()])
+    model, _ = pruned(model, 0.5)
+    x = rng.normal(size=(4, *inputs.shape[1:])).astype(np.float32)
+    directory = export.saved_model(model, tmp_path / "served", check=False).directory
+    loaded = tf.saved_model.load(str(directory))
+    (served,) = loaded.serve(x).values()
+    np.testing.assert_allclose(served, model(x), atol=1e-5)
+
+
 def test_metadata_says_what_it_is(exported):
     _, masks, result = exported
     text = (result.directory / "assets" / "tf_prac.json").read_text()

@@ -75,13 +75,27 @@ def join_vectors(served: Serving, candidates: Mapping[str, Any]) -> Vectors | No
 def _reads(graph: Any, candidates: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The tensors that read each variable, by its name."""
     names = {id(variable): name for name, variable in candidates.items()}
+    may_fuse = any(_is_layer_norm(op) for op in graph.get_operations())
     reads = {}
     for outer, inner in graph.captures:
         name = names.get(id(getattr(outer, "_parent_trackable", lambda: None)()))
         users = inner.consumers()
-        if name is not None and users and all(op.type == "ReadVariableOp" for op in users):
-            reads[name] = [op.outputs[0] for op in users]
+        if name is None or not users or any(op.type != "ReadVariableOp" for op in users):
+            continue
+        tensors = [op.outputs[0] for op in users]
+        types = {op.type for tensor in tensors for op in tensor.consumers()}
+        if not (may_fuse and types & {"Mul", "AddV2"}):
+            reads[name] = tensors
     return {name: reads[name] for name in candidates if name in reads}
+
+
+def _is_layer_norm(operation: Any) -> bool:
+    """Whether an operation is the core of a layer normalization of tf_keras.
+
+    On CPUs, TensorFlow replaces it, the product with gamma and the sum with beta by one operation.
+    It then takes the first output of the operation that gamma is an output of, whichever it is.
+    """
+    return operation.type == "FusedBatchNormV3" and operation.get_attr("is_training")
 
 
 def _remove(definition: Any, names: set[str]) -> None:
