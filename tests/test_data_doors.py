@@ -1,5 +1,6 @@
 """Data as users have it: what is refused, what is accepted, and what is never changed unasked."""
 
+import contextlib
 import importlib
 
 import numpy as np
@@ -94,18 +95,31 @@ SHUFFLED = {
     "shuffled": lambda data: data.shuffle(16),
     "shuffled with a seed": lambda data: data.shuffle(16, seed=1).prefetch(1),
     "a small buffer": lambda data: data.shuffle(3, seed=1),
-    "shuffled before a map": lambda data: data.shuffle(16, seed=1).map(lambda x, y: (x, y)),
 }
+
+
+def unchanged(data):
+    return data.map(lambda *element: element)
+
+
+def shuffled_ids(data, positions):
+    """Numbers shuffled data, with a warning if the ids are not positions."""
+    warns = (
+        contextlib.nullcontext() if positions else pytest.warns(UserWarning, match="no positions")
+    )
+    with warns:
+        return with_sample_ids(data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", SHUFFLED)
-def test_ids_of_shuffled_data_are_those_of_its_content(kind, order):
+@pytest.mark.parametrize("positions", [True, False])
+def test_ids_of_shuffled_data_are_positions_or_those_of_its_content(kind, order, positions):
     data = SHUFFLED[order](slices(KINDS[kind]))
-    with pytest.warns(UserWarning, match="shuffled in each pass"):
-        numbered = with_sample_ids(data)
+    data = data if positions else unchanged(data)
+    numbered = shuffled_ids(data, positions)
     assert int(numbered.cardinality()) == 16
-    samples = as_samples(data)
+    samples = as_samples(slices(KINDS[kind]) if positions else data)
     seen = set()
     for _ in range(2):
         elements = {int(x["sample_id"]): (x["inputs"], y) for x, y in numbered}
@@ -119,7 +133,7 @@ def test_ids_of_shuffled_data_are_those_of_its_content(kind, order):
     assert len(seen) == 2  # the order stays shuffled
 
 
-@pytest.mark.parametrize("make", [lambda d: d, lambda d: d.batch(4)])
+@pytest.mark.parametrize("make", [lambda d: d, lambda d: d.batch(4), unchanged])
 @pytest.mark.parametrize("name", ["keras", "tf_keras"])
 def test_a_logger_knows_the_samples_of_shuffled_data(make, name):
     keras = importlib.import_module(name)
@@ -136,10 +150,17 @@ def test_a_logger_knows_the_samples_of_shuffled_data(make, name):
         return logger.stats, scores
 
     shuffled = make(train.shuffle(16, seed=1))
-    with pytest.warns(UserWarning, match="shuffled in each pass"):
+    positions = make is not unchanged
+    warns = (
+        contextlib.nullcontext() if positions else pytest.warns(UserWarning, match="no positions")
+    )
+    with warns:
         stats, scores = fit(shuffled)
     assert len(stats.events) == 16 and not stats.events.any()
-    hardest = ROWS[fit((ROWS, LABELS))[1].highest(4)]
+    expected = fit((ROWS, LABELS))[1]
+    hardest = ROWS[expected.highest(4)]
+    if positions:
+        np.testing.assert_allclose(scores.values, expected.values, rtol=1e-5)
     assert_same_rows(as_samples(shuffled).inputs(scores.highest(4)), hardest)
     assert len(fit(make(with_sample_ids(train).shuffle(16)))[0].events) == 16
 

@@ -16,6 +16,7 @@ from tf_prac.checks import check_choice, check_int, check_number
 from tf_prac.data.adapters import Adapted, adapt
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES, NAMED_LABELS, check_id_vector
 from tf_prac.data.numbering import (
+    before_shuffle,
     by_content,
     by_position,
     changes_order,
@@ -38,7 +39,8 @@ def with_sample_ids(data: Any) -> tf.data.Dataset:
     `PracModel`, `ForgettingLogger` and `SampleSet.filter` then identify each sample in Keras's
     `fit` and in any order: shuffle, batch and augment after this call.
 
-    Data that is shuffled already is accepted too. Its ids are positions in an order of the samples'
+    Data that is shuffled already is accepted too. If only `batch` and `prefetch` come after the
+    shuffle, ids are positions before it. Otherwise they are positions in an order of the samples'
     content, which is the same for every shuffle; a warning says so.
 
     Example:
@@ -101,8 +103,9 @@ def identified(
         shuffled = changes_order(samples, name)
     if not shuffled:
         return by_position(dataset, batched=True) if is_kept else by_position(samples)
-    samples = by_content(samples, name)
-    if stacklevel:
+    in_order = before_shuffle(dataset)
+    samples = by_content(samples, name, None if in_order is None else unbatched(in_order))
+    if stacklevel and in_order is None:
         warn_about_content_ids(name, stacklevel + 1)
     return samples.batch(batch_size_of(dataset)) if is_kept else samples
 

@@ -18,6 +18,11 @@ from tf_prac.errors import DataError
 CHECKED = 256  # elements at the start, of which two passes are compared
 _BATCH = 512
 _HASHES = 2**62
+_SAME_SAMPLES = (
+    *("ShuffleDataset", "BatchDataset", "ParallelBatchDataset", "UnbatchDataset"),
+    *("PrefetchDataset", "OptionsDataset"),
+)
+"""Transformations that change only the order of samples, or how many are read together."""
 
 
 def changes_order(dataset: tf.data.Dataset, name: str) -> bool:
@@ -50,20 +55,29 @@ def by_position(dataset: tf.data.Dataset, batched: bool = False) -> tf.data.Data
     return dataset.scan(np.int64(0), add_ids)
 
 
-def by_content(dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
-    """Adds the rank of each sample's content as its id; the order stays that of the dataset.
+def by_content(
+    dataset: tf.data.Dataset, name: str, in_order: tf.data.Dataset | None = None
+) -> tf.data.Dataset:
+    """Adds an id to each sample, found by its content; the order stays that of the dataset.
 
-    Samples are ranked by a hash of inputs, labels and weights, so that ids are the same for every
-    shuffle. Equal samples are interchangeable. Reads the dataset twice; later passes fail at a
-    sample that these did not have.
+    The id is the position in `in_order`. Without it, samples are ranked by a hash of inputs, labels
+    and weights, so that ids are the same for every shuffle. Equal samples are interchangeable.
+    Reads the dataset twice; later passes fail at a sample that these did not have.
+
+    Args:
+        dataset: unbatched elements (x, y) or (x, y, sample_weight).
+        name: name of the data, for errors.
+        in_order: the same samples in an order that is the same in each pass. Default None.
 
     Raises:
         DataError: If the two passes have different samples.
     """
-    hashes = content_hashes(dataset, name)
+    hashes = content_hashes(dataset if in_order is None else in_order, name)
     check_same_samples(hashes, content_hashes(dataset, name), name)
     values, counts = np.unique(hashes, return_counts=True)
-    known, first_ids = on_cpu(values), on_cpu(np.cumsum(counts) - counts)
+    known, first_ranks = on_cpu(values), on_cpu(np.cumsum(counts) - counts)
+    by_rank = np.arange(len(hashes)) if in_order is None else np.argsort(hashes, kind="stable")
+    id_of = on_cpu(by_rank.astype(np.int64))
     message = f"{name}: a sample that is in no earlier pass. {_REMEDY}"
 
     def index_of(element: Any) -> tf.Tensor:
@@ -72,11 +86,11 @@ def by_content(dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
         with tf.control_dependencies([tf.debugging.assert_equal(known[index], content, message)]):
             return tf.identity(index)
 
-    def with_id(element: Any, sample_id: tf.Tensor) -> Any:
-        return {"inputs": element[0], "sample_id": sample_id}, *element[1:]
+    def with_id(element: Any, rank: tf.Tensor) -> Any:
+        return {"inputs": element[0], "sample_id": id_of[rank]}, *element[1:]
 
     if counts.max() == 1:
-        result = dataset.map(lambda *element: with_id(element, first_ids[index_of(element)]))
+        result = dataset.map(lambda *element: with_id(element, first_ranks[index_of(element)]))
         return with_cardinality(result, len(hashes))
     repeats = on_cpu(np.where(counts > 1, np.cumsum(counts > 1) - 1, -1))
 
@@ -85,8 +99,8 @@ def by_content(dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
         index = index_of(element)
         is_repeated = tf.cast(repeats[index] >= 0, tf.int64)
         row = tf.maximum(repeats[index], 0)
-        sample_id = first_ids[index] + is_repeated * seen[row]
-        return tf.tensor_scatter_nd_add(seen, [[row]], [is_repeated]), with_id(element, sample_id)
+        rank = first_ranks[index] + is_repeated * seen[row]
+        return tf.tensor_scatter_nd_add(seen, [[row]], [is_repeated]), with_id(element, rank)
 
     nothing_seen = np.zeros(np.count_nonzero(counts > 1), np.int64)
     return with_cardinality(dataset.scan(nothing_seen, count), len(hashes))
@@ -171,6 +185,19 @@ def reshuffles(dataset: Any) -> bool:
     if "Shuffle" in kind and getattr(dataset, "_reshuffle_each_iteration", None) is not False:
         return True
     return any(map(reshuffles, dataset._inputs()))
+
+
+def before_shuffle(dataset: Any) -> tf.data.Dataset | None:
+    """Returns the same samples in the order before they are shuffled, or None if it is not known.
+
+    It is known if only batching and prefetching come after a `shuffle`, and if what comes before
+    has a fixed order.
+    """
+    is_shuffled = False
+    while (kind := type(dataset).__name__.strip("_")) in _SAME_SAMPLES:
+        is_shuffled |= kind == "ShuffleDataset"
+        (dataset,) = dataset._inputs()
+    return dataset if is_shuffled and not reshuffles(dataset) else None
 
 
 def warn_about_content_ids(name: str, stacklevel: int) -> None:
