@@ -88,6 +88,7 @@ search --steps=100 --milestones=100it                      | --milestones
 search --steps=100 --warmup=3ep                            | --warmup
 search --image_size=big
 search --layer_rates=embedding=0.1
+search --min_layer_density=1
 search --warmup=1
 search --augment=cutout
 search --validation_split=1
@@ -292,7 +293,7 @@ export RUN --output=FULL                                   | --output
 export RUN --output=TEXT                                   | --output
 export RUN --output=TEXT --overwrite                       | TEXT: not an export
 export RUN --output=RUN --overwrite                        | run: not an export
-export RUN --output=MISSING --format=onnx                  | --format
+export RUN --output=MISSING --format=torch                 | --format
 export RUN --output=MISSING --content=masks                | --content
 export RUN --output=MISSING --storage=int4                 | --storage
 export RUN --output=MISSING --softmax=2                    | --softmax

@@ -313,7 +313,7 @@ def test_a_search_shows_where_its_data_is(tmp_path, capsys):
         assert main([*command, f"--data_placement={placement}", f"--output_dir={path}"]) == 0
         assert f"data: {line}" in capsys.readouterr().out
         assert main(["info", str(path)]) == 0
-        assert f"data    {line}" in capsys.readouterr().out
+        assert f"data             {line}" in capsys.readouterr().out
         summaries.append(json.loads((path / "summary.json").read_text()))
         configs.append((path / "config.json").read_bytes())
     assert configs[0] == configs[1]

@@ -277,7 +277,7 @@ def test_invalid_arguments_are_errors(flavour):
     x, y = blobs()
     model = compiled(PracModel(network, num_samples=50), flavour)
     with pytest.raises(ArgumentError, match="with_sample_ids"):
-        model.fit(x, y, verbose=0)
+        model.fit(iter([(x, y)]), verbose=0)
     plain = compiled(small_network(flavour), flavour)
     with pytest.raises(ArgumentError, match="Wrap yours: PracModel"):
         plain.fit(x, y, verbose=0, callbacks=[ForgettingLogger()])

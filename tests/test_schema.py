@@ -65,6 +65,11 @@ VALID = {
         "groups": {"a": {"bits": 2, "size": 2}},
         "architecture": None,
     },
+    "export_model": {
+        "weights": [{"name": "a", "shape": [2], "dtype": "float32", "pruned": True, "kept": 1}],
+        "groups": {"a": {"bits": 2, "size": 2}},
+        "architecture": None,
+    },
 }
 IDS = np.array([1, 3])
 VALID_ARRAYS = {

@@ -29,7 +29,11 @@ SLOW_COMMANDS = {
     "figures": ["RUN", "--output_dir=OUT"],
     "export": ["RUN", "--output=OUT", "--format=npz"],
 }
-FAST_COMMANDS = {"info": ["RUN"], "report": ["RUN", "--noimages", "--output=OUT"]}
+FAST_COMMANDS = {
+    "info": ["RUN"],
+    "report": ["RUN", "--noimages", "--output=OUT"],
+    "completion": ["bash"],
+}
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_a_run_of_other_versions_is_refused_unless_they_are_accepted(package, ru
         (run / "summary.json").unlink()
         resumed = search(run, accept_versions=True, verbose=seen)
     (line,) = [line for line in seen.lines if "other versions" in line]
-    assert f"{package} {recorded} -> 9.9; results may not be bit-identical" in line
+    assert f"{package} {recorded} -> 9.9; results may not" in line
     assert (run / "config.json").read_bytes() == before
     assert (run / "summary.json").exists() and len(resumed.tickets) == 2
 

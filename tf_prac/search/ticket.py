@@ -380,7 +380,7 @@ def _weights_name(file: pathlib.Path, files: object) -> str:
 
 def _is_ticket_alone(path: pathlib.Path) -> bool:
     """Whether a path is a directory that can be exchanged: it has the files of a ticket alone."""
-    if not path.is_dir() or path.is_symlink() or path.is_mount():
+    if not os.path.isdir(path) or path.is_symlink() or path.is_mount():
         return False
     return {each.name for each in path.iterdir()} == {MASKS, WEIGHTS, TICKET}
 
