@@ -17,6 +17,7 @@ from tf_prac import (
     build_model,
     load_dataset,
 )
+from tf_prac.errors import TfPracError
 
 _PRESET = PRESETS["cifar10_resnet20"]
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
@@ -62,4 +63,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -11,6 +11,7 @@ The second command runs on each machine, with the index of that machine. Without
 from absl import app, flags
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, build_model, load_dataset
+from tf_prac.errors import TfPracError
 from tf_prac.training.distribution import make_distribution
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
@@ -51,4 +52,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

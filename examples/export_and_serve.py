@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 import tf_prac
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, prune
+from tf_prac.errors import TfPracError
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
@@ -63,4 +64,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

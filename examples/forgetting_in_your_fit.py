@@ -10,6 +10,7 @@ from absl import app, flags
 from sklearn.datasets import load_digits
 
 from tf_prac import ForgettingLogger, PracModel, PracSet, with_sample_ids
+from tf_prac.errors import TfPracError
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
@@ -47,4 +48,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

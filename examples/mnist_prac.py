@@ -15,6 +15,7 @@ from tf_prac import (
     build_model,
     load_dataset,
 )
+from tf_prac.errors import TfPracError
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
@@ -51,4 +52,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

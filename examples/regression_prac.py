@@ -10,6 +10,7 @@ from absl import app, flags
 from sklearn.datasets import load_diabetes
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
+from tf_prac.errors import TfPracError
 from tf_prac.keras_api import Flavour
 from tf_prac.tasks import Regression
 
@@ -52,4 +53,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

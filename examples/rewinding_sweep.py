@@ -17,6 +17,7 @@ from tf_prac import (
     load_dataset,
 )
 from tf_prac.analysis.sweep import sweep_text
+from tf_prac.errors import TfPracError
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _REWINDS = flags.DEFINE_list("rewinds", ["0it", "2%", "9%", "27%"], "Rewind points k.")
@@ -56,4 +57,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -12,6 +12,7 @@ from absl import app, flags
 from sklearn.datasets import load_digits
 
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe
+from tf_prac.errors import TfPracError
 from tf_prac.keras_api import Flavour
 from tf_prac.tasks import Sparse
 
@@ -84,4 +85,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

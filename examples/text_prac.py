@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
+from tf_prac.errors import TfPracError
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
@@ -80,4 +81,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

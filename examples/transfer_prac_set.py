@@ -16,6 +16,7 @@ from tf_prac import (
     build_model,
     load_dataset,
 )
+from tf_prac.errors import TfPracError
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _SOURCE = flags.DEFINE_string("source", "lenet300", "Network that the sets are found with.")
@@ -58,4 +59,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

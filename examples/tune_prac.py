@@ -10,6 +10,7 @@ import keras_tuner
 from absl import app, flags
 
 from tf_prac import PracTuner, Range, TrainingRecipe, load_dataset
+from tf_prac.errors import TfPracError
 from tf_prac.keras_api import Flavour
 
 _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
@@ -66,4 +67,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except TfPracError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -41,6 +41,14 @@ def test_every_example_is_tested_and_short():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SETTINGS)
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) < 120
+        assert "except TfPracError as error:" in path.read_text()
+
+
+def test_an_example_with_wrong_options_ends_with_one_line(tmp_path):
+    command = [sys.executable, EXAMPLES / "rewinding_sweep.py", "--epochs=2"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: rewinds: received '2%'; allowed: ")
 
 
 @pytest.mark.parametrize("keras", ["keras", "tf_keras"])
