@@ -335,8 +335,14 @@ def disturbed(directory, write, point=None, fault="kill"):
 
 
 QUICK = {"kill", "EIO", "power_failure"}
+
+
+def is_quick(fault, _, again, exchanged):
+    return again and fault in (QUICK if exchanged else {"kill"})
+
+
 CASES = [
-    pytest.param(*case, marks=[] if case[0] in QUICK and case[2] else pytest.mark.slow)
+    pytest.param(*case, marks=[] if is_quick(*case) else pytest.mark.slow)
     for case in itertools.product(FAULTS, KINDS, (True, False), (True, False))
     if case[0] != "hold"  # it waits for another process
     if case[3] or (case[1] == "directory" and case[2])
