@@ -314,9 +314,12 @@ def test_a_data_pass_maps_every_sample_once(data, batch_size):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DATA.repeat(), "an infinite .*repeat"),
+        (DATA.repeat(), r"an infinite dataset.*Call repeat\(\) later, or not at all"),
         (X, "data: received 'ndarray'"),
-        (DATA.map(lambda x, y: x), "elements .*have no labels"),
+        (
+            DATA.map(lambda x, y: x),
+            r"elements float32\(6,\).* of \(x, y\) or .*Elements have no labels",
+        ),
     ],
 )
 def test_data_that_cannot_be_iterated_is_refused(data, message):
