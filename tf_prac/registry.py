@@ -1,4 +1,4 @@
-"""`Registry`: the criteria, patterns and selectors that options take by name.
+"""`Registry`: the criteria, patterns, selectors and other objects that options take by name.
 
 A registry maps each name to an object, or to its import path "MODULE:NAME". As with the entry
 points of Python packages, the module is imported when the object is first used. So names in options
@@ -136,3 +136,13 @@ TASKS = Registry(
     },
 )
 """Tasks: subclasses of `tf_prac.tasks.Task`."""
+
+ITEMS = Registry(
+    "item",
+    "tf_prac.analysis.reproduce.item:item_name",
+    {
+        "prac/figure_1": "tf_prac.analysis.reproduce.prac:FIGURE_1",
+        "prac/table_a3": "tf_prac.analysis.reproduce.prac:TABLE_A3",
+    },
+)
+"""Figures and tables of papers, "PAPER/NAME": `tf_prac.analysis.reproduce.item.Item` objects."""

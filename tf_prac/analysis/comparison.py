@@ -136,7 +136,7 @@ class Comparison(Experiment):
         names: dict[Any, str] = {}
         for seed in self.seeds:
             for name in self._arms():
-                same = names.setdefault((seed, self._search(name, seed).config), name)
+                same = names.setdefault((seed, self.search(name, seed).config), name)
                 if same != name:
                     remedy = f"With these options, {name} is the same as {same}."
                     raise ArgumentError("arms", name, "arms that differ", remedy)

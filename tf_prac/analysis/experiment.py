@@ -106,7 +106,8 @@ class Experiment:
         """Whether the directory may contain this entry before its first run is finished."""
         raise NotImplementedError
 
-    def _search(self, arm: str, seed: int) -> TicketSearch:
+    def search(self, arm: str, seed: int) -> TicketSearch:
+        """Returns the search of a run."""
         return TicketSearch(
             self._model_fn,
             self._arm_config(arm, seed),
@@ -132,7 +133,7 @@ class Experiment:
         grid = [(arm, seed) for seed in self.seeds for arm in self._arms()]
         summaries: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in self._arms()}
         for number, (arm, seed) in enumerate(grid, 1):
-            search = self._search(arm, seed)
+            search = self.search(arm, seed)
             search.callbacks.on_message(
                 f"\n{self._title(arm)}, seed {seed} ({number} of {len(grid)})"
             )

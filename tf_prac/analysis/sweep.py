@@ -103,7 +103,7 @@ class RewindSweep(Experiment):
             labels=labels,
             verbose=verbose,
         )
-        self._search(self.rewinds[0], self.seeds[0])  # refuses what is not allowed
+        self.search(self.rewinds[0], self.seeds[0])  # refuses what is not allowed
 
     def run_path(self, rewind: str, seed: int) -> pathlib.Path:
         """Returns the directory of a run."""

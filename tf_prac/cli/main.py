@@ -34,6 +34,7 @@ COMMANDS = {
     "connectivity": "measure error barriers between networks trained from W_k",
     "report": "write a report of searches as one HTML page",
     "figures": "draw the figures of the PrAC paper's appendix for your runs",
+    "reproduce": "reproduce a figure or table of a paper, with a verdict",
     "sweep": "search with several rewind points, and compare with controls",
     "tune": "tune the options of a search with KerasTuner",
     "export": "export a ticket for deployment: SavedModel, TFLite and others",

@@ -8,6 +8,7 @@ from typing import Any
 from tf_prac.checks import check_choice, check_int
 from tf_prac.cli.flags import Flags
 from tf_prac.config import (
+    OPTION_GROUPS,
     PRAC_VARIANTS,
     PracConfig,
     PruningConfig,
@@ -102,11 +103,9 @@ def read_settings(flags: Flags) -> Settings:
         check_int("image_size", flags.image_size, 1)
     dataset = preset.dataset if flags.dataset is None else flags.dataset
     check_packages(dataset)
-    variant = PRAC_VARIANTS[prac_name]
-    pruning = {**preset.pruning, **variant.pruning, **flags.given(PruningConfig)}
-    recipe = {**preset.recipe, **variant.recipe, **flags.given(TrainingRecipe)}
+    given = {n: v for group in OPTION_GROUPS.values() for n, v in flags.given(group).items()}
     if flags.epochs is not None and flags.steps is None:
-        recipe["steps"] = None  # --epochs replaces the steps of a preset
+        given["steps"] = None  # --epochs replaces the steps of a preset
     return Settings(
         labels={
             "dataset": dataset,
@@ -116,7 +115,5 @@ def read_settings(flags: Flags) -> Settings:
             "model": model,
         },
         keras=flags.keras,
-        config=SearchConfig(prac=variant.prac).replace(
-            **recipe, **pruning, **{**preset.options, **flags.given(PracConfig)}
-        ),
+        config=preset.config(prac_name, **given),
     )

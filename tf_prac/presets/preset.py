@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tf_prac.config import PRAC_VARIANTS, SearchConfig
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -35,3 +37,19 @@ class Preset:
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
     pruning: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def config(self, prac: str | None = None, **options: Any) -> SearchConfig:
+        """Returns the options of a search.
+
+        Args:
+            prac: the PrAC variant, which overrides the preset. Default None: that of the preset.
+            **options: options of any group; they override the variant.
+
+        Raises:
+            ArgumentError: If an option does not exist, or a value is not allowed.
+        """
+        variant = PRAC_VARIANTS[self.prac if prac is None else prac]
+        recipe, pruning = {**self.recipe, **variant.recipe}, {**self.pruning, **variant.pruning}
+        return SearchConfig(prac=variant.prac).replace(
+            **{**recipe, **pruning, **self.options, **options}
+        )

@@ -1,0 +1,102 @@
+"""`Item`: one figure or table of a paper: what it runs at each scale, and what it shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tf_prac.analysis.reproduce.count import Count
+from tf_prac.analysis.reproduce.parts import Part
+from tf_prac.analysis.reproduce.setup import Scale
+from tf_prac.analysis.reproduce.verdict import Check
+from tf_prac.errors import ArgumentError
+from tf_prac.registry import ITEMS
+
+Row = dict[str, Any]
+Results = Mapping[str, Any]
+"""What the parts of a plan returned, by name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a reproduction shows.
+
+    Attributes:
+        rows: the table, published numbers next to those measured here, in readable units.
+        checks: the statements of the paper and whether they hold.
+        draw: writes the figure to a path without a suffix, and returns the files; None: no figure.
+    """
+
+    rows: Sequence[Row]
+    checks: Sequence[Check]
+    draw: Callable[[pathlib.Path], list[pathlib.Path]] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """A figure or table of a paper.
+
+    Attributes:
+        paper: "prac", "stabilizing" or "linear_connectivity".
+        name: such as "figure_3" or "table_a3".
+        title: one line: what it shows.
+        source: figure, table or section, and where its published numbers are from.
+        scales: the scales, by name.
+        plan: the parts to run at a scale, in order.
+        show: the table, checks and figure, from the results of the parts.
+        note: a sentence about the conditions, for table.md. Default "".
+    """
+
+    paper: str
+    name: str
+    title: str
+    source: str
+    scales: Mapping[str, Scale]
+    plan: Callable[[Scale], Sequence[Part]]
+    show: Callable[[Scale, Results], Outcome]
+    note: str = ""
+
+    def scale(self, name: str) -> Scale:
+        """Returns a scale; raises `ArgumentError` if there is none of this name."""
+        if name not in self.scales:
+            raise ArgumentError("scale", name, f"one of {', '.join(self.scales)}")
+        return self.scales[name]
+
+    def count(self, scale: str) -> Count:
+        """Counts the steps of its plan at a scale."""
+        return sum((part.count() for part in self.plan(self.scale(scale))), Count())
+
+
+PAPERS = tuple(dict.fromkeys(key.partition("/")[0] for key in ITEMS))
+"""The papers that have items."""
+
+
+def items_of(paper: str) -> dict[str, Item]:
+    """Returns the items of a paper, by name.
+
+    Raises:
+        ArgumentError: If there is no such paper.
+    """
+    if paper not in PAPERS:
+        raise ArgumentError("paper", paper, f"one of {', '.join(PAPERS)}")
+    names = [key.partition("/")[2] for key in ITEMS if key.startswith(f"{paper}/")]
+    return {name: ITEMS[f"{paper}/{name}"] for name in names}
+
+
+def get_item(paper: str, name: str) -> Item:
+    """Returns an item.
+
+    Raises:
+        ArgumentError: If there is no such paper, or no such item of it.
+    """
+    items = items_of(paper)
+    if name not in items:
+        raise ArgumentError("item", name, f"one of {', '.join(items)}")
+    return items[name]
+
+
+def item_name(item: Item) -> str:
+    """Returns the name of an item in the registry."""
+    return f"{item.paper}/{item.name}"

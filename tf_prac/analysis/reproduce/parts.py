@@ -1,0 +1,352 @@
+"""The parts of an item's plan, each an analysis that exists: comparisons, sweeps, and what follows.
+
+A part counts its steps before it runs, and runs resumably in RUNS/NAME, where items of the same
+paper and scale find it again: parts with the same name are the same runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tf_prac.analysis.arms import ARMS, chosen_arms
+from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
+from tf_prac.analysis.reproduce.count import Count, search_count
+from tf_prac.analysis.reproduce.setup import Setup
+from tf_prac.storage.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from tf_prac.analysis.experiment import Experiment
+    from tf_prac.analysis.replicates import Replicates
+    from tf_prac.data.datasets import LoadedData
+
+Row = dict[str, Any]
+
+
+class Workplace:
+    """Where and how parts run.
+
+    Args:
+        directory: of the runs.
+        keras: the flavour.
+        data_dir: directory of the data sets; None: the default of TensorFlow Datasets.
+        verbose: whether to show progress.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        keras: str = "keras",
+        data_dir: str | os.PathLike | None = None,
+        verbose: bool = True,
+    ):
+        self.directory = pathlib.Path(directory)
+        self.keras, self.data_dir, self.verbose = keras, data_dir, verbose
+        self._loaded: dict[tuple, LoadedData] = {}
+
+    def data(self, setup: Setup) -> LoadedData:
+        """Returns the data set of a setup, which is loaded once."""
+        key = setup.dataset, setup.limit_train, setup.image_size
+        if key not in self._loaded:
+            self._loaded[key] = setup.load(self.data_dir)
+        return self._loaded[key]
+
+    def options(self, setup: Setup) -> dict[str, Any]:
+        """Returns the arguments that experiments of a setup share."""
+        return {"labels": setup.labels(self.data_dir), "verbose": self.verbose}
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """The finished runs of a part.
+
+    Attributes:
+        setup: their setup.
+        summaries: the contents of summary.json, by arm and seed.
+        experiment: the experiment they belong to.
+        data: the data set.
+    """
+
+    setup: Setup
+    summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    experiment: Experiment
+    data: LoadedData
+
+    def rows(self) -> list[Row]:
+        """Returns the rows of `results.run_rows` of all runs."""
+        from tf_prac.analysis.results import run_rows
+
+        return [
+            row
+            for arm, by_seed in self.summaries.items()
+            for seed, summary in by_seed.items()
+            for row in run_rows(arm, seed, summary)
+        ]
+
+    def table(self, reference: str = "imp") -> list[Row]:
+        """Returns the rows of `results.table`: mean and spread for each arm and ticket."""
+        from tf_prac.analysis.results import table
+
+        return table(self.rows(), reference)
+
+    def accuracies(self, arm: str, number: int) -> dict[int, float]:
+        """Returns the test accuracy of a ticket by seed; 0 is the dense network."""
+        return {
+            row["seed"]: row["test_accuracy"]
+            for row in self.rows()
+            if (row["arm"], row["round"]) == (arm, number) and row["test_accuracy"] is not None
+        }
+
+    def run(self, arm: str, seed: int) -> RunDirectory:
+        """Returns the directory of a run."""
+        return RunDirectory(self.experiment.run_path(arm, seed))
+
+    def _searches(self) -> Iterator[Mapping[str, Any]]:
+        """Yields the summaries of searches; the arm of a control has none of its own."""
+        for arm, by_seed in self.summaries.items():
+            if arm not in ARMS or ARMS[arm].controls is None:
+                yield from by_seed.values()
+
+    @property
+    def steps(self) -> int:
+        """The SGD steps of all runs, with retraining."""
+        names = ("search_steps", "retrain_steps", "reference_steps")
+        return sum(summary["cost"][name] for summary in self._searches() for name in names)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all trainings."""
+        return sum(
+            trained.get("seconds", 0.0)
+            for summary in self._searches()
+            for kind in ("rounds", "tickets", "controls")
+            for trained in summary[kind]
+            if not trained.get("in_round")
+        )
+
+    def replicates(self) -> Iterator[Replicates]:
+        """Yields the replicates of each run, for measures of stability and connectivity."""
+        from tf_prac.analysis.replicates import Replicates
+
+        for arm, by_seed in self.summaries.items():
+            for seed in by_seed:
+                search = self.experiment.search(arm, seed)
+                yield Replicates(search, self.data.train, test=self.data.test)
+
+
+class Part(Protocol):
+    """One analysis that an item needs."""
+
+    @property
+    def name(self) -> str:
+        """Names its directory and its result."""
+
+    def count(self) -> Count:
+        """Counts its steps."""
+
+    def run(self, work: Workplace, results: Mapping[str, Any]) -> Any:
+        """Runs what is not finished.
+
+        Args:
+            work: where and how.
+            results: what the parts before it returned, by name.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arms:
+    """A `Comparison`; its result is `Runs` of these arms and seeds.
+
+    Attributes:
+        setup: data, network and options.
+        arms: names of arms; those that they need are added.
+        seeds: of the runs.
+        retrain: which tickets are retrained.
+        sets_from: name of an earlier part, whose arm "prac" has the sets of the arm "transfer".
+    """
+
+    setup: Setup
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    retrain: str | tuple[int, ...] = "all"
+    sets_from: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the setup, and what is retrained unless it is all."""
+        if self.retrain == "all":
+            return self.setup.name
+        which = self.retrain if isinstance(self.retrain, str) else "_".join(map(str, self.retrain))
+        return f"{self.setup.name}_retrain_{which}"
+
+    def count(self) -> Count:
+        """Counts the steps of all arms and seeds; a control has those of its retraining."""
+        chosen, size, total = chosen_arms(self.arms), self.setup.train_size, Count()
+        runs = {name: name for name in chosen}
+        for name, arm in chosen.items():
+            if arm.controls is None:
+                base = self.setup.config.replace(prac_from=self.sets_from)
+                kinds = sum(other.controls == name for other in chosen.values())
+                total += search_count(arm.options(base, runs), size, self.retrain, kinds)
+        return total * len(self.seeds)
+
+    def run(self, work: Workplace, results: Mapping[str, Any]) -> Runs:
+        """Runs the comparison."""
+        from tf_prac.analysis.comparison import Comparison, finished_runs
+
+        data, config = work.data(self.setup), self.setup.config
+        if self.sets_from is not None:
+            source = results[self.sets_from].experiment.directory / "prac"
+            config = config.replace(prac_from=str(source))
+        comparison = Comparison(
+            self.setup.model_fn(data, work.keras),
+            self.arms,
+            config,
+            directory=work.directory / self.name,
+            seeds=self.seeds,
+            retrain=self.retrain,
+            **work.options(self.setup),
+        )
+        comparison.run(data.train, test=data.test)
+        finished = finished_runs(comparison.directory)
+        summaries = {
+            arm: {seed: finished[arm][seed] for seed in self.seeds} for arm in comparison.arms
+        }
+        return Runs(self.setup, summaries, comparison, data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A `RewindSweep`; its result is `Runs`, whose arms are the rewind points.
+
+    Attributes:
+        setup: data, network and options; its own rewind point is ignored.
+        rewinds: rewind points.
+        controls: kinds of controls that are retrained with every ticket.
+        seeds: of the runs.
+        retrain: which tickets are retrained.
+    """
+
+    setup: Setup
+    rewinds: tuple[str, ...]
+    controls: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    retrain: str | tuple[int, ...] = "all"
+
+    @property
+    def name(self) -> str:
+        """The name of the setup."""
+        return f"{self.setup.name}_sweep"
+
+    def count(self) -> Count:
+        """Counts the steps of all rewind points and seeds, without sharing round 0."""
+        total = Count()
+        for rewind in self.rewinds:
+            config = self.setup.config.replace(rewind=rewind)
+            kinds = len(self.controls)
+            total += search_count(config, self.setup.train_size, self.retrain, kinds)
+        shared = search_count(self.setup.config.replace(rounds=1), self.setup.train_size, "none")
+        saved = shared * (len(self.rewinds) - 1)
+        total = Count(total.steps - saved.steps, total.samples - saved.samples, total.at_most)
+        return total * len(self.seeds)
+
+    def run(self, work: Workplace, results: Mapping[str, Any]) -> Runs:
+        """Runs the sweep."""
+        from tf_prac.analysis.sweep import RewindSweep
+
+        data = work.data(self.setup)
+        sweep = RewindSweep(
+            self.setup.model_fn(data, work.keras),
+            self.rewinds,
+            self.setup.config,
+            controls=self.controls,
+            seeds=self.seeds,
+            directory=work.directory / self.name,
+            retrain=self.retrain,
+            **work.options(self.setup),
+        )
+        sweep.run(data.train, test=data.test)
+        summaries = {
+            arm: {seed: RunDirectory(sweep.run_path(arm, seed)).summary() for seed in self.seeds}
+            for arm in sweep.rewinds
+        }
+        return Runs(self.setup, summaries, sweep, data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stability:
+    """The stability of the tickets of an earlier part; its result is `StabilityRows`.
+
+    Attributes:
+        of: the earlier part.
+        config: what to measure.
+    """
+
+    of: Arms | Sweep
+    config: StabilityConfig
+
+    @property
+    def name(self) -> str:
+        """The name of the earlier part."""
+        return f"{self.of.name}_stability"
+
+    def count(self) -> Count:
+        """Counts the steps of all replicates."""
+        numbers = self.config.rounds or (self.of.setup.config.pruning.rounds,)
+        kinds = 1 + len(self.config.controls)
+        each = sum(self.config.copies * (kinds if n else 1) for n in numbers)
+        full = 1 + any(kind != "random_mask" for kind in self.config.controls)
+        return _replicates_count(self.of, each + full * self.config.pruning_copies)
+
+    def run(self, work: Workplace, results: Mapping[str, Any]) -> Any:
+        """Trains the missing replicates, and measures."""
+        from tf_prac.analysis.stability import measure_stability, merged
+
+        runs = results[self.of.name]
+        return merged([measure_stability(each, self.config) for each in runs.replicates()])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Connectivity:
+    """The error barriers of an earlier part; its result is `ConnectivityRows`.
+
+    Attributes:
+        of: the earlier part.
+        config: what to measure.
+    """
+
+    of: Arms | Sweep
+    config: ConnectivityConfig
+
+    @property
+    def name(self) -> str:
+        """The name of the earlier part."""
+        return f"{self.of.name}_connectivity"
+
+    def count(self) -> Count:
+        """Counts the steps of all replicates."""
+        numbers = self.config.rounds or (0, self.of.setup.config.pruning.rounds)
+        kinds = 1 + len(self.config.controls)
+        each = sum(self.config.copies * (kinds if n else 1) for n in numbers)
+        return _replicates_count(self.of, each)
+
+    def run(self, work: Workplace, results: Mapping[str, Any]) -> Any:
+        """Trains the missing replicates, and measures."""
+        from tf_prac.analysis.connectivity import measure_connectivity, merged
+
+        runs = results[self.of.name]
+        return merged([measure_connectivity(each, self.config) for each in runs.replicates()])
+
+
+def _replicates_count(part: Arms | Sweep, per_run: int) -> Count:
+    """Counts the steps of `per_run` replicates of each run, at most T each."""
+    from tf_prac.training.schedules import Budget
+
+    recipe = part.setup.config.recipe
+    full = Budget.full(recipe, part.setup.train_size).total_steps
+    names = part.rewinds if isinstance(part, Sweep) else part.arms
+    steps = full * per_run * len(names) * len(part.seeds)
+    return Count(steps, steps * recipe.batch_size, at_most=True)

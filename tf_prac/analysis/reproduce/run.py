@@ -1,0 +1,126 @@
+"""Runs an item, and writes its table, figure and verdict next to the published numbers.
+
+OUTPUT_DIR/runs/SETUP/        ordinary comparisons and sweeps, shared between items
+OUTPUT_DIR/ITEM/table.csv     the table, and as Markdown with the verdict table.md
+OUTPUT_DIR/ITEM/figure.csv    the numbers of the figure, with figure.png and figure.svg
+OUTPUT_DIR/ITEM/verdict.json  the checks, the counted steps and seconds
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_prac.analysis.reproduce.item import Item, Outcome
+from tf_prac.analysis.reproduce.parts import Runs, Workplace
+from tf_prac.analysis.reproduce.setup import Scale
+from tf_prac.analysis.reproduce.verdict import verdict_of
+from tf_prac.storage.atomic import atomic_write, exclusive
+from tf_prac.storage.files import write_csv, write_json
+from tf_prac.tables import markdown_table
+
+KIND = "reproduction"
+
+
+def reproduce(
+    item: Item,
+    scale: str,
+    directory: str | os.PathLike,
+    *,
+    keras: str = "keras",
+    data_dir: str | os.PathLike | None = None,
+    verbose: bool = True,
+) -> dict[str, Any]:
+    """Runs what is not finished of an item; returns the content of verdict.json.
+
+    Example:
+
+        >>> item = get_item("prac", "table_a3")  # doctest: +SKIP
+        >>> reproduce(item, "small", "reproductions", data_dir="tfds")["verdict"]
+
+    The same call again continues where it stopped.
+
+    Args:
+        item: the figure or table.
+        scale: "paper" or "small".
+        directory: of the results, and of the runs, which other items of the paper at the same
+            scale use too.
+        keras: the flavour. Default "keras".
+        data_dir: directory of the data sets. Default None: that of TensorFlow Datasets.
+        verbose: whether to show progress. Default True.
+
+    Raises:
+        ArgumentError: If there is no such scale, or the data set is not prepared.
+        MismatchError: If the directory contains runs with other options.
+        FileError: If a file is damaged, of something else, or cannot be written.
+        NonFiniteLossError: If training diverges; finished rounds are kept.
+    """
+    chosen = item.scale(scale)
+    path = pathlib.Path(directory)
+    work = Workplace(path / "runs", keras, data_dir, verbose)
+    results: dict[str, Any] = {}
+    plan = item.plan(chosen)
+    for part in plan:
+        results[part.name] = part.run(work, results)
+    outcome = item.show(chosen, results)
+    busy = f"{path / item.name}: another command writes this item"
+    with exclusive(path / item.name, busy):
+        return _write(item, chosen, path / item.name, outcome, results)
+
+
+def _write(
+    item: Item, scale: Scale, path: pathlib.Path, outcome: Outcome, results: Mapping[str, Any]
+) -> dict[str, Any]:
+    runs = [result for result in results.values() if isinstance(result, Runs)]
+    checks = [check.at_scale(scale.is_paper) for check in outcome.checks]
+    content = {
+        "paper": item.paper,
+        "item": item.name,
+        "title": item.title,
+        "source": item.source,
+        "scale": scale.name,
+        "scale_about": scale.about,
+        "seeds": list(scale.seeds),
+        "verdict": verdict_of(checks),
+        "checks": [check.to_json() for check in checks],
+        "steps": sum(each.steps for each in runs),
+        "seconds": sum(each.seconds for each in runs),
+        "parts": list(results),
+    }
+    write_csv(path / "table.csv", outcome.rows)
+    figures = [] if outcome.draw is None else outcome.draw(path / "figure")
+    with atomic_write(path / "table.md") as file:
+        file.write(_page(item, scale, outcome, content).encode())
+    write_json(path / "verdict.json", KIND, content)
+    return {**content, "files": ["table.csv", "table.md", *(each.name for each in figures)]}
+
+
+def _page(item: Item, scale: Scale, outcome: Outcome, content: Mapping[str, Any]) -> str:
+    """Returns the table and the verdict as Markdown."""
+    lines = [f"# {item.title}", "", f"{item.source}. Scale {scale.name}: {scale.about}."]
+    lines += [item.note] if item.note else []
+    lines += ["", rows_as_markdown(outcome.rows), "", f"Verdict: **{content['verdict']}**.", ""]
+    head = ("statement", "here", "published", "status", "test")
+    names = ("statement", "measured", "published", "status", "test")
+    checks = [[cell(check[name]) for name in names] for check in content["checks"]]
+    lines += [markdown_table(head, checks)] if checks else []
+    return "\n".join([*lines, ""])
+
+
+def rows_as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as a Markdown table; numbers have at most two decimals."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return markdown_table(columns, [[cell(row.get(name)) for name in columns] for row in rows])
+
+
+def cell(value: Any) -> str:
+    """Returns the text of a value in a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)

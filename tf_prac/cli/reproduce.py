@@ -1,0 +1,137 @@
+"""`tf-prac reproduce`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_prac.checks import check_choice
+from tf_prac.cli.arguments import define_device_flag, refuse_positional
+from tf_prac.cli.flags import Flags
+from tf_prac.cli.output import define_json_flag, print_json
+from tf_prac.cli.quiet import load_tensorflow
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.registry import ITEMS
+from tf_prac.tables import text_table, wrapped
+
+SCALES = ("paper", "small")
+PAPERS = tuple(dict.fromkeys(key.partition("/")[0] for key in ITEMS))
+
+
+def define_flags() -> Flags:
+    """Defines the flags of the command."""
+    flags = Flags(
+        "reproduce --paper=PAPER --item=ITEM [--flags]",
+        "Runs what one figure or table of a paper needs, and writes its table and figure next to "
+        "the published numbers, with a verdict by a stated test. Without --item it lists the items "
+        "of the paper and the training steps that each takes. Run the same command again to "
+        "resume; items of one paper share their runs.",
+    )
+    flags.group("Reproduction")
+    flags.string("paper", "prac", f"Paper, one of {', '.join(PAPERS)}.")
+    flags.string("item", None, "Figure or table, such as table_a3. Default: list them.")
+    flags.string(
+        "scale",
+        "small",
+        "paper (its networks, data and schedule, three seeds: days on a GPU) or small (minutes on "
+        "a CPU; only qualitative statements are judged).",
+    )
+    flags.boolean("list", False, "List the items of the paper and their steps; run nothing.")
+    flags.string(
+        "data_dir", None, "Directory of the data sets. Default: that of TensorFlow Datasets."
+    )
+    flags.string("keras", "keras", f"Flavour of Keras, one of {', '.join(FLAVOURS)}.")
+    flags.string("output_dir", None, "Output directory. Default: reproductions/PAPER_SCALE_KERAS.")
+    define_device_flag(flags)
+    define_json_flag(flags)
+    return flags
+
+
+def main(flags: Flags, positional: list[str]) -> int:
+    """Lists the items of a paper, or runs one."""
+    refuse_positional(positional)
+    check_choice("paper", flags.paper, PAPERS)
+    check_choice("scale", flags.scale, SCALES)
+    check_choice("keras", flags.keras, FLAVOURS)
+    names = [key.partition("/")[2] for key in ITEMS if key.startswith(f"{flags.paper}/")]
+    if flags.item is not None and flags.item not in names:
+        raise ArgumentError("item", flags.item, f"one of {', '.join(names)}")
+
+    load_tensorflow(flags.keras, device=flags.device, quiet=flags.quiet)
+    from tf_prac.analysis.reproduce.item import get_item
+    from tf_prac.analysis.reproduce.run import reproduce
+
+    if flags.item is None or flags.list:
+        return _list(flags, names if flags.item is None else [flags.item])
+    item = get_item(flags.paper, flags.item)
+    directory = flags.output_dir or f"reproductions/{flags.paper}_{flags.scale}_{flags.keras}"
+    if not (flags.quiet or flags.json):
+        print(wrapped(f"{item.title}: {item.count(flags.scale).text} steps"))
+    result = reproduce(
+        item,
+        flags.scale,
+        directory,
+        keras=flags.keras,
+        data_dir=flags.data_dir,
+        verbose=not (flags.quiet or flags.json),
+    )
+    path = f"{directory}/{item.name}"
+    if flags.json:
+        print_json("reproduce", {"directory": path, **result})
+        return 0
+    print(f"\n{_checks_text(result)}\n")
+    print(f"verdict  {result['verdict']}")
+    print(f"results  {', '.join(result['files'])}, verdict.json in {path}")
+    return 0
+
+
+def _list(flags: Flags, names: list[str]) -> int:
+    """Prints the items with the steps and samples that each scale takes."""
+    from tf_prac.analysis.reproduce.item import get_item
+
+    items = []
+    for name in names:
+        item = get_item(flags.paper, name)
+        counts = {scale: item.count(scale) for scale in SCALES}
+        items.append((item, counts))
+    if flags.json:
+        entries = [
+            {
+                "item": item.name,
+                "title": item.title,
+                "source": item.source,
+                "scales": {
+                    scale: {"steps": c.steps, "samples": c.samples, "at_most": c.at_most}
+                    for scale, c in counts.items()
+                },
+            }
+            for item, counts in items
+        ]
+        print_json("reproduce", {"paper": flags.paper, "items": entries})
+        return 0
+    head = ("item", *(f"steps, {scale}" for scale in SCALES), "title")
+    rows = [
+        (item.name, *(_bound(counts[scale]) for scale in SCALES), item.title)
+        for item, counts in items
+    ]
+    print(text_table([head, *rows], left=[0, 3], width=120))
+    print("\n≤: a bound; an early stop or the size of a set decides.")
+    return 0
+
+
+def _bound(count: Any) -> str:
+    return f"{'≤ ' if count.at_most else ''}{count.steps:,}"
+
+
+def _checks_text(result: Mapping[str, Any]) -> str:
+    return "\n".join(
+        wrapped(f"{check['status']:<12} {check['statement']}: {_measured(check)}")
+        for check in result["checks"]
+    )
+
+
+def _measured(check: Mapping[str, Any]) -> str:
+    text = check["measured"]
+    text = f"{text:,.2f}" if isinstance(text, float) else f"{text}"
+    return text if check["published"] is None else f"{text}, paper {check['published']:,}"
