@@ -90,6 +90,13 @@ def _selected(selector: str, about: str, sizes_from: str = "prac") -> Arm:
     )
 
 
+def _fixed_random(size: float) -> Arm:
+    return Arm(
+        about=f"a random subset of {size:.0%} of the data in every round (Figure A14)",
+        changes={"selector": "random", "subset_size": size},
+    )
+
+
 def _pruned_at_init(criterion: str) -> Arm:
     return Arm(
         about="pruning at initialisation by this criterion (Figure 6)",
@@ -126,6 +133,9 @@ ARMS: dict[str, Arm] = {
         about="full data, as many steps in each round as prac", changes=_IMP, sizes_from="prac"
     ),
     "random_subset": _selected("random", "a random subset (Figures 5 and A14)"),
+    "random_60": _fixed_random(0.6),
+    "random_70": _fixed_random(0.7),
+    "random_80": _fixed_random(0.8),
     "entropy": _selected("entropy", "samples of highest entropy (Figure A10)"),
     "forgetting": _selected("forgetting", "samples most forgotten in round 0 (SVP, Figure A10)"),
     "margin": _selected("margin", "samples of smallest margin"),
@@ -156,6 +166,10 @@ ARMS: dict[str, Arm] = {
     "lr_rewinding": Arm(
         about="full data, learning-rate rewinding (Renda et al. 2020), the mask put on W_k",
         changes={**_IMP, "retraining": "lr_rewinding", "ticket_start": "rewind_point"},
+    ),
+    "fine_tuning": Arm(
+        about="full data, weights not rewound, the last learning rate (Figure A16)",
+        changes={**_IMP, "retraining": "fine_tuning"},
     ),
     "random_pruning": _pruned_at_init("random"),
     "magnitude_init": _pruned_at_init("magnitude_init"),

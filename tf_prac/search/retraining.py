@@ -12,7 +12,7 @@ from tf_prac.search.context import SearchContext
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.storage.atomic import atomic_path
 from tf_prac.storage.files import write_csv, write_npz
-from tf_prac.storage.layout import HISTORY, MODEL, TICKET, TRAINED, WEIGHTS
+from tf_prac.storage.layout import FORGETTING, HISTORY, MODEL, TICKET, TRAINED, WEIGHTS
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.state import identity_of
 from tf_prac.training.trainer import TrainedNetwork
@@ -144,6 +144,7 @@ class Retraining:
             metrics["forward_samples"] += 2 * len(test.ids)
         write_npz(path / TRAINED, "weights", trained.best_weights)
         write_csv(path / HISTORY, trained.history)
+        trained.forgetting.save(path / FORGETTING)
         _save_model(trainer.network, path / MODEL, context.callbacks)
         self._run.finish_ticket(ticket.round, metrics, ticket.control)
         return metrics

@@ -8,7 +8,8 @@
     round_00/tentative/       with keep_epoch_masks: epoch_001.npz, the mask after that epoch
     tickets/round_03/         masks.npz ticket.json, which refers to rewind.npz; weights.npz if the
                               ticket starts from other weights; after retraining trained.npz,
-                              history.csv, retrained.json and, if Keras can save it, model.keras
+                              forgetting.npz, history.csv, retrained.json and, if Keras can save
+                              it, model.keras
     tickets/round_03/controls/reinit_0/    the same files of a control, with weights.npz
     copies/                   replicates: networks trained from W_k, one .npz for each data order
     summary.json              the metrics of the whole run

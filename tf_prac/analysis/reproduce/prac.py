@@ -1,40 +1,55 @@
-"""The figures and tables of "Efficient Lottery Ticket Finding: Less Data is More" (PrAC).
+"""Accuracy of tickets in "Efficient Lottery Ticket Finding: Less Data is More" (PrAC).
 
 At the scale of the paper, searches have the options of the authors' code (the variant "official"),
-from which the published numbers come: an early stop below 0.08, and budgets in epochs. Published
-numbers are from Section 4 and Appendix A.
+from which the published numbers come: an early stop below 0.08, and budgets in epochs.
 """
 
 from __future__ import annotations
 
 import functools
-import pathlib
-import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from tf_prac.analysis.reproduce.accuracy import (
+    REMAINING,
+    SEARCH_STEPS,
+    accuracy_lines,
+    accuracy_rows,
+    draw_panels,
+)
 from tf_prac.analysis.reproduce.item import Item, Outcome, Results
 from tf_prac.analysis.reproduce.parts import Arms, Part, Runs
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import (
     Check,
     as_good,
-    holds,
+    holds_between,
     near,
     sparsest_within,
+    ticket_near,
     worse,
 )
 from tf_prac.config import SearchConfig
-from tf_prac.plotting import Line, line_figure
 
-Row = dict[str, Any]
+Checks = Callable[[str, Runs], list[Check]]
+"""Returns the checks of a setup, from the preset it takes the place of and its runs."""
 
-PAPER = "prac"
-RESNET20 = "cifar10_resnet20"
+RESNET20, RESNET20_C100 = "cifar10_resnet20", "cifar100_resnet20"
+RESNET56, RESNET56_C100 = "cifar10_resnet56", "cifar100_resnet56"
+VGG16, VGG16_C100 = "cifar10_vgg16", "cifar100_vgg16"
+PAIRS = (
+    *(RESNET20, RESNET56, VGG16, RESNET20_C100, RESNET56_C100, VGG16_C100),
+    *("tiny_imagenet_resnet18", "tiny_imagenet_vgg16"),
+)
+"""The data sets and networks of the paper, by preset."""
+
+SMALL_PAIRS = (RESNET20, RESNET20_C100)
+AT_79, AT_93 = 7, 12
+"""Tickets at 79.03% and 93.13% sparsity."""
+
 _RECIPE: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 64,
-    "milestones": (0.5, 0.75),
     "momentum_form": "pytorch",
     "weight_decay": 1e-4,
     "prune_last_dense": True,
@@ -47,251 +62,340 @@ def _small(name: str, dataset: str, model: str, limit: int | None = None, **opti
     return Setup(name=name, dataset=dataset, model=model, limit_train=limit, config=config)
 
 
-_MNIST = _small("mnist_lenet300", "mnist", "lenet300", 6_000)
+def _from_w_0(preset: str, setup: Setup) -> dict[str, Setup]:
+    """Returns a setup with the low learning rate and with warmup, by the paper's presets."""
+    warmup = {"learning_rate": 0.03, "warmup": 15 / 182}
+    return {
+        preset: setup,
+        f"{preset}_low": setup.replace("low", rewind="0it", learning_rate=0.01),
+        f"{preset}_warmup": setup.replace("warmup", rewind="0it", **warmup),
+    }
+
+
 SCALES = {
     "paper": Scale(
         name="paper",
-        about="networks, data and schedule of the paper, three seeds, options of the authors' code",
+        about="networks, data and schedule of the paper, options of the authors' code",
         prac="official",
     ),
     "small": Scale(
         name="small",
-        about="LeNet-300-100 on 6,000 images of MNIST for 10 epochs in place of ResNet-20 on "
-        "CIFAR-10, three seeds, options of the paper (the variant paper)",
+        about="LeNet-300-100 on 6,000 images of MNIST (10 epochs) in place of ResNet-20 on "
+        "CIFAR-10, LeNet-300-100 and ResNet-8 on digits (20 epochs) in place of ResNet-20 and "
+        "ResNet-56 on CIFAR-100, options of the paper",
         setups={
-            RESNET20: _MNIST,
-            f"{RESNET20}_low": _MNIST.replace("low", learning_rate=0.01, rewind="0it"),
-            f"{RESNET20}_warmup": _MNIST.replace(
-                "warmup", learning_rate=0.03, warmup=15 / 182, rewind="0it"
-            ),
-            "cifar100_resnet20": _small("digits_lenet300", "digits", "lenet300", epochs=20),
-            "cifar100_resnet56": _small("digits_resnet8", "digits", "resnet8", epochs=20),
+            **_from_w_0(RESNET20, _small("mnist_lenet300", "mnist", "lenet300", 6_000)),
+            **_from_w_0(RESNET20_C100, _small("digits_lenet300", "digits", "lenet300", epochs=20)),
+            RESNET56_C100: _small("digits_resnet8", "digits", "resnet8", epochs=20),
         },
     ),
 }
 
 
-def _item(name: str, title: str, source: str, plan: Any, show: Any, note: str = "") -> Item:
+def item(
+    name: str,
+    title: str,
+    source: str,
+    plan: Callable[[Scale], Sequence[Part]],
+    show: Callable[[Scale, Results], Outcome],
+    note: str = "",
+) -> Item:
+    """Returns an item of the PrAC paper; see `Item`."""
+    source = f"PrAC paper, {source}"
     return Item(
-        paper=PAPER,
-        name=name,
-        title=title,
-        source=f"PrAC paper, {source}",
+        **{"paper": "prac", "name": name, "title": title, "source": source, "note": note},
         scales=SCALES,
         plan=plan,
         show=show,
-        note=note,
     )
 
 
-def _rounds(scale: Scale, paper: int, small: int) -> int:
-    return paper if scale.is_paper else small
+def sized(scale: Scale, preset: str, rounds: int, name: str = "", **options: Any) -> Setup:
+    """Returns the setup of a preset with a number of rounds, which is part of its name."""
+    suffix = "_".join(filter(None, (name, f"{rounds}_rounds")))
+    return scale.setup(preset, suffix, rounds=rounds, **options)
 
 
-def _runs(results: Results) -> list[Runs]:
-    return [result for result in results.values() if isinstance(result, Runs)]
+def pairs(scale: Scale, presets: Sequence[str] = PAIRS) -> list[str]:
+    """Returns the pairs of data set and network of an item at a scale."""
+    return [name for name in presets if scale.is_paper or name in SMALL_PAIRS]
 
 
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
+def accuracy_item(
+    name: str,
+    title: str,
+    source: str,
+    *,
+    arms: Sequence[str],
+    checks: Checks,
+    presets: Callable[[Scale], Sequence[str]] = lambda scale: [RESNET20],
+    rounds: int = 15,
+    against: str = REMAINING,
+    note: str = "",
+) -> Item:
+    """Returns an item that shows the accuracy of the tickets of several arms.
+
+    Args:
+        name, title, source, note: as in `Item`.
+        arms: the arms.
+        checks: the statements of the paper about a pair of data set and network.
+        presets: the pairs at a scale, by preset. Default: ResNet-20 on CIFAR-10.
+        rounds: number of rounds at the scale of the paper; at most 15 elsewhere. Default 15.
+        against: what accuracy is drawn against. Default `REMAINING`.
+    """
+
+    def plan(scale: Scale) -> list[Part]:
+        count = rounds if scale.is_paper else min(rounds, 15)
+        return [
+            Arms(setup=sized(scale, preset, count), arms=tuple(arms), seeds=scale.seeds)
+            for preset in presets(scale)
+        ]
+
+    def show(scale: Scale, results: Results) -> Outcome:
+        runs = dict(zip(presets(scale), results.values(), strict=True))
+        return accuracy_outcome(runs, arms, checks, against)
+
+    return item(name, title, source, plan, show, note)
 
 
-# Accuracy of arms: Figures 1 and 3.
-
-
-def _accuracy_rows(runs: Runs, arms: Sequence[str]) -> list[Row]:
-    """Returns one row for each ticket, with the mean accuracy and spread of each arm in percent."""
-    table = {(row["arm"], row["round"]): row for row in runs.table()}
-    numbers = sorted({number for _, number in table})
-    rows: list[Row] = []
-    for number in numbers:
-        found = [table[arm, number] for arm in arms if (arm, number) in table]
-        row: Row = {"setup": runs.setup.name, "sparsity (%)": _percent(found[0]["sparsity"])}
-        for each in found:
-            row[f"{each['arm']} (%)"] = _percent(each["test_accuracy"])
-            row[f"{each['arm']} std"] = _percent(each["test_accuracy_std"])
-        rows.append(row)
-    return rows
-
-
-def _draw_accuracy(runs: Runs, arms: Sequence[str], x: str, stem: pathlib.Path) -> Any:
-    """Draws accuracy against remaining weights, or against the steps of the search."""
-    lines = []
-    for arm in arms:
-        rows = [row for row in runs.table() if row["arm"] == arm and row["round"]]
-        against_steps = x == "search_steps"
-        values = [row[x] if against_steps else 100 * (1 - row["sparsity"]) for row in rows]
-        lines.append(
-            Line(
-                arm,
-                values,
-                [100 * row["test_accuracy"] for row in rows],
-                [100 * row["test_accuracy_min"] for row in rows],
-                [100 * row["test_accuracy_max"] for row in rows],
-            )
-        )
-
-    def prepare(axes: Any) -> None:
-        axes.set_xscale("symlog" if x == "search_steps" else "log")
-        if x != "search_steps":
-            axes.invert_xaxis()
-            axes.xaxis.set_major_formatter("{x:g}")
-
-    label = "steps of the search" if x == "search_steps" else "remaining weights (%)"
-    return line_figure(
-        stem,
-        lines,
-        x_label=label,
-        y_label="test accuracy (%)",
-        title=runs.setup.name,
-        prepare=prepare,
-    )
-
-
-FIGURE_3_ARMS = ("imp", "prac", "random_pruning", "reinit")
-
-
-def _figure_1_plan(scale: Scale) -> list[Part]:
-    setup = scale.setup(RESNET20, rounds=_rounds(scale, 29, 15))
-    return [Arms(setup=setup, arms=FIGURE_3_ARMS, seeds=scale.seeds)]
-
-
-def _show_figure_1(scale: Scale, results: Results) -> Outcome:
-    (runs,) = _runs(results)
+def accuracy_outcome(
+    runs: dict[str, Runs], arms: Sequence[str], checks: Checks, against: str = REMAINING
+) -> Outcome:
+    """Returns the table, checks and figure of the accuracy of arms, for runs by preset."""
+    panels = {each.setup.name: accuracy_lines(each, arms, against) for each in runs.values()}
     return Outcome(
-        rows=_accuracy_rows(runs, FIGURE_3_ARMS),
-        checks=_figure_3_checks(runs),
-        draw=functools.partial(_draw_accuracy, runs, FIGURE_3_ARMS, "search_steps"),
+        rows=[row for each in runs.values() for row in accuracy_rows(each, arms)],
+        checks=[check for preset, each in runs.items() for check in checks(preset, each)],
+        draw=functools.partial(draw_panels, panels=panels, against=against),
     )
 
 
-def _figure_3_checks(runs: Runs) -> list[Check]:
-    """Returns the paper's statements: as good as IMP, better than random, and how sparse."""
-    number = 7  # 79.03% sparse
-    prac, imp = runs.accuracies("prac", number), runs.accuracies("imp", number)
-    last = runs.setup.config.pruning.rounds
-    random = runs.accuracies("random_pruning", last)
-    checks = [
-        as_good("at 79.03% sparsity, tickets of PrAC are as good as those of IMP", prac, imp, 1.0),
-        worse(
-            "random pruning is worse than PrAC at the last sparsity",
-            random,
-            runs.accuracies("prac", last),
-        ),
-    ]
-    table = runs.table()
-    published = {"prac": 79.03, "random_pruning": 48.80, "reinit": 48.80}
-    for arm, sparsity in published.items() if runs.setup.name == RESNET20 else ():
-        found = sparsest_within(table, arm)
-        statement = f"sparsest ticket of {arm} within 1 point of the dense network (sparsity in %)"
-        checks.append(near(statement, 100 * (found or 0.0), sparsity, absolute=5))
+def _as_good_as_imp(preset: str, runs: Runs, arm: str = "prac") -> Check:
+    statement = f"{runs.setup.name}: {arm} is as good as imp at 79.03% sparsity"
+    return as_good(statement, runs.accuracies(arm, AT_79), runs.accuracies("imp", AT_79), 1.0)
+
+
+def _worse_than_prac(runs: Runs, arm: str, number: int | None = None) -> Check:
+    """Returns the check that an arm is worse than PrAC, by default at the last ticket."""
+    number = number or runs.setup.config.pruning.rounds
+    sparsity = 1 - (1 - runs.setup.config.pruning.prune_rate) ** number
+    statement = f"{runs.setup.name}: {arm} is worse than prac at {sparsity:.2%} sparsity"
+    return worse(statement, runs.accuracies(arm, number), runs.accuracies("prac", number))
+
+
+def _main_checks(preset: str, runs: Runs) -> list[Check]:
+    checks = [_as_good_as_imp(preset, runs), _worse_than_prac(runs, "random_pruning")]
+    if preset == RESNET20:
+        table = runs.table()
+        for arm, ticket in {"prac": 7, "random_pruning": 3, "reinit": 3}.items():
+            checks.append(ticket_near(arm, sparsest_within(table, arm, 1.0), ticket))
     return checks
 
 
-FIGURE_1 = _item(
+MAIN_ARMS = ("imp", "prac", "random_pruning", "reinit")
+
+FIGURE_1 = accuracy_item(
     "figure_1",
     "Accuracy of tickets against the steps of their search",
-    "Figure 1, Section 4.2 for the sparsest tickets within 1 point",
-    _figure_1_plan,
-    _show_figure_1,
+    "Figure 1 (ResNet-20 on CIFAR-10); Section 4.2 for the sparsest tickets within 1 point",
+    arms=MAIN_ARMS,
+    checks=_main_checks,
+    rounds=29,
+    against=SEARCH_STEPS,
 )
 
-
-# Sizes of sets: Table A3.
-
-PUBLISHED_SETS = (
-    (20.0, 1501, 24159, 24168, 99.4),
-    (36.0, 1481, 21708, 21728, 98.65),
-    (48.8, 3935, 19542, 19838, 92.48),
-    (59.04, 3782, 17674, 18161, 87.12),
-    (67.23, 4723, 16091, 16712, 86.85),
-    (73.79, 5514, 14771, 16026, 77.24),
-    (79.03, 4420, 14357, 15202, 80.88),
-    (83.22, 4602, 13909, 14880, 78.9),
-    (86.58, 5391, 13741, 14980, 77.02),
-    (89.26, 5360, 14168, 15376, 77.46),
-    (91.41, 5098, 14365, 15247, 82.7),
-    (93.13, 5840, 14553, 15804, 78.58),
-    (94.5, 5728, 14959, 16062, 80.74),
-    (95.6, 6370, 15290, 16360, 83.2),
-    (96.48, 6616, 15369, 16499, 82.92),
+FIGURE_3 = accuracy_item(
+    "figure_3",
+    "IMP, PrAC, random pruning and random tickets against remaining weights",
+    "Figure 3; Section 4.2 for the sparsest tickets within 1 point",
+    arms=MAIN_ARMS,
+    checks=_main_checks,
+    presets=pairs,
+    rounds=29,
+    note="The random ticket (reinit) has the mask of PrAC's ticket and other initial weights.",
 )
-"""Sparsity in percent, sizes of CEP, CET and PrAC set, overlap in percent (Table A3)."""
 
+FIGURE_5 = accuracy_item(
+    "figure_5",
+    "PrAC sets and random subsets of the same size",
+    "Figure 5",
+    arms=("imp", "prac", "random_subset"),
+    checks=lambda preset, runs: [_worse_than_prac(runs, "random_subset")],
+)
 
-def _sets_plan(scale: Scale) -> list[Part]:
-    """A search whose last round trains at 96.48% sparsity: 15 prunings, then one more round."""
-    setup = scale.setup(RESNET20, rounds=16)
-    return [Arms(setup=setup, arms=("prac",), seeds=scale.seeds, retrain="none")]
+FIGURE_A10 = accuracy_item(
+    "figure_a10",
+    "PrAC sets and sets of the same size by entropy and by forgetting (SVP)",
+    "Figure A10",
+    arms=("imp", "prac", "entropy", "forgetting"),
+    checks=lambda preset, runs: [_worse_than_prac(runs, a) for a in ("entropy", "forgetting")],
+)
 
-
-def _show_table_a3(scale: Scale, results: Results) -> Outcome:
-    (runs,) = _runs(results)
-    by_seed = [summary["rounds"] for summary in runs.summaries["prac"].values()]
-    full = by_seed[0][0]["train_samples"]
-    rows: list[Row] = []
-    for number, (_, cep, cet, size, overlap) in enumerate(PUBLISHED_SETS, 1):
-        metrics = [rounds[number] for rounds in by_seed]
-        means = {
-            name: statistics.fmean(each[name] for each in metrics)
-            for name in ("cep", "cet", "prac_size", "overlap")
-        }
-        rows.append(
-            {
-                "sparsity (%)": _percent(metrics[0]["sparsity"]),
-                "CEP": round(means["cep"]),
-                "CEP, paper": cep,
-                "CET": round(means["cet"]),
-                "CET, paper": cet,
-                "PrAC set": round(means["prac_size"]),
-                "PrAC set, paper": size,
-                "share (%)": 100 * means["prac_size"] / full,
-                "share, paper (%)": 100 * size / 45_000,
-                "overlap (%)": _percent(means["overlap"]),
-                "overlap, paper (%)": overlap,
-            }
-        )
-    first, last = rows[0], rows[-1]
-    checks = [
-        near(
-            f"PrAC set at {row['sparsity (%)']:.2f}%",
-            row["PrAC set"],
-            row["PrAC set, paper"],
-            relative=0.1,
-        )
-        for row in rows
-    ]
-    checks += [
-        holds(
-            "PrAC sets become smaller than half of the data",
-            last["share (%)"] < 50,
-            test="mean share of the last set below 50%",
-            measured=f"{last['share (%)']:.2f}%",
+FIGURE_A14 = accuracy_item(
+    "figure_a14",
+    "PrAC sets and random subsets of 60%, 70% and 80% of the data",
+    "Figure A14 (a random subset needs about 70% of the data to match PrAC)",
+    arms=("imp", "prac", "random_60", "random_70", "random_80"),
+    checks=lambda preset, runs: [
+        _worse_than_prac(runs, "random_60"),
+        as_good(
+            "random subsets of 80% are as good as PrAC sets",
+            runs.accuracies("random_80", runs.setup.config.pruning.rounds),
+            runs.accuracies("prac", runs.setup.config.pruning.rounds),
+            1.0,
         ),
-        holds(
-            "CEP becomes less of a subset of CET as sparsity grows",
-            last["overlap (%)"] < first["overlap (%)"],
-            test="mean overlap of the last set below that of the first",
-            measured=f"{first['overlap (%)']:.1f}% to {last['overlap (%)']:.1f}%",
+    ],
+)
+
+SYNFLOW_LOSS = -1.51
+"""Points from PrAC at 93.13% sparsity (Section 4.3); the paper has two numbers for the others."""
+
+
+def _at_init_checks(preset: str, runs: Runs) -> list[Check]:
+    prac, synflow = (runs.accuracies(arm, AT_93) for arm in ("prac", "synflow"))
+    mean = sum(synflow[seed] - prac[seed] for seed in prac) / len(prac)
+    statement = "SynFlow at 93.13% sparsity, points from PrAC"
+    return [
+        *(_worse_than_prac(runs, arm, AT_93) for arm in ("snip", "grasp", "synflow")),
+        near(statement, 100 * mean, SYNFLOW_LOSS, absolute=1.0),
+    ]
+
+
+FIGURE_6 = accuracy_item(
+    "figure_6",
+    "PrAC and pruning at initialization: SNIP, GraSP, SynFlow, random tickets",
+    "Figure 6 and Section 4.3",
+    arms=("imp", "prac", "snip", "grasp", "synflow", "random_ticket", "reinit"),
+    checks=_at_init_checks,
+    note="The paper has two numbers for SNIP (5.47 and 4.22 points below PrAC) and for GraSP "
+    "(18.73 and 4.36), in Sections 1 and 4.3; neither is judged.",
+)
+
+COST_OF_IMP = {"cifar10": (18.91, 22.22), "cifar100": (34.33, 38.01)}
+"""Range of the steps of the search in percent of IMP's, with a low rate or warmup (Section 4.3)."""
+
+
+def _from_init_checks(preset: str, runs: Runs) -> list[Check]:
+    rows = [r for r in runs.rows() if (r["arm"], r["round"]) == ("prac", AT_79)]
+    full = [r for r in runs.rows() if (r["arm"], r["round"]) == ("imp", AT_79)]
+    cost = 100 * sum(r["search_steps"] for r in rows) / sum(r["search_steps"] for r in full)
+    return [
+        _as_good_as_imp(preset, runs),
+        _worse_than_prac(runs, "random_pruning"),
+        holds_between(
+            f"{runs.setup.name}: steps of PrAC to 79.03% in percent of IMP's",
+            cost,
+            *COST_OF_IMP[preset.partition("_")[0]],
+            slack=5.0,
         ),
     ]
-    return Outcome(rows=rows, checks=checks, draw=functools.partial(_draw_sets, rows))
 
 
-def _draw_sets(rows: Sequence[Row], stem: pathlib.Path) -> list[pathlib.Path]:
-    x = [row["sparsity (%)"] for row in rows]
-    shares = {"here": "share (%)", "paper": "share, paper (%)"}
-    lines = [Line(label, x, [row[name] for row in rows]) for label, name in shares.items()]
-    return line_figure(
-        stem, lines, x_label="sparsity (%)", y_label="PrAC set (% of the training set)"
+def _from_init(name: str, title: str, source: str, *presets: str) -> Item:
+    return accuracy_item(
+        name,
+        title,
+        source,
+        arms=("imp", "prac", "random_pruning"),
+        checks=_from_init_checks,
+        presets=lambda scale: scale.available(presets),
     )
 
 
-TABLE_A3 = _item(
-    "table_a3",
-    "Sizes of CEP, CET and PrAC set at each sparsity",
-    "Table A3 (ResNet-20 on CIFAR-10)",
-    _sets_plan,
-    _show_table_a3,
-    "A row has the sparsity that its round trained at.",
+FIGURE_7 = _from_init(
+    "figure_7",
+    "Tickets rewound to the initial weights: low learning rate, and warmup",
+    "Figure 7 and Section 4.3 (ResNet-20 on CIFAR-10)",
+    f"{RESNET20}_low",
+    f"{RESNET20}_warmup",
+)
+
+FIGURE_A11 = _from_init(
+    "figure_a11",
+    "Low learning rate and warmup, other networks and data",
+    "Figure A11 and Section 4.3",
+    *(f"{RESNET56}_low", f"{RESNET56}_warmup"),
+    *(f"{RESNET20_C100}_low", f"{RESNET20_C100}_warmup"),
+    *(f"{RESNET56_C100}_low", f"{RESNET56_C100}_warmup"),
+)
+
+FIGURE_8 = accuracy_item(
+    "figure_8",
+    "PrAC with and without early stop",
+    "Figure 8 (the early stop costs at most 0.5 points)",
+    arms=("imp", "prac", "prac-early_stop"),
+    checks=lambda preset, runs: [
+        as_good(
+            "the early stop costs at most 0.5 points at 79.03% sparsity",
+            runs.accuracies("prac", AT_79),
+            runs.accuracies("prac-early_stop", AT_79),
+            0.5,
+        )
+    ],
+)
+
+FIGURE_A12 = accuracy_item(
+    "figure_a12",
+    "CET alone and CEP alone",
+    "Figure A12 (CET alone is about 1 point worse; the paper does not have CEP alone)",
+    arms=("prac", "cet", "cep"),
+    checks=lambda preset, runs: [_worse_than_prac(runs, "cet")],
+)
+
+TRANSFERS = {RESNET20: (RESNET56, VGG16), RESNET20_C100: (RESNET56_C100, VGG16_C100)}
+"""The networks that take the sets of ResNet-20, by its preset (Figure 4)."""
+
+TRANSFER_ARMS = ("imp", "prac", "transfer", "random_transfer", "random_pruning")
+
+
+def _transfer_pairs(scale: Scale) -> list[tuple[str, str]]:
+    return [(s, t) for s in TRANSFERS for t in scale.available(TRANSFERS[s])]
+
+
+def _figure_4_plan(scale: Scale) -> list[Part]:
+    rounds = 15 if scale.is_paper else AT_79
+    parts: dict[str, Part] = {}
+    for source, target in _transfer_pairs(scale):
+        setup, seeds = sized(scale, source, rounds), scale.seeds
+        sets = Arms(setup=setup, arms=("prac",), seeds=seeds, retrain="none")
+        arms = Arms(
+            setup=sized(scale, target, rounds, "transfer"),
+            arms=TRANSFER_ARMS,
+            seeds=seeds,
+            sets_from=sets.name,
+        )
+        parts |= {sets.name: sets, arms.name: arms}
+    return list(parts.values())
+
+
+def _show_figure_4(scale: Scale, results: Results) -> Outcome:
+    runs = {each.setup.name: each for each in results.values() if "transfer" in each.summaries}
+
+    def checks(preset: str, runs: Runs) -> list[Check]:
+        last = runs.setup.config.pruning.rounds
+        transfer = runs.accuracies("transfer", last)
+        return [
+            as_good(
+                f"{preset}: the sets of ResNet-20 are as good as those of the network itself",
+                transfer,
+                runs.accuracies("prac", last),
+                1.0,
+            ),
+            worse(
+                f"{preset}: random pruning is worse",
+                runs.accuracies("random_pruning", last),
+                transfer,
+            ),
+        ]
+
+    return accuracy_outcome(runs, TRANSFER_ARMS, checks)
+
+
+FIGURE_4 = item(
+    "figure_4",
+    "PrAC sets of ResNet-20 used by other networks",
+    "Figure 4",
+    _figure_4_plan,
+    _show_figure_4,
+    "The paper does not say whether the sets are those of each round or the last; here, of each.",
 )

@@ -138,23 +138,59 @@ def _points(difference: PairedDifference | None, sign: int) -> str:
     return f"{mean} [{ends[0]:+.2f}, {ends[1]:+.2f}]"
 
 
-def sparsest_within(
-    rows: Sequence[Mapping[str, Any]], arm: str, points: float = 1.0
-) -> float | None:
-    """Returns the sparsity of the sparsest ticket whose mean accuracy is near that of the dense.
+def holds_between(
+    statement: str, measured: float, low: float, high: float, *, slack: float
+) -> Check:
+    """Returns the check that a number is in a published range, up to `slack` at both ends."""
+    return Check(
+        statement=statement,
+        test=f"in the published range, or at most {slack:g} outside",
+        status=MATCHED if low - slack <= measured <= high + slack else NOT_MATCHED,
+        measured=measured,
+        published=f"{low:g} to {high:g}",
+    )
+
+
+def sparsest_within(rows: Sequence[Mapping[str, Any]], arm: str, points: float) -> int | None:
+    """Returns the number of the sparsest ticket as accurate as the dense network, up to `points`.
 
     Args:
         rows: rows of `results.table`.
         arm: the arm.
-        points: the largest loss, in percentage points. Default 1.
+        points: the largest loss of mean accuracy, in percentage points.
+
+    Returns:
+        0 if no ticket is; None without the dense network.
     """
-    accuracy = {
-        row["round"]: (row["sparsity"], row["test_accuracy"])
+    accuracies = {
+        row["round"]: row["test_accuracy"]
         for row in rows
         if row["arm"] == arm and row["test_accuracy"] is not None
     }
-    if 0 not in accuracy:
+    if 0 not in accuracies:
         return None
-    dense = accuracy[0][1]
-    near_dense = [s for n, (s, a) in accuracy.items() if n and a >= dense - points / 100]
-    return max(near_dense, default=0.0)
+    least = accuracies[0] - points / 100
+    return max(number for number, accuracy in accuracies.items() if accuracy >= least)
+
+
+def ticket_near(arm: str, ticket: int | None, published: int, prune_rate: float = 0.2) -> Check:
+    """Returns the check that the sparsest ticket within 1 point is, or is next to, the published.
+
+    Args:
+        arm: the arm.
+        ticket: the result of `sparsest_within`.
+        published: the number of the published ticket.
+        prune_rate: of each round. Default 0.2.
+    """
+    here, there = (
+        None if n is None else f"{100 * (1 - (1 - prune_rate) ** n):.2f}%"
+        for n in (ticket, published)
+    )
+    is_near = ticket is not None and abs(ticket - published) <= 1
+    return Check(
+        statement=f"sparsest ticket of {arm} within 1 point of the dense network",
+        test="mean accuracy; at most one pruning from the published sparsity",
+        status=MATCHED if is_near else NOT_MATCHED,
+        measured=here,
+        published=there,
+    )
