@@ -35,6 +35,7 @@ class RoundStart:
         self._statistics = {w.name for w in variables if not w.variable.trainable}
         rewinds_weights = self._pruning.retraining == "weight_rewinding"
         self._rewinds_all = rewinds_weights and self._pruning.rewind_statistics
+        self._stores_trained = not self._rewinds_all or self._pruning.larger_cuts is not None
 
     def is_rewound(self, number: int) -> bool:
         """Whether a round, or the ticket of its number, starts from exactly W_k."""
@@ -52,15 +53,23 @@ class RoundStart:
         """
         if self.is_rewound(number):
             return w_k
-        path = inside(self._run.path, self._run.round_path(number - 1).name, WEIGHTS)
-        trained = read_npz(path, "weights")
+        trained = self.trained(number - 1)
         if self._pruning.retraining != "weight_rewinding":
             return trained
         return {n: trained[n] if n in self._statistics else w for n, w in w_k.items()}
 
+    def trained(self, number: int) -> Weights:
+        """Returns the trained weights of a round, which `save_trained` wrote.
+
+        Raises:
+            FileError: If they are missing or damaged.
+        """
+        path = inside(self._run.path, self._run.round_path(number).name, WEIGHTS)
+        return read_npz(path, "weights")
+
     def save_trained(self, number: int, weights: Weights) -> None:
-        """Writes the trained weights of a round, if the next round starts from them."""
-        if not self._rewinds_all:
+        """Writes the trained weights of a round, if the next round needs them."""
+        if self._stores_trained:
             write_npz(self._run.round_path(number) / WEIGHTS, "weights", weights)
 
     def ticket_is_rewound(self, number: int) -> bool:
