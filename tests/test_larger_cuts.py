@@ -1,7 +1,6 @@
 """Larger cuts, one cycle for all rounds, and the early stop by the order of scores."""
 
 import importlib
-import json
 
 import numpy as np
 import pytest
@@ -15,6 +14,8 @@ from tf_prac import (
     TrainingRecipe,
 )
 from tf_prac.analysis.arms import ARMS
+from tf_prac.analysis.report.page import page
+from tf_prac.analysis.report.run_data import read_run_data
 from tf_prac.config import PRAC_VARIANTS, CheckpointConfig, SearchConfig
 from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import ArgumentError
@@ -26,6 +27,7 @@ from tf_prac.pruning.weights import prunable_weights, snapshot
 from tf_prac.search.larger_cuts import next_round_trains
 from tf_prac.search.plan import RoundPlan
 from tf_prac.storage.files import read_json, read_npz
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
@@ -424,11 +426,14 @@ def test_an_interrupted_training_stops_by_order_at_the_same_epoch(flavour, tmp_p
         np.testing.assert_array_equal(rest.weights[name], value)
 
 
-def test_round_json_has_the_order_distances(tmp_path):
-    result = run("keras", tmp_path / "run", early_stop_distance="order", rounds=1)
+def test_the_report_has_the_order_distances_and_the_larger_cuts(tmp_path):
+    options = {"early_stop_distance": "order", "larger_cuts": 0.0, "rounds": 2}
+    result = run("keras", tmp_path / "run", **options)
     metrics = result.summary["rounds"][0]
     assert len(metrics["order_distances"]) == len(metrics["mask_distances"]) == 1
-    assert json.loads((tmp_path / "run/summary.json").read_text())
+    text = str(page([read_run_data(RunDirectory(tmp_path / "run"), "run")]))
+    assert "Order distance" in text and "Mask distance" not in text
+    assert "larger cut" in text and f"{metrics['mask_agreement']:.1%}" in text
 
 
 # --- Options that exclude each other ---------------------------------------------------------
