@@ -246,6 +246,24 @@ def test_cep_of_the_round_before_is_that_of_the_last_training(tmp_path):
     assert [r["steps"] > 0 for r in result.summary["rounds"]] == [True, False, True, False]
 
 
+def test_a_control_of_equal_steps_makes_the_larger_cuts_of_the_other_run(tmp_path):
+    base = SearchConfig(recipe=RECIPE).replace(rounds=4, rewind="3it", larger_cuts=0.0)
+    base, steps = base.replace(early_stop_eps=None), []
+    for arm in ("prac", "random_subset", "imp+same_steps"):
+        options = ARMS[arm].options(base, {"prac": tmp_path / "prac"})
+        search = TicketSearch(
+            make_model_fn("keras"), options, directory=tmp_path / arm, retrain="none", verbose=False
+        )
+        rounds = search.run(TRAIN, test=TEST).summary["rounds"]
+        assert [r["stop"] == "larger_cut" for r in rounds] == [False, True, False, True]
+        steps.append([r["steps"] for r in rounds])
+    assert steps[0] == steps[1] == steps[2] and steps[0][1::2] == [0, 0]
+    with pytest.raises(ArgumentError, match="larger_cuts.*off with sizes_from"):
+        sizes = {"sizes_from": str(tmp_path / "prac"), "rounds": 4}
+        run("keras", tmp_path / "both", larger_cuts=0.5, **sizes)
+    assert ARMS["imp"].options(base).pruning.larger_cuts is None
+
+
 def test_one_shot_and_early_bird_train_the_dense_network_alone(tmp_path):
     base = SearchConfig(recipe=RECIPE).replace(rounds=4, rewind="3it")
     steps = {}
@@ -445,7 +463,6 @@ def test_the_report_has_the_order_distances_and_the_larger_cuts(tmp_path):
         ({"larger_cuts": 1.5}, "larger_cuts"),
         ({"largest_cut": 1}, "largest_cut"),
         ({"larger_cuts": 0.5, "criterion": "taylor"}, "larger_cuts.*criterion=taylor"),
-        ({"larger_cuts": 0.5, "sizes_from": "run"}, "larger_cuts.*off with sizes_from"),
         ({**FAST, "round_schedule": "one_cycle", "larger_cuts": 0.5}, "one_cycle.*larger_cuts"),
         ({**FAST, "round_schedule": "one_cycle", "early_stop_eps": 0.1}, "one_cycle.*early_stop"),
         ({**FAST, "round_schedule": "one_cycle", "use_cet": True}, "one_cycle.*full data"),

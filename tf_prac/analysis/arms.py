@@ -22,6 +22,7 @@ _IMP = {
     "dense_budget": None,
     "round_budget": None,
     "round_schedule": "recipe",
+    "larger_cuts": None,
 }
 _ONE_SHOT = {"larger_cuts": 0.0, "largest_cut": 10**6}
 _REWINDING = {"retraining": "weight_rewinding", "ticket_start": "as_rounds"}
@@ -80,6 +81,7 @@ class Arm:
             raise ArgumentError("prac_from", None, "the run whose sets the arm transfer uses")
         if self.sizes_from is not None:
             changes["sizes_from"] = str((runs or {})[self.sizes_from])
+            changes["larger_cuts"] = None  # the other run decides
         return config.replace(**changes)
 
 

@@ -23,7 +23,7 @@ from tf_prac.pruning.criteria import (
 )
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.finished_run import FinishedRun
-from tf_prac.search.larger_cuts import check_larger_cuts
+from tf_prac.search.larger_cuts import check_larger_cuts, is_larger_cut
 from tf_prac.search.ticket import Ticket
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
@@ -116,10 +116,7 @@ class RoundPlan:
                 "one that scores trained weights while rounds select data",
                 "Rounds that do not train find no critical samples: use prac=none.",
             )
-        check_larger_cuts(pruning)
-        if pruning.larger_cuts is not None and prac.sizes_from is not None:
-            remedy = "The other run determines the steps of each round."
-            raise ArgumentError("larger_cuts", pruning.larger_cuts, "off with sizes_from", remedy)
+        check_larger_cuts(pruning, self._sizes_from)
         self._check_one_cycle()
         self._check_order()
         pruning.make_pattern().check_rounds(pruning.rounds)
@@ -309,6 +306,8 @@ class RoundPlan:
             max_steps = self._scaled(number, metrics["train_samples"]).steps
             max_steps = 2**31 if self.annealed or self.one_cycle else max_steps
             min_steps = 1 if number else self.rewind_at + 1
+            if number and is_larger_cut(metrics):
+                continue
             if not min_steps <= metrics["steps"] <= max_steps:
                 raise ArgumentError(
                     "sizes_from",

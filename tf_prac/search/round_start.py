@@ -13,6 +13,7 @@ import numpy as np
 from tf_prac.keras_api import named_weights
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.context import SearchContext
+from tf_prac.search.larger_cuts import makes_larger_cuts
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
 from tf_prac.storage.layout import WEIGHTS
@@ -35,7 +36,9 @@ class RoundStart:
         self._statistics = {w.name for w in variables if not w.variable.trainable}
         rewinds_weights = self._pruning.retraining == "weight_rewinding"
         self._rewinds_all = rewinds_weights and self._pruning.rewind_statistics
-        self._stores_trained = not self._rewinds_all or self._pruning.larger_cuts is not None
+        sizes_from = context.finished_runs.get("sizes_from")
+        larger_cuts = makes_larger_cuts(self._pruning, sizes_from)
+        self._stores_trained = larger_cuts or not self._rewinds_all
 
     def is_rewound(self, number: int) -> bool:
         """Whether a round, or the ticket of its number, starts from exactly W_k."""

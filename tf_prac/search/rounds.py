@@ -84,7 +84,8 @@ class RoundRunner:
             w_k: reads the weights of the rewind point, which exist after round 0.
             rounds: the metrics of the rounds before. Default ().
         """
-        if not next_round_trains(self._pruning, rounds):
+        sizes_from = self._context.finished_runs.get("sizes_from")
+        if not next_round_trains(self._pruning, rounds, sizes_from):
             return self._prune_again(number, masks, ids)
         weights, pretraining_metrics = self._weights(number, masks, w_k)
         train_ids = self._context.train.ids
