@@ -160,6 +160,16 @@ search --dense_budget=1it                                  | --dense_budget
 search --round_budget=long
 search --round_schedule=linear
 search --early_stop_average=1
+search --early_stop_distance=both
+search --early_stop_distance=order --criterion=taylor      | --early_stop_distance
+search --early_stop_distance=order --sparsity_m_by_n=2,4 --rounds=1 | --early_stop_distance
+search --round_schedule=one_cycle                          | --round_schedule
+search --prac=fast --round_schedule=one_cycle --early_stop_eps=0.1 | early_stop_eps: off
+search --prac=fast --round_schedule=one_cycle --larger_cuts=1 | larger_cuts: off
+search --larger_cuts=2
+search --larger_cuts=half
+search --larger_cuts=0.8 --prac=none --criterion=synflow   | --larger_cuts
+search --largest_cut=1
 search --class_balanced=some
 search --prac_from=
 search --prac_from=MISSING                                 | prac_from

@@ -49,6 +49,7 @@ INTEGERS = {
     (PracConfig, "forget_threshold"): 0,
     (PracConfig, "cep_from_round"): 0,
     (PracConfig, "early_stop_window"): 1,
+    (PruningConfig, "largest_cut"): 2,
     (ConnectivityConfig, "copies"): 2,
     (ConnectivityConfig, "points"): 2,
     (CheckpointConfig, "checkpoint_steps"): 0,
@@ -62,6 +63,7 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (TrainingRecipe, "validation_split"): "[0, 1)",
     (PruningConfig, "prune_rate"): "(0, 1)",
     (PruningConfig, "min_layer_density"): "[0, 1)",
+    (PruningConfig, "larger_cuts"): "[0, 1]",
     (PracConfig, "min_size"): "[0, 1]",
     (PracConfig, "early_stop_eps"): "(0, inf)",
     (CheckpointConfig, "checkpoint_seconds"): "[0, inf)",
@@ -73,6 +75,7 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (PracConfig, "early_stop_average"): "[0, 1)",
 }
 OFF = {(PracConfig, name) for name in ("early_stop_eps", "cet_rate", "coverage")}  # may be None
+OFF |= {(PruningConfig, "larger_cuts")}
 CHOICES = {
     (TrainingRecipe, "schedule"): ["constant", "step", "linear", "cosine", "exponential"],
     (TrainingRecipe, "split"): ["seeded", "last"],
@@ -83,7 +86,8 @@ CHOICES = {
     (PracConfig, "cep_network"): ["pruned", "trained"],
     (PracConfig, "cep_weights"): ["last", "best"],
     (PracConfig, "budget"): ["steps", "epochs", "epochs_truncated", "full"],
-    (PracConfig, "round_schedule"): ["recipe", "annealed"],
+    (PracConfig, "round_schedule"): ["recipe", "annealed", "one_cycle"],
+    (PracConfig, "early_stop_distance"): ["masks", "order"],
     (PracConfig, "cep_reference"): ["round_0", "round_before", "own_round"],
     (TrainingRecipe, "momentum_form"): ["keras", "pytorch"],
     (PracConfig, "early_stop_arming"): ["after_above", "at_once"],

@@ -25,7 +25,8 @@ SCOPES = ("global", "layerwise")
 MOMENTUM_FORMS = ("keras", "pytorch")
 TICKET_STARTS = ("as_rounds", "rewind_point")
 BUDGETS = ("steps", "epochs", "epochs_truncated", "full")
-ROUND_SCHEDULES = ("recipe", "annealed")
+ROUND_SCHEDULES = ("recipe", "annealed", "one_cycle")
+STOP_DISTANCES = ("masks", "order")
 CEP_REFERENCES = ("round_0", "round_before", "own_round")
 CONTROLS = ("random_mask", "reinit", "both")
 POLICIES = ("all", "xnnpack")
@@ -310,6 +311,12 @@ class PruningConfig:
             rates are ranked together. Default ().
         sparsities: target sparsity after each round, increasing, in place of rates; for example
             `tf_prac.PolynomialDecay(...).per_round(rounds)`. Default ().
+        larger_cuts: skip the training of a round, so that two prunings follow each other, if the
+            training before them changed little: the weights before it agree on at least this
+            fraction of the weights to prune. 0: always, so that only round 0 trains ("one shot", if
+            `largest_cut` allows it). None ("off" on the command line): every round trains.
+            Default None.
+        largest_cut: maximum number of prunings after one training, with `larger_cuts`. Default 2.
         criterion: how weights are scored; the lowest scores are pruned. "magnitude" and "taylor"
             score the trained weights. "magnitude_init", "snip", "grasp" and "synflow" score W_k,
             which are the initial weights with rewind="0it"; rounds do not train then. From
@@ -368,6 +375,8 @@ class PruningConfig:
     prune_rate: float = 0.2
     layer_rates: tuple[str, ...] = ()
     sparsities: tuple[float, ...] = ()
+    larger_cuts: float | None = None
+    largest_cut: int = 2
     criterion: str | Any = "magnitude"
     score_steps: int = 1
     score_samples: int = 10
@@ -397,6 +406,9 @@ class PruningConfig:
         check_number("prune_rate", self.prune_rate, above=0, below=1)
         object.__setattr__(self, "layer_rates", _as_tuple("layer_rates", self.layer_rates))
         _ = self.rate_rules  # raises if a rule cannot be parsed
+        if self.larger_cuts is not None:
+            check_number("larger_cuts", self.larger_cuts, minimum=0, maximum=1)
+        check_int("largest_cut", self.largest_cut, 2)
         check_choice("scope", self.scope, SCOPES)
         check_choice("policy", self.policy, POLICIES)
         check_number("min_layer_density", self.min_layer_density, minimum=0, below=1)
@@ -481,7 +493,7 @@ class PruningConfig:
             del options["pattern"]  # as in the files of version 0.1
         else:
             options["pattern"] = PATTERNS.name(self.pattern)
-        return _without_defaults(options, PruningConfig, ["ticket_start", "min_layer_density"])
+        return _without_defaults(options, PruningConfig, _LATER_PRUNING_OPTIONS)
 
     @property
     def rewind_point(self) -> RewindPoint:
@@ -492,6 +504,10 @@ class PruningConfig:
     def rate_rules(self) -> tuple[tuple[str, float], ...]:
         """The parsed `layer_rates`: (pattern, rate); the first match counts."""
         return tuple(_rate_rule(text) for text in self.layer_rates)
+
+
+_LATER_PRUNING_OPTIONS = ("ticket_start", "min_layer_density", "larger_cuts", "largest_cut")
+"""Options that version 0.1.0 did not have: they are written unless they have their default."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -570,8 +586,9 @@ class PracConfig:
             schedule. Default None.
         round_schedule: learning rates of the rounds: "recipe", or "annealed": 10% linear warmup,
             then linear to 0, up to the peak of the recipe. If weights are not rewound, the peak of
-            a round is lower if its pruning removed little (ALLR, Zimmer et al. 2023). Default
-            "recipe".
+            a round is lower if its pruning removed little (ALLR, Zimmer et al. 2023).
+            "one_cycle": all rounds together are one annealed training, in which the weights are
+            never rewound (gradual magnitude pruning). Default "recipe".
         early_stop_eps: stop a round once the mask distance stays below this value; None ("off"
             on the command line): never. Default 0.07.
         early_stop_window: number of consecutive mask distances that must be below
@@ -579,6 +596,10 @@ class PracConfig:
         early_stop_average: factor, in [0, 1), of the exponential moving average of the weights at
             the ends of epochs, whose masks are compared; 0: the weights themselves. Their distance
             also falls at a constant learning rate. Default 0.
+        early_stop_distance: what is compared with `early_stop_eps`: "masks", the mask distance, or
+            "order", 1 minus the rank correlation (Spearman) of the scores of successive epochs, of
+            the weights near the pruning threshold: those between half and one and a half times
+            the round's pruning. Default "masks".
         early_stop_arming: which mask distances count: "after_above": those after warmup and after
             a distance above `early_stop_eps`, so that a slow start does not stop a round (the
             authors' code); "at_once": all. Default "after_above".
@@ -622,6 +643,7 @@ class PracConfig:
     early_stop_eps: float | None = 0.07
     early_stop_window: int = 5
     early_stop_average: float = 0.0
+    early_stop_distance: str = "masks"
     early_stop_arming: str = "after_above"
     pretrain_on: str = "all"
     pretrain_size: float | None = None
@@ -662,6 +684,7 @@ class PracConfig:
         check_number("hard_cutoff", self.hard_cutoff, minimum=0, below=1)
         check_number("hard_cutoff_below", self.hard_cutoff_below, minimum=0, maximum=1)
         check_number("early_stop_average", self.early_stop_average, minimum=0, below=1)
+        check_choice("early_stop_distance", self.early_stop_distance, STOP_DISTANCES)
         check_choice("round_schedule", self.round_schedule, ROUND_SCHEDULES)
         for name in ("dense_budget", "round_budget"):
             value = getattr(self, name)
@@ -746,6 +769,7 @@ class PracConfig:
 _LATER_PRAC_OPTIONS = (
     *("cep_reference", "coverage", "coverage_until", "hard_cutoff", "hard_cutoff_below"),
     *("dense_budget", "round_budget", "round_schedule", "early_stop_average"),
+    "early_stop_distance",
 )
 """Options that version 0.1.0 did not have: they are written unless they have their default."""
 

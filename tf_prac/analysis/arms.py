@@ -22,7 +22,9 @@ _IMP = {
     "dense_budget": None,
     "round_budget": None,
     "round_schedule": "recipe",
+    "larger_cuts": None,
 }
+_ONE_SHOT = {"larger_cuts": 0.0, "largest_cut": 10**6}
 _REWINDING = {"retraining": "weight_rewinding", "ticket_start": "as_rounds"}
 
 
@@ -79,6 +81,7 @@ class Arm:
             raise ArgumentError("prac_from", None, "the run whose sets the arm transfer uses")
         if self.sizes_from is not None:
             changes["sizes_from"] = str((runs or {})[self.sizes_from])
+            changes["larger_cuts"] = None  # the other run decides
         return config.replace(**changes)
 
 
@@ -163,6 +166,14 @@ ARMS: dict[str, Arm] = {
         selector="random",
     ),
     "fast+same_steps": _fast("on full data, as many steps as fast+sets", sizes_from="fast+sets"),
+    "fast+larger_cuts": _fast(
+        "with rounds that do not train while masks agree by 80%", larger_cuts=0.8
+    ),
+    "gradual": _fast(
+        "as one cycle without rounds (gradual magnitude pruning), as many steps as fast",
+        sizes_from="fast",
+        round_schedule="one_cycle",
+    ),
     "lr_rewinding": Arm(
         about="full data, learning-rate rewinding (Renda et al. 2020), the mask put on W_k",
         changes={**_IMP, "retraining": "lr_rewinding", "ticket_start": "rewind_point"},
@@ -170,6 +181,19 @@ ARMS: dict[str, Arm] = {
     "fine_tuning": Arm(
         about="full data, weights not rewound, the last learning rate (Figure A16)",
         changes={**_IMP, "retraining": "fine_tuning"},
+    ),
+    "one_shot": Arm(
+        about="full data: every ticket is pruned from the dense network, without more training",
+        changes={**_IMP, **_ONE_SHOT},
+    ),
+    "early_bird": Arm(
+        about="one_shot, from a dense training that stops once its masks settle (You et al. 2020)",
+        changes={
+            **_IMP,
+            **_ONE_SHOT,
+            "early_stop_eps": 0.1,
+            "early_stop_arming": "at_once",
+        },
     ),
     "random_pruning": _pruned_at_init("random"),
     "magnitude_init": _pruned_at_init("magnitude_init"),

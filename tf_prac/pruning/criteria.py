@@ -328,11 +328,31 @@ class PruneRule:
         for step in range(1, steps + 1):
             current = scores(result)
             pruned_first = {n: np.where(result[n], current[n], -np.inf) for n in masks}
-            result = self._partial(step / steps, masks.density).by_scores(pruned_first, masks)
+            result = self.partial(step / steps, masks.density).by_scores(pruned_first, masks)
         return result
 
-    def _partial(self, progress: float, density: float) -> PruneRule:
-        """Returns the rule that prunes a fraction of the total, from masks of the given density."""
+    def near_threshold(self, scores: Scores, masks: Masks) -> Masks:
+        """Returns the weights near the pruning threshold, as masks.
+
+        They are the weights that 1.5 times this pruning would prune, and half of it would not.
+
+        Args:
+            scores: scores of the weights.
+            masks: the current masks.
+        """
+        rule = dataclasses.replace(self, min_layer_density=0.0)
+        half, more = (
+            rule.partial(part, masks.density).by_scores(scores, masks) for part in (0.5, 1.5)
+        )
+        return Masks({name: half[name] & ~more[name] for name in masks})
+
+    def partial(self, progress: float, density: float) -> PruneRule:
+        """Returns the rule that prunes a part of the total, from masks of the given density.
+
+        Args:
+            progress: the part; 2 is the pruning of two rounds.
+            density: the fraction of weights that the masks keep.
+        """
         if progress == 1:
             return self
         if self.sparsity is not None:

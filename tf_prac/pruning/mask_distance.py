@@ -1,4 +1,4 @@
-"""Mask distance, and early stopping by it. NumPy only.
+"""Distances between the prunings of two networks, and early stopping by them. NumPy only.
 
 Source: PrAC paper, Section 3.1 ("early stopping"), after the early-bird tickets of You et al. 2020.
 """
@@ -6,6 +6,9 @@ Source: PrAC paper, Section 3.1 ("early stopping"), after the early-bird tickets
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping
+
+import numpy as np
 
 from tf_prac.checks import check_int, check_number
 from tf_prac.pruning.masks import Masks
@@ -22,6 +25,47 @@ def mask_distance(tentative: Masks, previous: Masks, remaining: int) -> float:
         remaining: number of weights that the current masks keep.
     """
     return tentative.hamming(previous) / remaining
+
+
+def mask_agreement(one: Masks, other: Masks, current: Masks) -> float:
+    """Returns the fraction of the pruned weights that two prunings of the same masks share.
+
+    It is 2 |A & B| / (|A| + |B|), where A and B are the weights that they prune; 1 if they prune
+    none.
+
+    Args:
+        one: the masks after one pruning.
+        other: the masks after another one.
+        current: the masks before both.
+    """
+    pruned = 2 * current.remaining - one.remaining - other.remaining
+    return 1 - one.hamming(other) / pruned if pruned else 1.0
+
+
+def order_distance(
+    scores: Mapping[str, np.ndarray], previous: Mapping[str, np.ndarray], near: Masks
+) -> float:
+    """Returns 1 - rho, where rho is Spearman's rank correlation of two scores of some weights.
+
+    It is 0 if both rank the weights in the same order, and about 1 if the orders are unrelated. Of
+    equal scores, the first is ranked first. Fewer than two weights have distance 0.
+
+    Args:
+        scores: scores by name of the weight.
+        previous: the scores to compare with.
+        near: true where a weight is compared.
+    """
+    one, other = (_ranks(np.concatenate([s[n][near[n]] for n in near])) for s in (scores, previous))
+    count = len(one)
+    if count < 2:
+        return 0.0
+    return float(6 * np.sum(np.square(one - other)) / (count * (float(count) ** 2 - 1)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks
 
 
 class MaskDistanceStop:

@@ -23,6 +23,7 @@ from tf_prac.pruning.criteria import (
 )
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.finished_run import FinishedRun
+from tf_prac.search.larger_cuts import check_larger_cuts, is_larger_cut
 from tf_prac.search.ticket import Ticket
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
@@ -49,7 +50,8 @@ class RoundPlan:
         first_step: the step of the schedule at which later rounds start.
         dense_steps: the steps of round 0.
         round_steps: the steps of the schedule of a later round on the full data.
-        annealed: whether the rounds have the annealed schedule.
+        annealed: whether each round has the annealed schedule.
+        one_cycle: whether all rounds together have the annealed schedule.
         trains: whether rounds train; not with a criterion that scores W_k.
     """
 
@@ -70,6 +72,7 @@ class RoundPlan:
         self.dense_steps = self._steps_of("dense_budget")
         self.round_steps = self._steps_of("round_budget")
         self.annealed = prac.round_schedule == "annealed"
+        self.one_cycle = prac.round_schedule == "one_cycle"
         starts_anew = self.annealed or prac.round_budget is not None
         self.first_step = self.k if pruning.lr_rewind and not starts_anew else 0
         self.rewind_at = 0 if prac.pretrains else self.k
@@ -113,7 +116,39 @@ class RoundPlan:
                 "one that scores trained weights while rounds select data",
                 "Rounds that do not train find no critical samples: use prac=none.",
             )
+        check_larger_cuts(pruning, self._sizes_from)
+        self._check_one_cycle()
+        self._check_order()
         pruning.make_pattern().check_rounds(pruning.rounds)
+
+    def _check_one_cycle(self) -> None:
+        """Raises `ArgumentError` for options that would interrupt the one cycle."""
+        pruning, prac = self._pruning, self._prac
+        interrupts = {
+            "retraining": (pruning.retraining == "weight_rewinding", "lr_rewinding"),
+            "use_cet, use_cep": (prac.selects_data, "full data"),
+            "early_stop_eps": (prac.early_stop_eps is not None, "off"),
+            "larger_cuts": (pruning.larger_cuts is not None, "off"),
+            "criterion": (not self.trains, "a criterion of trained weights"),
+        }
+        for name, (interrupted, allowed) in interrupts.items():
+            if self.one_cycle and interrupted:
+                allowed = f"one_cycle only with {name}: {allowed}"
+                remedy = "All rounds are one training, whose length is known in advance."
+                raise ArgumentError("round_schedule", prac.round_schedule, allowed, remedy)
+
+    def _check_order(self) -> None:
+        """Raises `ArgumentError` if no order of scores near a threshold exists."""
+        pruning, allowed = self._pruning, "masks"
+        if self._prac.early_stop_distance == allowed:
+            return
+        if pruning.sparsity_m_by_n:
+            reason = "sparsity_m_by_n, which has no common threshold"
+        elif get_criterion(pruning.criterion).needs_network:
+            reason = f"criterion={criterion_name(pruning.criterion)}, whose scores need gradients"
+        else:
+            return
+        raise ArgumentError("early_stop_distance", "order", f"{allowed} with {reason}")
 
     @property
     def imp_steps(self) -> int:
@@ -136,6 +171,8 @@ class RoundPlan:
         budget = self._scaled(number, other["train_samples"])
         per_epoch = steps_per_epoch(size, self._recipe.batch_size)
         budget = dataclasses.replace(budget, steps_per_epoch=per_epoch)
+        if self.one_cycle:
+            return self._part_of_cycle(number)
         if self.annealed:  # to the end
             return dataclasses.replace(budget, total_steps=other["steps"] + budget.first_step)
         return dataclasses.replace(budget, limit=other["steps"])
@@ -145,7 +182,24 @@ class RoundPlan:
         per_epoch = steps_per_epoch(size, self._recipe.batch_size)
         return dataclasses.replace(self.full, steps_per_epoch=per_epoch, limit=self.k)
 
+    def _part_of_cycle(self, number: int) -> Budget:
+        """Returns the budget of a round as a part of one schedule."""
+        rounds = self._pruning.rounds
+        steps = [self.dense_steps, *(rounds - 1) * [self.round_steps]]
+        if self._sizes_from is not None:
+            steps = [metrics["steps"] for metrics in self._sizes_from.rounds[:rounds]]
+        first = self.k if number == 0 and self._continues else sum(steps[:number])
+        return dataclasses.replace(
+            self.full,
+            total_steps=sum(steps),
+            first_step=first,
+            limit=sum(steps[: number + 1]) - first,
+            annealed=1.0,
+        )
+
     def _scaled(self, number: int, size: int) -> Budget:
+        if self.one_cycle:
+            return self._part_of_cycle(number)
         full = dataclasses.replace(
             self.full,
             total_steps=self.round_steps if number else self.dense_steps,
@@ -162,7 +216,7 @@ class RoundPlan:
     @property
     def trains_dense_fully(self) -> bool:
         """Whether round 0, unless it stops early, trains the dense network as the recipe does."""
-        return not self.annealed and self.dense_steps == self.full.total_steps
+        return self._prac.round_schedule == "recipe" and self.dense_steps == self.full.total_steps
 
     def retrains(self, ticket: Ticket, size: int) -> bool:
         """Whether a round on `size` samples that starts from a ticket trains as retraining does.
@@ -243,14 +297,17 @@ class RoundPlan:
             keep=keep,
             first=None,
             average=prac.early_stop_average,
+            distance=prac.early_stop_distance,
         )
 
     def _check_steps(self, other: FinishedRun) -> None:
         for number in range(self._pruning.rounds):
             metrics = other.rounds[number]
             max_steps = self._scaled(number, metrics["train_samples"]).steps
-            max_steps = 2**31 if self.annealed else max_steps
+            max_steps = 2**31 if self.annealed or self.one_cycle else max_steps
             min_steps = 1 if number else self.rewind_at + 1
+            if number and is_larger_cut(metrics):
+                continue
             if not min_steps <= metrics["steps"] <= max_steps:
                 raise ArgumentError(
                     "sizes_from",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tf_prac.search.larger_cuts import AGREEMENT, LARGER_CUT
 from tf_prac.search.metric import Metric
 from tf_prac.tables import joined, text_table
 
@@ -30,6 +31,9 @@ def arithmetic_line(recipe: Mapping[str, Any], deterministic: bool) -> str:
     return ", ".join(parts)
 
 
+_ENDS = {"early_stop": ", stopped early", LARGER_CUT: ", larger cut"}
+
+
 def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
     """Returns the line of a finished round.
 
@@ -43,10 +47,12 @@ def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
         f"round {metrics['round']:>2}",
         f"{metrics['sparsity']:6.2%} sparse",
         f"{metrics['train_samples']:,} samples ({metrics['train_samples'] / train_samples:.0%})",
-        f"{metrics['steps']:,} steps" + ("" if metrics["stop"] == "budget" else ", stopped early"),
+        f"{metrics['steps']:,} steps{_ENDS.get(metrics['stop'], '')}",
         f"{label} {metric.format(metrics['val_accuracy'])}",
     ]
     parts += [f"{metrics['seconds']:.1f} s"]
+    if AGREEMENT in metrics:
+        parts += [f"mask agreement {metrics[AGREEMENT]:.1%}"]
     if metrics["cet"] or metrics["cep"]:
         sets = [f"{name.upper()} {metrics[name]:,}" for name in ("cet", "cep")]
         parts += ["  ".join([*sets, f"PrAC set {metrics['prac_size']:,}"])]

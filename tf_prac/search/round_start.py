@@ -13,6 +13,7 @@ import numpy as np
 from tf_prac.keras_api import named_weights
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.context import SearchContext
+from tf_prac.search.larger_cuts import makes_larger_cuts
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
 from tf_prac.storage.layout import WEIGHTS
@@ -35,6 +36,9 @@ class RoundStart:
         self._statistics = {w.name for w in variables if not w.variable.trainable}
         rewinds_weights = self._pruning.retraining == "weight_rewinding"
         self._rewinds_all = rewinds_weights and self._pruning.rewind_statistics
+        sizes_from = context.finished_runs.get("sizes_from")
+        larger_cuts = makes_larger_cuts(self._pruning, sizes_from)
+        self._stores_trained = larger_cuts or not self._rewinds_all
 
     def is_rewound(self, number: int) -> bool:
         """Whether a round, or the ticket of its number, starts from exactly W_k."""
@@ -52,15 +56,23 @@ class RoundStart:
         """
         if self.is_rewound(number):
             return w_k
-        path = inside(self._run.path, self._run.round_path(number - 1).name, WEIGHTS)
-        trained = read_npz(path, "weights")
+        trained = self.trained(number - 1)
         if self._pruning.retraining != "weight_rewinding":
             return trained
         return {n: trained[n] if n in self._statistics else w for n, w in w_k.items()}
 
+    def trained(self, number: int) -> Weights:
+        """Returns the trained weights of a round, which `save_trained` wrote.
+
+        Raises:
+            FileError: If they are missing or damaged.
+        """
+        path = inside(self._run.path, self._run.round_path(number).name, WEIGHTS)
+        return read_npz(path, "weights")
+
     def save_trained(self, number: int, weights: Weights) -> None:
-        """Writes the trained weights of a round, if the next round starts from them."""
-        if not self._rewinds_all:
+        """Writes the trained weights of a round, if the next round needs them."""
+        if self._stores_trained:
             write_npz(self._run.round_path(number) / WEIGHTS, "weights", weights)
 
     def ticket_is_rewound(self, number: int) -> bool:

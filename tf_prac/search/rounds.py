@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_prac.data.coverage import Coverage
+from tf_prac.data.sample_set import SampleSet
+from tf_prac.pruning.mask_distance import mask_agreement
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.weights import prune_rates
 from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import save_rewind_points
+from tf_prac.search.larger_cuts import AGREEMENT, LARGER_CUT, next_round_trains
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.pretraining import Pretraining
 from tf_prac.search.retraining import Retraining, save_ticket
@@ -29,7 +32,7 @@ from tf_prac.search.selectors import make_selector
 from tf_prac.search.summary import round_metrics
 from tf_prac.search.ticket import SEARCH_ORDER
 from tf_prac.storage.files import write_csv
-from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET
+from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, PREDICTIONS
 from tf_prac.training.trainer import TrainedNetwork, untrained
 
 
@@ -63,16 +66,27 @@ class RoundRunner:
         self._pretraining = Pretraining(context, plan) if pretrains else None
 
     def run(
-        self, number: int, masks: Masks, ids: np.ndarray, w_k: Callable[[], Weights]
+        self,
+        number: int,
+        masks: Masks,
+        ids: np.ndarray,
+        w_k: Callable[[], Weights],
+        rounds: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """Trains, prunes and selects; writes the files of the round, and returns its metrics.
+
+        With `larger_cuts`, a round may prune by the trained weights of the round before instead.
 
         Args:
             number: of the round, from 0.
             masks: the masks to train with.
             ids: the samples to train on.
             w_k: reads the weights of the rewind point, which exist after round 0.
+            rounds: the metrics of the rounds before. Default ().
         """
+        sizes_from = self._context.finished_runs.get("sizes_from")
+        if not next_round_trains(self._pruning, rounds, sizes_from):
+            return self._prune_again(number, masks, ids)
         weights, pretraining_metrics = self._weights(number, masks, w_k)
         train_ids = self._context.train.ids
         presented = self._plan.epochs_to_cover(number, ids, train_ids)
@@ -90,9 +104,28 @@ class RoundRunner:
             round_metrics(outcome, selection, gradient_samples, self._context.metric)
             | pretraining_metrics
         )
+        if self._pruning.larger_cuts is not None:
+            before = self._start.trained(number - 1) if number else weights
+            metrics[AGREEMENT] = mask_agreement(rule(before, masks), next_masks, masks)
         if number == 0:
             self._save_rewind(trained, metrics)
             self._test_dense(trained, metrics)
+        self._save(outcome, selection, metrics)
+        return metrics
+
+    def _prune_again(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
+        """Prunes by the trained weights of the round before, and keeps its samples."""
+        run, before = self._context.run, self._context.run.round_path(number - 1)
+        weights = self._start.trained(number - 1)
+        trained = untrained(weights, len(self._context.train.samples), 0)
+        trained = dataclasses.replace(trained, stop=LARGER_CUT)
+        next_masks = self._plan.rule(number, self._rates)(weights, masks)
+        outcome = RoundOutcome(number, trained, masks, next_masks, ids)
+        selection = Selection(SampleSet.load(before / PRAC_SET))
+        reference = self._context.config.prac.cep_reference
+        if reference == "round_before" and (before / PREDICTIONS).exists():
+            run.save_predictions(number, run.load_predictions(number - 1))
+        metrics = round_metrics(outcome, selection, 0, self._context.metric)
         self._save(outcome, selection, metrics)
         return metrics
 

@@ -270,6 +270,7 @@ def round_metrics(
         "samples_seen": trained.samples_seen,
         "stop": trained.stop,
         "mask_distances": trained.mask_distances,
+        **({"order_distances": orders} if (orders := trained.values_of("order_distance")) else {}),
         **_set_metrics(selection.sample_set),
         "val_accuracy": trained.best.value,
         **metric.to_json(),

@@ -415,7 +415,7 @@ class _Session:
         if metrics is None and number == 0 and self._search.dense_from is not None:
             metrics = copy_dense_round(run, self._search.dense_from, self._run_config, self._plan.k)
         if metrics is None:
-            metrics = self._runner.run(number, masks, ids, self._rewind_weights)
+            metrics = self._runner.run(number, masks, ids, self._rewind_weights, self._rounds)
         path = run.round_path(number)
         self._context.checkpoints(path).remove()
         self._rounds.append(metrics)

@@ -90,6 +90,8 @@ ROUND_METRICS: Schema = Record(
         "test_accuracy_last": ACCURACY,
         "metric": METRIC,
         "dense_from": Flag(),
+        "mask_agreement": FRACTION,
+        "order_distances": ListOf(Number(0)),
         "pretrain_samples": COUNT,
         "pretrain_steps": COUNT,
         "pretrain_forward_samples": COUNT,
@@ -254,7 +256,8 @@ DOCUMENTS: dict[str, Schema] = {
             "stopped": Flag(),
             "seconds": SECONDS,
             "epoch_began": SECONDS,
-        }
+        },
+        {"order_distances": ListOf(Number(0))},
     ),
     **{
         kind: Record(

@@ -53,8 +53,11 @@ class TrainingState:
         """The options that determine when the mask distance stops training."""
         options = ("rule", "eps", "window", "min_epochs", "armed")
         values = {name: getattr(self._mask_distance, name, None) for name in options}
-        average = getattr(self._mask_distance, "average", 0.0)
-        return {**values, "average": average} if average else values
+        later = {"average": 0.0, "distance": "masks"}  # identities of 0.1.0 lack them
+        for name, default in later.items():
+            if (value := getattr(self._mask_distance, name, default)) != default:
+                values[name] = value
+        return values
 
     @property
     def elapsed(self) -> float:
@@ -84,8 +87,9 @@ class TrainingState:
         tentative = distance.tentative if distance else None
         tensors = {f"variable/{n}": to_numpy(v) for n, v in enumerate(variables)}
         tensors |= {f"tentative/{n}": mask for n, mask in (tentative or {}).items()}
-        averaged = distance.averaged if distance else {}
-        tensors |= {f"averaged/{name}": value for name, value in averaged.items()}
+        for group in ("averaged", "previous"):
+            arrays = getattr(distance, group, {})
+            tensors |= {f"{group}/{name}": value for name, value in arrays.items()}
         tensors |= {f"best/{name}": value for name, value in (best.weights or {}).items()}
         for step, weights in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": value for name, value in weights.items()}
@@ -98,6 +102,8 @@ class TrainingState:
             "seconds": self.elapsed,
             "epoch_began": self.epoch_start,
         }
+        if distance and distance.distance == "order":
+            metadata["order_distances"] = distance.order_distances
         return SavedState(self.step, tensors, metadata)
 
     def restore(
@@ -132,7 +138,7 @@ class TrainingState:
         shapes = {name: value.shape for name, value in weights.items() if name[0] != "@"}
         for copy in copies:
             _check_shapes(checkpoint, {n: v for n, v in copy.items() if n[0] != "@"}, shapes)
-        for group in ("tentative", "averaged"):
+        for group in ("tentative", "averaged", "previous"):
             if group in groups:
                 _check_shapes(checkpoint, groups[group], masks.shapes)
         if (metadata["best"]["value"] is None) != ("best" not in groups) or not all(
@@ -151,8 +157,14 @@ class TrainingState:
         if self._mask_distance:
             tentative = Masks(groups["tentative"]) if "tentative" in groups else None
             distances, stopped = metadata["distances"], metadata["stopped"]
-            averaged = groups.get("averaged")
-            self._mask_distance.restore(distances, tentative, stopped, averaged)
+            self._mask_distance.restore(
+                distances,
+                tentative,
+                stopped,
+                groups.get("averaged"),
+                metadata.get("order_distances", ()),
+                groups.get("previous"),
+            )
 
 
 def identity_of(*parts: Any) -> str:

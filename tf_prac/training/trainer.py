@@ -106,7 +106,11 @@ class TrainedNetwork:
     @property
     def mask_distances(self) -> list[float]:
         """The mask distances in the history, in order."""
-        return [row["mask_distance"] for row in self.history if "mask_distance" in row]
+        return self.values_of("mask_distance")
+
+    def values_of(self, name: str) -> list[float]:
+        """The values of a metric in the epochs of the history that have it, in order."""
+        return [row[name] for row in self.history if name in row]
 
 
 class Trainer:

@@ -163,15 +163,23 @@ def sets(run: RunData) -> Html | None:
     return panel("Critical samples", text, chart, rows)
 
 
+_MASKS = "mask distance"
+
+
 def distances(run: RunData) -> Html | None:
-    """Returns the mask distance over the epochs of each round, with early stops marked."""
-    rounds = [r for r in run.rounds if r["mask_distances"]]
+    """Returns the mask distance over the epochs of each round, with early stops marked.
+
+    If the early stop compares the order of the scores, it returns the distances of the order.
+    """
+    in_order = any("order_distances" in r for r in run.rounds)
+    key, name = ("order_distances", "order distance") if in_order else ("mask_distances", _MASKS)
+    rounds = [r for r in run.rounds if r.get(key)]
     if not rounds:
         return None
     eps = run.config["prac"]["early_stop_eps"]
     lines = []
     for n, r in enumerate(rounds):
-        values = r["mask_distances"]
+        values = r[key]
         label = f"round {r['round']}" if n in (0, len(rounds) - 1) else ""
         stop = {len(values) - 1: ""} if r["stop"] == "early_stop" else {}
         opacity = 1.0 if n == 0 else 0.35 + 0.65 * n / max(len(rounds) - 1, 1)
@@ -181,13 +189,16 @@ def distances(run: RunData) -> Html | None:
     chart = line_chart(
         [*lines[1:], lines[0]],
         Axis("epoch", integer=True),
-        Axis("mask distance", low=0),
-        about="Mask distance over the epochs of each round",
+        Axis(name, low=0),
+        about=f"{name.capitalize()} over the epochs of each round",
         references=[(eps, f"stops below {eps:g}")] if eps else [],
     )
     window = run.config["prac"]["early_stop_window"]
     text = "Hamming distance between the tentative masks of successive epochs, as a fraction of "
     text += "the remaining weights. "
+    if in_order:
+        text = "1 minus the rank correlation of the scores of successive epochs, of the weights "
+        text += "near the pruning threshold. "
     if eps:
         text += f"A dot marks an early stop, after {window} epochs below the dotted line."
     else:
@@ -196,9 +207,9 @@ def distances(run: RunData) -> Html | None:
         {"round": r["round"], "epochs": r["epochs"], "last_distance": f"{d[-1]:.4f}"}
         | {"smallest": f"{min(d):.4f}", "stop": r["stop"]}
         for r in rounds
-        for d in [r["mask_distances"]]
+        for d in [r[key]]
     ]
-    return panel("Mask distance", text, chart, rows)
+    return panel(name.capitalize(), text, chart, rows)
 
 
 def layers(run: RunData) -> Html | None:

@@ -11,6 +11,7 @@ from tf_prac.analysis.report.numbers import DASH, count, duration, percent
 from tf_prac.analysis.report.run_data import RunData
 from tf_prac.config import AUTO, PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.search.cost import round_steps
+from tf_prac.search.larger_cuts import AGREEMENT
 
 OPTIONS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
 PATH_OPTIONS = ("data_dir", "prac_from", "sizes_from")
@@ -20,6 +21,8 @@ def rounds_table(run: RunData) -> Html:
     """Returns a table with a row for each round."""
     head = ["round", "sparsity", "samples", "of all", "epochs", "steps", "stop", "CET", "CEP"]
     head += ["PrAC set", f"val {run.metric.title}", "time"]
+    measures_agreement = any(AGREEMENT in r for r in run.rounds)
+    head += ["mask agreement"] if measures_agreement else []
     full = run.rounds[0]["train_samples"]
     rows = [
         [
@@ -35,6 +38,7 @@ def rounds_table(run: RunData) -> Html:
             count(r["prac_size"]),
             value_of(run, r["val_accuracy"]),
             duration(r["seconds"]),
+            *([percent(r.get(AGREEMENT), 1)] if measures_agreement else []),
         ]
         for r in run.rounds
     ]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tf_prac.checks import check_choice, check_number
-from tf_prac.config import SCOPES, PruningConfig
+from tf_prac.config import SCOPES, STOP_DISTANCES, PruningConfig
+from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import to_numpy
 from tf_prac.pruning.criteria import (
     Criterion,
@@ -20,8 +21,9 @@ from tf_prac.pruning.criteria import (
     check_rate,
     check_scores_weights,
     criterion_name,
+    scores_of,
 )
-from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance
+from tf_prac.pruning.mask_distance import MaskDistanceStop, mask_distance, order_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.masked_weights import get_masks, get_prunable
@@ -62,12 +64,17 @@ class MaskDistance(Callback):
             epochs, which is pruned in place of the weights. At a constant learning rate the noise
             of SGD keeps the distance of the weights' masks up until the rate drops; that of the
             average's falls. Default 0: the weights.
+        distance: what stops training: "masks", or "order", the distance in the order of the scores
+            near the pruning threshold, which is added to `logs` as `order_distance`; see
+            `PracConfig.early_stop_distance`. Default "masks".
         first: `mask_distance` in the logs of the first epoch, which has no previous mask; None to
             omit it. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping`
             requires a number. Default infinity.
 
     Attributes:
         distances: the mask distance of each epoch from the second on.
+        order_distances: the same of the order of the scores, with distance="order".
+        previous: the scores of the last epoch, by name, with distance="order".
         tentative: the tentative `Masks` of the last epoch, or None.
         averaged: the moving average of the weights, by name; empty without `average`.
         stopped: whether this callback has stopped training.
@@ -90,6 +97,7 @@ class MaskDistance(Callback):
         pruning: PruningConfig | Mapping[str, Any] | None = None,
         first: float | None = math.inf,
         average: float = 0.0,
+        distance: str = "masks",
     ):
         check_rate(rate)
         if rule is None:
@@ -103,10 +111,16 @@ class MaskDistance(Callback):
         self.eps, self.window, self.min_epochs = eps, window, min_epochs
         self.keep = keep
         self.armed = armed
+        check_choice("distance", distance, STOP_DISTANCES)
+        self.distance = distance
+        if distance == "order" and not isinstance(self.rule, PruneRule):
+            raise ArgumentError("rule", rule, "none with distance='order', which ranks scores")
         self._reset()
 
     def _reset(self) -> None:
         self.distances: list[float] = []
+        self.order_distances: list[float] = []
+        self.previous: dict[str, np.ndarray] = {}
         self.tentative: Masks | None = None
         self.averaged: dict[str, np.ndarray] = {}
         self.stopped = False
@@ -129,6 +143,8 @@ class MaskDistance(Callback):
         tentative: Masks | None,
         stopped: bool,
         averaged: Weights | None = None,
+        order_distances: Sequence[float] = (),
+        previous: Scores | None = None,
     ) -> None:
         """Restores the state after some epochs.
 
@@ -137,13 +153,16 @@ class MaskDistance(Callback):
             tentative: the tentative mask of the last of them, or None.
             stopped: whether training was stopped.
             averaged: the moving average of the weights. Default None: there is none.
+            order_distances: those of these epochs, with distance="order". Default ().
+            previous: the scores of the last of them, with distance="order". Default None.
         """
         self._reset()
+        self.order_distances, self.previous = list(order_distances), dict(previous or {})
         self.distances, self.tentative, self.stopped = list(distances), tentative, stopped
         self.averaged = dict(averaged or {})
         self.model.stop_training = stopped
         if self._stop_rule is not None:
-            for distance in distances:
+            for distance in self.order_distances if self.distance == "order" else distances:
                 self._stop_rule.update(distance)
 
     def _to_prune(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -154,13 +173,24 @@ class MaskDistance(Callback):
         self.averaged = {n: factor * old[n] + (1 - factor) * weights[n] for n in weights}
         return self.averaged
 
+    def _order_distance(self, weights: Weights, masks: Masks) -> float | None:
+        """Returns the distance of the scores' order from the last epoch; None in the first."""
+        assert isinstance(self.rule, PruneRule)
+        previous, self.previous = self.previous, dict(scores_of(weights, self.rule.criterion))
+        if not previous:
+            return None
+        near = self.rule.near_threshold(previous, masks)
+        return order_distance(self.previous, previous, near)
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the distance to `logs`, and stops training if it has stayed small."""
         masks = get_masks(self.model, self.pruning)
         prunable = get_prunable(self.model, self.pruning)
         weights = {name: to_numpy(v) for name, v in prunable.items()}
         previous, self.tentative = self.tentative, None
-        self.tentative = self.rule(self._to_prune(weights), masks)
+        compared = self._to_prune(weights)
+        self.tentative = self.rule(compared, masks)
+        in_order = self._order_distance(compared, masks) if self.distance == "order" else None
         if self.keep is not None:
             self.keep(epoch + 1, self.tentative)
         if previous is None:
@@ -171,6 +201,11 @@ class MaskDistance(Callback):
         self.distances.append(distance)
         if logs is not None:
             logs["mask_distance"] = distance
+        if in_order is not None:
+            self.order_distances.append(in_order)
+            if logs is not None:
+                logs["order_distance"] = in_order
+            distance = in_order
         converged = self._stop_rule is not None and self._stop_rule.update(distance)
         if converged and epoch + 1 >= self.min_epochs:
             self.stopped = True
