@@ -48,7 +48,12 @@ _SIZES_ONLY = flags.DEFINE_boolean(
 _PARTS = flags.DEFINE_list("parts", [], "export.json of earlier runs to merge instead.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of export.json, .csv, .png and .svg.")
 
-SHAPE = {"lenet300": (28, 28, 1)}
+SHAPE = {
+    "lenet300": (28, 28, 1),
+    "resnet18": (64, 64, 3),
+    "resnet50": (64, 64, 3),
+    "inception_v3": (96, 96, 3),
+}
 VARIABLES = "variables/variables.data-00000-of-00001"
 COLUMNS = (
     ("network", "network"),

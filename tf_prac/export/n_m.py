@@ -11,25 +11,29 @@ from tf_prac.keras_api import class_names, named_weights
 
 _LAYERS = ("Dense", "Conv1D", "Conv2D", "Conv3D")
 GROUP, ZEROS = 4, 2
-HALF = 16  # cuSPARSELt: multiple of both sizes of a matrix of float16 or bfloat16
+HALF = 16  # cuSPARSELt: both sizes of a float16 or bfloat16 matrix are multiples of it
 
 
 def two_of_four(model: Any, masks: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Returns which pruned weights TensorRT and cuSPARSELt can run with 2:4 sparsity.
 
-    TensorRT uses sparse kernels for dense layers and convolutions without groups if, for each
-    output channel and position of the kernel, at least two of every four consecutive input channels
-    are zero, and the number of input channels is a multiple of four. cuSPARSELt multiplies matrices
-    whose rows of the reduction have two zeros in every four, in float16, bfloat16 or int8, with
-    both sizes multiples of 16 in half precision; for float32 it needs one zero in every two. Both
-    decide by themselves whether a sparse kernel is faster: nothing here is a measurement.
+    TensorRT has sparse kernels for dense layers and convolutions without groups. For each output
+    channel and position of the kernel, at least two of every four consecutive input channels must
+    be zero, and the number of input channels must be a multiple of four. cuSPARSELt multiplies
+    matrices that have two zeros in every four elements of the reduction, in float16, bfloat16 or
+    int8 (one zero in every two in float32); both sizes are multiples of 16 in half precision and
+    of 32 in int8. A weight that meets these rules is not always run with them: TensorRT times
+    dense and sparse kernels, and its developers report that sparse convolutions are faster from
+    about 256 input and output channels. Nothing here is a measurement.
 
     Example:
 
         >>> rows = two_of_four(network, masks)  # doctest: +SKIP
 
-    Source: TensorRT documentation, "Structured Sparsity"; cuSPARSELt documentation, "Data Types";
-    Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks".
+    Source: Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks". TensorRT:
+    `tools/Polygraphy/polygraphy/tools/sparse.py` of NVIDIA/TensorRT (axis and multiple of 4), its
+    issues 4054 (groups) and 3849 (256 channels). cuSPARSELt: "Data Types", `cusparseLtSparsity_t`;
+    sizes: `torch/sparse/semi_structured.py` of PyTorch.
 
     Args:
         model: a built model of either flavour.
