@@ -9,12 +9,14 @@ prunes by the same trained weights, so that a search has the same rounds and spa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import TRAINED, criterion_name, get_criterion
-from tf_prac.search.finished_run import FinishedRun
+
+if TYPE_CHECKING:
+    from tf_prac.search.finished_run import FinishedRun
 
 AGREEMENT = "mask_agreement"
 """The metric of a trained round: the result of `tf_prac.pruning.mask_distance.mask_agreement`."""
