@@ -232,6 +232,18 @@ compare --output_dir=RUN                                   | RUN
 compare --deterministic=2
 compare --dataset=nothing_like_it
 compare --json=maybe
+reproduce --paper=lottery
+reproduce --paper=prac --item=table_9                      | --item: received 'table_9'
+reproduce --item=table_1 --scale=medium                    | --scale
+reproduce --item=table_1 --scale=                          | --scale
+reproduce --item=table_1 --keras=pytorch                   | --keras
+reproduce --item=table_1 --device=tpu                      | --device
+reproduce --item=table_1 --list=maybe                      | --list
+reproduce --item=table_1 --json=maybe                      | --json
+reproduce --item=table_1 --output_dir=TEXT                 | TEXT
+reproduce --item=figure_2 --data_dir=/nowhere              | --data_dir
+reproduce --item=figure_2 --data_dir=EMPTY                 | --data_dir
+reproduce stray                                            | arguments: received 'stray'
 sweep                                                      | --rewinds: received None
 sweep --rewinds=5
 sweep --rewinds=

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+from source_tree import ROOT
 
 from tf_prac.analysis.reproduce.count import Count
 from tf_prac.analysis.reproduce.item import get_item, items_of
@@ -31,9 +32,10 @@ from tf_prac.cli.main import main
 from tf_prac.config import SearchConfig
 from tf_prac.data.datasets import load_dataset
 from tf_prac.data.tfds_source import open_builder
+from tf_prac.errors import FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
-from tf_prac.registry import ITEMS
+from tf_prac.registry import ITEMS, PAPERS
 from tf_prac.storage.files import read_csv
 from tf_prac.training.trainer import Trainer
 
@@ -161,6 +163,27 @@ def test_table_1_is_that_of_the_presets(tmp_path):
     result = reproduce(get_item("prac", "table_1"), "paper", tmp_path)
     assert result["verdict"] == MATCHED and result["steps"] == 0
     assert len(result["checks"]) == len(read_csv(tmp_path / "table_1/table.csv")) == 14
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "table_1").mkdir()
+    (tmp_path / "table_1/table.csv").write_text("mine")
+    with pytest.raises(FileError, match="table_1: not empty and not a reproduction"):
+        reproduce(get_item("prac", "table_1"), "small", tmp_path)
+    (tmp_path / "table_1/verdict.json").write_text("mine")
+    with pytest.raises(FileError, match=r"verdict.json: damaged"):
+        reproduce(get_item("prac", "table_1"), "small", tmp_path)
+    assert (tmp_path / "table_1/table.csv").read_text() == "mine"
+    assert len(list((tmp_path / "table_1").iterdir())) == 2
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_page_has_every_item_with_its_steps(paper):
+    page = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    for name, item in items_of(paper).items():
+        counts = [item.count(scale) for scale in SCALES]
+        cells = [f"{'≤ ' if count.at_most else ''}{count.steps:,}" for count in counts]
+        assert f"| `{name}` | {item.title} | {' | '.join(cells)} |" in page
 
 
 def test_verdicts():

@@ -165,3 +165,17 @@ ITEMS = Registry(
     },
 )
 """Figures and tables of papers, "PAPER/NAME": `tf_prac.analysis.reproduce.item.Item` objects."""
+
+PAPERS = tuple(dict.fromkeys(key.partition("/")[0] for key in ITEMS))
+"""The papers that have items."""
+
+
+def item_names(paper: str) -> list[str]:
+    """Returns the names of the items of a paper.
+
+    Raises:
+        ArgumentError: If there is no such paper.
+    """
+    if paper not in PAPERS:
+        raise ArgumentError("paper", paper, f"one of {', '.join(PAPERS)}")
+    return [key.partition("/")[2] for key in ITEMS if key.startswith(f"{paper}/")]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from tf_prac.cli.flags import Flags
+from tf_prac.cli.reproduce import SCALES
 from tf_prac.config import PRAC_VARIANTS
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
 from tf_prac.presets import PRESETS
+from tf_prac.registry import PAPERS, item_names
 
 VALUES = {
     "keras": FLAVOURS,
@@ -20,6 +22,9 @@ VALUES = {
     "prac": tuple(PRAC_VARIANTS),
     "device": ("auto", "gpu", "cpu"),
     "data_placement": ("auto", "device", "stream"),
+    "paper": PAPERS,
+    "item": tuple(dict.fromkeys(name for paper in PAPERS for name in item_names(paper))),
+    "scale": SCALES,
 }
 """Values of flags that are completed; others are completed as paths."""
 

@@ -12,11 +12,10 @@ from tf_prac.cli.output import define_json_flag, print_json
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.registry import ITEMS
+from tf_prac.registry import PAPERS, item_names
 from tf_prac.tables import text_table, wrapped
 
 SCALES = ("paper", "small")
-PAPERS = tuple(dict.fromkeys(key.partition("/")[0] for key in ITEMS))
 
 
 def define_flags() -> Flags:
@@ -51,10 +50,9 @@ def define_flags() -> Flags:
 def main(flags: Flags, positional: list[str]) -> int:
     """Lists the items of a paper, or runs one."""
     refuse_positional(positional)
-    check_choice("paper", flags.paper, PAPERS)
+    names = item_names(flags.paper)
     check_choice("scale", flags.scale, SCALES)
     check_choice("keras", flags.keras, FLAVOURS)
-    names = [key.partition("/")[2] for key in ITEMS if key.startswith(f"{flags.paper}/")]
     if flags.item is not None and flags.item not in names:
         raise ArgumentError("item", flags.item, f"one of {', '.join(names)}")
 

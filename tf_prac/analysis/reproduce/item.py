@@ -12,7 +12,7 @@ from tf_prac.analysis.reproduce.parts import Part
 from tf_prac.analysis.reproduce.setup import Scale
 from tf_prac.analysis.reproduce.verdict import Check
 from tf_prac.errors import ArgumentError
-from tf_prac.registry import ITEMS
+from tf_prac.registry import ITEMS, item_names
 
 Row = dict[str, Any]
 Results = Mapping[str, Any]
@@ -69,20 +69,9 @@ class Item:
         return sum((part.count() for part in self.plan(self.scale(scale))), Count())
 
 
-PAPERS = tuple(dict.fromkeys(key.partition("/")[0] for key in ITEMS))
-"""The papers that have items."""
-
-
 def items_of(paper: str) -> dict[str, Item]:
-    """Returns the items of a paper, by name.
-
-    Raises:
-        ArgumentError: If there is no such paper.
-    """
-    if paper not in PAPERS:
-        raise ArgumentError("paper", paper, f"one of {', '.join(PAPERS)}")
-    names = [key.partition("/")[2] for key in ITEMS if key.startswith(f"{paper}/")]
-    return {name: ITEMS[f"{paper}/{name}"] for name in names}
+    """Returns the items of a paper by name; raises `ArgumentError` if there is no such paper."""
+    return {name: ITEMS[f"{paper}/{name}"] for name in item_names(paper)}
 
 
 def get_item(paper: str, name: str) -> Item:
@@ -91,10 +80,10 @@ def get_item(paper: str, name: str) -> Item:
     Raises:
         ArgumentError: If there is no such paper, or no such item of it.
     """
-    items = items_of(paper)
-    if name not in items:
-        raise ArgumentError("item", name, f"one of {', '.join(items)}")
-    return items[name]
+    names = item_names(paper)
+    if name not in names:
+        raise ArgumentError("item", name, f"one of {', '.join(names)}")
+    return ITEMS[f"{paper}/{name}"]
 
 
 def item_name(item: Item) -> str:

@@ -144,6 +144,10 @@ class Part(Protocol):
     def name(self) -> str:
         """Names its directory and its result."""
 
+    @property
+    def setup(self) -> Setup:
+        """Its data, network and options."""
+
     def count(self) -> Count:
         """Counts its steps."""
 
@@ -293,9 +297,14 @@ class Stability:
         """The name of the earlier part."""
         return f"{self.of.name}_stability"
 
+    @property
+    def setup(self) -> Setup:
+        """The setup of the earlier part."""
+        return self.of.setup
+
     def count(self) -> Count:
         """Counts the steps of all replicates."""
-        numbers = self.config.rounds or (self.of.setup.config.pruning.rounds,)
+        numbers = self.config.rounds or (self.setup.config.pruning.rounds,)
         kinds = 1 + len(self.config.controls)
         each = sum(self.config.copies * (kinds if n else 1) for n in numbers)
         full = 1 + any(kind != "random_mask" for kind in self.config.controls)
@@ -326,9 +335,14 @@ class Connectivity:
         """The name of the earlier part."""
         return f"{self.of.name}_connectivity"
 
+    @property
+    def setup(self) -> Setup:
+        """The setup of the earlier part."""
+        return self.of.setup
+
     def count(self) -> Count:
         """Counts the steps of all replicates."""
-        numbers = self.config.rounds or (0, self.of.setup.config.pruning.rounds)
+        numbers = self.config.rounds or (0, self.setup.config.pruning.rounds)
         kinds = 1 + len(self.config.controls)
         each = sum(self.config.copies * (kinds if n else 1) for n in numbers)
         return _replicates_count(self.of, each)

@@ -17,11 +17,13 @@ from tf_prac.analysis.reproduce.item import Item, Outcome
 from tf_prac.analysis.reproduce.parts import Runs, Workplace
 from tf_prac.analysis.reproduce.setup import Scale
 from tf_prac.analysis.reproduce.verdict import verdict_of
-from tf_prac.storage.atomic import atomic_write, exclusive
-from tf_prac.storage.files import write_csv, write_json
+from tf_prac.errors import FileError
+from tf_prac.storage.atomic import LOCK, atomic_write, exclusive, is_temporary
+from tf_prac.storage.files import read_json, write_csv, write_json
+from tf_prac.storage.names import check_name
 from tf_prac.tables import markdown_table
 
-KIND = "reproduction"
+KIND, VERDICT = "reproduction", "verdict.json"
 
 
 def reproduce(
@@ -59,15 +61,26 @@ def reproduce(
     """
     chosen = item.scale(scale)
     path = pathlib.Path(directory)
+    _check_directory(path / item.name)
     work = Workplace(path / "runs", keras, data_dir, verbose)
-    results: dict[str, Any] = {}
     plan = item.plan(chosen)
     for part in plan:
-        results[part.name] = part.run(work, results)
-    outcome = item.show(chosen, results)
-    busy = f"{path / item.name}: another command writes this item"
-    with exclusive(path / item.name, busy):
-        return _write(item, chosen, path / item.name, outcome, results)
+        work.data(part.setup)  # so that a data set that is missing is known before anything runs
+    with exclusive(path / item.name, f"{path / item.name}: another command reproduces it"):
+        _check_directory(path / item.name)
+        results: dict[str, Any] = {}
+        for part in plan:
+            results[part.name] = part.run(work, results)
+        return _write(item, chosen, path / item.name, item.show(chosen, results), results)
+
+
+def _check_directory(path: pathlib.Path) -> None:
+    """Refuses a directory with other files than those of a reproduction."""
+    check_name(path)
+    if (path / VERDICT).exists():
+        read_json(path / VERDICT, KIND)
+    elif path.is_dir() and not all(p.name == LOCK or is_temporary(p.name) for p in path.iterdir()):
+        raise FileError(f"{path}: not empty and not a reproduction. Name another --output_dir.")
 
 
 def _write(
@@ -89,11 +102,11 @@ def _write(
         "seconds": sum(each.seconds for each in runs),
         "parts": list(results),
     }
+    write_json(path / VERDICT, KIND, content)  # first: it marks the directory
     write_csv(path / "table.csv", outcome.rows)
     figures = [] if outcome.draw is None else outcome.draw(path / "figure")
     with atomic_write(path / "table.md") as file:
         file.write(_page(item, scale, outcome, content).encode())
-    write_json(path / "verdict.json", KIND, content)
     return {**content, "files": ["table.csv", "table.md", *(each.name for each in figures)]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +105,17 @@ class Setup:
         }
 
     def load(self, data_dir: str | os.PathLike | None) -> LoadedData:
-        """Loads the data set."""
+        """Loads the data set.
+
+        Args:
+            data_dir: directory of the data sets of TensorFlow Datasets; Tiny-ImageNet is in its
+                subdirectory tiny_imagenet, if there is one.
+        """
         from tf_prac.data.datasets import load_dataset
 
-        size = self.image_size
+        size, folder = self.image_size, pathlib.Path(data_dir or "", self.dataset)
+        if self.dataset == "tiny_imagenet" and folder.is_dir():
+            data_dir = folder
         return load_dataset(
             self.dataset,
             data_dir=data_dir,
