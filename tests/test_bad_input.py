@@ -91,6 +91,8 @@ search --layer_rates=embedding=0.1
 search --min_layer_density=1
 search --warmup=1
 search --augment=cutout
+search --label_smoothing=1
+search --label_smoothing=some
 search --validation_split=1
 search --split=first
 search --mixed_precision=some
