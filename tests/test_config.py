@@ -142,6 +142,7 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (ConnectivityConfig, "rounds"),
     (ConnectivityConfig, "controls"),
     (ConnectivityConfig, "samples"),
+    (ConnectivityConfig, "every_epochs"),
 }
 
 

@@ -78,6 +78,11 @@ class RunLayout:
         """The file of a replicate, a network that `Replicates` trains from W_k."""
         return self.path / "copies" / f"round_{number:02d}_{network}_{replicate:02d}.npz"
 
+    def trajectory_path(self, number: int, network: str, replicate: int) -> pathlib.Path:
+        """The file with the weights of a replicate during its training."""
+        name = f"round_{number:02d}_{network}_{replicate:02d}_during.npz"
+        return self.path / "copies" / name
+
     def _directory(self, *names: str) -> pathlib.Path:
         path = inside(self.path, *names)
         if path.exists() and not path.is_dir():
