@@ -16,8 +16,9 @@ from tf_prac.analysis.reproduce.run import reproduce
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import MATCHED, NOT_MATCHED, STATUSES
 from tf_prac.analysis.stability import StabilityRows
-from tf_prac.config import SearchConfig
+from tf_prac.config import RewindPoint, SearchConfig
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
 ALL = [(p, n) for p in ("stabilizing", "linear_connectivity") for n in items_of(p)]
@@ -116,12 +117,21 @@ def test_the_k_from_which_a_network_is_stable(barriers, expected):
 
 
 def test_a_published_k_is_matched_up_to_one_tested_k():
-    scale, ks = linear_connectivity.SCALES["paper"], (0, 500, 1000, 2000, 3000)
-    for measured, status in ((2000, MATCHED), (1000, MATCHED), (500, NOT_MATCHED)):
-        (check,) = linear_connectivity._stable_check(scale, "x", "it", measured, 2000, ks)
-        assert (check.status, check.published) == (status, 2000)
-    small = linear_connectivity.SCALES["small"]
-    assert linear_connectivity._stable_check(small, "x", "it", 0, 2000, ks) == []
+    scales, name = linear_connectivity.SCALES, linear_connectivity.RESNET50
+    ks = [1252 * epoch for epoch in (0, 1, 5, 10, 18, 30)]
+    for epoch, status in ((18, MATCHED), (10, MATCHED), (30, MATCHED), (5, NOT_MATCHED)):
+        arguments = name, "it", 1252 * epoch, "18ep", ks
+        (check,) = linear_connectivity._stable_check(scales["paper"], *arguments)
+        assert (check.status, check.published) == (status, 18 * 1252)
+        assert linear_connectivity._stable_check(scales["small"], *arguments) == []
+    for preset, ks in linear_connectivity._KS.items():
+        setup = scales["paper"].setup(preset)
+        budget = Budget.full(setup.config.recipe, setup.train_size)
+        steps = budget.steps_per_epoch, budget.total_steps
+        numbers = [RewindPoint.parse(k).steps(*steps) for k in ks]
+        assert numbers == sorted(set(numbers))
+        assert linear_connectivity.DENSE_FROM[preset] in ks
+        assert linear_connectivity.SUBNETWORK_FROM.get(preset, ks[0]) in ks
 
 
 def stability(ticket, random, angle=30.0):

@@ -47,6 +47,7 @@ _IMAGENET: dict[str, Any] = {
     "batch_size": 1024,
     "augment": "resized_crop_flip",
     "momentum_form": "pytorch",
+    "validation_split": 0.0,
 }
 
 

@@ -11,7 +11,8 @@
                               forgetting.npz, history.csv, retrained.json and, if Keras can save
                               it, model.keras
     tickets/round_03/controls/reinit_0/    the same files of a control, with weights.npz
-    copies/                   replicates: networks trained from W_k, one .npz for each data order
+    copies/                   replicates: networks trained from W_k, one .npz for each data order;
+                              NAME_during.npz has the weights during training, if requested
     summary.json              the metrics of the whole run
     report.html               the report of `tf-prac report`
     tensorboard/              events of `tf-prac search --tensorboard`

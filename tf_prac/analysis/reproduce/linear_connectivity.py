@@ -143,12 +143,13 @@ def stable_from(found: ConnectivityRows, number: int, network: str = "ticket") -
 
 
 def _stable_check(
-    scale: Scale, preset: str, what: str, measured: float, published: int | None, ks: Sequence[int]
+    scale: Scale, preset: str, what: str, measured: float, published: str | None, ks: Sequence[int]
 ) -> list[Check]:
     """Returns the check that networks are stable from the published k on, up to one tested k."""
     if published is None or not scale.is_paper:
         return []
-    allowed = {k for k in ks if abs(ks.index(k) - ks.index(published)) <= 1}
+    index = _KS[preset].index(published)
+    allowed = ks[max(index - 1, 0) : index + 2]
     return [
         dataclasses.replace(
             holds(
@@ -157,22 +158,21 @@ def _stable_check(
                 test="the published k or the next smaller or larger of those tested",
                 measured=measured,
             ),
-            published=published,
+            published=ks[index],
         )
     ]
 
 
 # The dense network: Figures 2 and 3.
 
-_PER_EPOCH = 1252  # steps of an epoch of ImageNet
 DENSE_FROM = {
-    LENET: 0,
-    RESNET: 2000,
-    VGG: 1000,
-    RESNET50: 18 * _PER_EPOCH,
-    INCEPTION: 28 * _PER_EPOCH,
+    LENET: "0it",
+    RESNET: "2000it",
+    VGG: "1000it",
+    RESNET50: "18ep",
+    INCEPTION: "28ep",
 }
-SUBNETWORK_FROM = {RESNET: 500, VGG: 1000, RESNET50: 5 * _PER_EPOCH, INCEPTION: 6 * _PER_EPOCH}
+SUBNETWORK_FROM = {RESNET: "500it", VGG: "1000it", RESNET50: "5ep", INCEPTION: "6ep"}
 
 
 def _ks(found: ConnectivityRows) -> list[int]:
