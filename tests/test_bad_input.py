@@ -91,6 +91,8 @@ search --layer_rates=embedding=0.1
 search --min_layer_density=1
 search --warmup=1
 search --augment=cutout
+search --label_smoothing=1
+search --label_smoothing=some
 search --validation_split=1
 search --split=first
 search --mixed_precision=some
@@ -295,6 +297,8 @@ connectivity RUN --points=1
 connectivity RUN --batch_norm=kept
 connectivity RUN --samples=0
 connectivity RUN --samples=many
+connectivity RUN --every_epochs=0
+connectivity RUN --every_epochs=1.5
 connectivity RUN --output_dir=TEXT                         | TEXT
 report RUN --images=3
 report RUN --output=EMPTY                                  | EMPTY

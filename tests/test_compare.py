@@ -129,7 +129,7 @@ def test_results_are_json_csv_and_text(tmp_path, test):
 def test_every_arm_has_options_of_its_own():
     runs = {name: name for name in ARMS}
     config = SearchConfig().replace(prac_from="elsewhere")
-    options = [(arm.options(config, runs), arm.control) for arm in ARMS.values()]
+    options = [(arm.options(config, runs), arm.controls, arm.control) for arm in ARMS.values()]
     assert len({repr(each) for each in options}) == len(ARMS)
 
 

@@ -61,6 +61,7 @@ NUMBERS = {  # the interval, its ends included or not as in mathematics
     (TrainingRecipe, "decay"): "(0, 1]",
     (TrainingRecipe, "final_rate"): "[0, inf)",
     (TrainingRecipe, "validation_split"): "[0, 1)",
+    (TrainingRecipe, "label_smoothing"): "[0, 1)",
     (PruningConfig, "prune_rate"): "(0, 1)",
     (PruningConfig, "min_layer_density"): "[0, 1)",
     (PruningConfig, "larger_cuts"): "[0, 1]",
@@ -141,6 +142,7 @@ ELSEWHERE = {  # fields with tests of their own, and two that are checked where 
     (ConnectivityConfig, "rounds"),
     (ConnectivityConfig, "controls"),
     (ConnectivityConfig, "samples"),
+    (ConnectivityConfig, "every_epochs"),
 }
 
 

@@ -172,7 +172,7 @@ def gathered(kind: str, samples: Samples, ids, size: int, **options):
     ids=st.lists(st.integers(0, COUNT - 1), min_size=1, unique=True),
     batch_size=st.integers(1, 15),
     first_step=st.integers(0, 20),
-    augment=st.sampled_from(["none", "crop_flip"]),
+    augment=st.sampled_from(["none", "crop_flip", "resized_crop_flip"]),
     seeded=st.booleans(),
     calls=st.lists(st.integers(0, 9), min_size=1, max_size=5),
 )

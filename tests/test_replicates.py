@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import itertools
 import re
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 from source_tree import ROOT
 
 from tf_prac import Masks, PracConfig, PruningConfig, TicketSearch, TrainingRecipe, snapshot
-from tf_prac.analysis.connectivity import VALUES, measure_connectivity
+from tf_prac.analysis.connectivity import BARRIERS, VALUES, measure_connectivity
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.replicates import Replicates
 from tf_prac.analysis.stability import measure_stability, merged
@@ -201,6 +202,8 @@ def test_stability_against_a_direct_computation(replicates):
         cosine = (a @ b) / np.sqrt((a @ a) * (b @ b))
         assert row["angle"] == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-4)
         assert row["disagreement"] == np.mean(first.classes != second.classes)
+        apart = np.linalg.norm(first.losses.astype(float) - second.losses)
+        assert row["loss_distance"] == pytest.approx(apart) and apart > 0
         assert row["density"] == masks.density and row["k"] == 5 and row["seed"] == 3
 
     order = [r["distance"] for r in rows.pairs if r["round"] == 0]
@@ -208,6 +211,14 @@ def test_stability_against_a_direct_computation(replicates):
     assert summary["samples"] == 3
     assert summary["distance"] == pytest.approx(np.mean(order))
     assert (summary["distance_min"], summary["distance_max"]) == (min(order), max(order))
+    means = {(r["network"], r["measure"]): r["angle"] for r in rows.summary() if r["round"]}
+    assert [(r["network"], r["measure"], r["round"]) for r in rows.ratios()] == [
+        ("random_mask", "order", 2),
+        ("random_mask", "pruning", 2),
+    ]
+    for row in rows.ratios():
+        ticket, control = means["ticket", row["measure"]], means["random_mask", row["measure"]]
+        assert row["angle_ratio"] == pytest.approx(control / ticket)
     both_runs = merged([rows, rows])
     assert [r["samples"] for r in both_runs.summary()] == [6, 6, 4, 6, 4]
     assert both_runs.accuracies()[1]["samples"] == 6
@@ -312,6 +323,32 @@ def test_lines_between_successive_rounds_and_the_whole_grid(replicates):
     assert ends[0]["test_error"] == ticket_side["test_error"]  # replicate 1 of round 2
     assert all(r["test_error_barrier"] >= 0 for r in rows.summary())
     assert len(rows.curves()) == 7 * 3
+
+
+@both
+def test_barriers_during_training_are_those_of_shorter_trainings(replicates, monkeypatch):
+    """9 steps an epoch from step 5 of 18: after 9 steps from W_k, and at the end."""
+    options = {"rounds": (2,), "points": 3, "samples": 100, "every_epochs": 1}
+    config = ConnectivityConfig(**options, batch_norm="interpolated")
+    rows = measure_connectivity(replicates, config)
+    assert [row["step"] for row in rows.during] == [14, 18]
+    assert [row["step"] for row in rows.course()] == [14, 18]
+    last = {name: rows.during[1][name] for name in BARRIERS}
+    assert last == {name: rows.barriers[0][name] for name in BARRIERS}
+    ticket = replicates.ticket(2)
+    budget = ticket.retrain_budget(RECIPE, 360)
+    shorter = replicates.trainer.train(
+        ticket.weights,
+        ticket.masks,
+        replicates.data.train.ids,
+        dataclasses.replace(budget, limit=9),
+        (3, REPLICATE_ORDER, 0),
+    )
+    stored = replicates.trajectory(2, "ticket", 0, [9])[9]
+    for name, weight in shorter.weights.items():
+        np.testing.assert_array_equal(stored[name], weight)
+    monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
+    assert measure_connectivity(replicates, config).during == rows.during
 
 
 @both

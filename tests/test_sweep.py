@@ -15,6 +15,7 @@ from tf_prac import PracConfig, PruningConfig, RewindSweep, Ticket, TicketSearch
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVOURS
+from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
@@ -155,6 +156,36 @@ def test_the_table_has_a_row_for_each_rewind_point_control_and_sparsity(swept):
         points = list(csv.DictReader(file))
     assert {float(point["x"]) for point in points} == {0, 5, 13}
     assert len({point["line"] for point in points}) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_one_shot_tickets_are_pruned_from_the_dense_network(flavour, tmp_path, monkeypatch):
+    """Only round 0 trains; each ticket keeps the largest of its trained weights."""
+    pruning = PruningConfig(rounds=3, prune_rate=0.5, larger_cuts=0, largest_cut=3)
+    options = {"pruning": pruning, "controls": ()}
+    with monkeypatch.context() as patch:
+        steps = counted(patch)
+        results = make_sweep(flavour, tmp_path, ("0it", "5it"), **options).run(**DATA)
+    assert steps == [39] + 3 * [39] + 3 * [34]  # both k have one dense network
+    assert [row["search_steps"] for row in results["table"] if row["round"]] == 6 * [39]
+    for rewind in ("0it", "5it"):
+        run = RunDirectory(tmp_path / f"rewind_{rewind}/seed_0")
+        weights = read_npz(run.round_path(0) / "weights.npz", "weights")
+        before = None
+        for number in (1, 2, 3):
+            masks = Ticket.load(run.ticket_path(number)).masks
+            assert masks.density == pytest.approx(0.5**number, abs=0.01)
+            kept, pruned = (
+                np.concatenate([np.abs(weights[n][m == keep]) for n, m in masks.items()])
+                for keep in (True, False)
+            )
+            assert kept.min() >= pruned.max()
+            assert before is None or all((before[n] | ~m).all() for n, m in masks.items())
+            before = masks
+        with monkeypatch.context() as patch:  # a finished search trains nothing
+            patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
+            make_sweep(flavour, tmp_path, ("0it", "5it"), **options).run(**DATA)
 
 
 def test_the_same_call_trains_nothing_and_more_rewind_points_train_their_own(sweeps, tmp_path):

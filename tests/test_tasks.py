@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_prac import ForgettingLogger, PracModel, SampleScores, Targets
+from tf_prac import ForgettingLogger, PracModel, SampleScores, Targets, TrainingRecipe
+from tf_prac.data.samples import ArraySamples
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.registry import TASKS
 from tf_prac.tasks import Binary, MultiLabel, OneHot, Outputs, Regression, Sparse, Task
 from tf_prac.tasks.infer import as_task, infer
 from tf_prac.training.scores import parts_of, score_of
+from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 IGNORED = 9
@@ -213,6 +215,48 @@ def test_what_the_loss_ignores_does_not_change_forgetting_or_scores(flavour):
 
 
 @both
+def test_smoothed_labels_change_the_loss_alone(flavour):
+    """Forgetting and the task of a run are those of labels that are not smoothed."""
+    keras = importlib.import_module(flavour)
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    samples = ArraySamples(x, np.arange(40) % 4)
+    weights, stats = [], []
+    for smoothing in (0.0, 0.2):
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(8), keras.layers.Dense(4)]
+        )
+        trainer = Trainer(
+            network, TrainingRecipe(batch_size=40, label_smoothing=smoothing), samples
+        )
+        assert trainer.identity() == {} and trainer.task == Sparse(from_logits=True)
+        trainer.model.fit(
+            {"inputs": x, "sample_id": np.arange(40)}, samples.labels, batch_size=40, verbose=0
+        )
+        weights.append(network.get_weights()[0])
+        stats.append(trainer.model.forgetting.stats.table)
+    assert (weights[0] != weights[1]).any()
+    np.testing.assert_array_equal(*stats)  # of the first step, from the same weights
+    labels, outputs = tf.constant(samples.labels), tf.constant(network.predict(x, verbose=0))
+    loss = Sparse(from_logits=True).smoothed(0.2).make_loss(keras)
+    expected = -tf.reduce_sum((0.8 * np.eye(4)[labels] + 0.05) * tf.nn.log_softmax(outputs), -1)
+    for each in (labels, labels[:, None]):
+        np.testing.assert_allclose(loss(each, outputs), expected, rtol=1e-5)
+    assert infer(loss, labels, outputs) == Sparse(from_logits=True)
+
+
+def test_a_compiled_model_keeps_its_loss():
+    keras = importlib.import_module("keras")
+    network = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8), keras.layers.Dense(4)])
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    samples = ArraySamples(np.ones((8, 6), np.float32), np.arange(8) % 4)
+    with pytest.raises(
+        ArgumentError, match=r"label_smoothing: received 0\.1; allowed: 0 for a comp"
+    ):
+        Trainer(network, TrainingRecipe(label_smoothing=0.1), samples)
+
+
+@both
 def test_regression_without_a_bound_is_refused_before_training(flavour):
     keras = importlib.import_module(flavour)
     x, y = np.ones((8, 3), np.float32), np.ones(8, np.float32)
@@ -387,6 +431,9 @@ def test_bad_options_of_tasks_are_refused():
         (lambda: Sparse(fraction=0), "fraction"),
         (lambda: Sparse(from_logits=1), "from_logits"),
         (lambda: OneHot(label_smoothing=1), "label_smoothing"),
+        (lambda: Sparse(label_smoothing=-0.1), "label_smoothing"),
+        (lambda: Sparse(label_smoothing=0.1, ignore_class=9), "0 with an ignore_class"),
+        (lambda: Regression(bound=1).smoothed(0.1), "0 for the task regression"),
         (lambda: Regression(bound=-1), "bound"),
         (lambda: Regression(bound=1, quantile=0.5), "quantile"),
         (lambda: Outputs(tasks={}), "tasks"),

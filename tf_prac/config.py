@@ -188,8 +188,11 @@ class TrainingRecipe:
         final_rate: final learning rate of "linear" and "cosine". Default 0.
         warmup: length of the linear warmup from 0 to the peak learning rate: a fraction of the
             budget, or a point such as "1000it" or "5ep". Default 0.
-        augment: data augmentation, see `tf_prac.data.augment`: "none", "flip", "crop" or
-            "crop_flip". Default "none".
+        augment: data augmentation, see `tf_prac.data.augment`: "none", "flip", "crop" (of images
+            padded by 4 pixels), "crop_flip", or "resized_crop_flip" (ImageNet's: windows of 8% to
+            100% of the area). Default "none".
+        label_smoothing: fraction of each label that the loss spreads evenly over the classes, in
+            [0, 1). Which samples are correct does not depend on it. Default 0.
         validation_split: fraction of the training set held out for validation if there is no
             validation set, in [0, 1). Default 0.1.
         split: which samples are held out: "seeded" (at random) or "last" (the last ones, as in
@@ -221,6 +224,7 @@ class TrainingRecipe:
     final_rate: float = 0.0
     warmup: float | str = 0.0
     augment: str = "none"
+    label_smoothing: float = dataclasses.field(default=0.0, repr=False)
     validation_split: float = 0.1
     split: str = "seeded"
     mixed_precision: AutoBool = AUTO
@@ -248,6 +252,7 @@ class TrainingRecipe:
             check_number("milestones", fraction, above=0, below=1)
         if list(fractions) != sorted(set(fractions)):
             raise ArgumentError("milestones", self.milestones, "increasing fractions")
+        check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
         check_number("validation_split", self.validation_split, minimum=0, below=1)
         check_choice("split", self.split, ("seeded", "last"))
         check_choice("momentum_form", self.momentum_form, MOMENTUM_FORMS)
@@ -261,7 +266,8 @@ class TrainingRecipe:
 
         Runs of 0.1.0 do not have it, and are compared with those that compute in float32.
         """
-        options = _without_defaults(dataclasses.asdict(self), TrainingRecipe, ["momentum_form"])
+        later = ("momentum_form", "label_smoothing")
+        options = _without_defaults(dataclasses.asdict(self), TrainingRecipe, later)
         return {name: v for name, v in options.items() if name != "tf32" or v is not False}
 
     @property

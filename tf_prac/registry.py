@@ -137,6 +137,8 @@ TASKS = Registry(
 )
 """Tasks: subclasses of `tf_prac.tasks.Task`."""
 
+_CONNECTIVITY = "tf_prac.analysis.reproduce.linear_connectivity"
+
 ITEMS = Registry(
     "item",
     "tf_prac.analysis.reproduce.item:item_name",
@@ -162,6 +164,17 @@ ITEMS = Registry(
         "prac/table_a3": "tf_prac.analysis.reproduce.prac_sets:TABLE_A3",
         "prac/table_a4": "tf_prac.analysis.reproduce.prac_sets:TABLE_A4",
         "prac/section_4_1": "tf_prac.analysis.reproduce.prac_sets:SECTION_4_1",
+        "stabilizing/figure_1": "tf_prac.analysis.reproduce.stabilizing:FIGURE_1",
+        "stabilizing/figure_2": "tf_prac.analysis.reproduce.stabilizing:FIGURE_2",
+        "stabilizing/figure_3": "tf_prac.analysis.reproduce.stabilizing:FIGURE_3",
+        "stabilizing/figure_4": "tf_prac.analysis.reproduce.stabilizing:FIGURE_4",
+        "stabilizing/figure_5": "tf_prac.analysis.reproduce.stabilizing:FIGURE_5",
+        "stabilizing/figure_9": "tf_prac.analysis.reproduce.stabilizing:FIGURE_9",
+        "linear_connectivity/figure_3": f"{_CONNECTIVITY}:FIGURE_3",
+        "linear_connectivity/figure_6": f"{_CONNECTIVITY}:FIGURE_6",
+        "linear_connectivity/figure_8": f"{_CONNECTIVITY}:FIGURE_8",
+        "linear_connectivity/during_training": f"{_CONNECTIVITY}:DURING_TRAINING",
+        "linear_connectivity/appendix_g": f"{_CONNECTIVITY}:APPENDIX_G",
     },
 )
 """Figures and tables of papers, "PAPER/NAME": `tf_prac.analysis.reproduce.item.Item` objects."""

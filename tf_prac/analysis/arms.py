@@ -107,6 +107,12 @@ def _pruned_at_init(criterion: str) -> Arm:
     )
 
 
+def _control(of: str, kind: str) -> Arm:
+    what = {"random_mask": "random masks of the same layer-wise density"}
+    about = f"tickets of {of} with {what.get(kind, 'new initial weights')}"
+    return Arm(about=about, controls=of, control=kind)
+
+
 def _fast(about: str, sizes_from: str | None = None, **changes: Any) -> Arm:
     """Returns the variant "fast" with other options."""
     return Arm(
@@ -149,14 +155,10 @@ ARMS: dict[str, Arm] = {
     "random_transfer": _selected("random", "a random subset", "transfer"),
     "cet": Arm(about="CET alone (Figure A12)", changes={"use_cep": False}),
     "cep": Arm(about="CEP alone", changes={"use_cet": False}),
-    "random_ticket": Arm(
-        about="tickets of prac with random masks of the same layer-wise density",
-        controls="prac",
-        control="random_mask",
-    ),
-    "reinit": Arm(
-        about="tickets of prac with new initial weights", controls="prac", control="reinit"
-    ),
+    "random_ticket": _control("prac", "random_mask"),
+    "reinit": _control("prac", "reinit"),
+    "imp_random_ticket": _control("imp", "random_mask"),
+    "imp_reinit": _control("imp", "reinit"),
     "fast": _fast("annealed short rounds on full data, weights not rewound"),
     "fast+weight_rewinding": _fast("with rounds that start from W_k", **_REWINDING),
     "fast+sets": _fast_on_sets("on PrAC sets, with coverage of all other samples"),
@@ -198,6 +200,7 @@ ARMS: dict[str, Arm] = {
     "random_pruning": _pruned_at_init("random"),
     "magnitude_init": _pruned_at_init("magnitude_init"),
     "snip": _pruned_at_init("snip"),
+    "snip_reinit": _control("snip", "reinit"),
     "grasp": _pruned_at_init("grasp"),
     "synflow": _pruned_at_init("synflow"),
 }

@@ -4,14 +4,14 @@ Two networks trained from the same W_k in different data orders are linearly con
 does not increase on the line between them. The increase is the error barrier.
 
 Source: "Linear Mode Connectivity and the Lottery Ticket Hypothesis", Section 2 (instability
-analysis) and Section 3. Lines between successive rounds: "Unmasking the Lottery Ticket
-Hypothesis", Section 3.
+analysis), Section 3, and the appendices (barriers during training). Lines between successive
+rounds: "Unmasking the Lottery Ticket Hypothesis", Section 3.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,14 +39,21 @@ class ConnectivityRows(NamedTuple):
             and the test samples.
         barriers: one row for each line: "line" is "order" or "rounds", "first" and "second" are
             the replicates at its ends, then the barrier of each error and loss.
+        during: one row for each line between two replicates during their training: "step" of
+            training, then the barriers.
     """
 
     points: list[dict[str, Any]]
     barriers: list[dict[str, Any]]
+    during: list[dict[str, Any]]
 
     def summary(self) -> list[dict[str, Any]]:
         """Returns mean, min and max of the barriers over initialisations and data orders."""
         return aggregate(by_k(self.barriers), [*SUBNETWORK, "line"], BARRIERS)
+
+    def course(self) -> list[dict[str, Any]]:
+        """Returns mean, min and max of the barriers during training."""
+        return aggregate(by_k(self.during), [*SUBNETWORK, "step"], BARRIERS)
 
     def curves(self) -> list[dict[str, Any]]:
         """Returns mean, min and max along the lines over initialisations and data orders."""
@@ -73,7 +80,7 @@ def measure_connectivity(
     """
     config = config or ConnectivityConfig()
     rounds = config.rounds or tuple(sorted({0, replicates.rounds}))
-    rows = ConnectivityRows([], [])
+    rows = ConnectivityRows([], [], [])
     chosen = subnetworks(replicates, rounds, config.controls)
     evaluate = LineEvaluation(replicates, config)
 
@@ -84,6 +91,7 @@ def measure_connectivity(
         rows.barriers.append({**columns, **barriers(points)})
 
     for number, network in chosen:
+        rows.during.extend(_during(replicates, number, network, config, evaluate))
         for u, v in itertools.combinations(range(config.copies), 2):
             columns = subnetwork_columns(replicates, number, network)
             columns |= {"line": "order", "first": u, "second": v}
@@ -97,11 +105,35 @@ def measure_connectivity(
     return rows
 
 
+def _during(
+    replicates: Replicates,
+    number: int,
+    network: str,
+    config: ConnectivityConfig,
+    evaluate: LineEvaluation,
+) -> Iterator[dict[str, Any]]:
+    """Yields the barriers between the replicates of a subnetwork during their training."""
+    if config.every_epochs is None:
+        return
+    recipe, size = replicates.search.config.recipe, len(replicates.data.train.ids)
+    budget = replicates.ticket(number, network).retrain_budget(recipe, size)
+    apart = config.every_epochs * budget.steps_per_epoch
+    steps = sorted({*range(apart, budget.steps, apart), budget.steps})
+    courses = [replicates.trajectory(number, network, u, steps) for u in range(config.copies)]
+    columns = subnetwork_columns(replicates, number, network)
+    for (u, first), (v, second) in itertools.combinations(enumerate(courses), 2):
+        for step in steps:
+            points = evaluate(first[step], second[step])
+            row = {**columns, "first": u, "second": v, "step": budget.first_step + step}
+            yield {**row, **barriers(points)}
+
+
 def merged(rows: Sequence[ConnectivityRows]) -> ConnectivityRows:
     """Merges the results of several runs."""
     return ConnectivityRows(
         [row for each in rows for row in each.points],
         [row for each in rows for row in each.barriers],
+        [row for each in rows for row in each.during],
     )
 
 

@@ -49,6 +49,8 @@ def connectivity_table(rows: ConnectivityRows) -> str:
 def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> list[pathlib.Path]:
     """Writes points.csv, barriers.csv, summary.csv, and the figures with their CSV.
 
+    With barriers during training also during.csv, and their figure.
+
     Returns:
         The written files.
     """
@@ -56,11 +58,14 @@ def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> 
     tables = {"points": rows.points, "barriers": rows.barriers, "summary": summary}
     written = write_csvs(path, tables)
     error = "test_error" if any("test_error_barrier" in row for row in summary) else "train_error"
+    if rows.during:
+        written += write_csvs(path, {"during": rows.during})
+        written += draw_during(path / "barrier_during", rows.course(), f"{error}_barrier")
     written += _curves(path / "interpolation", rows.curves())
     written += _barriers(path / "barrier", summary, f"{error}_barrier")
     orders = [row for row in summary if row["line"] == "order" and row["network"] == "ticket"]
     if len({r["k"] for r in orders}) > 1 and len({r["round"] for r in orders}) > 1:
-        written += _grid(path / "grid", orders, f"{error}_barrier")
+        written += draw_grid(path / "grid", orders, f"{error}_barrier")
     return written
 
 
@@ -113,7 +118,21 @@ def _barriers(stem: pathlib.Path, summary: Sequence[Row], column: str) -> list[p
     return line_figure(stem, lines, x_label=x_label, y_label=y_label, prepare=prepare)
 
 
-def _grid(stem: pathlib.Path, rows: Sequence[Row], column: str) -> list[pathlib.Path]:
+def draw_during(stem: pathlib.Path, course: Sequence[Row], column: str) -> list[pathlib.Path]:
+    """Draws the barrier during training, a line for each subnetwork and k."""
+
+    def prepare(axes: Any) -> None:
+        axes.set_ylim(0, None)
+        show_percent(axes)
+
+    lines = lines_of(
+        course, "step", column, lambda row: _label({**row, "line": "order"}, True, True)
+    )
+    y_label = column.replace("_", " ")
+    return line_figure(stem, lines, x_label="training step", y_label=y_label, prepare=prepare)
+
+
+def draw_grid(stem: pathlib.Path, rows: Sequence[Row], column: str) -> list[pathlib.Path]:
     """Draws the barrier for every k and sparsity, as in Figure 8 of the paper."""
     ks = sorted({row["k"] for row in rows})
     densities = sorted({row["density"] for row in rows}, reverse=True)

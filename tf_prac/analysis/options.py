@@ -68,6 +68,9 @@ class ConnectivityConfig:
             "interpolated" like weights. Default "recomputed".
         samples: number of training and of test samples to evaluate on, the first ones; None
             ("off" on the command line) for all. Default None.
+        every_epochs: also measure the lines between networks during training, after every n
+            epochs from W_k and at the end; None ("off" on the command line): only at the end.
+            The weights are stored, once for each of these epochs. Default None.
 
     Raises:
         ArgumentError: a value is outside its range.
@@ -80,6 +83,7 @@ class ConnectivityConfig:
     points: int = 30
     batch_norm: str = "recomputed"
     samples: int | None = None
+    every_epochs: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "rounds", check_rounds(self.rounds))
@@ -88,8 +92,9 @@ class ConnectivityConfig:
         check_bool("successive", self.successive)
         check_int("points", self.points, 2)
         check_choice("batch_norm", self.batch_norm, BATCH_NORM)
-        if self.samples is not None:
-            check_int("samples", self.samples, 1)
+        for name in ("samples", "every_epochs"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1)
 
 
 def check_rounds(rounds: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,8 @@ class TrainedReplicate:
             [n, predictions], with 0 for what does not count; None without test data, and for
             several outputs.
         accuracy: the metric on the test data, or None.
+        losses: the loss of each test sample, float [n]; None without test data, for a task without
+            such losses, and in files of 0.1.0.
         steps: number of SGD steps.
         seconds: wall time of training.
     """
@@ -48,6 +52,7 @@ class TrainedReplicate:
     accuracy: float | None
     steps: int
     seconds: float
+    losses: np.ndarray | None = None
 
 
 class Replicates:
@@ -164,15 +169,67 @@ class Replicates:
                     self._train(path, ticket, title, replicate, origin)
         return self._read(path, origin)
 
+    def trajectory(
+        self, number: int, network: str, replicate: int, steps: Sequence[int]
+    ) -> dict[int, dict[str, np.ndarray]]:
+        """Returns the weights of a replicate during its training, by step from W_k.
+
+        The replicate is trained if its file lacks one of these steps.
+
+        Args:
+            number, network, replicate: as for `trained`.
+            steps: numbers of steps from W_k, > 0.
+
+        Raises:
+            FileError, NonFiniteLossError: as for `trained`.
+        """
+        ticket = self.ticket(number, network)
+        origin, final = self._origin(ticket), self.run.replicate_path(number, network, replicate)
+        path = self.run.trajectory_path(number, network, replicate)
+        stored = self._read_trajectory(path, origin)
+        if not set(steps) <= set(stored):
+            title = f"round {number} {network} replicate {replicate}, during training"
+            with exclusive(path.parent, f"{path.parent}: another process trains replicates"):
+                stored = self._train(final, ticket, title, replicate, origin, steps)
+                arrays = {f"{s}/{n}": w for s, ws in stored.items() for n, w in ws.items()}
+                write_npz(path, "trajectory", {**arrays, "origin": np.array(origin)})
+        return {step: stored[step] for step in steps}
+
+    def _read_trajectory(self, path: pathlib.Path, origin: str) -> dict[int, dict[str, np.ndarray]]:
+        if not path.exists():
+            return {}
+        arrays = read_npz(path, "trajectory")
+        _check_origin(path, str(arrays.pop("origin")), origin)
+        weights: dict[int, dict[str, np.ndarray]] = {}
+        for key, weight in arrays.items():
+            step, _, name = key.partition("/")
+            weights.setdefault(int(step) if step.isdecimal() else -1, {})[name] = weight
+        for each in weights.values():
+            self.run.check_weights(path, {name: weight.shape for name, weight in each.items()})
+        return weights
+
     def _train(
-        self, path: pathlib.Path, ticket: Ticket, title: str, replicate: int, origin: str
-    ) -> None:
+        self,
+        path: pathlib.Path,
+        ticket: Ticket,
+        title: str,
+        replicate: int,
+        origin: str,
+        snapshot_at: Sequence[int] = (),
+    ) -> dict[int, dict[str, np.ndarray]]:
+        """Trains a replicate and writes it; returns its weights after some steps."""
         ids = self.data.train.ids
         budget = ticket.retrain_budget(self.search.config.recipe, len(ids))
         order = (self.seed, REPLICATE_ORDER, replicate)
         with self.search.callbacks.training(title, budget.steps) as advance:
             trained = self.trainer.train(
-                ticket.weights, ticket.masks, ids, budget, order, advance=advance
+                ticket.weights,
+                ticket.masks,
+                ids,
+                budget,
+                order,
+                snapshot_at=snapshot_at,
+                advance=advance,
             )
         arrays = {_WEIGHTS + name: weight for name, weight in trained.weights.items()}
         if self.data.test is not None:
@@ -182,14 +239,19 @@ class Replicates:
         self.search.callbacks.on_message(
             f"{title}: {trained.steps:,} steps, {trained.seconds:.1f} s"
         )
+        names = trained.weights.keys()
+        return {s: {n: w[n] for n in names} for s, w in trained.snapshots.items()}
 
     def _predictions(self, test: Split) -> dict[str, np.ndarray]:
         """Returns the predictions for the test samples; with the metric if it is not accuracy."""
         predictor = self.trainer.predictor
         values, judged = predictor.decisions(test)
+        losses = {}
+        with contextlib.suppress(ArgumentError):  # of a task without losses of single samples
+            losses["losses"] = predictor.scores(test, "loss").astype(np.float32)
         if isinstance(values, np.ndarray) and values.ndim == 1 and judged is None:
-            return {"classes": values}
-        metric = {"metric": np.array(predictor.measure(test))}
+            return {"classes": values, **losses}
+        metric = {"metric": np.array(predictor.measure(test)), **losses}
         if isinstance(values, dict):
             return metric
         if judged is not None:
@@ -198,18 +260,17 @@ class Replicates:
 
     def _read(self, path: pathlib.Path, origin: str) -> TrainedReplicate:
         arrays = read_npz(path, "copy")
-        if str(arrays["origin"]) != origin:
-            raise FileError(
-                f"{path}: trained from another ticket or data. Remove it to train it again."
-            )
+        _check_origin(path, str(arrays["origin"]), origin)
         weights = {k.removeprefix(_WEIGHTS): v for k, v in arrays.items() if _WEIGHTS in k}
         test, classes = self.data.test, arrays.get("classes")
+        losses = arrays.get("losses") if test is not None else None
         self.run.check_weights(path, {name: weight.shape for name, weight in weights.items()})
-        if test is not None and classes is not None and len(classes) != len(test.ids):
-            raise DamagedFileError(
-                f"{path}: damaged, it has the classes of {len(classes)} samples; "
-                f"allowed: {len(test.ids)}. Remove it to train it again."
-            )
+        for name, values in (("classes", classes), ("losses", losses)):
+            if test is not None and values is not None and len(values) != len(test.ids):
+                raise DamagedFileError(
+                    f"{path}: damaged, it has the {name} of {len(values)} samples; "
+                    f"allowed: {len(test.ids)}. Remove it to train it again."
+                )
         accuracy = None
         if test is not None and "metric" in arrays:
             accuracy = float(arrays["metric"])
@@ -221,6 +282,7 @@ class Replicates:
             accuracy=accuracy,
             steps=int(arrays["steps"]),
             seconds=float(arrays["seconds"]),
+            losses=losses,
         )
 
     def _origin(self, ticket: Ticket) -> str:
@@ -232,3 +294,10 @@ class Replicates:
             sha.update(f"{name!r}{weight.shape}{weight.dtype}".encode())
             sha.update(np.ascontiguousarray(weight).tobytes())
         return sha.hexdigest()
+
+
+def _check_origin(path: pathlib.Path, stored: str, origin: str) -> None:
+    if stored != origin:
+        raise FileError(
+            f"{path}: trained from another ticket or data. Remove it to train it again."
+        )

@@ -5,7 +5,8 @@ W_k in the same data order. It is stable to data order if two replicates of it, 
 different data orders, end near each other.
 
 Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 (definitions), Figure 3 (distance),
-Appendix B (angle).
+Appendix B (angle); "Linear Mode Connectivity and the Lottery Ticket Hypothesis", Appendix G (other
+distances).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tf_prac.analysis.aggregate import aggregate, by_k
 from tf_prac.analysis.options import StabilityConfig
@@ -24,7 +27,7 @@ SUBNETWORK = ("k", "round", "density", "network")
 FULL = {"ticket": "ticket", "random_mask": "ticket", "reinit": "reinit", "both": "reinit"}
 """For each subnetwork, the network that is trained without a mask from the same weights."""
 
-MEASURES = ("distance", "angle", "disagreement")
+MEASURES = ("distance", "angle", "disagreement", "loss_distance")
 
 
 class StabilityRows(NamedTuple):
@@ -35,7 +38,8 @@ class StabilityRows(NamedTuple):
         pairs: one row for each pair that is compared. "measure" is "order" or "pruning"; "first"
             and "second" are the replicates; "distance" and "angle" (degrees) are measured on the
             kept weights; "disagreement" is the fraction of test samples that the two networks
-            predict differently.
+            predict differently; "loss_distance" is the L2 distance between their losses of the
+            test samples.
     """
 
     replicates: list[dict[str, Any]]
@@ -44,6 +48,28 @@ class StabilityRows(NamedTuple):
     def summary(self) -> list[dict[str, Any]]:
         """Returns mean, min and max over initialisations and data orders, by measure."""
         return aggregate(by_k(self.pairs), [*SUBNETWORK, "measure"], MEASURES)
+
+    def ratios(self) -> list[dict[str, Any]]:
+        """Returns how many times as far apart the networks of each control are as the tickets'.
+
+        One row for each control and measure, with the ratio of the means of each column of the
+        summary, such as "distance_ratio". Tickets are stabler where it is above 1.
+        """
+        rows = self.summary()
+        same = ("k", "round", "measure")
+        tickets = {tuple(r[c] for c in same): r for r in rows if r["network"] == "ticket"}
+        ratios = []
+        for row in rows:
+            ticket = tickets.get(tuple(row[column] for column in same), {})
+            if row["network"] != "ticket":
+                identity = {name: row[name] for name in (*SUBNETWORK, "measure")}
+                values = {
+                    f"{name}_ratio": row[name] / ticket[name]
+                    for name in MEASURES
+                    if name in row and ticket.get(name)
+                }
+                ratios.append({**identity, **values})
+        return ratios
 
     def accuracies(self) -> list[dict[str, Any]]:
         """Returns mean, min and max of the test accuracy over initialisations and data orders."""
@@ -126,6 +152,9 @@ def _compare(
         "distance": distance(first.weights, second.weights, masks),
         "angle": angle(first.weights, second.weights, masks),
         "disagreement": replicates.disagreement(first, second),
+        "loss_distance": None
+        if first.losses is None or second.losses is None
+        else float(np.linalg.norm(np.subtract(first.losses, second.losses, dtype=np.float64))),
     }
 
 

@@ -27,11 +27,22 @@ MEASURE = {"order": "data order", "pruning": "pruning"}
 
 
 def stability_table(rows: StabilityRows) -> str:
-    """Returns the table that the command prints; cells are mean (min to max)."""
+    """Returns the table that the command prints; cells are mean (min to max).
+
+    "x ticket" is the distance of a control divided by that of the ticket.
+    """
     accuracies = {subnetwork_key(row): row for row in rows.accuracies()}
     table = [
-        ("k", "kept", "network", "stability to", "distance", "angle", "test accuracy", "pairs")
+        (
+            *("k", "kept", "network", "stability to", "distance", "x ticket", "angle"),
+            *("test accuracy", "pairs"),
+        )
     ]
+    ratios = {
+        (*subnetwork_key(row), row["measure"]): row["distance_ratio"]
+        for row in rows.ratios()
+        if "distance_ratio" in row
+    }
     for row in rows.summary():
         table.append(
             (
@@ -40,6 +51,9 @@ def stability_table(rows: StabilityRows) -> str:
                 network_name(row),
                 MEASURE[row["measure"]],
                 spread(row, "distance"),
+                "-"
+                if (ratio := ratios.get((*subnetwork_key(row), row["measure"]))) is None
+                else f"{ratio:.1f}",
                 spread(row, "angle"),
                 spread(accuracies[subnetwork_key(row)], "test_accuracy", 100, 2),
                 str(row["samples"]),
@@ -49,17 +63,18 @@ def stability_table(rows: StabilityRows) -> str:
 
 
 def write_stability(directory: str | os.PathLike, rows: StabilityRows) -> list[pathlib.Path]:
-    """Writes copies.csv, pairs.csv, summary.csv, and the figures with their CSV.
+    """Writes copies.csv, pairs.csv, summary.csv, ratios.csv, and the figures with their CSV.
 
     Returns:
         The written files.
     """
     path, summary = pathlib.Path(directory), rows.summary()
     tables = {"copies": rows.replicates, "pairs": rows.pairs, "summary": summary}
+    tables |= {"ratios": ratios} if (ratios := rows.ratios()) else {}
     written = write_csvs(path, tables)
     written += write_accuracy(path / "accuracy", rows.accuracies())
     several = len({row["k"] for row in summary}) > 1
-    written += (_against_k if several else _bars)(path / "stability", summary)
+    written += (draw_stability_against_k if several else _bars)(path / "stability", summary)
     return written
 
 
@@ -80,7 +95,7 @@ def write_accuracy(stem: pathlib.Path, accuracies: Sequence[Row]) -> list[pathli
     )
 
 
-def _against_k(stem: pathlib.Path, summary: Sequence[Row]) -> list[pathlib.Path]:
+def draw_stability_against_k(stem: pathlib.Path, summary: Sequence[Row]) -> list[pathlib.Path]:
     """Draws distance and angle against k, as in Figure 4 of the paper."""
 
     def label(row: Row) -> str:

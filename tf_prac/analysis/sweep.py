@@ -209,7 +209,7 @@ def write_sweep(directory: str | os.PathLike, summaries: Summaries) -> dict[str,
     for arm, runs in arms.items():
         for seed, summary in runs.items():
             rows += run_rows(arm, seed, summary)
-            rows += _control_rows(arm, seed, summary)
+            rows += control_rows(arm, seed, summary)
     results = write_results(
         directory,
         arms,
@@ -237,7 +237,7 @@ def sweep_text(results: Mapping[str, Any]) -> str:
     return text_table([head, *lines])
 
 
-def _control_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
+def control_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
     """Returns rows like those of the tickets, with an arm for each kind of control."""
     kinds = sorted({control["control"].rsplit("_", 1)[0] for control in summary["controls"]})
     rows = []

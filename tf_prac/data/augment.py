@@ -3,14 +3,17 @@
 To add an augmentation, write a function and register it in `AUGMENTATIONS`. Random numbers depend
 only on the seed, so that a step has the same images in every replay.
 
-Source: "Deep Residual Learning for Image Recognition", Section 4.2: pad 4 pixels, crop and flip.
+Sources: "Deep Residual Learning for Image Recognition", Section 4.2: pad 4 pixels, crop and flip.
+"Going Deeper with Convolutions", Section 6: windows of random area and aspect ratio.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_prac.checks import check_choice
@@ -18,6 +21,9 @@ from tf_prac.data.order import ALGORITHM
 from tf_prac.errors import ArgumentError
 
 PADDING = 4
+AREAS = (0.08, 1.0)
+RATIOS = (3 / 4, 4 / 3)
+SUBPIXELS = 256
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -59,11 +65,34 @@ def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return _windows(images, _padded(images), *draw(tf.shape(images)[0], seed))
 
 
+def resized_crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Crops a random window, resizes it to the size of the image, and flips half of the images.
+
+    The window has 8% to 100% of the area and an aspect ratio of 3/4 to 4/3; the resize is bilinear.
+
+    Args and Returns as in `flip`. The values of integer images are rounded to the nearest.
+    """
+    size, height, width, _ = tf.unstack(tf.shape(images))
+    numbers = uniform([size, 4], seed)
+    windows = tf.constant(window_sizes(*images.shape[1:3]))
+    index = tf.cast(numbers[:, 0] * float(len(windows)), tf.int32)
+    window = tf.gather(windows, tf.minimum(index, len(windows) - 1))
+    free = tf.stack([height, width]) - window
+    corner = tf.cast(numbers[:, 1:3] * tf.cast(free + 1, tf.float32), tf.int32)
+    corner = tf.minimum(corner, free)
+    rows = _resized(height, corner[:, :1], window[:, :1])
+    columns = _resized(width, corner[:, 1:], window[:, 1:])
+    flipped = numbers[:, 3:] < 0.5
+    columns = [tf.where(flipped, tf.reverse(part, [1]), part) for part in columns]
+    return _bilinear(images, rows, columns)
+
+
 AUGMENTATIONS: dict[str, Augmentation] = {
     "none": none,
     "flip": flip,
     "crop": crop,
     "crop_flip": crop_flip,
+    "resized_crop_flip": resized_crop_flip,
 }
 
 
@@ -123,3 +152,60 @@ def _windows(
     rows = tf.range(size)[:, None] * source_height + shift[:, :1] + tf.range(height)
     pixels = rows[:, :, None] * source_width + columns[:, None, :]
     return tf.ensure_shape(tf.gather(tf.reshape(source, [-1, channels]), pixels), images.shape)
+
+
+@functools.cache
+def window_sizes(height: int, width: int) -> np.ndarray:
+    """Returns the windows of `resized_crop_flip`, (height, width) in pixels, int32 [n, 2].
+
+    A grid of 64 areas, evenly spaced, and 64 aspect ratios, evenly spaced in their logarithm,
+    without those that do not fit into the image. A table, because the results of square roots and
+    logarithms depend on the device.
+    """
+    steps = (np.arange(64) + 0.5) / 64
+    areas = AREAS[0] + (AREAS[1] - AREAS[0]) * steps
+    ratios = RATIOS[0] * (RATIOS[1] / RATIOS[0]) ** steps
+    area, ratio = (grid.ravel() for grid in np.meshgrid(areas * height * width, ratios))
+    sizes = np.maximum(np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)], -1).round(), 1)
+    fits = (sizes <= [height, width]).all(-1)
+    sizes = sizes[fits] if fits.any() else np.minimum(sizes, [height, width])
+    return sizes.astype(np.int32)
+
+
+def _resized(size: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
+    """Returns, for each output pixel of an axis, two source pixels and the weight of the second.
+
+    Integers [B, size]: positions and weights are in units of 1 / `SUBPIXELS` pixel.
+    """
+    size, start, length = (tf.cast(each, tf.int64) for each in (size, start, length))
+    centers = (2 * tf.range(size) + 1) * length * SUBPIXELS // (2 * size) - SUBPIXELS // 2
+    centers = tf.clip_by_value(centers, 0, (length - 1) * SUBPIXELS)
+    first = centers // SUBPIXELS
+    second = tf.minimum(first + 1, length - 1)
+    weight = centers - first * SUBPIXELS
+    return [tf.cast(each, tf.int32) for each in (start + first, start + second, weight)]
+
+
+def _bilinear(images: tf.Tensor, rows: list[tf.Tensor], columns: list[tf.Tensor]) -> tf.Tensor:
+    """Returns the weighted means of four pixels each.
+
+    Exact: integers are computed with integers, floats with float64, in which the products are
+    exact, so that fused operations give the same results.
+    """
+    size, height, width, channels = tf.unstack(tf.shape(images))
+    flat, image = tf.reshape(images, [-1, channels]), tf.range(size)[:, None] * height
+    is_integer = images.dtype.is_integer
+    dtype = tf.float64 if not is_integer else tf.int32 if images.dtype == tf.uint8 else tf.int64
+
+    def weights(axis: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [tf.cast(each, dtype) for each in (SUBPIXELS - axis[2], axis[2])]
+
+    total = tf.zeros([], dtype)
+    for row, row_weight in zip(rows[:2], weights(rows), strict=True):
+        for column, column_weight in zip(columns[:2], weights(columns), strict=True):
+            index = (image + row)[:, :, None] * width + column[:, None, :]
+            weight = row_weight[:, :, None] * column_weight[:, None, :]
+            total += tf.cast(tf.gather(flat, index), dtype) * weight[..., None]
+    scale = SUBPIXELS**2
+    result = (total + scale // 2) // scale if is_integer else total / scale
+    return tf.ensure_shape(tf.cast(result, images.dtype), images.shape)

@@ -11,7 +11,8 @@ networks (as printed, one network's milestones are after the end of its training
 and schedule of Inception-v3 and SqueezeNet (swapped back, they match the published TPU code of both
 networks; its learning rate 0.165 for a batch of 256 is 0.66 for 1024). Weight decay, augmentation
 and RMSprop's epsilon are not in the paper: 1e-4 and crops with flips are from the authors' later
-code, the other values from the TPU code.
+code, the other values from the TPU code. Label smoothing of Inception-v3 is that of its own paper
+(Szegedy et al. 2016, Section 7).
 
 SGD has PyTorch's form of momentum, which TensorFlow 1's `MomentumOptimizer` and the authors' later
 code have; Adam and RMSprop ignore it.
@@ -42,7 +43,12 @@ _VGG = {
     "batch_size": 64,
     "milestones": (56_000 / 112_000, 84_000 / 112_000),
 }
-_IMAGENET: dict[str, Any] = {"batch_size": 1024, "augment": "flip", "momentum_form": "pytorch"}
+_IMAGENET: dict[str, Any] = {
+    "batch_size": 1024,
+    "augment": "resized_crop_flip",
+    "momentum_form": "pytorch",
+    "validation_split": 0.0,
+}
 
 
 def _cifar10(
@@ -139,6 +145,7 @@ STABILIZING: dict[str, Preset] = {
         optimizer="rmsprop",
         learning_rate=0.66,
         epsilon=1.0,
+        label_smoothing=0.1,
         weight_decay=4e-5,
         schedule="exponential",
         decay=1e-4,

@@ -349,9 +349,10 @@ ARRAYS: dict[str, Arrays] = {
     ),
     "copy": Arrays(
         {"origin": Array("U", 0), "steps": Array("i", 0, minimum=0), "seconds": Array("f", 0)},
-        {"classes": Array("if"), "metric": Array("f", 0)},
+        {"classes": Array("if"), "metric": Array("f", 0), "losses": Array("f", 1)},
         NUMBERS,
     ),
+    "trajectory": Arrays({"origin": Array("U", 0)}, {}, NUMBERS),
 }
 """The schema of the archives of arrays of each kind."""
 

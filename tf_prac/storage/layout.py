@@ -11,7 +11,8 @@
                               forgetting.npz, history.csv, retrained.json and, if Keras can save
                               it, model.keras
     tickets/round_03/controls/reinit_0/    the same files of a control, with weights.npz
-    copies/                   replicates: networks trained from W_k, one .npz for each data order
+    copies/                   replicates: networks trained from W_k, one .npz for each data order;
+                              NAME_during.npz has the weights during training, if requested
     summary.json              the metrics of the whole run
     report.html               the report of `tf-prac report`
     tensorboard/              events of `tf-prac search --tensorboard`
@@ -77,6 +78,11 @@ class RunLayout:
     def replicate_path(self, number: int, network: str, replicate: int) -> pathlib.Path:
         """The file of a replicate, a network that `Replicates` trains from W_k."""
         return self.path / "copies" / f"round_{number:02d}_{network}_{replicate:02d}.npz"
+
+    def trajectory_path(self, number: int, network: str, replicate: int) -> pathlib.Path:
+        """The file with the weights of a replicate during its training."""
+        name = f"round_{number:02d}_{network}_{replicate:02d}_during.npz"
+        return self.path / "copies" / name
 
     def _directory(self, *names: str) -> pathlib.Path:
         path = inside(self.path, *names)

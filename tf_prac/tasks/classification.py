@@ -96,15 +96,32 @@ class Sparse(_Softmax):
     Args:
         ignore_class: label that the loss ignores, such as 255 for void pixels or -1 for samples
             without a label. Default None.
+        label_smoothing: of the default loss; not with an `ignore_class`. Default 0.
         from_logits, fraction: as for `Task`.
     """
 
     ignore_class: int | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
+        if self.label_smoothing and self.ignore_class is not None:
+            raise ArgumentError("label_smoothing", self.label_smoothing, "0 with an ignore_class")
 
     @property
     def name(self) -> str:
         """The name in `TASKS`."""
         return "sparse"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the name and the options; `label_smoothing`, which 0.1.0 lacks, if it is set."""
+        options = super().to_json()
+        return {n: v for n, v in options.items() if n != "label_smoothing" or v}
+
+    def smoothed(self, amount: float) -> Self:
+        """Returns the task with this `label_smoothing`, if it is not 0."""
+        return dataclasses.replace(self, label_smoothing=amount) if amount else self
 
     def targets(self, labels: Any) -> tf.Tensor:
         """Returns the classes, int64."""
@@ -144,10 +161,28 @@ class Sparse(_Softmax):
         return labels if labels.ndim == 1 else None
 
     def make_loss(self, keras: Any) -> Any:
-        """Returns sparse categorical cross-entropy."""
+        """Returns sparse categorical cross-entropy, of smoothed labels if they are."""
+        if self.label_smoothing:
+            return self._smoothed_loss(keras)
         ignored = {} if self.ignore_class is None else {"ignore_class": self.ignore_class}
         loss = keras.losses.SparseCategoricalCrossentropy
         return loss(from_logits=self._knows_logits(), **ignored)
+
+    def _smoothed_loss(self, keras: Any) -> Any:
+        """Returns the cross-entropy of one-hot labels, which Keras can smooth."""
+        smoothing, crossentropy = self.label_smoothing, keras.losses.categorical_crossentropy
+
+        def sparse_categorical_crossentropy(
+            labels: Any, outputs: Any, from_logits: bool = self._knows_logits()
+        ) -> Any:
+            classes = tf.cast(labels, tf.int64)
+            if classes.shape.rank == outputs.shape.rank:
+                classes = tf.squeeze(classes, -1)
+            one_hot = tf.one_hot(classes, outputs.shape[-1], dtype=outputs.dtype)
+            options = {"from_logits": from_logits, "label_smoothing": smoothing}
+            return crossentropy(one_hot, outputs, **options)
+
+        return sparse_categorical_crossentropy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +194,10 @@ class _Distributions(Classification):
     def __post_init__(self):
         super().__post_init__()
         check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
+
+    def smoothed(self, amount: float) -> Self:
+        """Returns the task with this `label_smoothing`, if it is not 0."""
+        return dataclasses.replace(self, label_smoothing=amount) if amount else self
 
     def check_outputs(self, labels: Any, outputs: Any) -> None:
         """Raises `ArgumentError` unless outputs have the shape of the labels."""

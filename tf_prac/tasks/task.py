@@ -121,6 +121,16 @@ class Task(abc.ABC):
         """
         raise self._lacks("loss", "a model that is compiled with a loss")
 
+    def smoothed(self, amount: float) -> Task:
+        """Returns the task with a loss that spreads this fraction of each label over all classes.
+
+        Raises:
+            ArgumentError: If its loss cannot be smoothed.
+        """
+        if amount:
+            raise ArgumentError("label_smoothing", amount, f"0 for the task {self.name}")
+        return self
+
     def probabilities(self, outputs: Any) -> tf.Tensor:
         """Returns the probabilities of each prediction, [batch, predictions, classes]."""
         raise self._lacks("score", "a score that needs no class probabilities")

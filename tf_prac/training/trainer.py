@@ -226,7 +226,8 @@ class Trainer:
             self.model.judges = True
         if self.recipe.mixed_precision:
             _check_mixed_precision(self.network, outputs)
-        options = dict(own or {"loss": self.task.make_loss(flavour.module)})
+        smoothed = self.task.smoothed(self.recipe.label_smoothing)
+        options = dict(own or {"loss": smoothed.make_loss(flavour.module)})
         metrics = "weighted_metrics" if self.distribution.pads_batches else "metrics"
         if own is None and _is_plain(self.task, self.samples):
             # Weighted, so that the padding of a batch does not count.
@@ -346,6 +347,7 @@ class Trainer:
             options += [f"values of {replicas} replicas"]
         options += ["tf32"] if self.recipe.tf32 else []
         options += ["pytorch"] if self.recipe.momentum_form == "pytorch" else []
+        options += [self.recipe.label_smoothing] if self.recipe.label_smoothing else []
         options += budget.later_options
         samples: list[Any] = [ids]
         if isinstance(ids, Coverage):
@@ -639,6 +641,9 @@ def own_compile(network: Any, recipe: TrainingRecipe) -> dict[str, Any] | None:
             "one of the two",
             "Return the model from model_fn without compile, or leave these options out.",
         )
+    if recipe.label_smoothing:
+        allowed = "0 for a compiled model, which keeps its loss"
+        raise ArgumentError("label_smoothing", recipe.label_smoothing, allowed)
     if compiled.get("run_eagerly"):
         raise ArgumentError("model", "compile(run_eagerly=True)", "a model that can be compiled")
     names = ("loss", "loss_weights", "metrics", "weighted_metrics", "optimizer")

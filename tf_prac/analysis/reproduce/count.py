@@ -60,8 +60,10 @@ def search_count(
     rounds = config.pruning.rounds
     plan = RoundPlan(config, train_size)
     may_stop = plan.trains and config.prac.early_stop_eps is not None
-    at_most = plan.trains and (config.prac.selects_data or may_stop)
-    steps = sum(plan.budget(number, train_size).steps for number in range(rounds))
+    cuts, largest = config.pruning.larger_cuts, config.pruning.largest_cut
+    at_most = plan.trains and (config.prac.selects_data or may_stop or cuts not in (None, 0))
+    trained = {n for n in range(rounds) if cuts != 0 or n % largest == 0}
+    steps = sum(plan.budget(number, train_size).steps for number in trained)
     full, later = plan.full.total_steps, plan.full.total_steps
     if config.pruning.lr_rewind:
         later -= plan.k
@@ -71,7 +73,7 @@ def search_count(
     in_rounds = {
         number
         for number in tickets
-        if number < rounds
+        if number in trained
         and not at_most
         and plan.trains
         and plan.budget(number, train_size).steps == later

@@ -1,0 +1,168 @@
+"""The items of "Stabilizing the Lottery Ticket Hypothesis" and "Linear Mode Connectivity"."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+
+import pytest
+
+from tf_prac.analysis.connectivity import ConnectivityRows
+from tf_prac.analysis.reproduce import linear_connectivity, stabilizing
+from tf_prac.analysis.reproduce.item import get_item, items_of
+from tf_prac.analysis.reproduce.run import reproduce
+from tf_prac.analysis.reproduce.setup import Scale, Setup
+from tf_prac.analysis.reproduce.verdict import MATCHED, NOT_MATCHED, STATUSES
+from tf_prac.analysis.stability import StabilityRows
+from tf_prac.config import RewindPoint, SearchConfig
+from tf_prac.keras_api import FLAVOURS
+from tf_prac.training.schedules import Budget
+from tf_prac.training.trainer import Trainer
+
+ALL = [(p, n) for p in ("stabilizing", "linear_connectivity") for n in items_of(p)]
+_RECIPE = {"steps": 24, "batch_size": 64, "rounds": 2, "prune_rate": 0.5, "early_stop_eps": None}
+CONFIG = SearchConfig().replace(**_RECIPE, use_cet=False, use_cep=False, prune_last_dense=True)
+
+
+def tiny(item, presets=()):
+    """Returns the item on 300 digits for 24 steps, with one seed and some of the small setups."""
+    small = item.scales["small"]
+    setups = {
+        preset: Setup(
+            name=preset, dataset="digits", model="lenet300", limit_train=300, config=CONFIG
+        )
+        for preset in presets or small.setups
+    }
+    scale = Scale(name="small", about="digits", seeds=(0,), setups=setups)
+    return dataclasses.replace(item, scales={"small": scale})
+
+
+@pytest.fixture
+def few_ks(monkeypatch):
+    monkeypatch.setattr(stabilizing, "_SMALL_KS", ("0it", "10it"))
+    monkeypatch.setattr(stabilizing, "_SMALL_K", "10it")
+    monkeypatch.setattr(linear_connectivity, "_SMALL_KS", ("0it", "10it"))
+
+
+def check_written(path, result):
+    with open(path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(row for row in rows)
+    verdict = json.loads((path / "verdict.json").read_text())
+    assert verdict["verdict"] == result["verdict"] in STATUSES and verdict["checks"]
+    assert all((path / name).is_file() for name in result["files"])
+    if result["item"] != "figure_2":
+        assert "figure.csv" in result["files"]
+    return rows
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_an_item_runs_once_and_is_read_afterwards(flavour, tmp_path, few_ks, monkeypatch):
+    item = tiny(get_item("stabilizing", "figure_4"), [stabilizing.RESNET])
+    options = {"keras": flavour, "verbose": False}
+    result = reproduce(item, "small", tmp_path, **options)
+    rows = check_written(tmp_path / item.name, result)
+    assert [row["k"] for row in rows] == ["0", "10"]
+    monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
+    assert reproduce(item, "small", tmp_path, **options) == result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", ["stabilizing", "linear_connectivity"])
+def test_every_item_runs(paper, tmp_path, few_ks):
+    for name in items_of(paper):
+        result = reproduce(tiny(get_item(paper, name)), "small", tmp_path, verbose=False)
+        check_written(tmp_path / name, result)
+
+
+@pytest.mark.parametrize(("paper", "name"), ALL)
+def test_steps_are_counted_before_an_item_runs(paper, name):
+    """At the scale of the paper they are many; parts are named without clashes."""
+    item = get_item(paper, name)
+    for scale in ("paper", "small"):
+        assert item.count(scale).steps > 0
+        names = [part.name for part in item.plan(item.scales[scale])]
+        assert len(names) == len(set(names))
+    assert item.count("paper").steps > 20 * item.count("small").steps
+
+
+def connectivity(barriers):
+    """Returns rows of the mean test barriers of tickets, by (k, round)."""
+    rows = [
+        {
+            **{"seed": 0, "k": k, "round": n, "density": 0.5**n, "network": "ticket"},
+            **{"line": "order", "first": 0, "second": 1},
+            **{f"{split}_error_barrier": b for split in ("train", "test")},
+            **{f"{split}_loss_barrier": b for split in ("train", "test")},
+        }
+        for (k, n), b in barriers.items()
+    ]
+    return ConnectivityRows([], rows, [])
+
+
+@pytest.mark.parametrize(
+    ("barriers", "expected"),
+    [
+        ({0: 0.5, 10: 0.1, 20: 0.01, 30: 0.0}, 20),
+        ({0: 0.5, 10: 0.01, 20: 0.3, 30: 0.0}, 30),  # stable for good
+        ({0: 0.0, 10: 0.0}, 0),
+        ({0: 0.5, 10: 0.02}, math.inf),
+    ],
+)
+def test_the_k_from_which_a_network_is_stable(barriers, expected):
+    found = connectivity({(k, 0): b for k, b in barriers.items()})
+    assert linear_connectivity.stable_from(found, 0) == expected
+
+
+def test_a_published_k_is_matched_up_to_one_tested_k():
+    scales, name = linear_connectivity.SCALES, linear_connectivity.RESNET50
+    ks = [1252 * epoch for epoch in (0, 1, 5, 10, 18, 30)]
+    for epoch, status in ((18, MATCHED), (10, MATCHED), (30, MATCHED), (5, NOT_MATCHED)):
+        arguments = name, "it", 1252 * epoch, "18ep", ks
+        (check,) = linear_connectivity._stable_check(scales["paper"], *arguments)
+        assert (check.status, check.published) == (status, 18 * 1252)
+        assert linear_connectivity._stable_check(scales["small"], *arguments) == []
+    for preset, ks in linear_connectivity._KS.items():
+        setup = scales["paper"].setup(preset)
+        budget = Budget.full(setup.config.recipe, setup.train_size)
+        steps = budget.steps_per_epoch, budget.total_steps
+        numbers = [RewindPoint.parse(k).steps(*steps) for k in ks]
+        assert numbers == sorted(set(numbers))
+        assert linear_connectivity.DENSE_FROM[preset] in ks
+        assert linear_connectivity.SUBNETWORK_FROM.get(preset, ks[0]) in ks
+
+
+def stability(ticket, random, angle=30.0):
+    columns = {"seed": 0, "k": 0, "round": 8, "density": 0.167, "first": 0, "second": 1}
+    values = {"angle": angle, "disagreement": 0.1, "loss_distance": 1.0}
+    pairs = [
+        {**columns, "network": network, "measure": measure, "distance": d, **values}
+        for network, distances in (("ticket", ticket), ("random_mask", random))
+        for measure, d in zip(("order", "pruning"), distances, strict=True)
+    ]
+    replicates = [
+        {**columns, "network": network, "copy": 0, "test_accuracy": 0.9}
+        for network in ("ticket", "random_mask")
+    ]
+    return StabilityRows(replicates, pairs)
+
+
+@pytest.mark.parametrize(
+    ("preset", "random", "status"),
+    [
+        (f"{stabilizing.RESNET}_low", (28.9, 26.6), MATCHED),
+        (f"{stabilizing.RESNET}_low", (8.0, 26.6), NOT_MATCHED),
+        (stabilizing.RESNET, (7.2, 19.9), MATCHED),
+        (stabilizing.RESNET, (28.9, 26.6), NOT_MATCHED),
+    ],
+)
+def test_stability_is_judged_by_its_ratios(preset, random, status):
+    found = stability((7.1, 19.8), random)
+    *numbers, last = stabilizing._stability_checks(preset, found)
+    assert last.status == status and last.published is None
+    assert all(check.published is not None for check in numbers)
+    row = stabilizing.stability_rows(preset, found)[0]
+    assert row["ratio"] == pytest.approx(random[0] / 7.1)
+    assert row["ratio, paper"] == pytest.approx(row["random, paper"] / row["IMP, paper"])
