@@ -28,9 +28,10 @@ NAMES = ("color", "clarity")
 _CSV = flags.DEFINE_string("csv", None, "File of the data. Default: that of plotnine.")
 _ARMS = flags.DEFINE_list("arms", ARMS, "Arms.")
 _SEEDS = flags.DEFINE_list("seeds", "0,1,2", "Seeds.")
-_EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs of the dense network.")
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds of training and pruning.")
-_RETRAIN = flags.DEFINE_list("retrain", "5,10,15", "Numbers of the tickets to retrain.")
+_EPOCHS = flags.DEFINE_integer("epochs", 8, "Epochs of the dense network.")
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "Rounds of training and pruning.")
+_RATE = flags.DEFINE_float("prune_rate", 0.3, "Fraction to prune in each round.")
+_RETRAIN = flags.DEFINE_list("retrain", "5,8,10", "Numbers of the tickets to retrain.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/tabular", "Directory of the comparison.")
 
 
@@ -56,7 +57,7 @@ def read(path):
 
 
 def make_model():
-    """Builds the network: 22-256-128-5, 39,424 prunable weights."""
+    """Builds the network: 22-256-128-5, 38,400 prunable weights."""
     layers = keras.layers
     inputs = keras.Input((22,))
     x = layers.Dense(256, activation="relu")(inputs)
@@ -73,7 +74,7 @@ def main(_) -> None:
         make_model,
         _ARMS.value,
         TrainingRecipe(epochs=_EPOCHS.value),
-        PruningConfig(rounds=_ROUNDS.value),
+        PruningConfig(rounds=_ROUNDS.value, prune_rate=_RATE.value),
         seeds=map(int, _SEEDS.value),
         directory=_OUTPUT_DIR.value,
         retrain=[int(number) for number in _RETRAIN.value],

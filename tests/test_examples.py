@@ -1,12 +1,14 @@
 """Every example and a benchmark run with small settings."""
 
 import contextlib
+import csv
 import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import app, flags
 
@@ -95,3 +97,23 @@ def test_a_benchmark_runs_and_writes_its_results(tmp_path):
     rows = json.loads((tmp_path / "o.json").read_text())
     assert set(rows) == {"plain fit", "PracModel fit", "search loop"}
     assert rows["plain fit"]["ratio"] == 1 and all(r["seconds"] > 0 for r in rows.values())
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_tabular_data_reads_a_table_and_compares_arms(tmp_path):
+    generator = np.random.default_rng(0)
+    names = ["carat", "depth", "table", "price", "x", "y", "z", "color", "clarity", "cut"]
+    cuts = ["Fair", "Good", "Very Good", "Premium", "Ideal"]
+    rows = [
+        [*generator.normal(size=7), "DEFGHIJ"[n % 7], f"clarity {n % 8}", cuts[n % 5]]
+        for n in range(500)
+    ]
+    lines = [",".join(map(str, row)) for row in [names, *rows]]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    command = [sys.executable, str(BENCHMARKS / "tabular.py"), "--csv=table.csv", "--epochs=1"]
+    command += ["--arms=imp,fast", "--seeds=0", "--rounds=2", "--retrain=2", "--output_dir=out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "out/runs.csv", newline="") as file:
+        arms = [row["arm"] for row in csv.DictReader(file)]
+    assert arms == ["imp", "imp", "fast", "fast"]
