@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import random_networks
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 import tf_prac
 from tf_prac import export
 from tf_prac.errors import ArgumentError, MismatchError
+from tf_prac.export.shrinking.network import LAST
 from tf_prac.export.shrinking.rebuild import rebuild, sliced
 from tf_prac.export.shrinking.shrink import network_of
 
@@ -47,7 +48,7 @@ def gradients(model, x, variables):
 
 
 def same_gradients(model, masks, x):
-    """Compares the gradients of all weights that remain without merging."""
+    """Compares the gradients of all weights that remain for a reason, without merging."""
     plain, network, by_id = network_of(model, None, masks)
     network.solve(merge=False)
     smaller, _ = rebuild(plain, network, by_id)
@@ -57,6 +58,9 @@ def same_gradients(model, masks, x):
         new = new_layers.get(layer.layer.name)
         if new is None or not layer.weights or type(new) is not type(layer.layer):
             continue
+        groups = np.concatenate([network.channels.get(v, []) for v in layer.calls[0].outputs])
+        if any(network.pinned.get(int(group)) == LAST for group in groups):
+            continue  # the channel is a constant that the next bias has absorbed
         indices = layer.kind.indices(layer, network)
         axes, after = layer.kind.axes(layer.layer), layer.kind.variables(new)
         for role, variable in layer.kind.variables(layer.layer).items():
@@ -88,8 +92,9 @@ def check_plan(flavour, plan):
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
+@example((985, ("conv", "excite", "average", "nested"), "global", 0.6))  # all channels are constant
 @given(plan=random_networks.plans())
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_random_networks(flavour, plan):
     check_plan(flavour, plan)
 
