@@ -8,6 +8,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from halved import halved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,8 +41,7 @@ def start_of(trainer):
     return snapshot(trainer.network), Masks.ones_like(prunable_weights(trainer.network))
 
 
-@both
-@pytest.mark.parametrize("cut", [0, 1, 7, 10, 13, 20])
+@halved("flavour, cut", FLAVOURS, [0, 1, 7, 10, 13, 20])
 def test_a_snapshot_at_any_step_changes_nothing(flavour, cut):
     """40 samples in batches of 4: 10 steps an epoch, and W_k inside or between epochs."""
     recipe = TrainingRecipe(epochs=3, batch_size=4, schedule="constant")
