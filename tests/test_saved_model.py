@@ -11,6 +11,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from halved import halved
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tf_prac import (
@@ -183,8 +184,7 @@ def test_a_loader_builds_no_graph_that_nobody_runs(exported):
     assert len(list(result.directory.rglob("*"))) == 7 and meta.ByteSize() < 12_000
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-@pytest.mark.parametrize("rank", [2, 3])
+@halved("flavour, rank", FLAVOURS, [2, 3])
 def test_layer_normalization_is_served_as_it_is(flavour, rank, tmp_path):
     """TensorFlow fuses it, and took the first vector of the joined ones for gamma."""
     keras = Flavour(flavour).module

@@ -112,8 +112,7 @@ def test_history_and_counts(flavour):
     assert plain.best.value is None and plain.best_weights is plain.weights
 
 
-@both
-@pytest.mark.parametrize("softmax", [False, True])
+@halved("flavour, softmax", FLAVOURS, [False, True])
 def test_logits_and_probabilities_are_distinguished_and_train_alike(flavour, softmax):
     recipe = TrainingRecipe(epochs=5, batch_size=8)
     trainer = make_trainer(flavour, recipe, softmax=softmax)
