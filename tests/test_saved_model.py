@@ -84,17 +84,19 @@ def outputs(result, x=IMAGES):
 
 @pytest.fixture(scope="module", params=FLAVOURS)
 def exported(request, tmp_path_factory):
-    """A pruned network and its export, checked in a new process."""
+    """A pruned network and its export; that of Keras 3 is checked in a new process."""
     model, masks = pruned(small_network(request.param))
     directory = tmp_path_factory.mktemp("export") / "served"
-    result = export.saved_model(model, directory, masks=masks, samples=IMAGES)
+    check = request.param == "keras"
+    result = export.saved_model(model, directory, masks=masks, samples=IMAGES, check=check)
     return model, masks, result
 
 
 def test_outputs_are_those_of_the_model(exported):
     model, _, result = exported
     expected = predict(model)
-    assert result.max_error is not None and result.max_error <= ROUNDING
+    checked = flavour_of(model).name == "keras"
+    assert result.max_error <= ROUNDING if checked else result.max_error is None
     loaded = tf.saved_model.load(result.directory)
     served = loaded.signatures["serving_default"](image=tf.constant(IMAGES))
     assert list(served) == ["logits"]
@@ -570,7 +572,7 @@ def flipped(bit):
         ("keras", "saved_model", 0),
         ("tf_keras", "saved_model", 31),
         ("keras", "keras_file", 30),
-        ("tf_keras", "keras_file", 30),
+        pytest.param("tf_keras", "keras_file", 30, marks=pytest.mark.slow),
     ],
 )
 def test_a_wrong_bit_of_a_weight_is_refused(kind, bit, flavour, tmp_path, monkeypatch):
