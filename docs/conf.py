@@ -4,9 +4,12 @@ sphinx-build -W -q -b html docs .build/docs       # the site; links within it ar
 sphinx-build -q -b linkcheck docs .build/links    # links to other sites
 """
 
+from docutils import nodes
+
 from tf_prac.version import VERSION
 
 project, author, release = "tf_prac", "The tf_prac authors", VERSION
+copyright = f"2026, {author}"
 extensions = [
     "myst_nb",  # pages in Markdown, as they read on a code host, and notebooks
     "sphinx.ext.autodoc",  # the reference, from docstrings
@@ -27,3 +30,19 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # types are in the signature
 autodoc_default_options = {"members": True}
+
+
+def keep_together(app, tree, page):
+    """Keeps numbers with their spread, and short code in tables, on one line."""
+    for text in list(tree.findall(nodes.Text)):
+        if " ± " in text:
+            text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+    for cell in tree.findall(nodes.entry):
+        for code in cell.findall(nodes.literal):
+            if len(code.astext()) <= 24:
+                code["classes"].append("nowrap")
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("doctree-resolved", keep_together)

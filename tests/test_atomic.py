@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import itertools
 import json
 import multiprocessing
@@ -35,6 +36,16 @@ from tf_prac.storage.lock import locked
 
 OLD, NEW = {"value": 1}, {"value": 2}
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """Keeps the garbage collector of the forked processes from copying all objects."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 # Locks
 

@@ -153,8 +153,9 @@ def test_exports(flavour, kind, tmp_path):
     network = make_network(flavour, kind)
     rewind(network, snapshot(network), global_magnitude(prunable_weights(network), rate=0.5))
     export.npz(network, tmp_path / "npz")
-    result = export.saved_model(network, tmp_path / "served")
-    assert result.max_error is not None
+    check = (flavour, kind) == ("tf_keras", "layers")  # in a new process
+    result = export.saved_model(network, tmp_path / "served", check=check)
+    assert (result.max_error is not None) == check
     assert_same(snapshot(load_sparse(tmp_path / "served")), snapshot(network))
     with pytest.raises(ArgumentError, match="TFLite has no bfloat16"):
         export.tflite(network, tmp_path / "lite")

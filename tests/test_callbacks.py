@@ -15,6 +15,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from halved import halved
 from source_tree import ROOT
 
 from tf_prac import (
@@ -188,8 +189,7 @@ def test_grand_is_the_norm_of_each_sample_s_gradient(flavour):
     assert scores.highest(5).tolist() == sorted(order[-5:])
 
 
-@both
-@pytest.mark.parametrize("kind", ["one_hot", "multi_label"])
+@halved("flavour, kind", FLAVOURS, ["one_hot", "multi_label"])
 def test_scores_of_probabilities_are_those_of_their_logits(flavour, kind):
     x, y = callback_battery.data(kind)
     values = {}
@@ -440,8 +440,7 @@ def test_a_model_that_does_not_record_is_refused_with_both_remedies(flavour):
             fit(model, ForgettingLogger())
 
 
-@both
-@pytest.mark.parametrize("steps", [1, 3])
+@halved("flavour, steps", FLAVOURS, [1, 3])
 def test_more_samples_than_num_samples_are_an_error_that_names_it(flavour, steps):
     model = PracModel(network(flavour), num_samples=len(X) - 1)
     callback_battery.compiled(model, flavour, "sparse", True, "one", steps)

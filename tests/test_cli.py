@@ -110,13 +110,9 @@ def test_help_is_quick_and_complete():
         )
         assert done.returncode == 0, done.stderr
         assert max(map(len, done.stdout.splitlines())) <= 80
+    done = subprocess.run([sys.executable, "-m", "tf_prac"], capture_output=True, text=True)
     for name in ("search", "retrain", "evaluate", "compare", "sweep", "info"):
-        assert (
-            name
-            in subprocess.run(
-                [sys.executable, "-m", "tf_prac"], capture_output=True, text=True
-            ).stdout
-        )
+        assert name in done.stdout
 
 
 def test_the_script_prints_no_noise(tmp_path):
@@ -152,7 +148,7 @@ def test_unknown_commands_and_interrupts(capsys, monkeypatch):
     assert "run the same command again to resume" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("keras", ["keras", "tf_keras"])
+@pytest.mark.parametrize("keras", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
 def test_search_on_mnist(keras, tfds_dir, tmp_path):
     """A short search on the real data set, with exact sparsities in summary.json."""
     arguments = "search --dataset=mnist --model=lenet300 --rounds=4 --epochs=2 --limit_train=4000"

@@ -175,12 +175,20 @@ Y = np.argmax(X[:, :4] + GENERATOR.normal(size=(300, 4)) / 2, axis=1)
 TRAIN, TEST = (X[:200], Y[:200]), (X[200:], Y[200:])
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
-def compared(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def comparisons(tmp_path_factory):
+    """Finished comparisons by flavour: directory and results."""
+    found = {}
+    for flavour in FLAVOURS:
+        directory = tmp_path_factory.mktemp("compare") / flavour
+        found[flavour] = directory, make_comparison(flavour, directory).run(TRAIN, test=TEST)
+    return found
+
+
+@pytest.fixture(params=FLAVOURS)
+def compared(request, comparisons):
     """A finished comparison: its flavour, directory and results."""
-    directory = tmp_path_factory.mktemp("compare") / request.param
-    results = make_comparison(request.param, directory).run(TRAIN, test=TEST)
-    return request.param, directory, results
+    return request.param, *comparisons[request.param]
 
 
 def test_arms_start_alike_and_are_ordinary_runs(compared):
@@ -229,8 +237,8 @@ def test_further_seeds_join_the_table(tmp_path):
     assert not np.array_equal(*(next(iter(each.values())) for each in weights))
 
 
-def test_controls_of_tickets_are_arms(compared):
-    flavour, directory, _ = compared
+def test_controls_of_tickets_are_arms(comparisons):
+    flavour, (directory, _) = "tf_keras", comparisons["tf_keras"]
     arms = ["random_ticket", "reinit"]
     table = make_comparison(flavour, directory, arms).run(TRAIN, test=TEST)["table"]
     found = {(row["arm"], row["round"]): row for row in table}
@@ -244,8 +252,8 @@ def test_controls_of_tickets_are_arms(compared):
             assert (path / f"{ARMS[arm].control}_0/retrained.json").exists()
 
 
-def test_selectors_take_the_sizes_and_steps_of_prac(compared):
-    flavour, directory, _ = compared
+def test_selectors_take_the_sizes_and_steps_of_prac(comparisons):
+    flavour, (directory, _) = "keras", comparisons["keras"]
     arms = ["random_subset", "entropy", "imp+same_steps", "snip"]
     make_comparison(flavour, directory, arms).run(TRAIN, test=TEST)
     rounds = {
@@ -260,8 +268,8 @@ def test_selectors_take_the_sizes_and_steps_of_prac(compared):
     assert [figures["steps"] for figures in rounds["snip"]] == [0, 0]
 
 
-def test_sets_go_from_one_comparison_to_another(compared, tmp_path):
-    flavour, directory, _ = compared
+def test_sets_go_from_one_comparison_to_another(comparisons, tmp_path):
+    flavour, (directory, _) = "tf_keras", comparisons["tf_keras"]
     prac = PracConfig(early_stop_eps=0.3, prac_from=str(directory / "prac"))
     comparison = make_comparison(flavour, tmp_path / "c", ["random_transfer"], prac=prac)
     comparison.run(TRAIN, test=TEST)

@@ -10,6 +10,7 @@ import device_walk
 import numpy as np
 import pytest
 import tensorflow as tf
+from halved import halved
 from source_tree import ROOT
 from tensorflow.python.framework import config
 
@@ -165,8 +166,7 @@ STEPS = {
 
 
 @pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
-@both
-@pytest.mark.parametrize("name", STEPS)
+@halved("flavour, name", FLAVOURS, tuple(STEPS))
 def test_a_step_stays_on_the_accelerator(flavour, name):
     allowed = re.compile(OF_VECTORIZED_MAP if name == "grand" else OF_KERAS[flavour])
     lines = device_walk.findings(STEPS[name](flavour))
@@ -190,8 +190,7 @@ def test_the_walk_sees_what_does_not_stay():
         assert any(expected in line for line in lines), (expected, lines)
 
 
-@both
-@pytest.mark.parametrize("name", ["fit", "padded", "custom loop"])
+@halved("flavour, name", FLAVOURS, ["fit", "padded", "custom loop"])
 def test_xla_gives_the_same_statistics(flavour, name):
     tables = []
     for jit in (False, True):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from absl import app, flags
 
+from tf_prac.keras_api import FLAVOURS
+
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = {
@@ -29,14 +31,15 @@ SETTINGS = {
     "transfer_prac_set.py": ["--epochs=1", "--rounds=1", "--target=lenet300", "--source=conv2"],
     "tune_prac.py": ["--epochs=1", "--trials=2", "--sparsity=0.3"],
 }
-TESTED_WITH_THE_OTHER = {
-    ("keras", "multi_label_prac.py"),
-    ("keras", "text_prac.py"),
-    ("tf_keras", "regression_prac.py"),
-    ("tf_keras", "segmentation_prac.py"),
-}
+WITH_KERAS = ("export_and_serve", "forgetting_in_your_fit", "regression", "segmentation", "tune")
+"""The examples whose quick run is with Keras 3; that of the others is with tf_keras."""
 SLOW = "mobilenet_lite.py"  # trains a network of 150 layers
-SLOW_TO_COMPILE = ("cifar10_prac.py", "rewinding_sweep.py", "transfer_prac_set.py")
+
+
+def case(name, keras):
+    """A run of an example, which is slow unless its flavour is that of the quick run."""
+    quick = keras == ("keras" if name.startswith(WITH_KERAS) else "tf_keras") and name != SLOW
+    return pytest.param(name, keras, marks=[] if quick else pytest.mark.slow)
 
 
 def test_every_example_is_tested_and_short():
@@ -53,17 +56,12 @@ def test_an_example_with_wrong_options_ends_with_one_line(tmp_path):
     assert ended.stderr.splitlines()[-1].startswith("error: rewinds: received '2%'; allowed: ")
 
 
-@pytest.mark.parametrize("keras", ["keras", "tf_keras"])
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == SLOW else n for n in SETTINGS]
+    ("name", "keras"), [case(name, keras) for name in SETTINGS for keras in FLAVOURS]
 )
 # KerasTuner asks for the thread and its name in ways that Python 3.10 deprecated.
 @pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
 def test_example(name, keras, tmp_path, monkeypatch, capsys, request):
-    if keras == "keras" and name in SLOW_TO_COMPILE:
-        pytest.skip("only tested with the other flavour, which compiles faster")
-    if (keras, name) in TESTED_WITH_THE_OTHER:
-        pytest.skip("only tested with the other flavour, as tests of tasks cover both")
     arguments = [f"--keras={keras}", *SETTINGS[name]]
     if name.startswith("cifar10"):
         arguments.append(f"--data_dir={request.getfixturevalue('tfds_dir')}")

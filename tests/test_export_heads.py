@@ -128,8 +128,9 @@ def test_text_models_are_pruned_and_exported(flavour, tmp_path):
     assert sum(info.prunable for info in weight_report(network)) == 1
     assert all(value.dtype.kind in "fi" for value in snapshot(network).values())
     pruned = prune(network, sparsity=0.5)
-    written = export.saved_model(pruned, tmp_path / "random")  # texts of its vocabulary
-    assert written.max_error is not None and written.max_error < 1e-5
+    check = flavour == "keras"
+    written = export.saved_model(pruned, tmp_path / "random", check=check)  # on its vocabulary
+    assert written.max_error < 1e-5 if check else written.max_error is None
     with pytest.raises(ArgumentError, match="samples: received .*of shape"):
         export.saved_model(pruned, tmp_path / "wrong", samples=X)
     unknown = serve(network).inputs

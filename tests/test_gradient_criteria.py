@@ -7,6 +7,7 @@ import importlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from halved import halved
 
 from tf_prac import Masks, prunable_weights, rewind, snapshot
 from tf_prac.data.samples import ArraySamples
@@ -86,8 +87,7 @@ def differences(variable, function, step=1e-5):
     return np.array(found).reshape(*start.shape, *np.shape(found[0]))
 
 
-@both
-@pytest.mark.parametrize("last", ["linear", "softmax"])
+@halved("flavour, last", FLAVOURS, ["linear", "softmax"])
 def test_snip_is_the_weight_times_the_difference_of_the_loss(flavour, last):
     model = network(flavour, last)
     rewind(model, snapshot(model), half_pruned(model))
@@ -99,8 +99,7 @@ def test_snip_is_the_weight_times_the_difference_of_the_loss(flavour, last):
         assert expected.max() > 1e-4
 
 
-@both
-@pytest.mark.parametrize("temperature", [1.0, 200.0])
+@halved("flavour, temperature", FLAVOURS, [1.0, 200.0])
 def test_grasp_is_the_weight_times_hessian_times_gradient(flavour, temperature):
     """With H g as half the gradient of the squared gradient norm, by differences."""
     model = network(flavour)
@@ -168,8 +167,7 @@ def test_synflow_refuses_probabilities(flavour):
         gradient_criteria.synflow(inputs_of(model, "softmax"))
 
 
-@both
-@pytest.mark.parametrize("last", ["linear", "softmax"])
+@halved("flavour, last", FLAVOURS, ["linear", "softmax"])
 def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
     model = network(flavour, last, dtype="float32")
     masks = half_pruned(model)
@@ -239,8 +237,7 @@ def normalised_network(flavour, last):
     )
 
 
-@both
-@pytest.mark.parametrize("last", ["linear", "softmax"])
+@halved("flavour, last", FLAVOURS, ["linear", "softmax"])
 def test_taylor_is_the_weight_times_the_difference_of_the_loss_at_inference(flavour, last):
     model = normalised_network(flavour, last)
     rewind(model, snapshot(model), half_pruned(model))

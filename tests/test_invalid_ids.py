@@ -7,6 +7,7 @@ import importlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from halved import halved
 
 from tf_prac import (
     ForgettingLogger,
@@ -86,9 +87,7 @@ def fit(flavour, ids, num_samples, y=Y, callbacks=None, **options):
     return rows
 
 
-@both
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("case", {**VALUES, **TYPES})
+@halved("flavour, jit_compile, case", FLAVOURS, [False, True], tuple({**VALUES, **TYPES}))
 def test_a_fit_ends_with_the_error(flavour, jit_compile, case):
     ids, num_samples, message = {**VALUES, **TYPES}[case]
     ends = []
@@ -186,9 +185,7 @@ def test_callbacks_of_every_form_are_called(flavour):
         model.fit(wrong, shuffle=False, verbose=0, callbacks=alone)
 
 
-@both
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("label", [4, -1])
+@halved("flavour, jit_compile, label", FLAVOURS, [False, True], [4, -1])
 def test_a_label_without_an_output_ends_a_fit(flavour, jit_compile, label):
     with pytest.raises(ArgumentError, match=f"labels: received {label}; .*Renumber the classes"):
         fit(flavour, IDS, COUNT, changed(Y, 5, label), jit_compile=jit_compile)
@@ -211,8 +208,7 @@ CALLBACKS = {
 }
 
 
-@both
-@pytest.mark.parametrize("name", CALLBACKS)
+@halved("flavour, name", FLAVOURS, tuple(CALLBACKS))
 def test_callbacks_with_their_own_data(flavour, name):
     model = compiled(network(flavour), flavour)
 

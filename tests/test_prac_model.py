@@ -6,6 +6,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from halved import halved
 
 from tf_prac import (
     ForgettingLogger,
@@ -62,9 +63,7 @@ def compiled(model, flavour, optimizer="sgd", **options):
     return model
 
 
-@both
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@halved("flavour, optimizer, steps_per_execution", FLAVOURS, tuple(OPTIMIZERS), (1, 4))
 def test_pruned_weights_are_exactly_zero_after_fit(flavour, optimizer, steps_per_execution):
     network = small_network(flavour)
     masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.6, seed=3)
@@ -90,8 +89,7 @@ class CorrectByEpoch(Callback):
         self.tables.append(self.model.forgetting.stats.table.copy())
 
 
-@both
-@pytest.mark.parametrize("steps_per_execution", [1, 3])
+@halved("flavour, steps_per_execution", FLAVOURS, (1, 3))
 def test_recorded_forgetting_equals_a_step_by_step_reference(flavour, steps_per_execution):
     x, y = blobs(45)
     ids = np.array([7 * i % 45 for i in range(30)])  # 15 samples are never presented

@@ -10,6 +10,7 @@ import shutil
 import hypothesis
 import numpy as np
 import pytest
+from halved import halved
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -119,8 +120,7 @@ class _Stop(Exception):
     pass
 
 
-@both
-@pytest.mark.parametrize("after", ["steps to W_k", "round 0"])
+@halved("flavour, after", FLAVOURS, ["steps to W_k", "round 0"])
 def test_a_search_that_is_stopped_goes_on_from_the_same_w_k(finished, tmp_path, flavour, after):
     trained = []
 

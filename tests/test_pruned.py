@@ -11,6 +11,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow_model_optimization as tfmot
+from halved import halved
 
 import tf_prac
 from tf_prac import (
@@ -31,7 +32,6 @@ from tf_prac.pruning import tfmot as tfmot_module
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 KINDS = ("keras", "tf_keras", "wrapped")
-kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def load(flavour):
@@ -66,7 +66,6 @@ def shared(keras):
 
 
 MODELS = [sequential, nested, shared]
-models = pytest.mark.parametrize("make", MODELS)
 
 
 def build(kind, make):
@@ -109,8 +108,7 @@ def ticket_of(kind, make, rate=0.6):
     return Ticket(masks, snapshot(model), 1, 0)
 
 
-@kinds
-@models
+@halved("kind, make", KINDS, MODELS)
 def test_masked_weights_are_zero_after_fit_and_strip(kind, make):
     model = prune(build(kind, make), sparsity=0.7)
     masks = model.masks
@@ -140,41 +138,44 @@ import json, sys
 import numpy as np
 import tf_prac
 from test_pruned import blobs, fit
-model = tf_prac.load_model(sys.argv[1])
-x, _ = blobs()
-loaded = model.masks.digest()
-predictions = model.predict(x, verbose=0).tolist()
-fit(model, epochs=1)
-zeros = {n: v.numpy() != 0 for n, v in model.prunable.items()}
-plain = tf_prac.strip(model)
-plain.save(sys.argv[2])
-print(json.dumps({"masks": loaded, "after": model.masks.digest(), "predictions": predictions,
-                  "zeros": tf_prac.Masks(zeros).digest(), "plain": type(plain).__name__}))
+for directory in sys.argv[1:]:
+    model = tf_prac.load_model(f"{directory}/model.keras")
+    x, _ = blobs()
+    loaded = model.masks.digest()
+    predictions = model.predict(x, verbose=0).tolist()
+    fit(model, epochs=1)
+    zeros = {n: v.numpy() != 0 for n, v in model.prunable.items()}
+    plain = tf_prac.strip(model)
+    plain.save(f"{directory}/plain.keras")
+    print(json.dumps({"masks": loaded, "after": model.masks.digest(), "predictions": predictions,
+                      "zeros": tf_prac.Masks(zeros).digest(), "plain": type(plain).__name__}))
 """
 
 
-@pytest.mark.parametrize("kind", ["keras", "wrapped"])
-def test_a_saved_model_trains_on_in_a_new_process(kind, tmp_path):
-    model = prune(build(kind, nested), sparsity=0.7)
-    fit(model)
-    model.save(tmp_path / "model.keras")
-    x, _ = blobs()
-    expected = {"masks": model.masks.digest(), "predictions": model.predict(x, verbose=0)}
-    paths = [str(tmp_path / "model.keras"), str(tmp_path / "plain.keras")]
+def test_saved_models_train_on_in_a_new_process(tmp_path):
+    models, x = {}, blobs()[0]
+    for kind in ("keras", "wrapped"):
+        models[kind] = prune(build(kind, nested), sparsity=0.7)
+        fit(models[kind])
+        (tmp_path / kind).mkdir()
+        models[kind].save(tmp_path / kind / "model.keras")
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FRESH, *paths],
+        [sys.executable, "-W", "ignore", "-c", FRESH, *(str(tmp_path / kind) for kind in models)],
         capture_output=True, text=True, cwd=__file__.rpartition("/")[0],
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    loaded = json.loads(result.stdout.splitlines()[-1])
-    assert loaded["masks"] == loaded["after"] == loaded["zeros"] == expected["masks"]
-    assert loaded["plain"] == "Functional"
-    np.testing.assert_allclose(
-        loaded["predictions"], expected["predictions"], rtol=precision.rounding(1e-6)
-    )
-    plain = load("keras" if kind == "keras" else "tf_keras").models.load_model(paths[1])
-    nonzero = {n: v.numpy() != 0 for n, v in prunable_weights(plain, everything()).items()}
-    assert Masks({n: nonzero[n] for n in model.masks}) == model.masks
+    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    for (kind, model), line in zip(models.items(), lines, strict=True):
+        loaded = json.loads(line)
+        assert loaded["masks"] == loaded["after"] == loaded["zeros"] == model.masks.digest()
+        assert loaded["plain"] == "Functional"
+        np.testing.assert_allclose(
+            loaded["predictions"], model.predict(x, verbose=0), rtol=precision.rounding(1e-6)
+        )
+        keras = load("keras" if kind == "keras" else "tf_keras")
+        plain = keras.models.load_model(tmp_path / kind / "plain.keras")
+        nonzero = {n: v.numpy() != 0 for n, v in prunable_weights(plain, everything()).items()}
+        assert Masks({n: nonzero[n] for n in model.masks}) == model.masks
 
 
 @both
@@ -241,8 +242,7 @@ def bare_masks(model):
     }
 
 
-@pytest.mark.parametrize("source", KINDS)
-@pytest.mark.parametrize("target", KINDS)
+@halved("source, target", KINDS, KINDS)
 def test_a_ticket_of_any_kind_applies_to_any_other_bit_for_bit(source, target, make=nested):
     ticket = ticket_of(source, make)
     expected = ticket.masks.apply(ticket.weights)

@@ -8,6 +8,7 @@ import importlib
 
 import numpy as np
 import pytest
+from halved import halved
 from sklearn.datasets import load_digits
 
 from tf_prac import (
@@ -69,8 +70,7 @@ def equal(ours, theirs, names):
     return all(np.array_equal(ours[name], theirs[name]) for name in names)
 
 
-@both
-@pytest.mark.parametrize("retraining", ["lr_rewinding", "fine_tuning"])
+@halved("flavour, retraining", FLAVOURS, ["lr_rewinding", "fine_tuning"])
 def test_weights_stay_as_trained_and_the_learning_rate_is_rewound_or_the_last(
     flavour, retraining, tmp_path
 ):
@@ -121,8 +121,7 @@ def test_statistics_are_rewound_or_stay_as_trained(flavour, tmp_path):
         assert not equal(trained, w_k, statistics)
 
 
-@both
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@halved("flavour, optimizer", FLAVOURS, ["sgd", "adam"])
 def test_a_rewound_optimizer_goes_on_as_if_nothing_had_been(flavour, optimizer):
     """All samples in one batch: the order of the data cannot matter."""
     recipe = TrainingRecipe(

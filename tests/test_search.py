@@ -9,6 +9,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from halved import halved
 from sklearn.datasets import load_digits
 
 from tf_prac import (
@@ -276,10 +277,10 @@ def test_other_options_are_refused_and_nothing_changes(runs, changes, named):
     assert files_of(result.directory) == before
 
 
-@both
-@pytest.mark.parametrize("rounds, rate", [(2, 0.2), (1, 0.93)], ids=["iterative", "one-shot"])
-def test_plain_imp_equals_a_reference_written_out(flavour, rounds, rate, tmp_path):
+@halved("flavour, rounds_and_rate", FLAVOURS, [(1, 0.93), (2, 0.2)])
+def test_plain_imp_equals_a_reference_written_out(flavour, rounds_and_rate, tmp_path):
     """--prac=none against the algorithm in a dozen lines: own loop, own sorting."""
+    rounds, rate = rounds_and_rate
     none = PRAC_VARIANTS["none"].prac
     options = {"rounds": rounds, "prune_rate": rate, "rewind": "0it", "lr_rewind": False}
     pruning = dataclasses.replace(PRUNING, **options)
@@ -546,8 +547,7 @@ def nested(keras):
     )
 
 
-@both
-@pytest.mark.parametrize("make", [subclassed, nested])
+@halved("flavour, make", FLAVOURS, [subclassed, nested])
 @pytest.mark.filterwarnings("ignore:.*saved as HDF5:UserWarning")
 def test_any_kind_of_model_goes_through(flavour, make, tmp_path, capsys):
     keras = importlib.import_module(flavour)
@@ -571,15 +571,16 @@ def test_arrays_datasets_and_streams_find_the_same_ticket(runs, tmp_path):
     """And a stream that holds nothing in memory goes through as well."""
     from tf_prac.data.stream import StreamSamples
 
+    options = {"pruning": dataclasses.replace(PRUNING, rounds=2), "retrain": "none"}
     dataset = tf.data.Dataset.from_tensor_slices(TRAIN)
     expected = runs["keras"][0]
     for name, data in (("dataset", dataset), ("stream", StreamSamples(dataset))):
-        result = make_search("keras", tmp_path / name, retrain="none").run(data)
-        assert result.tickets[-1].masks == expected.tickets[-1].masks
-        for ours, theirs in zip(result.summary["rounds"], expected.summary["rounds"], strict=True):
+        result = make_search("keras", tmp_path / name, **options).run(data)
+        assert result.tickets[2].masks == expected.tickets[2].masks
+        for ours, theirs in zip(result.summary["rounds"], expected.summary["rounds"], strict=False):
             assert ours["prac_size"] == theirs["prac_size"]
     nothing_held = StreamSamples(dataset, memory_limit_bytes=0, buffer_size=100)
-    result = make_search("keras", tmp_path / "reread", retrain="none").run(nothing_held)
+    result = make_search("keras", tmp_path / "reread", **options).run(nothing_held)
     rounds = result.summary["rounds"]
     assert [r["train_samples"] for r in rounds[1:]] == [r["prac_size"] for r in rounds[:-1]]
     assert rounds[0]["val_accuracy"] > 0.5

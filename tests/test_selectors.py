@@ -13,6 +13,7 @@ import types
 
 import numpy as np
 import pytest
+from halved import halved
 from sklearn.datasets import load_digits
 
 from tf_prac import (
@@ -140,9 +141,12 @@ def test_random_subsets_are_nested_and_balanced_when_asked(tmp_path):
     assert (abs(np.bincount(Y[sets_of(result)[0].ids]) - shares) < 1).all()
 
 
-@both
-@pytest.mark.parametrize("last", ["linear", "softmax"])
-@pytest.mark.parametrize("selector", ["entropy", "margin", "el2n", "loss"])
+@halved(
+    "flavour, last, selector",
+    FLAVOURS,
+    ["linear", "softmax"],
+    ["entropy", "margin", "el2n", "loss"],
+)
 def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
     flavour, last, selector, tmp_path
 ):
@@ -439,8 +443,7 @@ def test_the_other_run_may_be_moved_but_not_changed(source, tmp_path):
 # Pruning at initialisation
 
 
-@both
-@pytest.mark.parametrize("criterion", ["magnitude_init", "snip", "grasp", "synflow"])
+@halved("flavour, criterion", FLAVOURS, ["magnitude_init", "snip", "grasp", "synflow"])
 def test_pruning_at_initialisation_does_not_train(flavour, criterion, tmp_path):
     pruning = PruningConfig(rounds=2, rewind="0it", criterion=criterion, score_samples=3)
     result = search(tmp_path / "run", NONE, flavour=flavour, pruning=pruning, retrain="last")

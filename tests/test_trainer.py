@@ -8,6 +8,7 @@ import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from halved import halved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,8 +41,7 @@ def start_of(trainer):
     return snapshot(trainer.network), Masks.ones_like(prunable_weights(trainer.network))
 
 
-@both
-@pytest.mark.parametrize("cut", [0, 1, 7, 10, 13, 20])
+@halved("flavour, cut", FLAVOURS, [0, 1, 7, 10, 13, 20])
 def test_a_snapshot_at_any_step_changes_nothing(flavour, cut):
     """40 samples in batches of 4: 10 steps an epoch, and W_k inside or between epochs."""
     recipe = TrainingRecipe(epochs=3, batch_size=4, schedule="constant")
@@ -112,8 +112,7 @@ def test_history_and_counts(flavour):
     assert plain.best.value is None and plain.best_weights is plain.weights
 
 
-@both
-@pytest.mark.parametrize("softmax", [False, True])
+@halved("flavour, softmax", FLAVOURS, [False, True])
 def test_logits_and_probabilities_are_distinguished_and_train_alike(flavour, softmax):
     recipe = TrainingRecipe(epochs=5, batch_size=8)
     trainer = make_trainer(flavour, recipe, softmax=softmax)

@@ -15,7 +15,6 @@ from tf_prac import PracConfig, PracTuner, Range, TrainingRecipe
 from tf_prac.cli.main import main
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, DataError
-from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.weights import prunable_weights, snapshot
 from tf_prac.search.ticket_search import _Session
 from tf_prac.storage.files import read_json
@@ -62,7 +61,9 @@ def make_tuner(flavour, directory, *, space=SPACE, objective="score", **options)
     return PracTuner(oracle, build, space, directory=directory, **options)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize(  # the other tests are of Keras 3
+    "flavour", [pytest.param("keras", marks=pytest.mark.slow), "tf_keras"]
+)
 def test_a_killed_tuning_resumes_within_its_trial(flavour, tmp_path, monkeypatch):
     finish = _Session.finish
 

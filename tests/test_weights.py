@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from halved import halved
 
 from tf_prac import (
     Masks,
@@ -87,8 +88,7 @@ def test_names_are_equal_over_flavours_and_over_time(make):
     assert len(set(names)) == len(names)
 
 
-@both
-@pytest.mark.parametrize("make", MODELS)
+@halved("flavour, make", FLAVOURS, tuple(MODELS))
 def test_every_weight_is_named_once(flavour, make):
     model = make(load(flavour))
     assert {id(w.variable) for w in named_weights(model)} == {id(w) for w in model.weights}
@@ -149,8 +149,7 @@ def test_a_layer_can_choose_its_prunable_weights(flavour):
     assert list(prunable_weights(model)) == ["chooses/a"]
 
 
-@both
-@pytest.mark.parametrize("make", MODELS)
+@halved("flavour, make", FLAVOURS, tuple(MODELS))
 def test_snapshot_and_rewind_restore_every_bit(flavour, make):
     model = make(load(flavour))
     before = snapshot(model)

@@ -7,10 +7,12 @@ is imported only when it is needed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import json
+import logging
 import random
 import re
 import sys
@@ -753,3 +755,15 @@ def _role(variable: Any, layer: Any) -> str:
     role = variable.name.split("/")[-1].split(":")[0]
     depthwise = any(name.startswith("DepthwiseConv") for name in class_names(layer))
     return "depthwise_kernel" if depthwise and role == "kernel" else role
+
+
+@contextlib.contextmanager
+def quiet_log(level: int) -> Iterator[None]:
+    """Hides messages of TensorFlow's logger below a level, such as `logging.WARNING`."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(max(before, level))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from typing import Any
 
-from tf_prac.keras_api import flavour_of, stable_name, unique_name
+from tf_prac.keras_api import flavour_of, quiet_log, stable_name, unique_name
 
 
 def output_names(model: Any) -> list[str]:
@@ -22,7 +23,7 @@ def output_names(model: Any) -> list[str]:
 
 def export_dense(model: Any, directory: Any) -> None:
     """Calls Keras's `model.export` and suppresses its output."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), quiet_log(logging.WARNING):
         model.export(str(directory))
 
 

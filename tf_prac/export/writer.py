@@ -8,6 +8,7 @@ these variables are not in the checkpoint. The served graph is the one that Kera
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 import warnings
@@ -33,7 +34,7 @@ from tf_prac.export.serving import outputs_of
 from tf_prac.export.slim import slim
 from tf_prac.export.source import source_of
 from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
-from tf_prac.keras_api import vocabulary
+from tf_prac.keras_api import quiet_log, vocabulary
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import sha256
 
@@ -169,7 +170,7 @@ def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -
     root.serve = content.function
     signature = content.function
     try:
-        with without_values(decoded):
+        with without_values(decoded), quiet_log(logging.WARNING):
             tf.saved_model.save(
                 root,
                 str(directory),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.splits import Split
+from tf_prac.keras_api import quiet_log
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.compiled import compiled
 from tf_prac.training.precision import exact_float32
@@ -74,7 +74,7 @@ class GradientNorms:
             inputs: of the network.
             *targets: targets and, if there are any, sample weights.
         """
-        with _quiet():
+        with quiet_log(logging.ERROR):  # warnings about operations that it runs in a loop
             return self._of_batch(inputs, *targets)
 
     def _of_batch(self, inputs: Any, *targets: Any) -> tf.Tensor:
@@ -95,15 +95,3 @@ class GradientNorms:
             return tf.sqrt(tf.add_n(squares))
 
         return tf.vectorized_map(norm, (inputs, *targets))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses TensorFlow's warnings about operations that it runs in a loop."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
