@@ -3,10 +3,14 @@
     python benchmarks/gpu.py --output=gpu.json
     python benchmarks/gpu.py --jax_python=JAX/bin/python --authors="python main_PrAC_imp.py ..."
 
-Data is synthetic, of the shapes of CIFAR-10, MNIST and ImageNet. In each section, alternatives take
-turns, and the table has the medians. Sections are written to `--output` as they finish; a second
-run measures only those that are missing or failed, so it may be interrupted, and after `--seconds`
-no section is started. A section or alternative that fails prints its error, and the run continues.
+Data is synthetic, of the shapes of CIFAR-10, MNIST and ImageNet; its size is a multiple of the
+batch size, so that XLA compiles one program for each loop. In each section, alternatives take
+turns, and the table has the medians. A section or alternative that fails prints its error, and the
+run continues.
+
+Each section has a part of `--seconds`, with what earlier ones left. When it is over, the section
+measures no further alternative, and takes no further turn. Sections are written to `--output` as
+they finish; a second run measures only those that are missing, failed or incomplete.
 
 `--jax_python` is an interpreter with JAX for `jax_loop.py`. `--authors` is a command that runs the
 authors' PyTorch code, as in `pytorch.py`, which prints a line every 50 steps of 128 samples.
@@ -20,11 +24,13 @@ import functools
 import json
 import os
 import pathlib
+import platform
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -63,9 +69,21 @@ _OUTPUT = flags.DEFINE_string("output", "gpu.json", "JSON file to write, and to 
 _SECTIONS = flags.DEFINE_list("sections", None, "Sections to run. By default all.")
 _AGAIN = flags.DEFINE_boolean("again", False, "Whether to run finished sections again.")
 _SMOKE = flags.DEFINE_boolean("smoke", False, "Whether to use tiny sizes.")
-_SECONDS = flags.DEFINE_integer("seconds", 240, "Time after which no section is started.")
+_SECONDS = flags.DEFINE_integer("seconds", 240, "Time for all sections.")
 _JAX = flags.DEFINE_string("jax_python", sys.executable, "Interpreter with JAX.")
 _AUTHORS = flags.DEFINE_string("authors", None, "Command that runs the authors' code.")
+
+SHARES = {
+    "logger": 1,
+    "exports": 2,
+    "resnet20": 10,
+    "copies": 1,
+    "lenet": 3,
+    "fit_resnet20": 5,
+    "deterministic": 4,
+    "fit_resnet50": 4,
+}
+"""The parts of the time that sections have."""
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 PAPER_STEPS = 72_000
@@ -90,6 +108,33 @@ class Line:
     met: bool | None = None
 
 
+class Clock:
+    """The time that is left for a section, and what was not measured for lack of it."""
+
+    def __init__(self):
+        self._start = self._end = time.perf_counter()
+        self.skipped: list[str] = []
+
+    def begin(self, end: float) -> None:
+        """Starts a section, which ends `end` seconds after the start of the run."""
+        self._end, self.skipped = self._start + end, []
+
+    def left(self) -> float:
+        """Returns the seconds until the section ends."""
+        return self._end - time.perf_counter()
+
+    def skips(self, what: str) -> bool:
+        """Whether the time is over, so that something is not measured."""
+        if self.left() > 0:
+            return False
+        print(f"  {what}: not measured, the time is over. Run again to continue.", flush=True)
+        self.skipped.append(what)
+        return True
+
+
+CLOCK = Clock()
+
+
 def at_least(what: str, value: float, unit: str, target: float) -> Line:
     return Line(what, value, unit, f">= {target:,g}", value >= target)
 
@@ -103,6 +148,7 @@ def full(on_gpu: int, smoke: int) -> int:
     return smoke if _SMOKE.value else on_gpu
 
 
+@functools.cache
 def synthetic(count: int, shape: tuple[int, ...], classes: int = 10) -> ArraySamples:
     """Returns random images and labels; the mean and deviation are not those of the data."""
     generator = np.random.default_rng(0)
@@ -114,9 +160,23 @@ def synthetic(count: int, shape: tuple[int, ...], classes: int = 10) -> ArraySam
     )
 
 
-def search_loop(
+def search_loop(samples: ArraySamples, steps: int, **options: Any) -> Callable[[], Any]:
+    """Returns a function that trains some steps as a search does, with an 80% mask.
+
+    Args:
+        samples: the training set.
+        steps: the number of steps.
+        **options: of `trainer_for`; equal ones share a trainer, which compiles once.
+    """
+    trainer, weights, masks = trainer_for(samples, **options)
+    ids = np.arange(len(samples))
+    budget = Budget.full(dataclasses.replace(trainer.recipe, steps=steps), len(ids))
+    return lambda: trainer.train(weights, masks, ids, budget, (0,))
+
+
+@functools.cache
+def trainer_for(
     samples: ArraySamples,
-    steps: int,
     *,
     model: str,
     keras: str = "keras",
@@ -124,10 +184,10 @@ def search_loop(
     augment: str = "none",
     placement: str = "auto",
     **options: Any,
-) -> Callable[[], Any]:
-    """Returns a function that trains some steps as a search does, with an 80% mask."""
+) -> tuple[Trainer, dict[str, np.ndarray], Masks]:
+    """Returns a trainer, initial weights and masks."""
     recipe = TrainingRecipe(
-        steps=steps,
+        steps=1,
         batch_size=batch_size,
         schedule="constant",
         learning_rate=0.01,
@@ -137,10 +197,8 @@ def search_loop(
     )
     network = new_network(lambda: network_of(model, samples, keras), recipe.mixed_precision is True)
     trainer = Trainer(network, recipe, samples, data_placement=placement)
-    ids, weights = np.arange(len(samples)), snapshot(network)
     masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.8, seed=0)
-    budget = Budget.full(recipe, len(ids))
-    return lambda: trainer.train(weights, masks, ids, budget, (0,))
+    return trainer, snapshot(network), masks
 
 
 def network_of(model: str, samples: ArraySamples, keras: str = "keras") -> Any:
@@ -166,12 +224,18 @@ def rates(alternatives: dict[str, tuple[Callable[[], Any], int]]) -> dict[str, l
     """
     measured: dict[str, list[float]] = {}
     for name, (run, _) in alternatives.items():
+        if CLOCK.skips(name):
+            continue
         try:
+            started = time.perf_counter()
             run()
+            print(f"  {name}: first call {time.perf_counter() - started:.1f} s", flush=True)
             measured[name] = []
         except Exception as error:
             print(f"  {name}: failed: {type(error).__name__}: {str(error)[:500]}", flush=True)
-    for _ in range(full(3, 1)):
+    for turn in range(full(3, 1)):
+        if turn and CLOCK.left() < 0:
+            break
         for name, values in measured.items():
             run, samples = alternatives[name]
             started = time.perf_counter()
@@ -192,28 +256,32 @@ def median_ratio(measured: dict[str, list[float]], name: str, base: str) -> floa
 
 def resnet20() -> list[Line]:
     """ResNet-20 on CIFAR-10's shape: the loop of a search, JAX, and the authors' PyTorch."""
-    samples, model = synthetic(full(50_000, 300), (32, 32, 3)), _model("resnet20")
-    device, stream = full(1_500, 4), full(200, 4)
-    common = {"model": model, "augment": "crop_flip", "jit_compile": not _SMOKE.value}
-    tf32 = {**common, "mixed_precision": False, "tf32": True}
-    bfloat16 = {**common, "mixed_precision": True, "tf32": True}
+    samples, steps, stream = cifar10(), full(1_500, 4), full(200, 4)
+    tf32, bfloat16 = RESNET20, {**RESNET20, "mixed_precision": True}
+    float32 = {**tf32, "tf32": False}
     variants: dict[str, tuple[int, dict[str, Any]]] = {
-        "search, TF32": (device, tf32),
-        "search, bfloat16": (device, bfloat16),
-        "search, float32": (device, {**tf32, "tf32": False}),
-        "search, bfloat16, tf_keras": (device, {**bfloat16, "keras": "tf_keras"}),
+        "search, TF32": (steps, tf32),
+        "search, bfloat16": (steps, bfloat16),
+        "search, float32": (steps, float32),
+        "search, bfloat16, tf_keras": (steps, {**bfloat16, "keras": "tf_keras"}),
         "search, TF32, streamed": (stream, {**tf32, "placement": "stream"}),
     }
-    peers = {**_jax_peers(len(samples), device), **_authors_peer()}
+    alternatives = {
+        name: (
+            once_built(functools.partial(search_loop, samples, n, **resnet20_options(options))),
+            n * 128,
+        )
+        for name, (n, options) in variants.items()
+    }
+    peers = {**_jax_peers(len(samples), steps), **_authors_peer()}
+    # The most important ones first, as the time may not be enough for all.
+    names = ["search, TF32", "JAX", "search, bfloat16", "JAX, bfloat16", "PyTorch (authors)"]
+    alternatives |= {name: (once_built(start), count) for name, (start, count) in peers.items()}
+    names = [name for name in names if name in alternatives]
     try:
-        alternatives = {name: (peer.turn, count) for name, (peer, count) in peers.items()}
-        for name, (steps, options) in variants.items():
-            run = functools.partial(search_loop, samples, steps, **options)
-            alternatives[name] = (once_built(run), steps * 128)
-        measured = rates(alternatives)
+        measured = rates({name: alternatives[name] for name in [*names, *alternatives]})
     finally:
-        for peer, _ in peers.values():
-            peer.end()
+        end_peers()
     lines = rate_lines(measured)
     ours = {name: statistics.median(v) for name, v in measured.items() if name in variants}
     best = max(ours, key=ours.__getitem__)
@@ -233,11 +301,40 @@ def resnet20() -> list[Line]:
     return lines
 
 
+RESNET20: dict[str, Any] = {"augment": "crop_flip", "mixed_precision": False, "tf32": True}
+
+
+def resnet20_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options of `trainer_for` for ResNet-20, compiled by XLA."""
+    return {"model": _model("resnet20"), "jit_compile": not _SMOKE.value, **options}
+
+
+def cifar10() -> ArraySamples:
+    """Returns images of CIFAR-10's shape, in number a multiple of the batch size."""
+    return synthetic(full(390 * 128, 3 * 128), (32, 32, 3))
+
+
 def _model(name: str) -> str:
     return "lenet300" if _SMOKE.value else name
 
 
-def _jax_peers(samples: int, steps: int) -> dict[str, tuple[Peer, int]]:
+PEERS: list[Peer] = []
+
+
+def start_peer(command: list[str], prompted: bool, marker: str) -> Callable[[], None]:
+    """Starts another process, and returns a function that runs a turn of it."""
+    PEERS.append(Peer(command, prompted, marker))
+    return PEERS[-1].turn
+
+
+def end_peers() -> None:
+    """Ends the processes of `start_peer`."""
+    while PEERS:
+        PEERS.pop().end()
+
+
+def _jax_peers(samples: int, steps: int) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Returns functions that start JAX, and the number of samples of a turn, by name."""
     if _SMOKE.value:
         print("  JAX: not measured with --smoke, as it compiles for minutes on a CPU")
         return {}
@@ -248,14 +345,18 @@ def _jax_peers(samples: int, steps: int) -> dict[str, tuple[Peer, int]]:
     script = str(pathlib.Path(__file__).with_name("jax_loop.py"))
     command = [python, script, str(samples), str(steps)]
     names = {"JAX": [], "JAX, bfloat16": ["bfloat16"]}
-    return {n: (Peer([*command, *more], True, "turn"), steps * 128) for n, more in names.items()}
+    return {
+        name: (functools.partial(start_peer, [*command, *more], True, "turn"), steps * 128)
+        for name, more in names.items()
+    }
 
 
-def _authors_peer() -> dict[str, tuple[Peer, int]]:
+def _authors_peer() -> dict[str, tuple[Callable[[], Any], int]]:
     if _AUTHORS.value is None:
         print("  PyTorch (authors): not measured, --authors is not given")
         return {}
-    return {"PyTorch (authors)": (Peer(shlex.split(_AUTHORS.value), False, "Epoch: ["), 50 * 128)}
+    start = functools.partial(start_peer, shlex.split(_AUTHORS.value), False, "Epoch: [")
+    return {"PyTorch (authors)": (start, 50 * 128)}
 
 
 def lenet() -> list[Line]:
@@ -309,17 +410,20 @@ def fit_resnet20() -> list[Line]:
 
 
 def fit_resnet50() -> list[Line]:
-    """`fit` of a `PracModel` against plain `fit`, ResNet-50 with 224 x 224 pixels."""
+    """`fit` of a `PracModel` against plain `fit`, ResNet-50 with 224 x 224 pixels, without XLA.
+
+    XLA would compile each of the two for about a minute.
+    """
     size = full(224, 32)
     samples = synthetic(full(512, 256), (size, size, 3), full(1000, 10))
-    return _fit_ratio(samples, _model("resnet50"), steps=full(12, 2))
+    return _fit_ratio(samples, _model("resnet50"), steps=full(12, 2), jit_compile=False)
 
 
-def _fit_ratio(samples: ArraySamples, model: str, steps: int) -> list[Line]:
+def _fit_ratio(samples: ArraySamples, model: str, steps: int, **options: Any) -> list[Line]:
     network = network_of(model, samples)
     masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.8, seed=0)
-    ours = _compiled(PracModel(network, masks=masks, num_samples=len(samples)))
-    plain = _compiled(network_of(model, samples))
+    ours = _compiled(PracModel(network, masks=masks, num_samples=len(samples)), **options)
+    plain = _compiled(network_of(model, samples), **options)
     # From the memory of the host, so that neither waits for augmentation.
     with_ids = _batches(samples, 128).take(steps).cache()
     without = with_ids.map(lambda x, y: (x["inputs"], y))
@@ -338,10 +442,9 @@ def _fit_ratio(samples: ArraySamples, model: str, steps: int) -> list[Line]:
 
 def copies() -> list[Line]:
     """Copies from host to device for each step, from TensorFlow's profiler."""
-    samples = synthetic(full(10_000, 300), (32, 32, 3))
     counts = {}
     for steps in (full(200, 2), full(1_200, 4)):
-        run = search_loop(samples, steps, model=_model("resnet20"), augment="crop_flip")
+        run = search_loop(cifar10(), steps, **resnet20_options(RESNET20))
         run()
         with tempfile.TemporaryDirectory() as directory:
             tf.profiler.experimental.start(directory)
@@ -381,14 +484,19 @@ def deterministic() -> list[Line]:
     script = str(REPOSITORY / "tests" / "determinism_battery.py")
     assert set(cases) <= set(CASES)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, script, *cases, *(flavours if _SMOKE.value else ())],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    print(done.stdout[-6000:], flush=True)
-    same = done.stdout.count("\nok ") + done.stdout.startswith("ok ")
+    command = [sys.executable, script, *cases, *(flavours if _SMOKE.value else ())]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        timer = threading.Timer(max(1.0, CLOCK.left()), process.kill)
+        timer.start()
+        same = 0
+        for line in process.stdout or ():
+            print(f"  {line.rstrip()}", flush=True)
+            same += line.startswith("ok ")
+        timer.cancel()
+    if process.wait() < 0:
+        CLOCK.skips("the other trainings")
     wanted = len(cases) * len(flavours)
     return [at_least("trainings with the same bits when repeated", same, f"of {wanted}", wanted)]
 
@@ -444,12 +552,27 @@ def machine() -> dict[str, str]:
     gpus = tf.config.list_physical_devices("GPU")
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     names = [f"{d.get('device_name')} {d.get('compute_capability')}" for d in details]
+    build = tf.sysconfig.get_build_info()
     return {
         "device": ", ".join(names) or "CPU",
+        "driver": driver(),
+        "CUDA": str(build.get("cuda_version", "none")),
+        "cuDNN": str(build.get("cudnn_version", "none")),
+        "python": platform.python_version(),
         "tensorflow": tf.__version__,
-        "keras": Flavour("keras").module.__version__,
+        **{name: Flavour(name).module.__version__ for name in FLAVOURS},
         "sizes": "smoke" if _SMOKE.value else "full",
     }
+
+
+def driver() -> str:
+    """Returns the version of the NVIDIA driver."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        return done.stdout.split()[0]
+    except (OSError, IndexError, subprocess.TimeoutExpired):
+        return "none"
 
 
 def table(sections: dict[str, Any]) -> str:
@@ -469,29 +592,34 @@ def main(_) -> int:
     logging.set_verbosity(logging.WARNING)
     for name in FLAVOURS:  # imported, so that search loops can set their policies
         assert Flavour(name).module is not None
-    started, path, here = time.perf_counter(), pathlib.Path(_OUTPUT.value), machine()
+    began, path, here = time.perf_counter(), pathlib.Path(_OUTPUT.value), machine()
     results: dict[str, Any] = {"machine": here, "sections": {}}
     if path.exists() and not _AGAIN.value:
         before = json.loads(path.read_text())
         results = before if before.get("machine") == here else results
-    print(", ".join(here.values()), flush=True)
+    print(", ".join(f"{name} {value}" for name, value in here.items()), flush=True)
     sections = results["sections"]
-    for name in _SECTIONS.value or SECTIONS:
-        if name in sections and "error" not in sections[name]:
-            continue
-        if time.perf_counter() - started > _SECONDS.value:
-            print(f"{name}: not measured, the time is over. Run again to continue.", flush=True)
+    names = [name for name in _SECTIONS.value or SECTIONS if not is_complete(sections.get(name))]
+    shares = [SHARES[name] for name in names]
+    for number, name in enumerate(names):
+        CLOCK.begin(_SECONDS.value * sum(shares[: number + 1]) / sum(shares))
+        if number and CLOCK.skips(name):
             continue
         sections[name] = measure(name)
         path.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\n{table(sections)}\n{time.perf_counter() - started:.0f} s")
+    print(f"\n{table(sections)}\n{time.perf_counter() - began:.0f} s")
     return int(any("error" in section for section in sections.values()))
+
+
+def is_complete(section: dict[str, Any] | None) -> bool:
+    """Whether a section was measured, without an error, and all of it."""
+    return section is not None and "error" not in section and not section.get("skipped")
 
 
 def measure(name: str) -> dict[str, Any]:
     """Runs a section; returns its lines or its error, and its time."""
     started = time.perf_counter()
-    print(f"{name}: {(SECTIONS[name].__doc__ or '').strip()}", flush=True)
+    print(f"{name}: {(SECTIONS[name].__doc__ or '').strip().splitlines()[0]}", flush=True)
     try:
         result: dict[str, Any] = {"lines": [dataclasses.asdict(line) for line in SECTIONS[name]()]}
     except Exception:
@@ -499,7 +627,9 @@ def measure(name: str) -> dict[str, Any]:
         print(result["error"], flush=True)
     for line in result.get("lines", ()):
         print(f"  {line['what']}: {line['value']:,.6g} {line['unit']}", flush=True)
-    return {**result, "seconds": round(time.perf_counter() - started, 1)}
+    seconds = round(time.perf_counter() - started, 1)
+    print(f"  {seconds:.0f} s", flush=True)
+    return {**result, "skipped": CLOCK.skipped, "seconds": seconds}
 
 
 if __name__ == "__main__":

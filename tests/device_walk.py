@@ -30,7 +30,7 @@ def findings(function: Any) -> list[str]:
     lines = [
         f"variable in {_dtype(handle).name}, captured"
         for handle in function.captured_inputs
-        if handle.dtype == tf.resource and _dtype(handle) in (tf.int32, tf.string)
+        if handle.dtype == tf.resource and not _has_gpu_variables(_dtype(handle))
     ]
     library = {f.signature.name: f for f in function.graph.as_graph_def().library.function}
     library[""] = function.function_def
@@ -41,7 +41,8 @@ def findings(function: Any) -> list[str]:
 
 def _of_body(definition: Any) -> Iterator[str]:
     on_host = {arg.name: arg.type == tf.int32 for arg in definition.signature.input_arg}
-    constants = {node.name for node in definition.node_def if node.op == "Const"}
+    # Constants in int32 are in host memory, and shapes and axes in int64 are folded into kernels.
+    constants = {n.name for n in definition.node_def if n.op == "Const" and _is_host_constant(n)}
     reads = []
     for node in definition.node_def:
         if node.op in HOST_ONLY | DYNAMIC:
@@ -70,6 +71,10 @@ def _of_body(definition: Any) -> Iterator[str]:
         source = name.rpartition(":")[0] or name
         if source.split(":")[0] not in constants and not on_host.get(source, False):
             yield f"host reads from the device: {node.op} {node.name} reads {name}"
+
+
+def _is_host_constant(node: Any) -> bool:
+    return node.attr["dtype"].type == tf.int32
 
 
 def _length(arg: Any, node: Any) -> int:
@@ -101,6 +106,15 @@ def _kernels(op: str) -> list[Any]:
     if op not in _cache:
         _cache[op] = list(kernels.get_registered_kernels_for_op(op).kernel)
     return _cache[op]
+
+
+def _has_gpu_variables(dtype: Any) -> bool:
+    """Whether a variable can be on a GPU; others, such as iterators, have no dtype."""
+    return dtype is None or any(
+        kernel.device_type in ("GPU", "DEFAULT")
+        and all(dtype in each.allowed_values.list.type for each in kernel.constraint)
+        for kernel in _kernels("VarHandleOp")
+    )
 
 
 def _dtype(handle: Any) -> Any:

@@ -111,6 +111,16 @@ def test_windows_have_the_areas_and_ratios_of_the_paper(height, width):
         assert np.median(ratio) == pytest.approx(1, abs=0.08)
 
 
+@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float32])
+def test_a_gpu_gathers_the_same_pixels_as_floats(name, dtype, monkeypatch):
+    images, seed = tf.constant(noise((5, 7, 6, 3)).astype(dtype)), tf.constant([3, 4], tf.int64)
+    expected = AUGMENTATIONS[name](images, seed).numpy()
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
+    result = AUGMENTATIONS[name](images, seed).numpy()
+    assert result.dtype == dtype and result.tobytes() == expected.tobytes()
+
+
 def test_every_crop_and_both_directions_come_equally_often():
     """Chi-square over 81 crops (80 degrees of freedom) and five sigma for the flips."""
     shift, flipped = (part.numpy() for part in draw(81 * 500, [1, 2]))

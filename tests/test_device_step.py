@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pathlib
 import re
@@ -20,15 +21,26 @@ from tf_prac import (
     MaskedWeights,
     Masks,
     PracModel,
+    PruningConfig,
     SampleScores,
+    TrainingRecipe,
+    build_model,
     prunable_weights,
     prune,
     random_mask,
     with_sample_ids,
 )
+from tf_prac.data.samples import ArraySamples
+from tf_prac.data.splits import Split
+from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.models import MODELS
+from tf_prac.training import recorder as recorder_module
+from tf_prac.training.batch_map import BatchMap
 from tf_prac.training.inference import Predictor
 from tf_prac.training.loop import StepLoop, as_batches
+from tf_prac.training.placement import DataPlacement
+from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 COUNT, BATCH = 24, 8
@@ -49,8 +61,7 @@ def not_deterministic():
     was_enabled = config.is_op_determinism_enabled()
     config.disable_op_determinism()
     yield
-    if was_enabled:
-        config.enable_op_determinism()
+    (config.enable_op_determinism if was_enabled else config.disable_op_determinism)()
 
 
 def network(flavour):
@@ -160,7 +171,7 @@ STEPS = {
         in_a_scope(SampleScores(DATA, "grand"), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
     ),
     "predictions": lambda flavour: with_spec(
-        Predictor(network(flavour))._decide, BATCHES.element_spec
+        Predictor(network(flavour))._decide, *BATCHES.element_spec
     ),
 }
 
@@ -171,6 +182,87 @@ def test_a_step_stays_on_the_accelerator(flavour, name):
     allowed = re.compile(OF_VECTORIZED_MAP if name == "grand" else OF_KERAS[flavour])
     lines = device_walk.findings(STEPS[name](flavour))
     assert [line for line in lines if not allowed.match(line)] == []
+
+
+# Without XLA only: the gradient of a mean over the axes of an image, the seed of Keras 3's Dropout
+# and the arguments of `tf.random.Generator`, and once a call, the shape of concatenated results.
+OF_TENSORFLOW = (
+    r"host reads from the device: (Reshape gradient_tape.*DynamicStitch:merged"
+    r"|StatelessRandomGetKeyCounter|RngReadAndSkip|TensorListConcatV2 .*Const|Tile .*)"
+)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """TensorFlow reports a GPU; the samples are on the CPU."""
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["GPU:0"])
+    monkeypatch.setattr(DataPlacement, "device", "CPU:0")
+
+
+def resident_functions(flavour, make_network, size):
+    """Returns the compiled functions of training, evaluation and predictions, by name."""
+    images = ArraySamples(
+        np.zeros((20, size, size, 3), np.uint8), np.arange(20) % 4, mean=[0.5] * 3, std=[1.0] * 3
+    )
+    net = make_network(flavour, size)
+    options = {"jit_compile": False, "tf32": False, "mixed_precision": False}
+    recipe = TrainingRecipe(batch_size=8, augment="crop_flip", weight_decay=1e-4, **options)
+    split = Split(images, np.arange(10))
+    trainer = Trainer(net, recipe, images, split, PruningConfig(), "device")
+    placement, predictor = trainer.placement, trainer.predictor
+    batches = placement.training(
+        images, np.arange(20), batch_size=8, seed=(0,), augment=recipe.augment
+    )
+    passes = placement.evaluation(split, 8)
+    for step, each in (("train_step", batches), ("test_step", passes)):
+        trainer._loop._run(step, each, 0)
+    functions = {key.split()[0]: fn for key, fn in trainer._loop._compiled.items()}
+    functions["decisions"] = BatchMap(trainer.distribution, predictor._decide)._loop(passes)
+    score = functools.partial(predictor._parts, "el2n")
+    functions["scores"] = BatchMap(trainer.distribution, score)._loop(passes)
+    return {name: fn.get_concrete_function() for name, fn in functions.items()}
+
+
+def random_network(flavour, size):
+    keras = importlib.import_module(flavour)
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    x = inputs = keras.Input((size, size, 3))
+    x = layers.Conv2D(4, 3, use_bias=False)(layers.GaussianNoise(0.1)(x))
+    x = layers.Dropout(0.1)(layers.ReLU()(layers.BatchNormalization()(x)))
+    return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(x)))
+
+
+def model_of(name):
+    def make(flavour, size):
+        importlib.import_module(flavour)
+        return build_model(name, keras=flavour, input_shape=(size, size, 3), num_classes=4)
+
+    return make
+
+
+def check_resident(flavour, make_network, size=32):
+    for name, function in resident_functions(flavour, make_network, size).items():
+        allowed = re.compile(f"{OF_KERAS[flavour]}|{OF_TENSORFLOW}")
+        lines = [line for line in device_walk.findings(function) if not allowed.match(line)]
+        assert lines == [], name
+
+
+@pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
+@both
+def test_resident_samples_stay_on_the_accelerator(flavour, gpu):
+    check_resident(flavour, random_network, 8)
+
+
+SIZES = {"inception_v3": 75}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
+@both
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_stays_on_the_accelerator(flavour, name, gpu):
+    check_resident(flavour, model_of(name), SIZES.get(name, 32))
 
 
 def test_the_walk_sees_what_does_not_stay():
@@ -207,6 +299,49 @@ def test_xla_gives_the_same_statistics(flavour, name):
         tables.append(recorder.stats.table)
     np.testing.assert_array_equal(*tables)
     assert (tables[0][:, 0] == 3).all() and tables[0][:, 2].any()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_statistics_of_a_deterministic_gpu_are_the_same(jit_compile, monkeypatch):
+    """Unique ids in each batch, padding, ids out of range, and again."""
+    tables = []
+    for is_slow in (False, True):
+        monkeypatch.setattr(recorder_module, "scatters_are_slow", lambda is_slow=is_slow: is_slow)
+        recorder, generator = ForgettingRecorder(COUNT), np.random.default_rng(0)
+        step = tf.function(recorder.record, jit_compile=jit_compile)
+        for _ in range(20):
+            ids = generator.permutation(COUNT)[:BATCH]
+            ids[:2] = -1
+            step(tf.constant(ids), tf.constant(generator.random(BATCH) < 0.6), padded=True)
+        tables.append(recorder.stats.table)
+        assert recorder.stats.presentations.sum() == 20 * (BATCH - 2)
+        step(tf.constant([3, 3, 5]), tf.constant([True] * 3))
+        with pytest.raises(ArgumentError, match="1 samples with an id that their batch has"):
+            _ = recorder.stats
+        recorder.restart_checks()
+        step(tf.constant([3, COUNT]), tf.constant([True] * 2))
+        with pytest.raises(ArgumentError, match=f"num_samples: received {COUNT}"):
+            _ = recorder.stats
+    np.testing.assert_array_equal(*tables)
+
+
+@pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
+def test_the_statistics_of_a_deterministic_gpu_stay_there(gpu):
+    config.enable_op_determinism()
+    specs = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.bool)
+    function = with_spec(ForgettingRecorder(COUNT).record, *specs)
+    assert device_walk.findings(function) == []
+    assert not any("Scatter" in op.type for op in function.graph.get_operations())
+
+
+def test_scatters_are_slow_with_determinism_on_a_gpu(monkeypatch):
+    assert not recorder_module.scatters_are_slow()
+    config.enable_op_determinism()
+    assert not recorder_module.scatters_are_slow()
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["GPU:0"])
+    assert recorder_module.scatters_are_slow()
+    config.disable_op_determinism()
+    assert not recorder_module.scatters_are_slow()
 
 
 def test_no_variable_of_tf_prac_is_int32():

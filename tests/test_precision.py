@@ -20,11 +20,12 @@ import tensorflow as tf
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.main import main
-from tf_prac.config import SearchConfig
+from tf_prac.config import CheckpointConfig, SearchConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.training import devices
+from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.placement import DataPlacement
 from tf_prac.training.precision import (
@@ -192,7 +193,7 @@ def test_a_run_of_a_gpu_is_resumed_on_a_cpu(flavour, gpu, tf32, tmp_path, capsys
 def test_training_may_use_tf32_and_evaluation_does_not(tf32, tmp_path, monkeypatch):
     from tf_prac.training.loop import StepLoop
 
-    seen = {"train": set(), "evaluate": set()}
+    seen = {"train": set(), "evaluate": set(), "trace": set()}
     for name in seen:
         real = getattr(StepLoop, name)
 
@@ -201,10 +202,24 @@ def test_training_may_use_tf32_and_evaluation_does_not(tf32, tmp_path, monkeypat
             return real(self, *args)
 
         monkeypatch.setattr(StepLoop, name, spy)
-    search("keras", tmp_path / "run", tf32=True).run((X, Y))
-    assert seen == {"train": {True}, "evaluate": {False}}
-    search("keras", tmp_path / "other", tf32=False).run((X, Y))
-    assert seen == {"train": {True, False}, "evaluate": {False}}
+    save = Checkpoints.save
+
+    def saves_and_ends(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    for tf32_of_recipe in (True, False):
+        directory = tmp_path / str(tf32_of_recipe)
+        interrupted = search("keras", directory, tf32=tf32_of_recipe)
+        interrupted.checkpoints = CheckpointConfig(checkpoint_steps=1)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Checkpoints, "save", saves_and_ends)
+            interrupted.run((X, Y))
+        search("keras", directory, tf32=tf32_of_recipe).run((X, Y))  # traces before it restores
+        assert seen["train"] == seen["trace"] == {tf32_of_recipe}
+        assert seen["evaluate"] == {False}
+        for values in seen.values():
+            values.clear()
     assert enabled()
 
 

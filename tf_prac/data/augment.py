@@ -72,18 +72,18 @@ def resized_crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Args and Returns as in `flip`. The values of integer images are rounded to the nearest.
     """
-    size, height, width, _ = tf.unstack(tf.shape(images))
-    numbers = uniform([size, 4], seed)
-    windows = tf.constant(window_sizes(*images.shape[1:3]))
-    index = tf.cast(numbers[:, 0] * float(len(windows)), tf.int32)
+    height, width = images.shape[1:3]
+    numbers = uniform([tf.shape(images)[0], 4], seed)
+    windows = tf.constant(window_sizes(height, width))
+    index = tf.cast(numbers[:, 0] * float(len(windows)), tf.int64)
     window = tf.gather(windows, tf.minimum(index, len(windows) - 1))
-    free = tf.stack([height, width]) - window
-    corner = tf.cast(numbers[:, 1:3] * tf.cast(free + 1, tf.float32), tf.int32)
+    free = np.array([height, width]) - window
+    corner = tf.cast(numbers[:, 1:3] * tf.cast(free + 1, tf.float32), tf.int64)
     corner = tf.minimum(corner, free)
-    rows = _resized(height, corner[:, :1], window[:, :1])
-    columns = _resized(width, corner[:, 1:], window[:, 1:])
-    flipped = numbers[:, 3:] < 0.5
-    columns = [tf.where(flipped, tf.reverse(part, [1]), part) for part in columns]
+    rows = _resized(tf.constant(np.arange(height)), height, corner[:, :1], window[:, :1])
+    column = np.arange(width)
+    column = tf.where(numbers[:, 3:] < 0.5, column[::-1].copy(), column)
+    columns = _resized(column, width, corner[:, 1:], window[:, 1:])
     return _bilinear(images, rows, columns)
 
 
@@ -116,10 +116,13 @@ def augmentation(name: str, input_shape: tuple[int, ...]) -> Augmentation:
 
 
 def draw(batch_size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws the top left corner of each window, int32 [B, 2], and which are flipped, bool [B]."""
+    """Draws the top left corner of each window, int64 [B, 2], and which are flipped, bool [B].
+
+    Not int32, which TensorFlow computes on the host.
+    """
     numbers = uniform([batch_size, 3], seed)
-    shift = tf.cast(numbers[:, :2] * (2 * PADDING + 1), tf.int32)
-    return tf.minimum(shift, 2 * PADDING), numbers[:, 2] < 0.5
+    shift = tf.minimum(tf.floor(numbers[:, :2] * (2 * PADDING + 1)), 2 * PADDING)
+    return tf.cast(shift, tf.int64), numbers[:, 2] < 0.5
 
 
 def uniform(shape: Any, seed: tf.Tensor) -> tf.Tensor:
@@ -145,18 +148,29 @@ def _windows(
 
     One gather of pixels, which is faster than slicing, reversing, resampling or two gathers.
     """
-    size, height, width, channels = tf.unstack(tf.shape(images))
-    _, source_height, source_width, _ = tf.unstack(tf.shape(source))
-    column = tf.range(width)
-    columns = shift[:, 1:] + tf.where(flipped[:, None], width - 1 - column, column)
-    rows = tf.range(size)[:, None] * source_height + shift[:, :1] + tf.range(height)
-    pixels = rows[:, :, None] * source_width + columns[:, None, :]
-    return tf.ensure_shape(tf.gather(tf.reshape(source, [-1, channels]), pixels), images.shape)
+    column = tf.constant(np.arange(images.shape[2]))  # `tf.range` reads its arguments on the host
+    columns = shift[:, 1:] + tf.where(flipped[:, None], images.shape[2] - 1 - column, column)
+    return _pixels(source, shift[:, :1] + tf.constant(np.arange(images.shape[1])), columns)
+
+
+def _pixels(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Returns the pixels at the given rows, int64 [B, height], and columns, int64 [B, width]."""
+    _, height, width, channels = images.shape
+    pixels = rows[:, :, None] * width + columns[:, None, :]
+    if tf.config.get_visible_devices("GPU"):
+        flat = tf.reshape(images, [-1, height * width, channels])
+        if flat.dtype.is_integer and flat.dtype.size < 4:
+            # TensorFlow has no gather of small integers there; float32 is exact for them.
+            flat = tf.cast(flat, tf.float32)
+        return tf.cast(tf.gather(flat, pixels, batch_dims=1), images.dtype)
+    # Faster on a CPU than `batch_dims`.
+    number = tf.range(tf.shape(images, tf.int64)[0])[:, None, None]
+    return tf.gather(tf.reshape(images, [-1, channels]), pixels + number * (height * width))
 
 
 @functools.cache
 def window_sizes(height: int, width: int) -> np.ndarray:
-    """Returns the windows of `resized_crop_flip`, (height, width) in pixels, int32 [n, 2].
+    """Returns the windows of `resized_crop_flip`, (height, width) in pixels, int64 [n, 2].
 
     A grid of 64 areas, evenly spaced, and 64 aspect ratios, evenly spaced in their logarithm,
     without those that do not fit into the image. A table, because the results of square roots and
@@ -169,33 +183,32 @@ def window_sizes(height: int, width: int) -> np.ndarray:
     sizes = np.maximum(np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)], -1).round(), 1)
     fits = (sizes <= [height, width]).all(-1)
     sizes = sizes[fits] if fits.any() else np.minimum(sizes, [height, width])
-    return sizes.astype(np.int32)
+    return sizes.astype(np.int64)
 
 
-def _resized(size: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
+def _resized(
+    position: tf.Tensor, size: int, start: tf.Tensor, length: tf.Tensor
+) -> list[tf.Tensor]:
     """Returns, for each output pixel of an axis, two source pixels and the weight of the second.
 
     Integers [B, size]: positions and weights are in units of 1 / `SUBPIXELS` pixel.
     """
-    size, start, length = (tf.cast(each, tf.int64) for each in (size, start, length))
-    centers = (2 * tf.range(size) + 1) * length * SUBPIXELS // (2 * size) - SUBPIXELS // 2
+    centers = (2 * position + 1) * length * SUBPIXELS // (2 * size) - SUBPIXELS // 2
     centers = tf.clip_by_value(centers, 0, (length - 1) * SUBPIXELS)
     first = centers // SUBPIXELS
     second = tf.minimum(first + 1, length - 1)
     weight = centers - first * SUBPIXELS
-    return [tf.cast(each, tf.int32) for each in (start + first, start + second, weight)]
+    return [start + first, start + second, weight]
 
 
 def _bilinear(images: tf.Tensor, rows: list[tf.Tensor], columns: list[tf.Tensor]) -> tf.Tensor:
     """Returns the weighted means of four pixels each.
 
-    Exact: integers are computed with integers, floats with float64, in which the products are
-    exact, so that fused operations give the same results.
+    Exact, so that fused operations give the same results: the products are below 2^24 for uint8,
+    in float32; other integers are computed with int64, and floats with float64.
     """
-    size, height, width, channels = tf.unstack(tf.shape(images))
-    flat, image = tf.reshape(images, [-1, channels]), tf.range(size)[:, None] * height
-    is_integer = images.dtype.is_integer
-    dtype = tf.float64 if not is_integer else tf.int32 if images.dtype == tf.uint8 else tf.int64
+    is_integer, scale = images.dtype.is_integer, SUBPIXELS**2
+    dtype = tf.float64 if not is_integer else tf.float32 if images.dtype == tf.uint8 else tf.int64
 
     def weights(axis: list[tf.Tensor]) -> list[tf.Tensor]:
         return [tf.cast(each, dtype) for each in (SUBPIXELS - axis[2], axis[2])]
@@ -203,9 +216,7 @@ def _bilinear(images: tf.Tensor, rows: list[tf.Tensor], columns: list[tf.Tensor]
     total = tf.zeros([], dtype)
     for row, row_weight in zip(rows[:2], weights(rows), strict=True):
         for column, column_weight in zip(columns[:2], weights(columns), strict=True):
-            index = (image + row)[:, :, None] * width + column[:, None, :]
             weight = row_weight[:, :, None] * column_weight[:, None, :]
-            total += tf.cast(tf.gather(flat, index), dtype) * weight[..., None]
-    scale = SUBPIXELS**2
+            total += tf.cast(_pixels(images, row, column), dtype) * weight[..., None]
     result = (total + scale // 2) // scale if is_integer else total / scale
     return tf.ensure_shape(tf.cast(result, images.dtype), images.shape)

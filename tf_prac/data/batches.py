@@ -80,13 +80,13 @@ class Batches(abc.ABC):
 
         Args:
             source: that of the `Call`.
-            index: the number of steps taken in this call, int64 [].
+            index: the number of steps taken in this call, int32 [], which is in host memory.
         """
 
     def _call(self, steps: int, source: Any) -> tuple[int, Call]:
         first_step = self._step
         self._step += steps
-        return steps, Call(tf.constant(steps), tf.constant(first_step, tf.int64), self._key, source)
+        return steps, Call(on_cpu(steps), tf.constant(first_step, tf.int64), self._key, source)
 
 
 class StreamedBatches(Batches):
@@ -134,21 +134,21 @@ class GatheredBatches(Batches):
         self._batch_size, self._device, self._is_static = batch_size, device, static_shapes
         self._per_epoch = steps_per_epoch(count, batch_size)
         self._full, partial = divmod(count, batch_size)
+        self._sizes = on_cpu([batch_size, count])
         with tf.device(device):
             self._positions = tf.range(batch_size, dtype=tf.int64)
             self._last_positions = tf.range(partial, dtype=tf.int64)
-            self._end = tf.constant(count, tf.int64)
 
     def take(self, steps: int) -> tuple[int, Call]:
-        """Returns the arguments of a call with batches of one epoch."""
+        """Returns the arguments of one call with batches of one epoch."""
         epoch, index = divmod(self._step, self._per_epoch)
         rows, start, available = self._locate(epoch, index)
-        full, positions, end = self._full - index, self._positions, [self._end]
+        source = (*rows, on_cpu(start), self._sizes)
         if self._is_static:
-            available, end = min(available, max(full, 1)), []
-            positions = positions if full > 0 else self._last_positions
+            full = self._full - index
+            available = min(available, max(full, 1))
+            source = (*rows, on_cpu(start), self._positions if full > 0 else self._last_positions)
         with tf.device(self._device):
-            source = (*rows, positions, tf.constant(start, tf.int64), *end)
             return self._call(min(steps, available), source)
 
     @abc.abstractmethod
@@ -162,22 +162,29 @@ class GatheredBatches(Batches):
 
     @staticmethod
     def read(source: Any, index: tf.Tensor) -> Any:
-        """Gathers a batch from the rows."""
-        samples, order, positions, start, *end = source
-        start += index * tf.size(positions, tf.int64)
-        if end:
-            positions = positions[: end[0] - start]
-        rows = tf.gather(order, start + positions)
-        return tf.nest.map_structure(lambda part: tf.gather(part, rows), samples)
+        """Gathers a batch from the rows.
+
+        Sizes in int32, which are in host memory, as the device would wait for the host to read
+        them from its own. With static shapes, XLA puts all on the device.
+        """
+        samples, order, start, last = source
+        if last.dtype == tf.int64:  # positions in a batch
+            start += index * tf.size(last)
+            rows = tf.gather(order, tf.cast(start, tf.int64) + last)
+            return tf.nest.map_structure(lambda part: tf.gather(part, rows), samples)
+        size, end = tf.unstack(last)
+        start += index * size
+        rows = tf.slice(order, [start], [tf.minimum(size, end - start)])
+        return tf.nest.map_structure(lambda part: gather_on_device(part, rows), samples)
 
     def _set_signature(self, samples: Any) -> None:
-        vector, scalar = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
+        vector, number = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)
         rows = tf.nest.map_structure(
             lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), samples
         )
-        key = tf.TensorSpec([2], tf.int64)
-        source = (rows, vector, vector, scalar, *([] if self._is_static else [scalar]))
-        self.signature = Call(tf.TensorSpec([], tf.int32), scalar, key, source)
+        last = vector if self._is_static else tf.TensorSpec([2], tf.int32)
+        first, key = tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int64)
+        self.signature = Call(number, first, key, (rows, vector, number, last))
 
 
 class DeviceBatches(GatheredBatches):
@@ -282,6 +289,40 @@ class ChunkedBatches(GatheredBatches):
     def _call(self, steps: int, source: Any) -> tuple[int, Call]:
         self._used += steps
         return super()._call(steps, source)
+
+
+GATHERED = (tf.bool, tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.int64)
+"""The dtypes that TensorFlow gathers on a GPU, except int32, which it passes in host memory."""
+WORDS = (tf.int64, tf.float32, tf.float16)
+"""Dtypes whose bits stand for those of several small integers, the longest first."""
+
+
+def gathers_on_gpu(part: tf.TensorSpec) -> bool:
+    """Returns whether `gather_on_device` has a kernel on GPUs for samples [N, ...]."""
+    return part.dtype in GATHERED or (part.dtype != tf.int32 and _word(part) is not None)
+
+
+def gather_on_device(part: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Gathers rows [N, ...], of small integers as words, as TensorFlow has a kernel for GPUs then.
+
+    For uint8 without XLA, it would copy all rows to the host in each step.
+    """
+    word = None if part.dtype in GATHERED else _word(part)
+    if word is None:
+        return tf.gather(part, rows)
+    size = word.size // part.dtype.size
+    words = tf.reshape(part, [-1, part.shape[1:].num_elements() // size, *([size] * (size > 1))])
+    gathered = tf.bitcast(tf.gather(tf.bitcast(words, word), rows), part.dtype)
+    return tf.reshape(gathered, [-1, *part.shape[1:]])
+
+
+def _word(part: tf.Tensor | tf.TensorSpec) -> tf.DType | None:
+    """Returns the longest word that divides a row, or None."""
+    if not part.dtype.is_integer or not part.shape[1:].is_fully_defined():
+        return None
+    size = part.shape[1:].num_elements() * part.dtype.size
+    words = (word for word in WORDS if word.size >= part.dtype.size and size % word.size == 0)
+    return next(words, None) if size else None
 
 
 def on_device(batches: tf.data.Dataset, device: str, count: int) -> tf.data.Dataset:

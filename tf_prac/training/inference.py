@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch
+from tf_prac.data.pipeline import steps_per_epoch
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.tasks.classification import Sparse
 from tf_prac.tasks.task import Task
-from tf_prac.training.compiled import compiled
+from tf_prac.training.batch_map import BatchMap, map_tensors, tensors_in
 from tf_prac.training.distribution import Distribution
+from tf_prac.training.placement import DataPlacement
 from tf_prac.training.precision import exact_float32
 from tf_prac.training.recorder import all_gather
 from tf_prac.training.scores import parts_of, score_of
@@ -35,56 +38,42 @@ class Decisions(NamedTuple):
 
 
 class Predictor:
-    """Predicts samples with a network's current weights, in one compiled function.
+    """Predicts samples with a network's current weights, in compiled loops over the batches.
 
-    Computes without TensorFloat-32, so that predictions of two networks can be compared.
+    Reads samples from where training does, and computes without TensorFloat-32, so that predictions
+    of two networks can be compared.
 
     Args:
         network: a built model of either flavour.
         distribution: the `Distribution` of the strategy in whose scope it was created.
             Default None: that of the current strategy.
         task: what outputs mean. Default `Sparse()`.
+        placement: where the samples are. Default None: they are streamed.
     """
 
     def __init__(
-        self, network: Any, distribution: Distribution | None = None, task: Task | None = None
+        self,
+        network: Any,
+        distribution: Distribution | None = None,
+        task: Task | None = None,
+        placement: DataPlacement | None = None,
     ):
-        self._distribution = distribution or Distribution()
+        self._network, self._distribution = network, distribution or Distribution()
         self.task = task or Sparse()
-        strategy = self._distribution.strategy
-
-        def decide(x: Any, y: Any, weight: Any = None) -> Any:
-            outputs = network(x["inputs"], training=False)
-            parts = self.task.flat_decisions(outputs), self.task.judged(y, outputs, weight)
-            return all_gather(tf.cast(x["sample_id"], tf.int64)), _map(_all_rows, parts)
-
-        def measure(x: Any, y: Any, weight: Any = None) -> Any:
-            outputs = network(x["inputs"], training=False)
-            values, weights = self.task.metric_values(y, outputs, weight)
-            weights = tf.ones_like(values) if weights is None else weights
-            is_sample = tf.cast(x["sample_id"] >= 0, values.dtype)
-            weights *= tf.reshape(is_sample, [-1] + [1] * (weights.shape.rank - 1))
-            values, weights = tf.cast(values, tf.float64), tf.cast(weights, tf.float64)
-            return tf.reduce_sum(values * weights), tf.reduce_sum(weights)
-
-        self._decide, self._measure = (
-            compiled(lambda batch, fn=fn: strategy.run(fn, args=batch), reduce_retracing=True)
-            for fn in (decide, measure)
-        )
-        self._outputs = compiled(lambda x: network(x, training=False), reduce_retracing=True)
+        self._placement = placement or DataPlacement(self._distribution, "stream")
+        self._maps: dict[str, BatchMap] = {}
 
     @exact_float32()
     def decisions(self, split: Split) -> Decisions:
         """Returns the predictions for each sample, and which count."""
-        local, predicted = self._distribution.strategy.experimental_local_results, None
-        for batch in self._batches(split):
-            ids, parts = _map(lambda each: local(each)[0].numpy(), self._decide(batch))
+        predicted = None
+        for ids, *parts in self._results("decisions", self._decide, split):
             if predicted is None:
-                predicted = _map(lambda part: _rows_for(part, len(split.samples)), parts)
-            for all_rows, rows in zip(_flat(predicted), _flat(parts), strict=True):
+                predicted = map_tensors(lambda part: _rows_for(part, len(split.samples)), parts)
+            for all_rows, rows in zip(tensors_in(predicted), tensors_in(parts), strict=True):
                 all_rows[ids[ids >= 0]] = rows[ids >= 0]  # Padding has ids below 0.
-        values, judged = _map(lambda part: part[split.ids], predicted)
-        return Decisions(_map(_squeezed, values), judged)
+        values, judged = map_tensors(lambda part: part[split.ids], predicted)
+        return Decisions(map_tensors(_squeezed, values), judged)
 
     def classes(self, split: Split) -> Any:
         """Returns the predictions for each sample: the class, int32 [len(ids)], for `Sparse`."""
@@ -93,14 +82,13 @@ class Predictor:
     @exact_float32()
     def measure(self, split: Split) -> float:
         """Returns the task's metric on the samples, such as the fraction that is correct."""
-        task = self.task
+        task, total = self.task, np.zeros(2)
         is_plain = isinstance(task, Sparse) and task.ignore_class is None
         if is_plain and np.ndim(split.labels) == 1 and split.samples.weights is None:
             return float(np.mean(self.classes(split) == split.labels))
-        local, total = self._distribution.strategy.experimental_local_results, np.zeros(2)
-        for batch in self._batches(split):
-            sums = [sum(float(each) for each in local(part)) for part in self._measure(batch)]
-            total += np.array(sums)
+        for sums in self._results("metric", self._measure, split):
+            for of_batch in sums:
+                total += of_batch
         if not total[1]:
             raise ArgumentError("data", "no sample that counts", "labels that the loss counts")
         return float(total[0] / total[1])
@@ -113,22 +101,42 @@ class Predictor:
             split: the samples.
             score: a key of `tf_prac.data.selection.SCORES`.
         """
-        scores = []
-        for x, y, *weight in evaluation_batches(*split, batch_size=EVALUATION_BATCH):
-            parts = parts_of(score, self.task, y, self._outputs(x["inputs"]), *weight)
-            scores.append(score_of(score, tf.nest.map_structure(lambda part: part.numpy(), parts)))
-        return np.concatenate(scores)
+        values = np.zeros(0)
+        for ids, parts in self._results(score, functools.partial(self._parts, score), split):
+            scores = score_of(score, parts)
+            if not len(values):
+                values = np.zeros(len(split.samples), scores.dtype)
+            values[ids[ids >= 0]] = scores[ids >= 0]
+        return values[split.ids]
 
-    def _batches(self, split: Split) -> Any:
-        """Yields the batches of one pass, padded if there are several replicas."""
+    def _decide(self, x: Any, y: Any, weight: Any = None) -> Any:
+        outputs = self._network(x["inputs"], training=False)
+        parts = self.task.flat_decisions(outputs), self.task.judged(y, outputs, weight)
+        return _ids(x), *map_tensors(_all_rows, parts)
+
+    def _measure(self, x: Any, y: Any, weight: Any = None) -> Any:
+        """Returns the sums of the weighted values and of the weights, float64 [1, 2]."""
+        outputs = self._network(x["inputs"], training=False)
+        values, weights = self.task.metric_values(y, outputs, weight)
+        weights = tf.ones_like(values) if weights is None else weights
+        is_sample = tf.cast(x["sample_id"] >= 0, values.dtype)
+        weights *= tf.reshape(is_sample, [-1] + [1] * (weights.shape.rank - 1))
+        values, weights = tf.cast(values, tf.float64), tf.cast(weights, tf.float64)
+        sums = tf.stack([tf.reduce_sum(values * weights), tf.reduce_sum(weights)])
+        return tf.reduce_sum(all_gather(sums[None]), 0, keepdims=True)
+
+    def _parts(self, score: str, x: Any, y: Any, weight: Any = None) -> Any:
+        outputs = self._network(x["inputs"], training=False)
+        parts = parts_of(score, self.task, y, outputs, weight)
+        return _ids(x), map_tensors(_all_rows, parts)
+
+    def _results(self, name: str, fn: Any, split: Split) -> Iterator[Any]:
+        """Yields what a function, compiled under a name, returns for the batches of one pass."""
+        if name not in self._maps:
+            self._maps[name] = BatchMap(self._distribution, fn)
         size = self._distribution.padded_batch_size(EVALUATION_BATCH)
-        batches = iter(
-            self._distribution.batches(
-                lambda shard: evaluation_batches(*split, batch_size=size, shard=shard), size
-            )
-        )
-        for _ in range(steps_per_epoch(len(split.ids), size)):
-            yield next(batches)
+        batches = self._placement.evaluation(split, size, jit_compile=False)
+        yield from self._maps[name](batches, steps_per_epoch(len(split.ids), size))
 
 
 def disagreement(task: Task, first: Any, second: Decisions) -> np.ndarray:
@@ -139,14 +147,18 @@ def disagreement(task: Task, first: Any, second: Decisions) -> np.ndarray:
         first: the values of the decisions of one network.
         second: the decisions of the other.
     """
-    rows = _map(lambda values: values.reshape(len(values), -1), (first, second.values))
+    rows = map_tensors(lambda values: values.reshape(len(values), -1), (first, second.values))
     return task.disagree(rows[0], rows[1], second.judged).numpy()
 
 
+def _ids(x: Any) -> tf.Tensor:
+    """Returns the sample ids of all replicas, int64 [n]."""
+    return all_gather(tf.cast(x["sample_id"], tf.int64))
+
+
 def _all_rows(rows: tf.Tensor) -> tf.Tensor:
-    """Returns the rows of all replicas, [n, predictions]; flags as int64."""
-    rows = tf.cast(rows, tf.int64) if rows.dtype == tf.bool else rows
-    return tf.reshape(all_gather(tf.reshape(rows, [-1])), [-1, rows.shape[-1]])
+    """Returns the rows of all replicas, [n, ...]; flags as int64."""
+    return all_gather(tf.cast(rows, tf.int64) if rows.dtype == tf.bool else rows)
 
 
 def _rows_for(part: np.ndarray, count: int) -> np.ndarray:
@@ -157,11 +169,3 @@ def _rows_for(part: np.ndarray, count: int) -> np.ndarray:
 
 def _squeezed(values: np.ndarray) -> np.ndarray:
     return values[:, 0] if values.shape[1] == 1 and values.dtype.kind == "i" else values
-
-
-def _map(fn: Any, values: Any) -> Any:
-    return tf.nest.map_structure(lambda each: None if each is None else fn(each), values)
-
-
-def _flat(values: Any) -> list[Any]:
-    return [each for each in tf.nest.flatten(values) if each is not None]

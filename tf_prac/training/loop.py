@@ -142,7 +142,7 @@ def _many_steps(
     def run(call: Call) -> None:
         def body(done: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with model.silent() if hasattr(model, "silent") else contextlib.nullcontext():
-                batch = read(call.source, index)
+                batch = read(call.source, done)
                 strategy.run(step, args=(batch, call.key, call.first_step + index))
             return done + 1, index + 1
 

@@ -17,6 +17,7 @@ from tf_prac.data.batches import (
     ChunkedBatches,
     DeviceBatches,
     StreamedBatches,
+    gathers_on_gpu,
     on_device,
 )
 from tf_prac.data.pipeline import PREFETCHED as AHEAD
@@ -127,13 +128,20 @@ class DataPlacement:
                 batch_size,
                 endless=False,
             )
-        options = {"seed": seed, "first_step": first_step}
+        options: dict[str, Any] = {"seed": seed, "first_step": first_step}
         read = functools.partial(samples.batches, ids, batch_size, seed=seed, start_step=first_step)
         preprocessing = Preprocessing.of(samples, augment)
         return self._batches(samples, ids, batch_size, read, steps, preprocessing, **options)
 
-    def evaluation(self, split: Split, batch_size: int) -> Batches:
-        """Returns endless passes over the samples of a split; see `evaluation_batches`."""
+    def evaluation(self, split: Split, batch_size: int, jit_compile: bool | None = None) -> Batches:
+        """Returns endless passes over the samples of a split; see `evaluation_batches`.
+
+        Args:
+            split: the samples.
+            batch_size: samples per batch.
+            jit_compile: whether XLA compiles the loop that reads them. Default None: as the
+                attribute.
+        """
         samples, ids = split
         if self._distribution.pads_batches:
             return self._sharded(
@@ -144,7 +152,10 @@ class DataPlacement:
         def read(steps: int | None) -> tf.data.Dataset:
             return samples.batches(ids, batch_size).repeat()
 
-        return self._batches(samples, ids, batch_size, read, None, Preprocessing.of(samples))
+        preprocessing = Preprocessing.of(samples)
+        return self._batches(
+            samples, ids, batch_size, read, None, preprocessing, jit_compile=jit_compile
+        )
 
     def _batches(
         self,
@@ -154,6 +165,7 @@ class DataPlacement:
         read: Callable[..., tf.data.Dataset],
         steps: int | None,
         preprocessing: Preprocessing,
+        jit_compile: bool | None = None,
         **options: Any,
     ) -> Batches:
         """Returns batches for one replica.
@@ -165,15 +177,15 @@ class DataPlacement:
             read: returns a dataset of the stored batches of a number of steps, or without end.
             steps: the number of steps that are needed; None for no end.
             preprocessing: of each batch.
+            jit_compile: as for `evaluation`.
             **options: seed, first_step.
         """
+        jit_compile = self.jit_compile if jit_compile is None else jit_compile
         options = {"preprocessing": preprocessing, **options}
         place, device = self.place(samples), self.device
         if place.samples is not None:
-            return DeviceBatches(
-                place.samples, ids, batch_size, device, self.jit_compile, **options
-            )
-        if self.jit_compile:
+            return DeviceBatches(place.samples, ids, batch_size, device, jit_compile, **options)
+        if jit_compile:
             return ChunkedBatches(read(steps=None), len(ids), batch_size, device, **options)
         with tf.device(device):
             return StreamedBatches(iter(on_device(read(steps=steps), device, AHEAD)), **options)
@@ -208,6 +220,9 @@ class DataPlacement:
             return f"the samples of {name} are read on demand"
         if any(part.dtype == tf.string for part in tf.nest.flatten(samples.arrays)):
             return f"{name} has strings, which are only in host memory"
+        on_host = [p.dtype.name for p in tf.nest.flatten(samples.arrays) if not gathers_on_gpu(p)]
+        if on_host and not self.device.startswith("CPU"):
+            return f"TensorFlow gathers samples of this size in {on_host[0]} on the host"
         size, free = size_of(samples.arrays), free_memory(self.device)
         fraction = 1.0 if self._placement == "device" else MEMORY_FRACTION
         if free is None or size <= fraction * free:

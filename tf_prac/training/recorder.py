@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled  # has no public name
 
 from tf_prac.checks import check_int
 from tf_prac.data.forgetting import COLUMNS, ForgettingStats
@@ -126,7 +127,12 @@ class ForgettingRecorder:
         events += tf.where(correct, tf.constant(0.0), last)
         correct = tf.cast(correct, tf.float32)
         rows = tf.stack([seen + 1, correct, tf.maximum(learned, correct), events], axis=1)
-        self._rows.scatter_update(tf.IndexedSlices(rows, index))
+        if scatters_are_slow():
+            # The maximum of the rows of each id, which for distinct ids is the row itself.
+            updated = tf.math.unsorted_segment_max(rows, index, self.num_samples + 1)
+            self._rows.assign(tf.where(updated[:, :1] > 0, updated, self._rows.read_value()))
+        else:
+            self._rows.scatter_update(tf.IndexedSlices(rows, index))
 
     def check(self) -> None:
         """Checks the ids and labels of the batches since the last `reset` or `restart_checks`.
@@ -230,6 +236,16 @@ def id_error(sample_id: int, num_samples: int) -> ArgumentError:
         f"0 to {num_samples - 1}, for num_samples={num_samples}",
         "Number the samples with tf_prac.with_sample_ids.",
     )
+
+
+def scatters_are_slow() -> bool:
+    """Returns whether a scatter takes much longer than a pass over the whole table.
+
+    So it is on a GPU with determinism: TensorFlow's kernel copies the table to the host and back,
+    and XLA writes one row after the other. Both compute a maximum on the device, as its result does
+    not depend on the order.
+    """
+    return is_op_determinism_enabled() and bool(tf.config.get_visible_devices("GPU"))
 
 
 def replicas_in_sync() -> int:

@@ -192,7 +192,7 @@ class Trainer:
         self._rewind_optimizer = pruning is not None and pruning.rewind_optimizer
         self._optimizer_steps = 0
         self._make_loop(recipe.jit_compile is True)
-        self.predictor = Predictor(network, self.distribution, self.task)
+        self.predictor = Predictor(network, self.distribution, self.task, self.placement)
 
     def _make_loop(self, jit_compile: bool) -> None:
         self._jit_compile = self.placement.jit_compile = jit_compile
@@ -356,15 +356,16 @@ class Trainer:
         checkpoint = checkpoints.load_latest(identity)
         start = checkpoint.step if checkpoint else 0
         batches = self._batches(ids, budget, order, start)
-        if checkpoint:
-            self._loop.trace(batches)
-            state.restore(checkpoint, self._variables(), weights, masks)
-            if advance is not None:
-                advance(state.step)
-        elif 0 in snapshot_at:
-            state.snapshots[0] = self._snapshot()
         pauses = _pauses(budget, {*snapshot_at, *checkpoints.due_steps(budget.steps)})
+        # Tracing is inside, too: XLA then compiles the step, and reads whether it may use TF32.
         with checkpoints, tf32_execution(self.recipe.tf32 is True), explained_errors():
+            if checkpoint:
+                self._loop.trace(batches)
+                state.restore(checkpoint, self._variables(), weights, masks)
+                if advance is not None:
+                    advance(state.step)
+            elif 0 in snapshot_at:
+                state.snapshots[0] = self._snapshot()
             for pause, ends_epoch in pauses:
                 while state.step < pause and not self.model.stop_training:
                     state.step += self._loop.train(
