@@ -199,20 +199,18 @@ def gpu(monkeypatch):
     monkeypatch.setattr(DataPlacement, "device", "CPU:0")
 
 
-def resident_functions(flavour, make_network, size):
+def resident_functions(flavour, make_network, size, augment="crop_flip"):
     """Returns the compiled functions of training, evaluation and predictions, by name."""
     images = ArraySamples(
         np.zeros((20, size, size, 3), np.uint8), np.arange(20) % 4, mean=[0.5] * 3, std=[1.0] * 3
     )
     net = make_network(flavour, size)
     options = {"jit_compile": False, "tf32": False, "mixed_precision": False}
-    recipe = TrainingRecipe(batch_size=8, augment="crop_flip", weight_decay=1e-4, **options)
+    recipe = TrainingRecipe(batch_size=8, augment=augment, weight_decay=1e-4, **options)
     split = Split(images, np.arange(10))
     trainer = Trainer(net, recipe, images, split, PruningConfig(), "device")
     placement, predictor = trainer.placement, trainer.predictor
-    batches = placement.training(
-        images, np.arange(20), batch_size=8, seed=(0,), augment=recipe.augment
-    )
+    batches = placement.training(images, np.arange(20), batch_size=8, seed=(0,), augment=augment)
     passes = placement.evaluation(split, 8)
     for step, each in (("train_step", batches), ("test_step", passes)):
         trainer._loop._run(step, each, 0)
@@ -241,17 +239,19 @@ def model_of(name):
     return make
 
 
-def check_resident(flavour, make_network, size=32):
-    for name, function in resident_functions(flavour, make_network, size).items():
+def check_resident(flavour, *options):
+    for name, function in resident_functions(flavour, *options).items():
         allowed = re.compile(f"{OF_KERAS[flavour]}|{OF_TENSORFLOW}")
         lines = [line for line in device_walk.findings(function) if not allowed.match(line)]
         assert lines == [], name
 
 
 @pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
-@both
-def test_resident_samples_stay_on_the_accelerator(flavour, gpu):
-    check_resident(flavour, random_network, 8)
+@pytest.mark.parametrize(
+    "flavour, augment", [("keras", "resized_crop_flip"), ("tf_keras", "crop_flip")]
+)
+def test_resident_samples_stay_on_the_accelerator(flavour, augment, gpu):
+    check_resident(flavour, random_network, 8, augment)
 
 
 SIZES = {"inception_v3": 75}

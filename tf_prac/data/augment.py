@@ -74,9 +74,9 @@ def resized_crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """
     height, width = images.shape[1:3]
     numbers = uniform([tf.shape(images)[0], 4], seed)
-    windows = tf.constant(window_sizes(height, width))
-    index = tf.cast(numbers[:, 0] * float(len(windows)), tf.int64)
-    window = tf.gather(windows, tf.minimum(index, len(windows) - 1))
+    sizes = window_sizes(height, width)
+    index = tf.cast(numbers[:, 0] * float(len(sizes)), tf.int64)
+    window = tf.gather(tf.constant(sizes), tf.minimum(index, len(sizes) - 1))
     free = np.array([height, width]) - window
     corner = tf.cast(numbers[:, 1:3] * tf.cast(free + 1, tf.float32), tf.int64)
     corner = tf.minimum(corner, free)
