@@ -67,7 +67,7 @@ class MaskDistance(Callback):
         distance: what stops training: "masks", or "order", the distance in the order of the scores
             near the pruning threshold, which is added to `logs` as `order_distance`; see
             `PracConfig.early_stop_distance`. Default "masks".
-        first: `mask_distance` in the logs of the first epoch, which has no previous mask; None to
+        first: the distances in the logs of the first epoch, which has no previous mask; None to
             omit it. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping`
             requires a number. Default infinity.
 
@@ -196,6 +196,8 @@ class MaskDistance(Callback):
         if previous is None:
             if logs is not None and self.first is not None:
                 logs["mask_distance"] = self.first
+                if self.distance == "order":
+                    logs["order_distance"] = self.first
             return
         distance = mask_distance(self.tentative, previous, masks.remaining)
         self.distances.append(distance)
