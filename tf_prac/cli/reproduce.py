@@ -80,8 +80,8 @@ def main(flags: Flags, positional: list[str]) -> int:
         return 0
     print(f"\n{_checks_text(result)}\n")
     print(f"verdict  {result['verdict']}")
-    names = ", ".join([*result["files"], "verdict.json"])
-    print(wrapped(f"results  {names} in {path}", indent=9))
+    written = ", ".join([*result["files"], "verdict.json"])
+    print(wrapped(f"results  {written} in {path}", indent=9))
     return 0
 
 
