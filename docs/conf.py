@@ -33,14 +33,13 @@ autodoc_default_options = {"members": True}
 
 
 def keep_together(app, tree, page):
-    """Keeps numbers with their spread, and short code in tables, on one line."""
+    """Keeps numbers with their spread, and short code such as a flag, on one line."""
     for text in list(tree.findall(nodes.Text)):
         if " ± " in text:
             text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
-    for cell in tree.findall(nodes.entry):
-        for code in cell.findall(nodes.literal):
-            if len(code.astext()) <= 24:
-                code["classes"].append("nowrap")
+    for code in tree.findall(nodes.literal):
+        if len(code.astext()) <= 20:
+            code["classes"].append("nowrap")
 
 
 def setup(app):

@@ -19,6 +19,17 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 precision.prepare()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_fsync():
+    """Leaves the flushing of files to the system: it takes about 10 ms, twice for each file.
+
+    Tests of what is flushed, and when, replace `os.fsync` themselves.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def device():
     """Undoes what an earlier test did to the options of a GPU."""

@@ -366,7 +366,6 @@ def test_a_fault_leaves_the_old_or_the_new_content(
 ):
     """And the next writing leaves the new content, and nothing else."""
     write, read = KINDS[kind]
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # FileFaults follows the calls
     if not exchanged:
         monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     (tmp_path / "scratch").mkdir()

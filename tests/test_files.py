@@ -36,14 +36,6 @@ from tf_prac.storage.files import (
 PERMISSIONS = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_waiting_for_the_disk():
-    """Flushing to the disk takes most of the time of these tests; one of them looks at it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
-
-
 def files_in(directory):
     return sorted(p.name for p in directory.rglob("*") if p.is_file())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import pathlib
 import warnings
 
@@ -33,7 +34,7 @@ from tf_prac.errors import (
     TfPracError,
     UnsafeFileError,
 )
-from tf_prac.export import writer
+from tf_prac.export import architecture, writer
 from tf_prac.export.directory import directory_bytes
 from tf_prac.export.verify import rounding_of
 from tf_prac.keras_api import Flavour, flavour_of, named_weights, to_numpy
@@ -626,3 +627,13 @@ def test_rounding_grows_with_sums_depth_and_coarser_layers():
     assert small < rounding([10] * 9, "float32")
     assert 1e-2 < rounding([10], "mixed_bfloat16") < rounding([10] * 9, "mixed_bfloat16") < 0.1
     assert rounding([10], "float64") < 1e-13
+
+
+def test_files_in_between_are_not_logged(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="tensorflow"):
+        tf.get_logger().info("seen")
+        export.saved_model(pruned(small_network("keras"))[0], tmp_path / "served", check=False)
+        architecture.export_dense(small_network("keras"), tmp_path / "dense")
+        tf.get_logger().info("seen again")
+    assert [record.message for record in caplog.records] == ["seen", "seen again"]

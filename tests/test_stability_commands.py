@@ -49,6 +49,7 @@ def test_stability_over_initialisations_and_orders(runs, tmp_path, capsys, monke
     assert run("stability", [runs["a"], runs["b"]], tmp_path, *flags) == 0
     printed = capsys.readouterr().out
     assert "stability to" in printed and "random mask" in printed and "data order" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if str(tmp_path) not in line)
     summary = rows_of(tmp_path / "summary.csv")
     assert [(r["network"], r["measure"], r["samples"]) for r in summary] == [
         ("ticket", "order", "2"),
@@ -95,6 +96,7 @@ def test_connectivity_over_k_and_sparsity(runs, tmp_path, capsys):
     assert run("connectivity", [runs["k4"], runs["a"]], tmp_path, *flags) == 0
     printed = capsys.readouterr().out
     assert "error barriers: mean (min to max)" in printed and "dense" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if str(tmp_path) not in line)
     barriers = rows_of(tmp_path / "barriers.csv")
     keys = {(r["k"], r["round"], r["line"]) for r in barriers}
     assert keys == {

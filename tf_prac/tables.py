@@ -77,13 +77,13 @@ def joined(parts: Iterable[str], indent: int = 0, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-def wrapped(text: str, width: int = WIDTH) -> str:
+def wrapped(text: str, width: int = WIDTH, indent: int = 4) -> str:
     """Returns a text whose lines are wrapped between words; continued lines are indented."""
     return "\n".join(
         textwrap.fill(
             line,
             width,
-            subsequent_indent="    ",
+            subsequent_indent=" " * indent,
             break_long_words=False,
             break_on_hyphens=False,
         )

@@ -80,7 +80,8 @@ def main(flags: Flags, positional: list[str]) -> int:
         return 0
     print(f"\n{_checks_text(result)}\n")
     print(f"verdict  {result['verdict']}")
-    print(f"results  {', '.join(result['files'])}, verdict.json in {path}")
+    written = ", ".join([*result["files"], "verdict.json"])
+    print(wrapped(f"results  {written} in {path}", indent=9))
     return 0
 
 

@@ -6,6 +6,7 @@ from tf_prac.analysis.options import StabilityConfig
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.runs import analysis_flags, open_runs
 from tf_prac.storage.atomic import exclusive
+from tf_prac.tables import wrapped
 
 
 def define_flags() -> Flags:
@@ -31,5 +32,6 @@ def main(flags: Flags, positional: list[str]) -> int:
         rows = merged([measure_stability(replicates, config) for replicates in runs])
         files = write_stability(flags.output_dir, rows)
     print(f"\n{stability_table(rows)}\n")
-    print(f"results  {', '.join(path.name for path in files)} in {flags.output_dir}")
+    names = ", ".join(path.name for path in files)
+    print(wrapped(f"results  {names} in {flags.output_dir}", indent=9))
     return 0
