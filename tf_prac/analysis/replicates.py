@@ -191,7 +191,9 @@ class Replicates:
             title = f"round {number} {network} replicate {replicate}, during training"
             with exclusive(path.parent, f"{path.parent}: another process trains replicates"):
                 stored = self._train(final, ticket, title, replicate, origin, steps)
-                arrays = {f"{s}/{n}": w for s, ws in stored.items() for n, w in ws.items()}
+                arrays = {
+                    f"{_WEIGHTS}{s}/{n}": w for s, ws in stored.items() for n, w in ws.items()
+                }
                 write_npz(path, "trajectory", {**arrays, "origin": np.array(origin)})
         return {step: stored[step] for step in steps}
 
@@ -202,7 +204,7 @@ class Replicates:
         _check_origin(path, str(arrays.pop("origin")), origin)
         weights: dict[int, dict[str, np.ndarray]] = {}
         for key, weight in arrays.items():
-            step, _, name = key.partition("/")
+            step, _, name = key.removeprefix(_WEIGHTS).partition("/")
             weights.setdefault(int(step) if step.isdecimal() else -1, {})[name] = weight
         for each in weights.values():
             self.run.check_weights(path, {name: weight.shape for name, weight in each.items()})
