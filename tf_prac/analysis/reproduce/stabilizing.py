@@ -435,7 +435,7 @@ def _stability_checks(preset: str, found: StabilityRows) -> list[Check]:
 def _draw_stability(rows: Sequence[Row], stem: pathlib.Path) -> list[pathlib.Path]:
     """Draws the ratios of distances, random to IMP, here and in the paper."""
     shown = [row for row in rows if row["measure"] == "distance"]
-    labels = [f"{row['preset'].removeprefix('slth_')}\n{row['stability to']}" for row in shown]
+    labels = [f"{row['preset'].removeprefix('slth_')}, {row['stability to']}" for row in shown]
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -444,7 +444,9 @@ def _draw_stability(rows: Sequence[Row], stem: pathlib.Path) -> list[pathlib.Pat
             x = [index + shift for index in range(len(shown))]
             axes.bar(x, values, 0.38, label=label, color=COLORS[shift > 0])
         axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        axes.set_xticks(range(len(shown)), labels, rotation=60, ha="right", fontsize=8)
+        axes.set_xticks(
+            range(len(shown)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8
+        )
         axes.set_ylabel("distance, random / IMP")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
