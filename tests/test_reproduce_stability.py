@@ -17,7 +17,6 @@ from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import MATCHED, NOT_MATCHED, STATUSES
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.config import RewindPoint, SearchConfig
-from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
@@ -58,7 +57,7 @@ def check_written(path, result):
     return rows
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
 def test_an_item_runs_once_and_is_read_afterwards(flavour, tmp_path, few_ks, monkeypatch):
     item = tiny(get_item("stabilizing", "figure_4"), [stabilizing.RESNET])
     options = {"keras": flavour, "verbose": False}
