@@ -15,12 +15,13 @@ REMAINING, SEARCH_STEPS = "remaining weights (%)", "steps of the search"
 """What accuracy is drawn against."""
 
 
-def accuracy_rows(runs: Runs, arms: Sequence[str]) -> list[Row]:
+def accuracy_rows(runs: Runs, arms: Sequence[str], against: str = REMAINING) -> list[Row]:
     """Returns one row for each ticket: mean accuracy and standard deviation in percent, by arm.
 
     Args:
         runs: the runs of a part.
         arms: the arms to show, in order of the columns.
+        against: `REMAINING`, or `SEARCH_STEPS` for columns of steps too. Default `REMAINING`.
     """
     table = {(row["arm"], row["round"]): row for row in runs.table()}
     rows: list[Row] = []
@@ -33,6 +34,8 @@ def accuracy_rows(runs: Runs, arms: Sequence[str]) -> list[Row]:
         for each in members:
             row[f"{each['arm']} (%)"] = _percent(each["test_accuracy"])
             row[f"{each['arm']} std"] = _percent(each["test_accuracy_std"])
+            if against == SEARCH_STEPS:
+                row[f"{each['arm']} steps"] = round(each["search_steps"])
         rows.append(row)
     return rows
 

@@ -164,7 +164,7 @@ def accuracy_outcome(
     """Returns the table, checks and figure of the accuracy of arms, for runs by preset."""
     panels = {each.setup.name: accuracy_lines(each, arms, against) for each in runs.values()}
     return Outcome(
-        rows=[row for each in runs.values() for row in accuracy_rows(each, arms)],
+        rows=[row for each in runs.values() for row in accuracy_rows(each, arms, against)],
         checks=[check for preset, each in runs.items() for check in checks(preset, each)],
         draw=functools.partial(draw_panels, panels=panels, against=against),
     )

@@ -114,7 +114,8 @@ def _page(item: Item, scale: Scale, outcome: Outcome, content: Mapping[str, Any]
     """Returns the table and the verdict as Markdown."""
     lines = [f"# {item.title}", "", f"{item.source}. Scale {scale.name}: {scale.about}."]
     lines += [item.note] if item.note else []
-    lines += ["", rows_as_markdown(outcome.rows), "", f"Verdict: **{content['verdict']}**.", ""]
+    lines += ["", rows_as_markdown(outcome.rows), ""]
+    lines += [f"Verdict: **{content['verdict']}**, after {content['steps']:,} training steps.", ""]
     head = ("statement", "here", "published", "status", "test")
     names = ("statement", "measured", "published", "status", "test")
     checks = [[cell(check[name]) for name in names] for check in content["checks"]]
@@ -123,17 +124,19 @@ def _page(item: Item, scale: Scale, outcome: Outcome, content: Mapping[str, Any]
 
 
 def rows_as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns rows as a Markdown table; numbers have at most two decimals."""
+    """Returns rows as a Markdown table, with the numbers of `cell`."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return markdown_table(columns, [[cell(row.get(name)) for name in columns] for row in rows])
 
 
 def cell(value: Any) -> str:
-    """Returns the text of a value in a table."""
+    """Returns the text of a value: two decimals, or three digits of a fraction."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
+    return str(value)
