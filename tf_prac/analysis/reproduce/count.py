@@ -79,7 +79,9 @@ def search_count(
         and plan.budget(number, train_size).steps == later
         and config.pruning.ticket_start == "as_rounds"
     }
-    steps += full * (0 in numbers) + later * (len(tickets - in_rounds) + controls * len(tickets))
+    steps += full * (0 in numbers) + later * len(tickets - in_rounds)
+    steps += full * controls * len(tickets)  # T - k steps if a control starts from W_k
+    at_most = at_most or controls > 0
     if config.prac.pretrains:
         steps += plan.k
     return Count(steps, steps * config.recipe.batch_size, at_most)
