@@ -178,12 +178,15 @@ def test_files_of_others_are_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_the_page_has_every_item_with_its_steps(paper):
+def test_the_page_has_every_item(paper):
     page = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    table = page.split(f"`--paper={paper}`, ")[1].split("\n\n")[1]
     for name, item in items_of(paper).items():
-        counts = [item.count(scale) for scale in SCALES]
-        cells = [f"{'≤ ' if count.at_most else ''}{count.steps:,}" for count in counts]
-        assert f"| `{name}` | {item.title} | {' | '.join(cells)} |" in page
+        assert f"| `{name}` | {item.title} | " in table
+        if paper == "prac":
+            counts = [item.count(scale) for scale in SCALES]
+            cells = [f"{'≤ ' if count.at_most else ''}{count.steps:,}" for count in counts]
+            assert f"| {item.title} | {' | '.join(cells)} |" in table
 
 
 def test_verdicts():
