@@ -372,7 +372,8 @@ class PrunedNetwork(Pruned):
 def _functional_class(flavour: Flavour) -> type:
     """Returns the class of functional models, which not every Keras exports."""
     inputs = flavour.module.Input((1,))
-    return type(flavour.module.Model(inputs, inputs))
+    outputs = flavour.module.layers.Activation("linear", name="outputs")(inputs)
+    return type(flavour.module.Model(inputs, outputs))  # Keras 3.12 refuses the inputs as outputs
 
 
 def register_classes(flavour: Flavour) -> tuple[type, ...]:
