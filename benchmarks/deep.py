@@ -62,10 +62,11 @@ class Phase:
 PLANS = {
     "vgg16": {
         "dense": Phase(2, 0.25),
-        "channels 55%, rewound": Phase(2, 0.25, "dense", "channels", 0.55, "layerwise", True),
-        "unstructured 98%": Phase(0.5, 0.25, "dense", "unstructured", 0.98),
         "unstructured 98%, untrained": Phase(0, 0, "dense", "unstructured", 0.98),
         "unstructured 99%, untrained": Phase(0, 0, "dense", "unstructured", 0.99),
+        "channels 55%": Phase(0.5, 0.125, "dense", "channels", 0.55, "layerwise"),
+        "unstructured 98%": Phase(0.25, 0.125, "dense", "unstructured", 0.98),
+        "channels 55%, rewound": Phase(2, 0.25, "dense", "channels", 0.55, "layerwise", True),
         "refill 80%, rewound": Phase(2, 0.25, "dense", "refill", 0.8, rewinds=True),
         "dense, as many steps": Phase(2, 0.25, "dense"),
     },
