@@ -26,7 +26,15 @@ import turns
 from absl import app, flags
 from common_flags import FLAGS, load_data
 
-from tf_prac import PruningConfig, prune, rewind, snapshot, strip
+from tf_prac import (
+    PruningConfig,
+    global_magnitude,
+    prunable_weights,
+    prune,
+    rewind,
+    snapshot,
+    strip,
+)
 from tf_prac.export import saved_model, shrink, tflite
 from tf_prac.keras_api import Flavour
 from tf_prac.tables import markdown_table
@@ -34,7 +42,12 @@ from tf_prac.tables import markdown_table
 _NETWORK = flags.DEFINE_enum("network", "vgg16", ["vgg16", "resnet20", "resnet8"], "Network.")
 _DIRECTORY = flags.DEFINE_string("directory", None, "Directory of the phases.", required=True)
 _PHASES = flags.DEFINE_list("phases", [], "Names of phases to train and measure. Default: all.")
-_ACTION = flags.DEFINE_enum("action", "both", ["train", "measure", "both"], "What to do.")
+_ACTION = flags.DEFINE_enum(
+    "action",
+    "both",
+    ["train", "measure", "both", "count"],
+    "What to do. count: the weights of each channel of the dense network at several sparsities.",
+)
 _POLICY = flags.DEFINE_string("policy", "mixed_bfloat16", "Policy of mixed precision in training.")
 _PEAK = flags.DEFINE_float("peak_rate", 0.1, "Highest learning rate of SGD with momentum 0.9.")
 _L2 = flags.DEFINE_float("l2", 2e-3, "L2 penalty; the optimizer's decoupled decay is 10 times it.")
@@ -62,10 +75,11 @@ class Phase:
 PLANS = {
     "vgg16": {
         "dense": Phase(2, 0.25),
-        "channels 55%, rewound": Phase(2, 0.25, "dense", "channels", 0.55, "layerwise", True),
-        "unstructured 98%": Phase(0.5, 0.25, "dense", "unstructured", 0.98),
         "unstructured 98%, untrained": Phase(0, 0, "dense", "unstructured", 0.98),
         "unstructured 99%, untrained": Phase(0, 0, "dense", "unstructured", 0.99),
+        "channels 55%": Phase(0.5, 0.125, "dense", "channels", 0.55, "layerwise"),
+        "unstructured 98%": Phase(0.25, 0.125, "dense", "unstructured", 0.98),
+        "channels 55%, rewound": Phase(2, 0.25, "dense", "channels", 0.55, "layerwise", True),
         "refill 80%, rewound": Phase(2, 0.25, "dense", "refill", 0.8, rewinds=True),
         "dense, as many steps": Phase(2, 0.25, "dense"),
     },
@@ -254,6 +268,22 @@ def measure(names, data):
     return rows
 
 
+def count():
+    """Prints how many weights each channel keeps at several sparsities, and what shrink leaves."""
+    model = load("dense")
+    weights = snapshot(model)
+    prunable = {name: np.asarray(value) for name, value in prunable_weights(model).items()}
+    for sparsity in (0.9, 0.95, 0.98, 0.99, 0.995):
+        masks = global_magnitude(prunable, rate=sparsity)
+        for name, mask in masks.items():
+            kept = mask.reshape(-1, mask.shape[-1]).sum(0)
+            dead, median = int((kept == 0).sum()), int(np.median(kept))
+            print(f"{sparsity} {name}: {dead} of {kept.size} dead, median {median}, {kept.min()}")
+        rewind(model, weights)
+        rewind(model, weights, masks)
+        print(sparsity, shrink(model, masks=masks, check=False).report, flush=True)
+
+
 def table(rows):
     """Returns the rows as Markdown."""
     kinds = [f"{kind} {size}" for kind in ("saved", "lite") for size in _BATCHES]
@@ -277,6 +307,9 @@ def main(_):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     pathlib.Path(_DIRECTORY.value).mkdir(parents=True, exist_ok=True)
+    if _ACTION.value == "count":
+        count()
+        return
     data = load_data()
     plan = PLANS[_NETWORK.value]
     names = _PHASES.value or list(plan)

@@ -7,8 +7,8 @@ Each network is trained for `--steps` steps on CIFAR-10, pruned by global magnit
 without rewinding. `--tickets` keeps the results. At each sparsity from `--from_sparsity`, the
 masked model and the shrunk model are exported as SavedModel and TFLite (both with dense weights),
 and both exports take turns in one process with one thread. Times are CPU times, so other load
-on the machine matters less. `--refill` adds the latency of the same masks made
-channel-wise by `refill`; their accuracy is not measured, as the restored weights need training.
+on the machine matters less. `--masks` adds masks of whole channels, whose accuracy is not measured,
+as they need training. With `--steps=0`, nothing is trained.
 """
 
 import json
@@ -23,7 +23,7 @@ import turns
 from absl import app, flags
 from common_flags import FLAGS, define, load_data
 
-from tf_prac import build_model, prune, rewind, snapshot, strip
+from tf_prac import PruningConfig, build_model, prune, rewind, snapshot, strip
 from tf_prac.export import saved_model, shrink, tflite
 from tf_prac.export.lite import FILE
 from tf_prac.keras_api import Flavour
@@ -37,8 +37,14 @@ _SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.95", "0.98", "0.99"], "
 _FROM = flags.DEFINE_float("from_sparsity", 0.98, "Lowest sparsity to measure.")
 _STEPS = flags.DEFINE_integer("steps", 150, "Training steps before each pruning.")
 _RATE = flags.DEFINE_float("learning_rate", 0.05, "Learning rate of SGD with momentum 0.9.")
-_DECAY = flags.DEFINE_float("weight_decay", 5e-4, "Coefficient of the L2 penalty.")
-_REFILL = flags.DEFINE_bool("refill", False, "Also measure the masks refilled, without training.")
+_DECAY = flags.DEFINE_float("weight_decay", 5e-4, "Decoupled weight decay of SGD.")
+_MASKS = flags.DEFINE_list(
+    "masks",
+    ["ticket"],
+    "Masks to measure: 'ticket'; 'refilled', the ticket's made channel-wise; 'channels', whole "
+    "channels of each layer, as many as `--channels`. The last two are not trained.",
+)
+_CHANNELS = flags.DEFINE_float("channels", 0.55, "Fraction of the channels that is pruned.")
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of each operation and interpreter.")
 _TICKETS = flags.DEFINE_string("tickets", None, "Directory of trained tickets.")
 _BATCHES = (1, 32)
@@ -69,12 +75,14 @@ def tickets(name, data):
     for sparsity, path in paths.items():
         model = prune(strip(model), sparsity=float(sparsity))
         fit(model, batches)
-        accuracy = model.evaluate(*test, verbose=0)[1]
-        print(f"{name} {sparsity}: accuracy {accuracy:.4f}", file=sys.stderr, flush=True)
+        accuracy = model.evaluate(*test, verbose=0)[1] if _STEPS.value else None
+        print(f"{name} {sparsity}: accuracy {accuracy}", file=sys.stderr, flush=True)
         weights, masks = snapshot(strip(model)), model.masks
         if path:
             named = {f"weight:{k}": v for k, v in weights.items()}
-            named |= {f"mask:{k}": v for k, v in masks.items()} | {"accuracy": np.float64(accuracy)}
+            named |= {f"mask:{k}": v for k, v in masks.items()} | {
+                "accuracy": np.float64(np.nan if accuracy is None else accuracy)
+            }
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, **named)
         yield float(sparsity), accuracy, weights, masks
@@ -117,6 +125,8 @@ def test_arrays(data):
 
 def fit(model, batches, steps=None):
     """Trains for `--steps` steps or fewer, with a learning rate that falls to zero."""
+    if not _STEPS.value:
+        return
     keras = Flavour(FLAGS.keras).module
     rate = keras.optimizers.schedules.CosineDecay(_RATE.value, _STEPS.value)
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=_DECAY.value)
@@ -182,11 +192,22 @@ def measure(name, data):
     """Yields the rows of a network."""
     images, _ = normalized(data.test, max(_BATCHES))
     for sparsity, accuracy, weights, masks in tickets(name, data):
-        kinds = {"ticket": (masks, accuracy)}
-        if _REFILL.value:
-            kinds["refilled"] = (refill(masks), None)
-        for kind, (masks, accuracy) in kinds.items() if sparsity >= _FROM.value else ():
-            yield from measure_masks(name, kind, sparsity, accuracy, weights, masks, images)
+        for kind in _MASKS.value if sparsity >= _FROM.value else ():
+            trained = accuracy if kind == "ticket" else None
+            each = masks_of(kind, name, weights, masks)
+            yield from measure_masks(name, kind, sparsity, trained, weights, each, images)
+
+
+def masks_of(kind, name, weights, masks):
+    """Returns the masks that `--masks` names."""
+    if kind == "ticket":
+        return masks
+    if kind == "refilled":
+        return refill(masks)
+    model = network(name)
+    rewind(model, weights)
+    config = PruningConfig(pattern="channels", scope="layerwise")
+    return prune(model, sparsity=_CHANNELS.value, pruning=config).masks
 
 
 def measure_masks(name, kind, sparsity, accuracy, weights, masks, images):

@@ -21,7 +21,7 @@ _KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
 _IMAGES = flags.DEFINE_string("images", None, "Directory of class folders. Default: digits.")
 _SIZE = flags.DEFINE_integer("size", 32, "Height and width of the images.")
 _ALPHA = flags.DEFINE_float("alpha", 0.35, "Width of the network.")
-_EPOCHS = flags.DEFINE_integer("epochs", 40, "Epochs of the dense network.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _SPARSITY = flags.DEFINE_float("sparsity", 0.5, "Fraction of the channels that is pruned.")
 _REPEATS = flags.DEFINE_integer("repeats", 50, "Measured turns.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/mobilenet", "Directory of run and exports.")
@@ -74,16 +74,17 @@ def main(_) -> None:
                 layer.momentum = 0.9
         return model
 
+    recipe = {"learning_rate": 0.05, "schedule": "cosine", "warmup": 0.1}
+    how = {"pattern": "channels", "scope": "layerwise", "retraining": "lr_rewinding"}
     search = TicketSearch(
         make_model,
-        TrainingRecipe(
-            epochs=_EPOCHS.value, batch_size=64, learning_rate=0.05, schedule="cosine", warmup=0.1
-        ),
-        PruningConfig(rounds=1, prune_rate=_SPARSITY.value, pattern="channels", rewind="1ep"),
+        TrainingRecipe(epochs=_EPOCHS.value, batch_size=64, **recipe),
+        PruningConfig(rounds=1, prune_rate=_SPARSITY.value, rewind="1ep", **how),
         directory=output / "run",
         verbose=False,
     )
     result = search.run(train, test=test)
+    print(result)
     masks = result.tickets[-1].masks
     shrunk = tf_prac.export.shrink(result.model, masks=masks)
     print(shrunk.report)
