@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac import TicketSearch, random_mask
+from tf_prac.analysis.comparison import Comparison
+from tf_prac.analysis.sweep import RewindSweep
 from tf_prac.cli.main import main
 from tf_prac.config import CheckpointConfig, PruningConfig, TrainingRecipe
 from tf_prac.data import batches as batches_module
@@ -319,6 +321,14 @@ def test_other_bad_placements_are_refused(tmp_path):
     with pytest.raises(ArgumentError, match="data_placement: received 'disk'"):
         TicketSearch(lambda: None, directory=tmp_path / "run", data_placement="disk")
     assert not (tmp_path / "run").exists()
+
+
+def test_comparisons_and_sweeps_place_the_data_of_their_searches(tmp_path):
+    options = {"directory": tmp_path / "runs", "data_placement": "stream"}
+    comparison = Comparison(lambda: None, ["imp"], **options)
+    sweep = RewindSweep(lambda: None, ["0it"], **options)
+    placements = {comparison.search("imp", 0).data_placement, sweep.search("0it", 0).data_placement}
+    assert placements == {"stream"}
 
 
 def test_a_subclass_with_its_own_read_is_streamed():

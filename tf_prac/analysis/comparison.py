@@ -52,7 +52,7 @@ class Comparison(Experiment):
         seeds: of initial weights, split, data order and augmentation. Default (0, 1, 2).
         directory: where runs and results are stored.
         retrain: which tickets are retrained, as in `TicketSearch`. Default "all".
-        deterministic, labels: as in `TicketSearch`.
+        deterministic, data_placement, labels: as in `TicketSearch`.
         verbose: whether to show progress. Default True.
 
     Raises:
@@ -73,6 +73,7 @@ class Comparison(Experiment):
         seeds: Iterable[int] = (0, 1, 2),
         retrain: str | Collection[int] = "all",
         deterministic: bool = False,
+        data_placement: str = "auto",
         labels: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ):
@@ -84,6 +85,7 @@ class Comparison(Experiment):
             directory=directory,
             retrain=retrain,
             deterministic=deterministic,
+            data_placement=data_placement,
             labels=labels,
             verbose=verbose,
         )

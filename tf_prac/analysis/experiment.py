@@ -37,7 +37,7 @@ class Experiment:
         config: the options that the arms start from.
         seeds: each arm runs once with each seed.
         directory: where runs and results are stored.
-        retrain, deterministic, labels, verbose: as in `TicketSearch`.
+        retrain, deterministic, data_placement, labels, verbose: as in `TicketSearch`.
 
     Attributes:
         kind: names the experiment in messages and in the file of its options.
@@ -57,6 +57,7 @@ class Experiment:
         directory: str | os.PathLike,
         retrain: str | Collection[int],
         deterministic: bool,
+        data_placement: str,
         labels: Mapping[str, Any] | None,
         verbose: bool,
     ):
@@ -74,6 +75,7 @@ class Experiment:
         self._search_options: dict[str, Any] = {
             "retrain": retrain,
             "deterministic": deterministic,
+            "data_placement": data_placement,
             "labels": labels,
             "verbose": verbose,
         }

@@ -64,7 +64,7 @@ class RewindSweep(Experiment):
             Default (0,).
         directory: where runs and results are stored.
         retrain: which tickets are retrained, as in `TicketSearch`. Default "all".
-        deterministic, labels: as in `TicketSearch`.
+        deterministic, data_placement, labels: as in `TicketSearch`.
         verbose: whether to show progress. Default True.
 
     Raises:
@@ -86,6 +86,7 @@ class RewindSweep(Experiment):
         directory: str | os.PathLike,
         retrain: str | Collection[int] = "all",
         deterministic: bool = False,
+        data_placement: str = "auto",
         labels: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ):
@@ -100,6 +101,7 @@ class RewindSweep(Experiment):
             directory=directory,
             retrain=retrain,
             deterministic=deterministic,
+            data_placement=data_placement,
             labels=labels,
             verbose=verbose,
         )

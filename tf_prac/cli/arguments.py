@@ -49,6 +49,7 @@ def define_strategy_flags(flags: Flags) -> None:
         "for trying things out. Default: all GPUs.",
     )
     define_device_flag(flags)
+    define_placement_flag(flags)
 
 
 def define_device_flag(flags: Flags) -> None:
@@ -59,6 +60,10 @@ def define_device_flag(flags: Flags) -> None:
         "auto (a GPU if TensorFlow finds one), gpu (an error that says why if it finds none) or "
         "cpu.",
     )
+
+
+def define_placement_flag(flags: Flags) -> None:
+    """Defines --data_placement, in the current group."""
     flags.string(
         "data_placement",
         "auto",

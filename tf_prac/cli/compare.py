@@ -5,6 +5,7 @@ from __future__ import annotations
 from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.cli.arguments import (
     define_device_flag,
+    define_placement_flag,
     define_retrain_flag,
     read_retrain,
     read_seeds,
@@ -39,6 +40,7 @@ def define_flags() -> Flags:
     define_retrain_flag(flags, "all")
     define_deterministic_flag(flags)
     define_device_flag(flags)
+    define_placement_flag(flags)
     flags.group("Data and network")
     define_settings_flags(flags)
     define_json_flag(flags)
@@ -67,6 +69,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         seeds=seeds,
         retrain=read_retrain(flags.retrain),
         deterministic=flags.deterministic,
+        data_placement=flags.data_placement,
         labels=settings.labels,
         verbose=not (flags.quiet or flags.json),
     )
