@@ -230,6 +230,7 @@ def test_the_command_lists_items_with_their_steps(capsys):
     assert listed["figure_2"]["paper"] == {"steps": 64064, "samples": 8200192, "at_most": False}
     assert main(["reproduce", "--list", "--item=table_a3"]) == 0
     printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
     assert "≤ 3,075,072" in printed and "figure_2" not in printed
 
 

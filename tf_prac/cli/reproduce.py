@@ -13,7 +13,7 @@ from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.registry import PAPERS, item_names
-from tf_prac.tables import text_table, wrapped
+from tf_prac.tables import wrapped
 
 SCALES = ("paper", "small")
 
@@ -109,12 +109,11 @@ def _list(flags: Flags, names: list[str]) -> int:
         ]
         print_json("reproduce", {"paper": flags.paper, "items": entries})
         return 0
-    head = ("item", *(f"steps, {scale}" for scale in SCALES), "title")
-    rows = [
-        (item.name, *(_bound(counts[scale]) for scale in SCALES), item.title)
-        for item, counts in items
-    ]
-    print(text_table([head, *rows], left=[0, 3], width=120))
+    indent = 2 + max(len(item.name) for item, _ in items)
+    for item, counts in items:
+        steps = ", ".join(f"{_bound(counts[scale])} ({scale})" for scale in SCALES)
+        print(wrapped(f"{item.name:<{indent}}{item.title}", indent=indent))
+        print(f"{' ' * indent}steps: {steps}")
     print("\n≤: a bound; an early stop or the size of a set decides.")
     return 0
 
