@@ -24,6 +24,7 @@ ARGUMENTS = {
     "compare": [["--output_dir=NAME"]],
     "sweep": [["--output_dir=NAME", "--rewinds=0it,1it"]],
     "tune": [[*TUNE, "--output_dir=NAME"]],
+    "reproduce": [["--item=table_1", "--output_dir=NAME"]],
     "evaluate": [["NAME"]],
     "retrain": [["NAME"]],
     "stability": [["NAME"], ["x", "--output_dir=NAME"]],

@@ -101,7 +101,7 @@ def read_all(batches, steps):
     while len(inputs) < steps:
         count, call = batches.take(steps - len(inputs))
         for index in range(count):
-            batch = batches.read(call.source, tf.constant(index, tf.int64))
+            batch = batches.read(call.source, tf.constant(index))
             inputs.append(batches.preprocessing(batch, call.key, call.first_step + index)[0])
     return inputs
 

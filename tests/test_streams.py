@@ -28,6 +28,7 @@ SLOW_COMMANDS = {
     "connectivity": ["RUN", "--copies=2", "--points=3", "--output_dir=OUT"],
     "figures": ["RUN", "--output_dir=OUT"],
     "export": ["RUN", "--output=OUT", "--format=npz"],
+    "reproduce": ["--item=table_1", "--output_dir=OUT"],
 }
 FAST_COMMANDS = {
     "info": ["RUN"],

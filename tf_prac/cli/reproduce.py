@@ -13,6 +13,7 @@ from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.registry import PAPERS, item_names
+from tf_prac.storage.names import check_name
 from tf_prac.tables import wrapped
 
 SCALES = ("paper", "small")
@@ -64,6 +65,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         return _list(flags, names if flags.item is None else [flags.item])
     item = get_item(flags.paper, flags.item)
     directory = flags.output_dir or f"reproductions/{flags.paper}_{flags.scale}_{flags.keras}"
+    check_name(directory)
     if not (flags.quiet or flags.json):
         print(wrapped(f"{item.title}: {item.count(flags.scale).text} steps"))
     result = reproduce(
