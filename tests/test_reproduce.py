@@ -95,8 +95,10 @@ def tiny(**options):
         limit_train=300,
         config=SearchConfig().replace(**{**base, **options}),
     )
-    presets = dict.fromkeys(("cifar10_resnet20", "cifar100_resnet20"), setup)
-    presets["cifar100_resnet20"] = dataclasses.replace(setup, name="tiny_2")
+    presets = {
+        preset: dataclasses.replace(setup, name=f"tiny_{number}" if number else "tiny")
+        for number, preset in enumerate(get_item("prac", "figure_1").scale("small").setups)
+    }
     return Scale(name="small", about="tiny", seeds=(0, 1), setups=presets)
 
 
