@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import functools
 import importlib
 import json
@@ -203,8 +204,8 @@ def test_every_registered_name_has_a_function():
 
 
 def dataclass_option(name):
-    text = PracConfig.__doc__
-    return text[text.index(f"        {name}: ") :].partition("Default")[0]
+    text = inspect.getdoc(PracConfig)  # without the indentation, which Python 3.13 removes
+    return text[text.index(f"    {name}: ") :].partition("Default")[0]
 
 
 @both
