@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import functools
 import importlib
+import inspect
 import json
 import re
 import shutil
