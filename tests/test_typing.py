@@ -55,12 +55,13 @@ def fit(network: object) -> None:
     TrainingRecipe(epochs="2")  # wrong
     Ticket.load()  # wrong
 """
+ANY_ARRAY = "ndarray[tuple[Any, ...], dtype[Any]]"
 REVEALED = {
     "list[Ticket]",
     "Any",
     "ForgettingStats",
-    "ndarray[tuple[Any, ...], dtype[Any]]",
-    "dict[str, ndarray[tuple[Any, ...], dtype[Any]]]",
+    ANY_ARRAY,
+    f"dict[str, {ANY_ARRAY}]",
     "list[float]",
     "float",
     "bool",
@@ -83,6 +84,8 @@ def test_a_user_s_script_is_checked_by_the_types_of_the_library(tmp_path):
     found = re.findall(r'Revealed type is "(.*?)"', done.stdout)
     assert len(found) == SCRIPT.count("reveal_type")
     plain = {re.sub(r"(?:\w+\.)+(\w+)", r"\1", kind) for kind in found}
+    # NumPy 2.2, the newest for Python 3.10, shows arrays without a shape.
+    plain = {kind.replace("ndarray[Any, Any]", ANY_ARRAY) for kind in plain}
     assert plain <= REVEALED, plain - REVEALED
 
 
