@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from types import SimpleNamespace
 
+import digits_search
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from digits_search import TEST, TRAIN, Y, make_model_fn
 
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe, fast
 from tf_prac.analysis.arms import ARMS
@@ -32,27 +34,9 @@ from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 RECIPE = TrainingRecipe(epochs=4, batch_size=64)
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
-TRAIN, TEST = (X[:500], Y[:500]), (X[500:700], Y[500:700])
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
-
-    def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(16, activation="relu")(inputs)
-        return keras.Model(inputs, keras.layers.Dense(10)(x))
-
-    return model_fn
-
-
-def make_search(flavour, directory, retrain="none", **options):
-    config = SearchConfig(recipe=RECIPE).replace(**{"rounds": 2, "rewind": "3it", **options})
-    return TicketSearch(
-        make_model_fn(flavour), config, directory=directory, retrain=retrain, verbose=False
-    )
+make_search = functools.partial(digits_search.make_search, recipe=RECIPE, rounds=2)
 
 
 def run(flavour, directory, **options):

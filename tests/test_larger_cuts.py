@@ -1,11 +1,13 @@
 """Larger cuts, one cycle for all rounds, and the early stop by the order of scores."""
 
+import functools
 import importlib
 
+import digits_search
 import numpy as np
 import pytest
 import scipy.stats
-from sklearn.datasets import load_digits
+from digits_search import TEST, TRAIN, make_model_fn
 
 from tf_prac import (
     MaskDistance,
@@ -37,30 +39,12 @@ both_slowly = pytest.mark.parametrize(
     "flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
 )
 RECIPE = TrainingRecipe(epochs=2, batch_size=64)
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
-TRAIN, TEST = (X[:500], Y[:500]), (X[500:600], Y[500:600])
 FAST = {**PRAC_VARIANTS["fast"].pruning, "rewind": "3it"}
 FAST |= {name: getattr(PRAC_VARIANTS["fast"].prac, name) for name in ("use_cet", "use_cep")}
 FAST |= {"early_stop_eps": None, "round_schedule": "annealed", "round_budget": "4it"}
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
-
-    def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(16, activation="relu")(inputs)
-        return keras.Model(inputs, keras.layers.Dense(10)(x))
-
-    return model_fn
-
-
-def make_search(flavour, directory, retrain="none", **options):
-    config = SearchConfig(recipe=RECIPE).replace(**{"rounds": 3, "rewind": "3it", **options})
-    return TicketSearch(
-        make_model_fn(flavour), config, directory=directory, retrain=retrain, verbose=False
-    )
+make_search = functools.partial(digits_search.make_search, recipe=RECIPE, rounds=3)
 
 
 def run(flavour, directory, **options):

@@ -69,6 +69,42 @@ class Item:
         return sum((part.count() for part in self.plan(self.scale(scale))), Count())
 
 
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """What the items of a paper have in common.
+
+    Attributes:
+        name: as in `Item.paper`.
+        title: starts the source of each item.
+        scales: the scales of each item, by name.
+    """
+
+    name: str
+    title: str
+    scales: Mapping[str, Scale]
+
+    def item(
+        self,
+        name: str,
+        title: str,
+        source: str,
+        plan: Callable[[Scale], Sequence[Part]],
+        show: Callable[[Scale, Results], Outcome],
+        note: str = "",
+    ) -> Item:
+        """Returns an item of the paper; for the arguments see `Item`."""
+        return Item(
+            paper=self.name,
+            name=name,
+            title=title,
+            source=f"{self.title}, {source}",
+            scales=self.scales,
+            plan=plan,
+            show=show,
+            note=note,
+        )
+
+
 def items_of(paper: str) -> dict[str, Item]:
     """Returns the items of a paper by name; raises `ArgumentError` if there is no such paper."""
     return {name: ITEMS[f"{paper}/{name}"] for name in item_names(paper)}

@@ -18,7 +18,7 @@ from tf_prac.analysis.connectivity import ConnectivityRows
 from tf_prac.analysis.connectivity_report import draw_during, draw_grid
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.reproduce.curves import draw_against_k, percent
-from tf_prac.analysis.reproduce.item import Item, Outcome, Results
+from tf_prac.analysis.reproduce.item import Outcome, Paper, Results
 from tf_prac.analysis.reproduce.parts import Connectivity, Part, Stability, Sweep
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import Check, holds
@@ -68,18 +68,7 @@ SCALES = {
     ),
 }
 
-
-def _item(name: str, title: str, source: str, plan: Any, show: Any, note: str = "") -> Item:
-    return Item(
-        paper=PAPER,
-        name=name,
-        title=title,
-        source=f"Linear Mode Connectivity, {source}",
-        scales=SCALES,
-        plan=plan,
-        show=show,
-        note=note,
-    )
+_item = Paper(PAPER, "Linear Mode Connectivity", SCALES).item
 
 
 def _sweep(scale: Scale, preset: str) -> Sweep:

@@ -17,7 +17,7 @@ from tf_prac.analysis.reproduce.accuracy import (
     accuracy_rows,
     draw_panels,
 )
-from tf_prac.analysis.reproduce.item import Item, Outcome, Results
+from tf_prac.analysis.reproduce.item import Item, Outcome, Paper, Results
 from tf_prac.analysis.reproduce.parts import Arms, Part, Runs
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import (
@@ -91,23 +91,7 @@ SCALES = {
     ),
 }
 
-
-def item(
-    name: str,
-    title: str,
-    source: str,
-    plan: Callable[[Scale], Sequence[Part]],
-    show: Callable[[Scale, Results], Outcome],
-    note: str = "",
-) -> Item:
-    """Returns an item of the PrAC paper; see `Item`."""
-    source = f"PrAC paper, {source}"
-    return Item(
-        **{"paper": "prac", "name": name, "title": title, "source": source, "note": note},
-        scales=SCALES,
-        plan=plan,
-        show=show,
-    )
+item = Paper("prac", "PrAC paper", SCALES).item
 
 
 def sized(scale: Scale, preset: str, rounds: int, name: str = "", **options: Any) -> Setup:

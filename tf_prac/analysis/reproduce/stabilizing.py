@@ -24,7 +24,7 @@ from tf_prac.analysis.reproduce.curves import (
     mean_percent,
     percent,
 )
-from tf_prac.analysis.reproduce.item import Item, Outcome, Results
+from tf_prac.analysis.reproduce.item import Outcome, Paper, Results
 from tf_prac.analysis.reproduce.parts import Arms, Part, Stability, Sweep
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import Check, as_good, holds, near, worse
@@ -76,23 +76,20 @@ SCALES = {
     ),
 }
 
-
-def _item(name: str, title: str, source: str, plan: Any, show: Any, note: str = "") -> Item:
-    return Item(
-        paper=PAPER,
-        name=name,
-        title=title,
-        source=f"Stabilizing the Lottery Ticket Hypothesis, {source}",
-        scales=SCALES,
-        plan=plan,
-        show=show,
-        note=note,
-    )
+_item = Paper(PAPER, "Stabilizing the Lottery Ticket Hypothesis", SCALES).item
 
 
 def _k(scale: Scale, preset: str) -> str:
     """Returns the rewind point from which the paper finds matching subnetworks."""
     return _K[preset] if scale.is_paper else _SMALL_K
+
+
+def _curves_outcome(
+    curves: Sequence[Curve], dense: Mapping[str, float], checks: Sequence[Check]
+) -> Outcome:
+    """Returns the table and the figure of curves, with the dense networks as references."""
+    draw = functools.partial(draw_curves, curves, dense)
+    return Outcome(rows=curves_table(curves), checks=checks, draw=draw)
 
 
 # Accuracy against sparsity: Figures 1, 5 and 8.
@@ -168,11 +165,7 @@ def _show_iterative(scale: Scale, results: Results) -> Outcome:
                 rewound,
             ),
         ]
-    return Outcome(
-        rows=curves_table(curves),
-        checks=checks,
-        draw=functools.partial(draw_curves, curves, dense),
-    )
+    return _curves_outcome(curves, dense, checks)
 
 
 def _network(preset: str) -> str:
@@ -231,11 +224,7 @@ def _show_one_shot(scale: Scale, results: Results) -> Outcome:
                 rewound,
             ),
         ]
-    return Outcome(
-        rows=curves_table(curves),
-        checks=checks,
-        draw=functools.partial(draw_curves, curves, dense),
-    )
+    return _curves_outcome(curves, dense, checks)
 
 
 FIGURE_1 = _item(
@@ -619,11 +608,7 @@ def _show_snip(scale: Scale, results: Results) -> Outcome:
                 1.0,
             ),
         ]
-    return Outcome(
-        rows=curves_table(curves),
-        checks=checks,
-        draw=functools.partial(draw_curves, curves, dense),
-    )
+    return _curves_outcome(curves, dense, checks)
 
 
 FIGURE_9 = _item(
