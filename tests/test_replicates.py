@@ -14,10 +14,11 @@ from sklearn.datasets import load_digits
 from source_tree import ROOT
 
 from tf_prac import Masks, PracConfig, PruningConfig, TicketSearch, TrainingRecipe, snapshot
+from tf_prac.analysis.aggregate import merged
 from tf_prac.analysis.connectivity import BARRIERS, VALUES, measure_connectivity
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.replicates import Replicates
-from tf_prac.analysis.stability import measure_stability, merged
+from tf_prac.analysis.stability import measure_stability
 from tf_prac.analysis.weight_space import angle, distance, interpolate
 from tf_prac.data.pipeline import training_batches
 from tf_prac.errors import ArgumentError, FileError

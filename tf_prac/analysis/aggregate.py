@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from tf_prac.plotting import Line
 from tf_prac.storage.files import write_csv
 
 Row = Mapping[str, Any]
+Tables = TypeVar("Tables", bound=tuple)
+"""A `NamedTuple` of lists of rows, such as `StabilityRows`."""
 
 
 def aggregate(rows: Sequence[Row], by: Sequence[str], values: Sequence[str]) -> list[dict]:
@@ -43,6 +45,12 @@ def aggregate(rows: Sequence[Row], by: Sequence[str], values: Sequence[str]) -> 
                 result[f"{name}_min"], result[f"{name}_max"] = min(numbers), max(numbers)
         aggregated.append(result)
     return aggregated
+
+
+def merged(results: Sequence[Tables]) -> Tables:
+    """Returns the rows of several runs as one result of the same class, table by table."""
+    tables = ([row for rows in each for row in rows] for each in zip(*results, strict=True))
+    return type(results[0])(*tables)
 
 
 def by_k(rows: Sequence[Row]) -> list[Row]:

@@ -128,15 +128,6 @@ def _during(
             yield {**row, **barriers(points)}
 
 
-def merged(rows: Sequence[ConnectivityRows]) -> ConnectivityRows:
-    """Merges the results of several runs."""
-    return ConnectivityRows(
-        [row for each in rows for row in each.points],
-        [row for each in rows for row in each.barriers],
-        [row for each in rows for row in each.during],
-    )
-
-
 def barriers(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Returns the barrier of each error and loss on one line; None if it was not measured."""
     return {

@@ -156,11 +156,3 @@ def _compare(
         if first.losses is None or second.losses is None
         else float(np.linalg.norm(np.subtract(first.losses, second.losses, dtype=np.float64))),
     }
-
-
-def merged(rows: Sequence[StabilityRows]) -> StabilityRows:
-    """Merges the results of several runs."""
-    return StabilityRows(
-        [row for each in rows for row in each.replicates],
-        [row for each in rows for row in each.pairs],
-    )

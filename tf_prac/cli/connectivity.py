@@ -25,7 +25,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     """Measures the connectivity of runs."""
     config = ConnectivityConfig(**flags.given(ConnectivityConfig))
     runs = open_runs(flags, positional, config.rounds)
-    from tf_prac.analysis.connectivity import measure_connectivity, merged
+    from tf_prac.analysis.aggregate import merged
+    from tf_prac.analysis.connectivity import measure_connectivity
     from tf_prac.analysis.connectivity_report import connectivity_table, write_connectivity
 
     with exclusive(flags.output_dir, f"{flags.output_dir}: another analysis writes to it"):

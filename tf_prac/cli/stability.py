@@ -25,7 +25,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     """Measures the stability of runs."""
     config = StabilityConfig(**flags.given(StabilityConfig))
     runs = open_runs(flags, positional, config.rounds)
-    from tf_prac.analysis.stability import measure_stability, merged
+    from tf_prac.analysis.aggregate import merged
+    from tf_prac.analysis.stability import measure_stability
     from tf_prac.analysis.stability_report import stability_table, write_stability
 
     with exclusive(flags.output_dir, f"{flags.output_dir}: another analysis writes to it"):

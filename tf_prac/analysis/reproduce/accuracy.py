@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_prac.analysis.reproduce.curves import percent
 from tf_prac.analysis.reproduce.parts import Runs
 from tf_prac.plotting import Line, draw_lines, line_rows, one_legend, save_figure
 
@@ -32,8 +33,8 @@ def accuracy_rows(runs: Runs, arms: Sequence[str], against: str = REMAINING) -> 
         sparsity = 100 * members[0]["sparsity"]
         row: Row = {"setup": runs.setup.name, "ticket": number, "sparsity (%)": sparsity}
         for each in members:
-            row[f"{each['arm']} (%)"] = _percent(each["test_accuracy"])
-            row[f"{each['arm']} std"] = _percent(each["test_accuracy_std"])
+            row[f"{each['arm']} (%)"] = percent(each["test_accuracy"])
+            row[f"{each['arm']} std"] = percent(each["test_accuracy_std"])
             if against == SEARCH_STEPS:
                 row[f"{each['arm']} steps"] = round(each["search_steps"])
         rows.append(row)
@@ -90,7 +91,3 @@ def draw_panels(
             one_legend(figure)
 
     return save_figure(stem, rows, draw, size=(5.6 * columns, 3.6 * height + 0.4))
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction

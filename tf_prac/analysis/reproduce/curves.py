@@ -20,7 +20,7 @@ class Curve:
     Attributes:
         label: its name in table and figure.
         runs: the runs it is from.
-        arm: the arm of `accuracy_rows`.
+        arm: the arm of `Runs.rows`.
     """
 
     label: str
@@ -30,12 +30,12 @@ class Curve:
     @property
     def rows(self) -> list[Row]:
         """The rows of `results.table` of its tickets, the densest first; not the dense network."""
-        rows = [r for r in accuracy_table(self.runs) if r["arm"] == self.arm and r["round"]]
+        rows = [r for r in self.runs.table() if r["arm"] == self.arm and r["round"]]
         return [row for row in rows if row["test_accuracy"] is not None]
 
     def accuracies(self, number: int) -> dict[int, float]:
         """Returns the test accuracy of a ticket by seed; 0 is the dense network."""
-        return accuracies(self.runs, self.arm, number)
+        return self.runs.accuracies(self.arm, number)
 
     @property
     def line(self) -> Line:
@@ -43,35 +43,6 @@ class Curve:
         rows, names = self.rows, ("test_accuracy", "test_accuracy_min", "test_accuracy_max")
         values = ([100 * row[name] for row in rows] for name in names)
         return Line(self.label, [100 * (1 - row["sparsity"]) for row in rows], *values)
-
-
-def accuracy_rows(runs: Runs) -> list[Row]:
-    """Returns the rows of `results.run_rows` of tickets, and of controls as "ARM KIND"."""
-    from tf_prac.analysis.sweep import control_rows
-
-    controls = [
-        row
-        for arm, by_seed in runs.summaries.items()
-        for seed, summary in by_seed.items()
-        for row in control_rows(arm, seed, summary)
-    ]
-    return [*runs.rows(), *controls]
-
-
-def accuracy_table(runs: Runs) -> list[Row]:
-    """Returns the means and spreads of `accuracy_rows`."""
-    from tf_prac.analysis.results import table
-
-    return table(accuracy_rows(runs), next(iter(runs.summaries)))
-
-
-def accuracies(runs: Runs, arm: str, number: int) -> dict[int, float]:
-    """Returns the test accuracy of a ticket or control by seed; 0 is the dense network."""
-    return {
-        row["seed"]: row["test_accuracy"]
-        for row in accuracy_rows(runs)
-        if (row["arm"], row["round"]) == (arm, number) and row["test_accuracy"] is not None
-    }
 
 
 def curves_table(curves: Sequence[Curve]) -> list[Row]:

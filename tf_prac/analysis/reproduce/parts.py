@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tf_prac.analysis.aggregate import merged
 from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.reproduce.count import Count, search_count
@@ -76,14 +77,16 @@ class Runs:
     data: LoadedData
 
     def rows(self) -> list[Row]:
-        """Returns the rows of `results.run_rows` of all runs."""
+        """Returns the rows of `results.run_rows` of tickets, and of controls as "ARM KIND"."""
         from tf_prac.analysis.results import run_rows
+        from tf_prac.analysis.sweep import control_rows
 
         return [
             row
+            for of_kind in (run_rows, control_rows)
             for arm, by_seed in self.summaries.items()
             for seed, summary in by_seed.items()
-            for row in run_rows(arm, seed, summary)
+            for row in of_kind(arm, seed, summary)
         ]
 
     def table(self, reference: str = "imp") -> list[Row]:
@@ -93,7 +96,7 @@ class Runs:
         return table(self.rows(), reference)
 
     def accuracies(self, arm: str, number: int) -> dict[int, float]:
-        """Returns the test accuracy of a ticket by seed; 0 is the dense network."""
+        """Returns the test accuracy of a ticket or control by seed; 0 is the dense network."""
         return {
             row["seed"]: row["test_accuracy"]
             for row in self.rows()
@@ -282,7 +285,44 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stability:
+class _OfReplicates:
+    """A measure of the replicates of an earlier part.
+
+    Attributes:
+        of: the earlier part.
+    """
+
+    of: Arms | Sweep
+
+    @property
+    def setup(self) -> Setup:
+        """The setup of the earlier part."""
+        return self.of.setup
+
+    def _count(self, per_run: int) -> Count:
+        """Counts the steps of `per_run` replicates of each run, at most T each."""
+        from tf_prac.training.schedules import Budget
+
+        recipe = self.setup.config.recipe
+        full = Budget.full(recipe, self.setup.train_size).total_steps
+        names = self.of.rewinds if isinstance(self.of, Sweep) else self.of.arms
+        steps = full * per_run * len(names) * len(self.of.seeds)
+        return Count(steps, steps * recipe.batch_size, at_most=True)
+
+
+def _replicates(config: StabilityConfig | ConnectivityConfig, rounds: tuple[int, ...]) -> int:
+    """Returns the number of replicates of tickets and controls; the dense network has no control.
+
+    Args:
+        config: of the measure.
+        rounds: the tickets that are measured by default.
+    """
+    kinds = 1 + len(config.controls)
+    return sum(config.copies * (kinds if n else 1) for n in config.rounds or rounds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stability(_OfReplicates):
     """The stability of the tickets of an earlier part; its result is `StabilityRows`.
 
     Attributes:
@@ -290,37 +330,29 @@ class Stability:
         config: what to measure.
     """
 
-    of: Arms | Sweep
     config: StabilityConfig
 
     @property
     def name(self) -> str:
-        """The name of the earlier part."""
+        """The name of the earlier part, with a suffix."""
         return f"{self.of.name}_stability"
-
-    @property
-    def setup(self) -> Setup:
-        """The setup of the earlier part."""
-        return self.of.setup
 
     def count(self) -> Count:
         """Counts the steps of all replicates."""
-        numbers = self.config.rounds or (self.setup.config.pruning.rounds,)
-        kinds = 1 + len(self.config.controls)
-        each = sum(self.config.copies * (kinds if n else 1) for n in numbers)
+        each = _replicates(self.config, (self.setup.config.pruning.rounds,))
         full = 1 + any(kind != "random_mask" for kind in self.config.controls)
-        return _replicates_count(self.of, each + full * self.config.pruning_copies)
+        return self._count(each + full * self.config.pruning_copies)
 
     def run(self, work: Workplace, results: Mapping[str, Any]) -> Any:
         """Trains the missing replicates, and measures."""
-        from tf_prac.analysis.stability import measure_stability, merged
+        from tf_prac.analysis.stability import measure_stability
 
         runs = results[self.of.name]
         return merged([measure_stability(each, self.config) for each in runs.replicates()])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Connectivity:
+class Connectivity(_OfReplicates):
     """The error barriers of an earlier part; its result is `ConnectivityRows`.
 
     Attributes:
@@ -328,40 +360,20 @@ class Connectivity:
         config: what to measure.
     """
 
-    of: Arms | Sweep
     config: ConnectivityConfig
 
     @property
     def name(self) -> str:
-        """The name of the earlier part."""
+        """The name of the earlier part, with a suffix."""
         return f"{self.of.name}_connectivity"
-
-    @property
-    def setup(self) -> Setup:
-        """The setup of the earlier part."""
-        return self.of.setup
 
     def count(self) -> Count:
         """Counts the steps of all replicates."""
-        numbers = self.config.rounds or (0, self.setup.config.pruning.rounds)
-        kinds = 1 + len(self.config.controls)
-        each = sum(self.config.copies * (kinds if n else 1) for n in numbers)
-        return _replicates_count(self.of, each)
+        return self._count(_replicates(self.config, (0, self.setup.config.pruning.rounds)))
 
     def run(self, work: Workplace, results: Mapping[str, Any]) -> Any:
         """Trains the missing replicates, and measures."""
-        from tf_prac.analysis.connectivity import measure_connectivity, merged
+        from tf_prac.analysis.connectivity import measure_connectivity
 
         runs = results[self.of.name]
         return merged([measure_connectivity(each, self.config) for each in runs.replicates()])
-
-
-def _replicates_count(part: Arms | Sweep, per_run: int) -> Count:
-    """Counts the steps of `per_run` replicates of each run, at most T each."""
-    from tf_prac.training.schedules import Budget
-
-    recipe = part.setup.config.recipe
-    full = Budget.full(recipe, part.setup.train_size).total_steps
-    names = part.rewinds if isinstance(part, Sweep) else part.arms
-    steps = full * per_run * len(names) * len(part.seeds)
-    return Count(steps, steps * recipe.batch_size, at_most=True)

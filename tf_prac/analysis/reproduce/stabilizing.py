@@ -17,7 +17,6 @@ from typing import Any
 from tf_prac.analysis.options import StabilityConfig
 from tf_prac.analysis.reproduce.curves import (
     Curve,
-    accuracies,
     curves_table,
     draw_against_k,
     draw_curves,
@@ -146,14 +145,14 @@ def _show_iterative(scale: Scale, results: Results) -> Outcome:
         curves += chosen.values()
         number = runs.setup.config.pruning.rounds
         for kind, each in by_kind.items():
-            accuracy = accuracies(each, "0it", 0)
+            accuracy = each.accuracies("0it", 0)
             name = f"{preset}{kind}"
             dense[f"dense{kind.replace('_', ' ')}"] = mean_percent(accuracy) or 0.0
             checks += _dense_check(name, accuracy)
             if name in _FROM_0:
                 statement = f"{name}: tickets at k=0 are as good as the dense network"
                 checks.append(as_good(statement, chosen[kind].accuracies(number), accuracy, 1.0))
-        rewound, full = chosen["rewound"].accuracies(number), accuracies(runs, "0it", 0)
+        rewound, full = chosen["rewound"].accuracies(number), runs.accuracies("0it", 0)
         checks += [
             as_good(
                 f"{preset}: tickets at k={k} are as good as the dense network", rewound, full, 1.0
@@ -203,7 +202,7 @@ def _show_one_shot(scale: Scale, results: Results) -> Outcome:
     checks: list[Check] = []
     for preset in scale.available(_ONE_SHOT):
         k, runs = _k(scale, preset), results[_one_shot_sweep(scale, preset).name]
-        full, network = accuracies(runs, "0it", 0), _network(preset)
+        full, network = runs.accuracies("0it", 0), _network(preset)
         curves += [
             Curve(f"{network}, k={k}", runs, k),
             Curve(f"{network}, k=0", runs, "0it"),
@@ -213,14 +212,14 @@ def _show_one_shot(scale: Scale, results: Results) -> Outcome:
         sparsity = _PUBLISHED_SPARSITY.get(preset, 0.8)
         number = _ONE_SHOT_SPARSITIES.index(sparsity) + 1
         at = f"{preset}, {sparsity:.0%} pruned in one shot"
-        rewound = accuracies(runs, k, number)
+        rewound = runs.accuracies(k, number)
         checks += [
             *_dense_check(preset, full),
             as_good(f"{at}: tickets at k={k} are as good as the dense network", rewound, full, 1.0),
-            worse(f"{at}: at k=0 they are worse", accuracies(runs, "0it", number), rewound),
+            worse(f"{at}: at k=0 they are worse", runs.accuracies("0it", number), rewound),
             worse(
                 f"{at}: with new initial weights they are worse",
-                accuracies(runs, f"{k} reinit", number),
+                runs.accuracies(f"{k} reinit", number),
                 rewound,
             ),
         ]
