@@ -9,7 +9,7 @@ import pytest
 from source_tree import ROOT
 
 from tf_prac.analysis.reproduce.count import Count
-from tf_prac.analysis.reproduce.item import get_item, items_of
+from tf_prac.analysis.reproduce.item import get_item
 from tf_prac.analysis.reproduce.parts import Arms, Sweep
 from tf_prac.analysis.reproduce.prac import accuracy_item
 from tf_prac.analysis.reproduce.run import reproduce
@@ -35,7 +35,7 @@ from tf_prac.data.tfds_source import open_builder
 from tf_prac.errors import FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
-from tf_prac.registry import ITEMS, PAPERS
+from tf_prac.registry import ITEMS, PAPERS, item_names
 from tf_prac.storage.files import read_csv
 from tf_prac.training.trainer import Trainer
 
@@ -183,7 +183,8 @@ def test_files_of_others_are_left_alone(tmp_path):
 def test_the_page_has_every_item(paper):
     page = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
     table = page.split(f"`--paper={paper}`, ")[1].split("\n\n")[1]
-    for name, item in items_of(paper).items():
+    for name in item_names(paper):
+        item = get_item(paper, name)
         assert f"| `{name}` | {item.title} | " in table
         if paper == "prac":
             counts = [item.count(scale) for scale in SCALES]
@@ -228,7 +229,7 @@ def test_the_command_lists_items_with_their_steps(capsys):
     assert main(["reproduce", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     listed = {entry["item"]: entry["scales"] for entry in document["items"]}
-    assert list(listed) == list(items_of("prac"))
+    assert list(listed) == item_names("prac")
     assert listed["figure_2"]["paper"] == {"steps": 64064, "samples": 8200192, "at_most": False}
     assert main(["reproduce", "--list", "--item=table_a3"]) == 0
     printed = capsys.readouterr().out

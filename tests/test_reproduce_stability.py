@@ -11,16 +11,17 @@ import pytest
 
 from tf_prac.analysis.connectivity import ConnectivityRows
 from tf_prac.analysis.reproduce import linear_connectivity, stabilizing
-from tf_prac.analysis.reproduce.item import get_item, items_of
+from tf_prac.analysis.reproduce.item import get_item
 from tf_prac.analysis.reproduce.run import reproduce
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import MATCHED, NOT_MATCHED, STATUSES
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.config import RewindPoint, SearchConfig
+from tf_prac.registry import item_names
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
-ALL = [(p, n) for p in ("stabilizing", "linear_connectivity") for n in items_of(p)]
+ALL = [(p, n) for p in ("stabilizing", "linear_connectivity") for n in item_names(p)]
 _RECIPE = {"steps": 24, "batch_size": 64, "rounds": 2, "prune_rate": 0.5, "early_stop_eps": None}
 CONFIG = SearchConfig().replace(**_RECIPE, use_cet=False, use_cep=False, prune_last_dense=True)
 
@@ -71,7 +72,7 @@ def test_an_item_runs_once_and_is_read_afterwards(flavour, tmp_path, few_ks, mon
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", ["stabilizing", "linear_connectivity"])
 def test_every_item_runs(paper, tmp_path, few_ks):
-    for name in items_of(paper):
+    for name in item_names(paper):
         result = reproduce(tiny(get_item(paper, name)), "small", tmp_path, verbose=False)
         check_written(tmp_path / name, result)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tf_prac.analysis.aggregate import lines_of, spread, write_csvs
+from tf_prac.analysis.aggregate import Row, lines_of, spread, write_csvs
 from tf_prac.analysis.connectivity import ConnectivityRows
 from tf_prac.analysis.stability import network_name
 from tf_prac.plotting import (
@@ -21,7 +21,6 @@ from tf_prac.plotting import (
 )
 from tf_prac.tables import text_table
 
-Row = Mapping[str, Any]
 LINES = {"order": "two data orders", "rounds": "from the round before"}
 ERROR = {"train": "train_error", "test": "test_error"}
 

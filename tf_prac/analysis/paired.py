@@ -26,10 +26,10 @@ class PairedDifference:
 
     Example:
 
-        >>> found = PairedDifference.of({0: 0.981, 1: 0.979, 2: 0.983}, {0: 0.98, 1: 0.98, 2: 0.98})
-        >>> f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
+        >>> gain = PairedDifference.of({0: 0.981, 1: 0.979, 2: 0.983}, {0: 0.98, 1: 0.98, 2: 0.98})
+        >>> f"{gain.mean:.4f} [{gain.low:.4f}, {gain.high:.4f}]"
         '0.0010 [-0.0040, 0.0060]'
-        >>> found.at_least(-0.005)
+        >>> gain.at_least(-0.005)
         True
 
     Attributes:

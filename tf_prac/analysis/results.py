@@ -296,10 +296,10 @@ def _differences(rows: Sequence[Row], reference: Sequence[Row]) -> Row:
         for group in (rows, reference)
     )
     pairs = [values[seed] - others[seed] for seed in values if seed in others]
-    found = PairedDifference.of(values, others)
+    difference = PairedDifference.of(values, others)
     return {
-        "difference": None if found is None else found.mean,
+        "difference": None if difference is None else difference.mean,
         "difference_std": statistics.stdev(pairs) if len(pairs) > 1 else None,
-        "difference_low": None if found is None else found.low,
-        "difference_high": None if found is None else found.high,
+        "difference_low": None if difference is None else difference.low,
+        "difference_high": None if difference is None else difference.high,
     }

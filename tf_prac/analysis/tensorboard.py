@@ -7,7 +7,6 @@ TensorFlow writes the files, but needs the package `tensorboard` for the summari
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from tf_prac.analysis.images import displayable, is_image
 from tf_prac.analysis.report.pictures import forgotten_by_pruning, most_forgotten
+from tf_prac.config import OPTION_GROUPS
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.errors import FileError
@@ -25,7 +25,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.cost import round_steps
 from tf_prac.storage.atomic import remove_directory
-from tf_prac.storage.files import inside
+from tf_prac.storage.files import inside, read_csv
 from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, TENSORBOARD
 from tf_prac.storage.run_directory import RunDirectory
 
@@ -81,7 +81,7 @@ class TensorBoardCallback(SearchCallback):
             raise FileError(f"{path}: cannot be written: {error.message}.") from error
         options = {
             f"{group}/{name}": value if isinstance(value, (bool, int, float, str)) else str(value)
-            for group in ("recipe", "pruning", "prac")
+            for group in OPTION_GROUPS
             for name, value in config[group].items()
         }
         options["seed"] = config["search"]["seed"]
@@ -131,10 +131,9 @@ class TensorBoardCallback(SearchCallback):
             raise FileError(f"{path}: cannot be written: {error.message}.") from error
 
     def _epochs(self, summary: Any, path: pathlib.Path) -> None:
-        with open(inside(path, HISTORY), newline="") as file:
-            for row in csv.DictReader(file):
-                columns = {k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")}
-                _scalars(summary, "epochs", columns, self._steps + int(row["step"]))
+        for row in read_csv(inside(path, HISTORY)):
+            columns = {k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")}
+            _scalars(summary, "epochs", columns, self._steps + int(row["step"]))
 
     def _images(self, summary: Any, number: int, prac_set: PracSet) -> None:
         if self._samples is None:

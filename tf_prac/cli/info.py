@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,10 +24,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     """Prints the summary of a run, or the finished rounds of an unfinished one."""
     run = run_argument(positional)
     config = run.config()
-    number = config["pruning"]["rounds"]
-    finished = itertools.takewhile(bool, map(run.finished_round, range(number)))
-    rounds = [dict(metrics) for metrics in finished if metrics]
-    summary = run.summary() if len(rounds) == number else None
+    rounds = run.finished_rounds()
+    summary = run.summary() if len(rounds) == config["pruning"]["rounds"] else None
     if flags.json:
         print_json("info", _document(run, config, rounds, summary))
     else:

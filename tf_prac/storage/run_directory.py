@@ -160,6 +160,18 @@ class RunDirectory(RunLayout):
         self._check_arrays(file.parent)
         return metrics
 
+    def finished_rounds(self) -> list[dict[str, Any]]:
+        """Returns the metrics of the finished rounds, up to the first that is not finished.
+
+        Raises:
+            FileError: As for `finished_round`.
+        """
+        rounds: list[dict[str, Any]] = []
+        total = self.config()["pruning"]["rounds"]
+        while len(rounds) < total and (metrics := self.finished_round(len(rounds))) is not None:
+            rounds.append(metrics)
+        return rounds
+
     def intact_round(self, number: int, log: Callable[[str], None]) -> dict[str, Any] | None:
         """Like `finished_round`, but logs a damaged file and returns None."""
         try:

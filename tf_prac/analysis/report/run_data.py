@@ -112,18 +112,15 @@ def read_run_data(
         FileError: the directory is not a run, or one of its files is damaged.
     """
     config = run.config()
-    number = config["pruning"]["rounds"]
     if (run.path / SUMMARY).exists():
         summary = run.summary()
-        rounds = [run.finished_round(n) or {} for n in range(len(summary["rounds"]))]
+        rounds = run.finished_rounds()
         tickets, controls = summary["tickets"], summary["controls"]
         dense, cost = summary["dense"], summary["cost"]
     else:
-        rounds = []
-        while len(rounds) < number and (metrics := run.finished_round(len(rounds))):
-            rounds.append(metrics)
-        complete = len(rounds) == number
-        retrained = [run.finished_ticket(n) for n in range(1, number + 1)] if complete else []
+        rounds, total = run.finished_rounds(), config["pruning"]["rounds"]
+        complete = len(rounds) == total
+        retrained = [run.finished_ticket(n) for n in range(1, total + 1)] if complete else []
         tickets, controls, cost = [each for each in retrained if each], [], None
         dense = rounds[0] if rounds and rounds[0]["stop"] == "budget" else None
     paths = [run.round_path(n) for n in range(len(rounds))]

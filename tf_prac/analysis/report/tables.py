@@ -9,11 +9,10 @@ from typing import Any
 from tf_prac.analysis.report.html import Html, table, tag
 from tf_prac.analysis.report.numbers import DASH, count, duration, percent
 from tf_prac.analysis.report.run_data import RunData
-from tf_prac.config import AUTO, PracConfig, PruningConfig, TrainingRecipe
+from tf_prac.config import AUTO, OPTION_GROUPS
 from tf_prac.search.cost import round_steps
 from tf_prac.search.larger_cuts import AGREEMENT
 
-OPTIONS = {"recipe": TrainingRecipe, "pruning": PruningConfig, "prac": PracConfig}
 PATH_OPTIONS = ("data_dir", "prac_from", "sizes_from")
 
 
@@ -112,7 +111,7 @@ def cost_table(run: RunData) -> Html:
 def configuration(run: RunData) -> Html:
     """Returns all options; those that differ from their defaults are bold."""
     groups = []
-    for name, options in OPTIONS.items():
+    for name, options in OPTION_GROUPS.items():
         defaults = {field.name: field.default for field in dataclasses.fields(options)}
         groups.append(_options(name, run.config[name], defaults))
     groups.append(_options("search", run.config["search"], {}))

@@ -105,11 +105,6 @@ class Paper:
         )
 
 
-def items_of(paper: str) -> dict[str, Item]:
-    """Returns the items of a paper by name; raises `ArgumentError` if there is no such paper."""
-    return {name: ITEMS[f"{paper}/{name}"] for name in item_names(paper)}
-
-
 def get_item(paper: str, name: str) -> Item:
     """Returns an item.
 

@@ -113,15 +113,15 @@ def barrier_rows(preset: str, found: ConnectivityRows) -> list[Row]:
     return rows
 
 
-def stable_from(found: ConnectivityRows, number: int, network: str = "ticket") -> float:
-    """Returns the smallest k from which on every larger k has a mean barrier below 2 points.
+def stable_from(found: ConnectivityRows, number: int) -> float:
+    """Returns the smallest k from which on a ticket has mean barriers below 2 points.
 
     Infinity if the largest k has a higher one.
     """
     barriers = {
         row["k"]: row["test_error_barrier"]
         for row in found.summary()
-        if (row["round"], row["network"], row["line"]) == (number, network, "order")
+        if (row["round"], row["network"], row["line"]) == (number, "ticket", "order")
     }
     first = math.inf
     for k in sorted(barriers, reverse=True):
@@ -168,11 +168,11 @@ def _ks(found: ConnectivityRows) -> list[int]:
     return sorted({row["k"] for row in found.barriers})
 
 
-def _barrier_at(found: ConnectivityRows, k: int, number: int, network: str = "ticket") -> float:
+def _barrier_at(found: ConnectivityRows, k: int, number: int) -> float:
     return next(
         row["test_error_barrier"]
         for row in found.summary()
-        if (row["k"], row["round"], row["network"]) == (k, number, network)
+        if (row["k"], row["round"], row["network"]) == (k, number, "ticket")
     )
 
 

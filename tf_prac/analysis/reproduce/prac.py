@@ -100,9 +100,9 @@ def sized(scale: Scale, preset: str, rounds: int, name: str = "", **options: Any
     return scale.setup(preset, suffix, rounds=rounds, **options)
 
 
-def pairs(scale: Scale, presets: Sequence[str] = PAIRS) -> list[str]:
-    """Returns the pairs of data set and network of an item at a scale."""
-    return [name for name in presets if scale.is_paper or name in SMALL_PAIRS]
+def pairs(scale: Scale) -> list[str]:
+    """Returns the pairs of data set and network at a scale."""
+    return [name for name in PAIRS if scale.is_paper or name in SMALL_PAIRS]
 
 
 def accuracy_item(
@@ -154,9 +154,9 @@ def accuracy_outcome(
     )
 
 
-def _as_good_as_imp(preset: str, runs: Runs, arm: str = "prac") -> Check:
-    statement = f"{runs.setup.name}: {arm} is as good as imp at 79.03% sparsity"
-    return as_good(statement, runs.accuracies(arm, AT_79), runs.accuracies("imp", AT_79), 1.0)
+def _as_good_as_imp(runs: Runs) -> Check:
+    statement = f"{runs.setup.name}: prac is as good as imp at 79.03% sparsity"
+    return as_good(statement, runs.accuracies("prac", AT_79), runs.accuracies("imp", AT_79), 1.0)
 
 
 def _worse_than_prac(runs: Runs, arm: str, number: int | None = None) -> Check:
@@ -168,7 +168,7 @@ def _worse_than_prac(runs: Runs, arm: str, number: int | None = None) -> Check:
 
 
 def _main_checks(preset: str, runs: Runs) -> list[Check]:
-    checks = [_as_good_as_imp(preset, runs), _worse_than_prac(runs, "random_pruning")]
+    checks = [_as_good_as_imp(runs), _worse_than_prac(runs, "random_pruning")]
     if preset == RESNET20:
         table = runs.table()
         for arm, ticket in {"prac": 7, "random_pruning": 3, "reinit": 3}.items():
@@ -264,7 +264,7 @@ def _from_init_checks(preset: str, runs: Runs) -> list[Check]:
     full = [r for r in runs.rows() if (r["arm"], r["round"]) == ("imp", AT_79)]
     cost = 100 * sum(r["search_steps"] for r in rows) / sum(r["search_steps"] for r in full)
     return [
-        _as_good_as_imp(preset, runs),
+        _as_good_as_imp(runs),
         _worse_than_prac(runs, "random_pruning"),
         holds_between(
             f"{runs.setup.name}: steps of PrAC to 79.03% in percent of IMP's",

@@ -43,9 +43,9 @@ Row = dict[str, Any]
 ALL_ROUNDS = 16
 
 
-def _sets_part(scale: Scale, preset: str = RESNET20, arms: Sequence[str] = ("prac",)) -> Arms:
+def _sets_part(scale: Scale, preset: str = RESNET20) -> Arms:
     setup = sized(scale, preset, ALL_ROUNDS)
-    return Arms(setup=setup, arms=tuple(arms), seeds=scale.seeds, retrain="none")
+    return Arms(setup=setup, arms=("prac",), seeds=scale.seeds, retrain="none")
 
 
 def _sets_plan(scale: Scale) -> list[Part]:
@@ -85,7 +85,23 @@ PUBLISHED_SETS = (
 
 
 def _show_table_a3(scale: Scale, results: Results) -> Outcome:
-    by_seed = [summary["rounds"] for summary in _only(results).summaries["prac"].values()]
+    rows = _size_rows(_only(results))
+    checks = [
+        near(
+            f"PrAC set at {row['sparsity (%)']:.2f}% sparsity",
+            row["PrAC set"],
+            row["PrAC set, paper"],
+            relative=0.1,
+        )
+        for row in rows
+    ]
+    draw = functools.partial(_draw_sets, rows)
+    return Outcome(rows=rows, checks=[*checks, *_size_checks(rows)], draw=draw)
+
+
+def _size_rows(runs: Runs) -> list[Row]:
+    """Returns the mean sizes of the sets of each round, next to the published ones."""
+    by_seed = [summary["rounds"] for summary in runs.summaries["prac"].values()]
     full, rows = by_seed[0][0]["train_samples"], []
     for number, (cep, cet, size, overlap) in enumerate(PUBLISHED_SETS, 1):
         metrics = [rounds[number] for rounds in by_seed]
@@ -105,17 +121,13 @@ def _show_table_a3(scale: Scale, results: Results) -> Outcome:
                 "overlap, paper (%)": overlap,
             }
         )
+    return rows
+
+
+def _size_checks(rows: Sequence[Row]) -> list[Check]:
+    """Returns the checks of how sizes change with sparsity."""
     first, middle, last = rows[0], rows[7], rows[-1]
-    sizes = [
-        near(
-            f"PrAC set at {row['sparsity (%)']:.2f}% sparsity",
-            row["PrAC set"],
-            row["PrAC set, paper"],
-            relative=0.1,
-        )
-        for row in rows
-    ]
-    shape = [
+    return [
         holds(
             "PrAC sets become smaller than half of the data",
             last["share (%)"] < 50,
@@ -135,15 +147,19 @@ def _show_table_a3(scale: Scale, results: Results) -> Outcome:
             measured=f"{first['overlap (%)']:.1f}% to {last['overlap (%)']:.1f}%",
         ),
     ]
-    return Outcome(rows=rows, checks=[*sizes, *shape], draw=functools.partial(_draw_sets, rows))
 
 
 def _draw_sets(rows: Sequence[Row], stem: pathlib.Path) -> list[pathlib.Path]:
-    x = [row["sparsity (%)"] for row in rows]
-    names = {"here": "share (%)", "paper": "share, paper (%)"}
-    lines = [Line(label, x, [row[name] for row in rows]) for label, name in names.items()]
+    lines = _here_and_paper(rows, "sparsity (%)", "share")
     y_label = "PrAC set (% of the training set)"
     return line_figure(stem, lines, x_label="sparsity (%)", y_label=y_label)
+
+
+def _here_and_paper(rows: Sequence[Row], x: str, y: str) -> list[Line]:
+    """Returns the lines of a column in percent and of its published values."""
+    columns = {"here": f"{y} (%)", "paper": f"{y}, paper (%)"}
+    values = [row[x] for row in rows]
+    return [Line(name, values, [row[column] for row in rows]) for name, column in columns.items()]
 
 
 TABLE_A3 = item(
@@ -248,18 +264,22 @@ def _show_table_a4(scale: Scale, results: Results) -> Outcome:
                 "PrAC set, paper": published[1],
             }
         )
-    checks = [
-        near(
-            f"accuracy with E_F = {row['E_F']} (%)",
-            row["accuracy (%)"],
-            row["accuracy, paper (%)"],
-            absolute=1.0,
-        )
-        for row in rows
-    ]
+    draw = functools.partial(_draw_thresholds, rows)
+    return Outcome(rows=rows, checks=_threshold_checks(rows, list(results.values())), draw=draw)
+
+
+def _threshold_checks(rows: Sequence[Row], runs: Sequence[Runs]) -> list[Check]:
     sizes = [row["PrAC set"] for row in rows]
-    runs = list(results.values())
-    checks += [
+    return [
+        *(
+            near(
+                f"accuracy with E_F = {row['E_F']} (%)",
+                row["accuracy (%)"],
+                row["accuracy, paper (%)"],
+                absolute=1.0,
+            )
+            for row in rows
+        ),
         holds(
             "a higher threshold gives a smaller set",
             sizes[0] > sizes[-1],
@@ -273,15 +293,11 @@ def _show_table_a4(scale: Scale, results: Results) -> Outcome:
             0.5,
         ),
     ]
-    x = [row["E_F"] for row in rows]
-    lines = [
-        Line(label, x, [row[name] for row in rows])
-        for label, name in (("here", "accuracy (%)"), ("paper", "accuracy, paper (%)"))
-    ]
-    draw = functools.partial(
-        line_figure, lines=lines, x_label="threshold E_F", y_label="test accuracy (%)"
-    )
-    return Outcome(rows=rows, checks=checks, draw=draw)
+
+
+def _draw_thresholds(rows: Sequence[Row], stem: pathlib.Path) -> list[pathlib.Path]:
+    lines = _here_and_paper(rows, "E_F", "accuracy")
+    return line_figure(stem, lines, x_label="threshold E_F", y_label="test accuracy (%)")
 
 
 TABLE_A4 = item(

@@ -173,19 +173,17 @@ def sparsest_within(rows: Sequence[Mapping[str, Any]], arm: str, points: float) 
     return max(number for number, accuracy in accuracies.items() if accuracy >= least)
 
 
-def ticket_near(arm: str, ticket: int | None, published: int, prune_rate: float = 0.2) -> Check:
+def ticket_near(arm: str, ticket: int | None, published: int) -> Check:
     """Returns the check that the sparsest ticket within 1 point is, or is next to, the published.
+
+    Rounds of the paper prune 20%.
 
     Args:
         arm: the arm.
         ticket: the result of `sparsest_within`.
         published: the number of the published ticket.
-        prune_rate: of each round. Default 0.2.
     """
-    here, there = (
-        None if n is None else f"{100 * (1 - (1 - prune_rate) ** n):.2f}%"
-        for n in (ticket, published)
-    )
+    here, there = (None if n is None else f"{100 * (1 - 0.8**n):.2f}%" for n in (ticket, published))
     is_near = ticket is not None and abs(ticket - published) <= 1
     return Check(
         statement=f"sparsest ticket of {arm} within 1 point of the dense network",
