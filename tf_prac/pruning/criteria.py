@@ -20,11 +20,10 @@ from tf_prac.checks import check_bool, check_choice, check_int, check_number, fu
 from tf_prac.config import SCOPES
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.patterns import Pattern, Unstructured
+from tf_prac.pruning.patterns import Pattern, Scores, Unstructured
 from tf_prac.registry import CRITERIA as CRITERIA
 
 Weights = Mapping[str, np.ndarray]
-Scores = Mapping[str, np.ndarray]
 Rate = float | Mapping[str, float]
 
 TRAINED, REWIND_POINT = "trained", "rewind_point"
@@ -66,6 +65,11 @@ class Criterion:
         check_choice("at", self.at, (TRAINED, REWIND_POINT))
         check_bool("needs_network", self.needs_network)
         check_int("passes", self.passes, 0)
+
+    @property
+    def scores_trained_weights(self) -> bool:
+        """Whether `score` takes the trained weights, and nothing else."""
+        return self.at == TRAINED and not self.needs_network
 
     def __call__(self, inputs: Any) -> Scores:
         """Returns `score(inputs)`."""
@@ -152,12 +156,9 @@ def scores_of(weights: Weights, criterion: str | Criterion | Callable[[Weights],
 
 def check_scores_weights(criterion: str | Criterion | Callable[[Weights], Scores]) -> None:
     """Raises `ArgumentError` unless a criterion scores trained weights, without the network."""
-
-    def scores_weights(each: Criterion) -> bool:
-        return each.at == TRAINED and not each.needs_network
-
-    if not scores_weights(get_criterion(criterion)):
-        names = [name for name, each in CRITERIA.items() if scores_weights(get_criterion(each))]
+    if not get_criterion(criterion).scores_trained_weights:
+        criteria = {name: get_criterion(each) for name, each in CRITERIA.items()}
+        names = [name for name, each in criteria.items() if each.scores_trained_weights]
         allowed = f"one of {', '.join(names)}, or a function of weights"
         remedy = "Other criteria are for a TicketSearch."
         raise ArgumentError("criterion", criterion_name(criterion), allowed, remedy)

@@ -78,10 +78,10 @@ class PruningReport:
             "sparsity, or PruningConfig(ignore=...) with the names of these layers."
         )
 
-    def warn_of_dead_layers(self, stacklevel: int = 2) -> None:
-        """Warns if layers have died."""
+    def warn_of_dead_layers(self) -> None:
+        """Warns the caller of the function that calls it if layers have died."""
         if self.empty:
-            warnings.warn(self.dead_layers, stacklevel=stacklevel + 1)
+            warnings.warn(self.dead_layers, stacklevel=3)
 
 
 def _percent(fraction: float) -> str:

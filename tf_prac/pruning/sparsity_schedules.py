@@ -9,6 +9,7 @@ Source: "To prune, or not to prune", Zhu and Gupta 2017, Section 3 (polynomial d
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -16,8 +17,39 @@ from tf_prac.checks import check_int, check_number
 from tf_prac.errors import ArgumentError
 
 
+class Schedule(abc.ABC):
+    """Base class of sparsity schedules, which are frozen dataclasses.
+
+    Attributes:
+        begin_step: first step that may update masks.
+        end_step: last step that may update masks; -1: no end.
+        frequency: number of steps between updates.
+    """
+
+    begin_step: int
+    end_step: int
+    frequency: int
+
+    @abc.abstractmethod
+    def sparsity(self, step: int) -> float:
+        """Returns the sparsity at a step."""
+
+    def is_due(self, step: int) -> bool:
+        """Whether masks are updated at a step."""
+        inside = step >= self.begin_step and (self.end_step < 0 or step <= self.end_step)
+        return inside and (step - self.begin_step) % self.frequency == 0
+
+    def per_round(self, rounds: int) -> tuple[float, ...]:
+        """Returns the sparsity after each round, for `PruningConfig(sparsities=...)`.
+
+        A step is a round.
+        """
+        check_int("rounds", rounds, 1)
+        return tuple(round(self.sparsity(number), 6) for number in range(1, rounds + 1))
+
+
 @dataclasses.dataclass(frozen=True)
-class ConstantSparsity:
+class ConstantSparsity(Schedule):
     """A constant sparsity.
 
     Args:
@@ -43,17 +75,9 @@ class ConstantSparsity:
         """Returns the sparsity at a step."""
         return self.target_sparsity
 
-    def is_due(self, step: int) -> bool:
-        """Whether masks are updated at a step."""
-        return _is_due(self, step)
-
-    def per_round(self, rounds: int) -> tuple[float, ...]:
-        """Returns the sparsity after each round, for `PruningConfig(sparsities=...)`."""
-        return _per_round(self, rounds)
-
 
 @dataclasses.dataclass(frozen=True)
-class PolynomialDecay:
+class PolynomialDecay(Schedule):
     """A sparsity that increases polynomially: quickly at first, and slowly at the end.
 
     It is final + (initial - final) * (1 - (step - begin) / (end - begin)) ** power.
@@ -95,20 +119,6 @@ class PolynomialDecay:
         rest = (1 - min(1.0, max(0.0, done))) ** self.power
         return self.final_sparsity + (self.initial_sparsity - self.final_sparsity) * rest
 
-    def is_due(self, step: int) -> bool:
-        """Whether masks are updated at a step."""
-        return _is_due(self, step)
-
-    def per_round(self, rounds: int) -> tuple[float, ...]:
-        """Returns the sparsity after each round, for `PruningConfig(sparsities=...)`.
-
-        A step is a round.
-        """
-        return _per_round(self, rounds)
-
-
-Schedule = ConstantSparsity | PolynomialDecay
-
 
 def as_schedule(schedule: Any) -> Schedule:
     """Returns a schedule of tf_prac, given one of tf_prac or TFMOT, or its configuration.
@@ -116,7 +126,7 @@ def as_schedule(schedule: Any) -> Schedule:
     Raises:
         ArgumentError: If it is none of them.
     """
-    if isinstance(schedule, (ConstantSparsity, PolynomialDecay)):
+    if isinstance(schedule, Schedule):
         return schedule
     config = schedule.get_config() if hasattr(schedule, "get_config") else schedule
     try:
@@ -130,7 +140,7 @@ def as_schedule(schedule: Any) -> Schedule:
 
 def schedule_config(schedule: Schedule) -> dict[str, Any]:
     """Returns the configuration of a schedule as in TFMOT, for `as_schedule`."""
-    return {"class_name": type(schedule).__name__, "config": dataclasses.asdict(schedule)}
+    return {"class_name": type(schedule).__name__, "config": dict(vars(schedule))}
 
 
 def _check_steps(begin: int, end: int, frequency: int, first_end: int) -> None:
@@ -139,13 +149,3 @@ def _check_steps(begin: int, end: int, frequency: int, first_end: int) -> None:
     if 0 <= end < begin:
         raise ArgumentError("end_step", end, f"-1, or a step >= begin_step ({begin})")
     check_int("frequency", frequency, 1)
-
-
-def _is_due(schedule: Schedule, step: int) -> bool:
-    inside = step >= schedule.begin_step and (schedule.end_step < 0 or step <= schedule.end_step)
-    return inside and (step - schedule.begin_step) % schedule.frequency == 0
-
-
-def _per_round(schedule: Schedule, rounds: int) -> tuple[float, ...]:
-    check_int("rounds", rounds, 1)
-    return tuple(round(schedule.sparsity(number), 6) for number in range(1, rounds + 1))

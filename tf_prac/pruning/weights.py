@@ -49,7 +49,14 @@ OPTIMIZER = "@optimizer/"
 
 
 class WeightInfo(NamedTuple):
-    """An entry of `weight_report`: a weight, and why it is pruned or not."""
+    """An entry of `weight_report`: a weight, and why it is pruned or not.
+
+    Attributes:
+        name: the path of layers to the weight, such as "conv1/kernel".
+        shape: its shape.
+        prunable: whether it is pruned.
+        reason: why, as a phrase.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -84,22 +91,16 @@ def weight_report(
     if masked:
         decisions = [_decide_by_mask(id(w.variable) in masked) for w in weights]
     else:
-        heads = _output_layers(model, weights)
-        decisions = [_decide(w, config, heads) for w in weights]
-        if not frozen:
-            trainable = {id(variable) for variable in model.trainable_weights}
-            decisions = [
-                decision if id(w.variable) in trainable else _without_frozen(decision)
-                for w, decision in zip(weights, decisions, strict=True)
-            ]
         if policy is None and config.policy == "xnnpack":
             policy = PruneForLatencyOnXNNPack()
         if policy is not None:
             check_policy(policy, model)
-            decisions = [
-                _decide_by_policy(policy, w, decision)
-                for w, decision in zip(weights, decisions, strict=True)
-            ]
+        heads = _output_layers(model, weights)
+        trainable = {id(variable) for variable in model.trainable_weights}
+        decisions = [
+            _decide(w, config, heads, frozen or id(w.variable) in trainable, policy)
+            for w in weights
+        ]
     return [
         WeightInfo(w.name, tuple(w.variable.shape), *decision)
         for w, decision in zip(weights, decisions, strict=True)
@@ -235,17 +236,21 @@ def _decide_by_mask(masked: bool) -> Decision:
     return masked, "the model has a mask for it" if masked else "the model has no mask for it"
 
 
-def _decide_by_policy(policy: Any, weight: NamedWeight, decision: Decision) -> Decision:
-    if decision[0] and not policy.allow_pruning(weight.layer):
+def _decide(
+    weight: NamedWeight, config: PruningConfig, heads: list[Any], trains: bool, policy: Any
+) -> Decision:
+    """Returns whether a weight is pruned by the options, unless it is frozen, and the policy."""
+    decision = _decide_by_options(weight, config, heads)
+    if not decision[0]:
+        return decision
+    if not trains:
+        return False, FROZEN
+    if policy is not None and not policy.allow_pruning(weight.layer):
         return False, f"the policy {type(policy).__name__} does not allow it"
     return decision
 
 
-def _without_frozen(decision: Decision) -> Decision:
-    return (False, FROZEN) if decision[0] else decision
-
-
-def _decide(weight: NamedWeight, config: PruningConfig, heads: list[Any]) -> Decision:
+def _decide_by_options(weight: NamedWeight, config: PruningConfig, heads: list[Any]) -> Decision:
     """Returns whether the layer and the options make a weight prunable, and why."""
     if any(_matches(_names(weight), pattern) for pattern in config.ignore):
         return False, "named in ignore"

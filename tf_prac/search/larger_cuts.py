@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.criteria import TRAINED, criterion_name, get_criterion
+from tf_prac.pruning.criteria import criterion_name, get_criterion
 
 if TYPE_CHECKING:
     from tf_prac.search.finished_run import FinishedRun
@@ -63,8 +63,7 @@ def check_larger_cuts(pruning: PruningConfig, sizes_from: FinishedRun | None) ->
     if threshold is not None and sizes_from is not None:
         remedy = "The rounds of the other run decide which rounds train."
         raise ArgumentError("larger_cuts", threshold, "off with sizes_from", remedy)
-    scores_weights = criterion.at == TRAINED and not criterion.needs_network
-    if makes_larger_cuts(pruning, sizes_from) and not scores_weights:
+    if makes_larger_cuts(pruning, sizes_from) and not criterion.scores_trained_weights:
         allowed = f"off with criterion={criterion_name(criterion)}"
         remedy = "The criterion has to score the trained weights alone, as magnitude does."
         raise ArgumentError("larger_cuts", threshold or LARGER_CUT, allowed, remedy)

@@ -6,19 +6,14 @@ Sources: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (weight rewind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from tf_prac.keras_api import named_weights
+from tf_prac.pruning.criteria import Weights
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.context import SearchContext
 from tf_prac.search.larger_cuts import makes_larger_cuts
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
 from tf_prac.storage.layout import WEIGHTS
-
-Weights = Mapping[str, np.ndarray]
 
 
 class RoundStart:

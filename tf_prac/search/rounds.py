@@ -15,6 +15,7 @@ import numpy as np
 
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.sample_set import SampleSet
+from tf_prac.pruning.criteria import Weights
 from tf_prac.pruning.mask_distance import mask_agreement
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.report import PruningReport
@@ -25,7 +26,7 @@ from tf_prac.search.larger_cuts import AGREEMENT, LARGER_CUT, next_round_trains
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.pretraining import Pretraining
 from tf_prac.search.retraining import Retraining, save_ticket
-from tf_prac.search.round_start import RoundStart, Weights
+from tf_prac.search.round_start import RoundStart
 from tf_prac.search.scoring import NetworkPruner
 from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.selectors import make_selector

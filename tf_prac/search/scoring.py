@@ -46,7 +46,7 @@ class NetworkPruner:
             weights: the weights to score: all weights of the network.
             masks: the current masks.
         """
-        if self._criterion.at == TRAINED and not self._criterion.needs_network:
+        if self._criterion.scores_trained_weights:
             return rule(weights, masks)
         return rule.in_steps(self._scores(weights), masks, self._pruning.score_steps)
 

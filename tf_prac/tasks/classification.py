@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -100,6 +100,7 @@ class Sparse(_Softmax):
         from_logits, fraction: as for `Task`.
     """
 
+    name: ClassVar[str] = "sparse"
     ignore_class: int | None = None
     label_smoothing: float = 0.0
 
@@ -108,11 +109,6 @@ class Sparse(_Softmax):
         check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
         if self.label_smoothing and self.ignore_class is not None:
             raise ArgumentError("label_smoothing", self.label_smoothing, "0 with an ignore_class")
-
-    @property
-    def name(self) -> str:
-        """The name in `TASKS`."""
-        return "sparse"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the name and the options; `label_smoothing`, which 0.1.0 lacks, if it is set."""
@@ -215,10 +211,7 @@ class OneHot(_Distributions, _Softmax):
         from_logits, fraction: as for `Task`.
     """
 
-    @property
-    def name(self) -> str:
-        """The name in `TASKS`."""
-        return "one_hot"
+    name: ClassVar[str] = "one_hot"
 
     def targets(self, labels: Any) -> tf.Tensor:
         """Returns the class with the highest label, int64."""
@@ -256,10 +249,7 @@ class MultiLabel(_Distributions):
         from_logits, fraction: as for `Task`.
     """
 
-    @property
-    def name(self) -> str:
-        """The name in `TASKS`."""
-        return "multi_label"
+    name: ClassVar[str] = "multi_label"
 
     def decisions(self, outputs: Any) -> tf.Tensor:
         """Returns 1 where the probability is above 0.5, int64."""
@@ -311,10 +301,7 @@ class Binary(MultiLabel):
         from_logits, fraction: as for `Task`.
     """
 
-    @property
-    def name(self) -> str:
-        """The name in `TASKS`."""
-        return "binary"
+    name: ClassVar[str] = "binary"
 
     def check_outputs(self, labels: Any, outputs: Any) -> None:
         """Raises `ArgumentError` unless the model has one unit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +37,7 @@ class Outputs(Task):
         ArgumentError: If there are no outputs, one is not a `Task`, or none is named `judge`.
     """
 
+    name: ClassVar[str] = "outputs"
     tasks: Mapping[str, Task]
     judge: str = "all"
 
@@ -49,11 +50,6 @@ class Outputs(Task):
             raise ArgumentError("judge", self.judge, f"all, any, or one of {', '.join(self.tasks)}")
         each = [task.from_logits for task in self.tasks.values()]
         object.__setattr__(self, "from_logits", None if None in each else all(each))
-
-    @property
-    def name(self) -> str:
-        """The name of the task in files and messages."""
-        return "outputs"
 
     @property
     def metric(self) -> str:  # type: ignore[override]

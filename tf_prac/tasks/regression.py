@@ -41,6 +41,7 @@ class Regression(Task):
         ArgumentError: If a value is not allowed, or both are given.
     """
 
+    name: ClassVar[str] = "regression"
     metric: ClassVar[str] = "mean_absolute_error"
     higher_is_better: ClassVar[bool] = False
     from_logits: bool | None = True
@@ -58,11 +59,6 @@ class Regression(Task):
             check_number("quantile", self.quantile, above=0, below=1)
         if self.bound is not None and self.quantile is not None:
             raise ArgumentError("quantile", self.quantile, "None with a bound")
-
-    @property
-    def name(self) -> str:
-        """The name in `TASKS`."""
-        return "regression"
 
     def resolved(self, labels: np.ndarray, outputs: Any = None, activation: Any = None) -> Self:
         """Returns the task with the bound that `quantile` means for these training labels."""
