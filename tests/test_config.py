@@ -638,7 +638,7 @@ def test_a_whole_configuration_comes_alone_and_knows_its_options():
         TicketSearch(lambda: None, config, directory="unused"),
         Comparison(lambda: None, ("prac",), config, directory="unused"),
     ):
-        assert (experiment.recipe, experiment.pruning, experiment.prac) == tuple(config)
+        assert experiment.config == config
     with pytest.raises(ArgumentError, match="recipe: received 'a SearchConfig'"):
         SearchConfig.of(config, PruningConfig())
     with pytest.raises(ArgumentError, match="options: received 'epoch'"):

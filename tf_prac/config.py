@@ -34,6 +34,9 @@ PATTERN_OPTIONS = ("block_size", "block_pooling_type", "sparsity_m_by_n")
 LAYER_GROUPS = ("conv", "dense", "depthwise", "embedding", "recurrent")
 OTHER_RUNS = ("sizes_from", "prac_from", "proxy_from", "pretrain_from")
 PRETRAIN = ("all", "random", "easy", "hard")
+_POINT = re.compile(r"(\d+(?:\.\d+)?)\s*(it|ep|%)")
+"""A point of training: an amount, and its unit."""
+
 AUTO: Literal["auto"] = "auto"
 AutoBool = bool | Literal["auto"]
 """True, False, or "auto": the device decides, see `tf_prac.training.precision.resolved`."""
@@ -105,7 +108,7 @@ class RewindPoint:
     @classmethod
     def parse(cls, text: str) -> RewindPoint:
         """Parses "500it", "3ep" or "1%"; raises `ArgumentError` for anything else."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(it|ep|%)", str(text).strip())
+        match = _POINT.fullmatch(str(text).strip())
         if match is None:
             allowed = "an amount and a unit, such as 0it, 500it, 3ep or 1%"
             raise ArgumentError("rewind", text, allowed)
@@ -113,8 +116,7 @@ class RewindPoint:
 
     def steps(self, steps_per_epoch: int, total_steps: int) -> int:
         """Returns k in training steps; raises `ArgumentError` unless it is before the end."""
-        scale = {"it": 1, "ep": steps_per_epoch, "%": total_steps / 100}[self.unit]
-        k = round(self.amount * scale)
+        k = self.nearest_step(steps_per_epoch, total_steps)
         if k >= total_steps:
             raise ArgumentError(
                 "rewind",
@@ -124,6 +126,11 @@ class RewindPoint:
                 f"It is at step {k}.",
             )
         return k
+
+    def nearest_step(self, steps_per_epoch: int, total_steps: int) -> int:
+        """Returns the point in training steps, rounded, which may be after the end."""
+        scale = {"it": 1, "ep": steps_per_epoch, "%": total_steps / 100}[self.unit]
+        return round(self.amount * scale)
 
     def __str__(self) -> str:
         amount = decimal.Decimal(repr(float(self.amount))).normalize()
@@ -282,9 +289,7 @@ class TrainingRecipe:
 
     def _fraction(self, argument: str, point: Any) -> float:
         """Parses "20000it", "91ep" or "50%"; returns numbers unchanged."""
-        match = (
-            re.fullmatch(r"(\d+(?:\.\d+)?)\s*(it|ep|%)", point) if isinstance(point, str) else None
-        )
+        match = _POINT.fullmatch(point) if isinstance(point, str) else None
         if match is None:
             return point
         budget = {"it": self.steps, "ep": None if self.steps else self.epochs, "%": 100}[match[2]]
@@ -674,21 +679,28 @@ class PracConfig:
         check_int("early_stop_window", self.early_stop_window, 1)
         check_choice("early_stop_arming", self.early_stop_arming, ("after_above", "at_once"))
         check_choice("pretrain_on", self.pretrain_on, PRETRAIN)
-        self._check_later_options()
+        self._check_cep_reference()
+        self._check_coverage()
+        self._check_rounds()
         self._check_selection()
         self._check_pretraining()
 
-    def _check_later_options(self) -> None:
+    def _check_cep_reference(self) -> None:
         check_choice("cep_reference", self.cep_reference, CEP_REFERENCES)
         if self.cep_reference == "own_round" and self.cep_network == "trained":
             remedy = "It would be compared with itself."
             allowed = "another network with cep_network=trained"
             raise ArgumentError("cep_reference", self.cep_reference, allowed, remedy)
+
+    def _check_coverage(self) -> None:
         if self.coverage is not None:
             check_number("coverage", self.coverage, above=0, maximum=1)
         check_number("coverage_until", self.coverage_until, minimum=0, maximum=1)
         check_number("hard_cutoff", self.hard_cutoff, minimum=0, below=1)
         check_number("hard_cutoff_below", self.hard_cutoff_below, minimum=0, maximum=1)
+
+    def _check_rounds(self) -> None:
+        """Checks the early stop, schedule and budgets of rounds."""
         check_number("early_stop_average", self.early_stop_average, minimum=0, below=1)
         check_choice("early_stop_distance", self.early_stop_distance, STOP_DISTANCES)
         check_choice("round_schedule", self.round_schedule, ROUND_SCHEDULES)
@@ -757,8 +769,6 @@ class PracConfig:
     def without_other_runs(self) -> dict[str, Any]:
         """The options without the directories of other runs, which may have been moved."""
         return {name: v for name, v in self.to_json().items() if name not in OTHER_RUNS}
-
-    here = without_other_runs  # the earlier name
 
     @property
     def pretrains(self) -> bool:

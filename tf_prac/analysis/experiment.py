@@ -18,7 +18,7 @@ from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
-from tf_prac.storage.atomic import LOCK, exclusive, is_temporary
+from tf_prac.storage.atomic import exclusive, is_foreign
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import read_json, write_json
 from tf_prac.storage.layout import CONFIG
@@ -70,7 +70,6 @@ class Experiment:
         self.directory = pathlib.Path(directory)
         recorded = [self._document, *sorted(self.directory.glob(f"*/seed_*/{CONFIG}"))]
         self.config = resolved_config(config, Distribution(), recorded)
-        self.recipe, self.pruning, self.prac = self.config
         self._model_fn = model_fn
         self._search_options: dict[str, Any] = {
             "retrain": retrain,
@@ -175,8 +174,8 @@ class Experiment:
             check_same(self.directory, self._shared_options(), stored)
         elif self.directory.exists() and (
             not self.directory.is_dir()
-            or not all(
-                name == LOCK or is_temporary(name) or self._may_contain(name)
+            or any(
+                is_foreign(name) and not self._may_contain(name)
                 for name in os.listdir(self.directory)
             )
         ):

@@ -86,7 +86,6 @@ def _round_0_options(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(options, Mapping)
         else options
         for group, options in config.items()
-        if group not in ("kind", "schema", "sha256")
     }
 
 

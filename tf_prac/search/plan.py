@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 
@@ -73,8 +72,8 @@ class RoundPlan:
         self.round_steps = self._steps_of("round_budget")
         self.annealed = prac.round_schedule == "annealed"
         self.one_cycle = prac.round_schedule == "one_cycle"
-        starts_anew = self.annealed or prac.round_budget is not None
-        self.first_step = self.k if pruning.lr_rewind and not starts_anew else 0
+        whole_schedule = self.annealed or prac.round_budget is not None
+        self.first_step = self.k if pruning.lr_rewind and not whole_schedule else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = get_criterion(pruning.criterion).at == TRAINED
         self._check_options()
@@ -86,9 +85,8 @@ class RoundPlan:
         text = getattr(self._prac, option)
         if text is None:
             return self.full.total_steps
-        budget, per_epoch = budget_of(option, text), self.full.steps_per_epoch
-        scale = {"it": 1, "ep": per_epoch, "%": self.full.total_steps / 100}[budget.unit]
-        return max(1, round(budget.amount * scale))
+        budget = budget_of(option, text)
+        return max(1, budget.nearest_step(self.full.steps_per_epoch, self.full.total_steps))
 
     def _check_options(self) -> None:
         """Raises `ArgumentError` for options that exclude each other."""
@@ -165,14 +163,14 @@ class RoundPlan:
         """Returns the budget of a round on `size` samples."""
         if not self.trains:
             return dataclasses.replace(self.full, limit=0 if number else self.rewind_at)
+        if self.one_cycle:
+            return self._part_of_cycle(number)
         if self._sizes_from is None:
             return self._scaled(number, size)
         other = self._sizes_from.rounds[number]
         budget = self._scaled(number, other["train_samples"])
         per_epoch = steps_per_epoch(size, self._recipe.batch_size)
         budget = dataclasses.replace(budget, steps_per_epoch=per_epoch)
-        if self.one_cycle:
-            return self._part_of_cycle(number)
         if self.annealed:  # to the end
             return dataclasses.replace(budget, total_steps=other["steps"] + budget.first_step)
         return dataclasses.replace(budget, limit=other["steps"])
@@ -198,8 +196,7 @@ class RoundPlan:
         )
 
     def _scaled(self, number: int, size: int) -> Budget:
-        if self.one_cycle:
-            return self._part_of_cycle(number)
+        """Returns the budget of a round on `size` samples with a schedule of its own."""
         full = dataclasses.replace(
             self.full,
             total_steps=self.round_steps if number else self.dense_steps,
@@ -233,8 +230,10 @@ class RoundPlan:
         """Whether round 0 continues the schedule of a pretraining."""
         return self._prac.pretrains and self._pruning.lr_rewind
 
-    def epochs_to_cover(self, number: int, ids: np.ndarray, train_ids: np.ndarray) -> Any:
-        """Returns the samples of a round: `ids`, or a `Coverage` of all samples.
+    def presented(
+        self, number: int, ids: np.ndarray, train_ids: np.ndarray
+    ) -> np.ndarray | Coverage:
+        """Returns the samples that a round presents: `ids`, or a `Coverage` of all samples.
 
         Args:
             number: the round.
@@ -303,8 +302,9 @@ class RoundPlan:
     def _check_steps(self, other: FinishedRun) -> None:
         for number in range(self._pruning.rounds):
             metrics = other.rounds[number]
-            max_steps = self._scaled(number, metrics["train_samples"]).steps
-            max_steps = 2**31 if self.annealed or self.one_cycle else max_steps
+            max_steps = 2**31
+            if not (self.annealed or self.one_cycle):
+                max_steps = self._scaled(number, metrics["train_samples"]).steps
             min_steps = 1 if number else self.rewind_at + 1
             if number and is_larger_cut(metrics):
                 continue

@@ -90,7 +90,7 @@ class RoundRunner:
             return self._prune_again(number, masks, ids)
         weights, pretraining_metrics = self._weights(number, masks, w_k)
         train_ids = self._context.train.ids
-        presented = self._plan.epochs_to_cover(number, ids, train_ids)
+        presented = self._plan.presented(number, ids, train_ids)
         trained = self._train(number, weights, masks, presented)
         self._keep_ticket(number, masks, len(presented), trained, w_k)
         rule = self._plan.rule(number, self._rates)

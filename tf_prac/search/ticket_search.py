@@ -179,7 +179,6 @@ class TicketSearch:
             raise ArgumentError("accept_versions", True, "False with several workers")
         self._requested = SearchConfig.of(recipe, pruning, prac)
         self.config = resolved_config(self._requested, self.distribution, [self.directory / CONFIG])
-        self.recipe, self.pruning, self.prac = self.config
         self.retrain = check_retrain(retrain, self.config.pruning.rounds)
         verbose = self.distribution.is_chief and verbose
         extra = [verbose] if isinstance(verbose, SearchCallback) else []
@@ -251,7 +250,6 @@ class TicketSearch:
             recorded = json.loads(self.distribution.broadcast_from_chief(chosen))
             recipe = resolved(self._requested.recipe, self.distribution, recorded)
             self.config = dataclasses.replace(self._requested, recipe=recipe)
-            self.recipe = recipe
 
     def make_network(self) -> Any:
         """Returns a new network with the initial weights of the seed."""

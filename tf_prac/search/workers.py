@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_prac.errors import MismatchError
-from tf_prac.storage.atomic import scratch_directory
+from tf_prac.storage.atomic import LOCK, scratch_directory
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import inside
-from tf_prac.storage.layout import LOCK
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.checkpoint import Checkpoints, SavedState
 from tf_prac.training.distribution import Distribution
@@ -50,19 +49,15 @@ def opened(
             in all workers; that worker names the difference. Or as for `RunDirectory.locked`.
         FileError: As for `RunDirectory.locked`.
     """
-    if distribution.workers == 1:
-        with run.locked(config):
-            yield
-        return
-    check_configuration(distribution, config)
-    if distribution.is_chief:
-        with run.locked(config):
-            distribution.broadcast_from_chief(_pack(run.path))
-            yield
-    else:
+    several = distribution.workers > 1
+    if several:
+        check_configuration(distribution, config)
+    if not distribution.is_chief:
         _unpack(distribution.broadcast_from_chief(b""), run.path)
-        with run.locked(config):
-            yield
+    with run.locked(config):
+        if several and distribution.is_chief:
+            distribution.broadcast_from_chief(_pack(run.path))
+        yield
 
 
 def check_configuration(distribution: Distribution, config: Mapping[str, Any]) -> None:

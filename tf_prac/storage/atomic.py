@@ -183,6 +183,11 @@ def is_temporary(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_foreign(name: str) -> bool:
+    """Returns whether a file name is neither that of a lock nor of a temporary of this module."""
+    return name != LOCK and not is_temporary(name)
+
+
 def make_directory(path: pathlib.Path) -> list[pathlib.Path]:
     """Creates a directory and its parents, so that they survive a power failure.
 

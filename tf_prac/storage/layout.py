@@ -27,7 +27,6 @@ import os
 import pathlib
 
 from tf_prac.errors import FileError
-from tf_prac.storage.atomic import LOCK as LOCK
 from tf_prac.storage.files import inside
 from tf_prac.storage.names import check_name
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import DamagedFileError, FileError
-from tf_prac.storage.atomic import exclusive, is_temporary
+from tf_prac.storage.atomic import exclusive, is_foreign
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.files import (
     inside,
@@ -28,7 +28,6 @@ from tf_prac.storage.files import (
 from tf_prac.storage.layout import (
     CONFIG,
     FORGETTING,
-    LOCK,
     MASKS,
     PRAC_SET,
     PREDICTIONS,
@@ -390,4 +389,4 @@ def _has_foreign_files(path: pathlib.Path) -> bool:
     """Whether a path has content other than a lock and temporaries, which a kill may leave."""
     if not path.is_dir():
         return path.exists()
-    return any(p.name != LOCK and not is_temporary(p.name) for p in path.iterdir())
+    return any(is_foreign(p.name) for p in path.iterdir())

@@ -18,7 +18,7 @@ from tf_prac.analysis.reproduce.parts import Runs, Workplace
 from tf_prac.analysis.reproduce.setup import Scale
 from tf_prac.analysis.reproduce.verdict import verdict_of
 from tf_prac.errors import FileError
-from tf_prac.storage.atomic import LOCK, atomic_write, exclusive, is_temporary
+from tf_prac.storage.atomic import atomic_write, exclusive, is_foreign
 from tf_prac.storage.files import read_json, write_csv, write_json
 from tf_prac.storage.names import check_name
 from tf_prac.tables import markdown_table
@@ -79,7 +79,7 @@ def _check_directory(path: pathlib.Path) -> None:
     check_name(path)
     if (path / VERDICT).exists():
         read_json(path / VERDICT, KIND)
-    elif path.is_dir() and not all(p.name == LOCK or is_temporary(p.name) for p in path.iterdir()):
+    elif path.is_dir() and any(is_foreign(p.name) for p in path.iterdir()):
         raise FileError(f"{path}: not empty and not a reproduction. Name another --output_dir.")
 
 
