@@ -94,11 +94,17 @@ def check_number(
         raise ArgumentError(argument, value, allowed)
 
 
+def class_path(value: object) -> str:
+    """Returns MODULE.CLASS of a value, for messages."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
 def check_model_fn(value: object) -> None:
     """Raises `ArgumentError` unless `value` is a function; a model, also callable, is refused."""
     if not callable(value) or hasattr(value, "trainable_variables"):
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise ArgumentError("model_fn", kind, "a function that returns a new, built model")
+        raise ArgumentError(
+            "model_fn", class_path(value), "a function that returns a new, built model"
+        )
 
 
 def function_name(argument: str, function: Any) -> str:

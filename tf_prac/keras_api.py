@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_prac.checks import check_choice
+from tf_prac.checks import check_choice, class_path
 from tf_prac.errors import ArgumentError
 from tf_prac.extras import require
 
@@ -96,8 +96,8 @@ def flavour_of(model: Any) -> Flavour:
         module = sys.modules.get(name)
         if module is not None and isinstance(model, module.layers.Layer):
             return Flavour(name)
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    raise ArgumentError("model", kind, "a model built with keras (Keras 3) or tf_keras (Keras 2)")
+    allowed = "a model built with keras (Keras 3) or tf_keras (Keras 2)"
+    raise ArgumentError("model", class_path(model), allowed)
 
 
 def seed_everything(seed: int) -> None:
@@ -355,7 +355,7 @@ def like_optimizer(optimizer: Any, learning_rate: Any) -> Any:
     if not hasattr(optimizer, "build") or hasattr(optimizer, "inner_optimizer"):
         raise ArgumentError(
             "optimizer",
-            f"{type(optimizer).__module__}.{name}",
+            class_path(optimizer),
             "an optimizer of keras.optimizers, neither a legacy one nor one with loss scaling",
             "For mixed precision, use TrainingRecipe(mixed_precision=True).",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,20 +101,24 @@ def run_argument(positional: Sequence[str]) -> RunDirectory:
 
 
 def run_arguments(positional: Sequence[str]) -> list[RunDirectory]:
-    """Returns the runs that are a command's arguments; raises `ArgumentError` if there are none."""
-    return [run_argument([path]) for path in positional] or [run_argument([])]
-
-
-def distinct_runs(positional: Sequence[str]) -> list[RunDirectory]:
     """Returns the runs that are a command's arguments, at least one and none twice.
 
     Raises:
         ArgumentError: If there are none, or one is named twice.
     """
-    runs = run_arguments(positional)
+    runs = [run_argument([path]) for path in positional] or [run_argument([])]
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ArgumentError("RUN", " ".join(positional), "directories that are all different")
     return runs
+
+
+def run_names(runs: Sequence[RunDirectory]) -> list[str]:
+    """Returns the name of the only run, or the paths of several below their common parent."""
+    paths = [run.path.resolve() for run in runs]
+    if len(paths) == 1:
+        return [paths[0].name]
+    common = os.path.commonpath(paths)
+    return [os.path.relpath(path, common) for path in paths]
 
 
 def ticket_argument(

@@ -41,7 +41,6 @@ def define_flags() -> Flags:
     define_deterministic_flag(flags)
     define_device_flag(flags)
     define_placement_flag(flags)
-    flags.group("Data and network")
     define_settings_flags(flags)
     define_json_flag(flags)
     return flags

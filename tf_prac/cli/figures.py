@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
-from tf_prac.cli.arguments import define_data_dir_flag, run_arguments
+from tf_prac.cli.arguments import define_data_dir_flag, run_arguments, run_names
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
-from tf_prac.errors import ArgumentError
 from tf_prac.storage.atomic import exclusive
 from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET, TENTATIVE
 from tf_prac.storage.run_directory import RunDirectory
@@ -90,18 +88,8 @@ def _mask_overlap(runs: list[RunDirectory], directory: pathlib.Path) -> list[pat
     from tf_prac.analysis.appendix import draw_iou
     from tf_prac.pruning.masks import Masks
 
-    masks = {}
-    for run in runs:
-        rounds = run.summary()["rounds"]
-        masks[_distinct_name(run, runs)] = [
-            Masks.load(run.round_path(metrics["round"]) / MASKS) for metrics in rounds
-        ]
-    if len(masks) < len(runs):
-        raise ArgumentError("RUN", [str(run.path) for run in runs], "different runs")
+    masks = {
+        name: [Masks.load(run.round_path(m["round"]) / MASKS) for m in run.summary()["rounds"]]
+        for name, run in zip(run_names(runs), runs, strict=True)
+    }
     return draw_iou(directory / "mask_iou", masks)
-
-
-def _distinct_name(run: RunDirectory, runs: list[RunDirectory]) -> str:
-    """The path of a run, relative to the common parent of all runs."""
-    common = os.path.commonpath([each.path.resolve() for each in runs])
-    return run.path.resolve().relative_to(common).as_posix()

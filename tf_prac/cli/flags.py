@@ -16,8 +16,9 @@ from absl import flags
 
 from tf_prac.config import AUTO, AutoBool
 from tf_prac.errors import ArgumentError
+from tf_prac.tables import WIDTH
 
-WIDTH, COLUMN = 80, 26  # of the help text; the meaning of a flag starts at the column
+COLUMN = 26  # of the help text, where the meaning of a flag starts
 MAX_FLAG_FILES, MAX_FLAG_BYTES = 100, 2**20
 _DEFAULT = re.compile(r' Default (\(.*?\)|".*?"|[\w.]*\w)([.,:])')
 
@@ -209,7 +210,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         item = typing.get_args(kind)[0]
         if item is int or item is float:
             allowed = f"{'whole ' if item is int else ''}numbers separated by commas"
-            return tuple(_number(name, text, allowed, item) for text in value)
+            return tuple(read_number(name, text, allowed, item) for text in value)
         parse = _fraction_or_point if item == float | str else str
         return tuple(parse(text.strip()) for text in value)
     if kind == float | str:
@@ -219,7 +220,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if type(None) in typing.get_args(kind):
         number = int if int in typing.get_args(kind) else float
         allowed = "a whole number, or off" if number is int else "a number, or off"
-        return None if value == "off" else _number(name, value, allowed, number)
+        return None if value == "off" else read_number(name, value, allowed, number)
     return value
 
 
@@ -231,12 +232,10 @@ def _fraction_or_point(text: str) -> float | str:
         return text
 
 
-def _number(
-    name: str,
-    text: str,
-    allowed: str = "numbers separated by commas",
-    number: Callable[[str], float] = float,
+def read_number(
+    name: str, text: str, allowed: str = "a number", number: Callable[[str], float] = float
 ) -> float:
+    """Parses the number of a flag; raises `ArgumentError`, which says what is allowed."""
     try:
         return number(text)
     except ValueError as error:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import define_data_dir_flag, distinct_runs
+from tf_prac.cli.arguments import define_data_dir_flag, run_arguments, run_names
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.cli.runs import search_command
@@ -44,10 +43,10 @@ def main(flags: Flags, positional: list[str]) -> int:
     from tf_prac.analysis.report.page import write_report
     from tf_prac.analysis.report.run_data import read_run_data
 
-    runs = distinct_runs(positional)
+    runs = run_arguments(positional)
     output = pathlib.Path(flags.output or (runs[0].path / REPORT if len(runs) == 1 else REPORT))
     data = []
-    for run, name in zip(runs, _names(runs), strict=True):
+    for run, name in zip(runs, run_names(runs), strict=True):
         config = run.config()
         train, without = (
             _training_samples(run, config, flags) if flags.images else (None, NO_IMAGES)
@@ -86,12 +85,3 @@ def _command(config: dict[str, Any]) -> str | None:
     labels = {k: placeholders.get(k, v) if v else v for k, v in config["labels"].items()}
     command = search_command("RUN", {**config, "labels": labels})
     return command.replace(" --nodeterministic", "")
-
-
-def _names(runs: list[RunDirectory]) -> list[str]:
-    """The paths of the runs, relative to their common parent."""
-    paths = [run.path.resolve() for run in runs]
-    if len(paths) == 1:
-        return [paths[0].name]
-    common = os.path.commonpath(paths)
-    return [os.path.relpath(path, common) for path in paths]

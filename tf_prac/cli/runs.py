@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.cli.arguments import define_data_dir_flag, define_device_flag, distinct_runs
+from tf_prac.cli.arguments import define_data_dir_flag, define_device_flag, run_arguments
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import AUTO, OPTION_GROUPS
@@ -54,7 +54,7 @@ def open_runs(flags: Flags, paths: Sequence[str], rounds: Sequence[int]) -> Iter
         MismatchError: If the runs differ in more than seed and rewind point.
     """
     _check_writable(pathlib.Path(flags.output_dir))
-    runs = distinct_runs(paths)
+    runs = run_arguments(paths)
     configs = [run.config() for run in runs]
     for run, config in zip(runs, configs, strict=True):
         check_same(run.path, configs[0], config, MAY_DIFFER)

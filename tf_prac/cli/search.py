@@ -37,7 +37,6 @@ def define_flags() -> Flags:
     flags.boolean("tensorboard", False, "Write events for TensorBoard to RUN/tensorboard.")
     define_accept_versions_flag(flags)
     define_strategy_flags(flags)
-    flags.group("Data and network")
     define_settings_flags(flags)
     flags.options("Checkpoints", CheckpointConfig)
     return flags

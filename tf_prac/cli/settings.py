@@ -46,6 +46,7 @@ class Settings:
 
 def define_settings_flags(flags: Flags) -> None:
     """Defines the flags of `Settings`: preset, data and network, then the options by group."""
+    flags.group("Data and network")
     flags.string(
         "preset",
         None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_prac.checks import check_choice, check_int, check_number
 from tf_prac.cli.arguments import define_device_flag, read_seeds, refuse_positional
-from tf_prac.cli.flags import Flags
+from tf_prac.cli.flags import Flags, read_number
 from tf_prac.cli.quiet import load_tensorflow, quiet_start
 from tf_prac.cli.settings import define_settings_flags, read_settings
 from tf_prac.errors import ArgumentError, TfPracError
@@ -53,7 +53,6 @@ def define_flags() -> Flags:
     flags.integer("tuner_seed", 0, "Seed of the oracle.")
     flags.string("output_dir", None, "Output directory. Default: tuning/DATASET_MODEL_KERAS.")
     define_device_flag(flags)
-    flags.group("Data and network")
     define_settings_flags(flags)
     return flags
 
@@ -67,7 +66,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     check_choice("objective", flags.objective, tuple(METRICS))
     check_choice("oracle", flags.oracle, tuple(ORACLES))
     check_int("max_trials", flags.max_trials, 1)
-    sparsity, steps_weight = _number("sparsity", flags), _number("steps_weight", flags)
+    sparsity = read_number("sparsity", flags.sparsity)
+    steps_weight = read_number("steps_weight", flags.steps_weight)
     check_number("sparsity", sparsity, above=0, below=1)
     seeds = read_seeds(flags.seeds)
     settings = read_settings(flags)
@@ -121,14 +121,6 @@ def _print_trials(tuner: PracTuner) -> None:
         values = (f"{name} {_format(value)}" for name, value in row.items())
         print(mark, joined(values, indent=4, width=WIDTH - 2))
     print(f"\nbest     {tuner.run_path(best)}  (show it with tf-prac info)")
-
-
-def _number(name: str, flags: Flags) -> float:
-    text = getattr(flags, name)
-    try:
-        return float(text)
-    except ValueError:
-        raise ArgumentError(name, text, "a number") from None
 
 
 def _format(value: object) -> str:

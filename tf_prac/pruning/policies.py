@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tf_prac.checks import class_path
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import class_names, consumers, flavour_of, producers
 
@@ -75,7 +76,7 @@ def check_policy(policy: Any, model: Any) -> None:
     if from_tfmot and flavour_of(model).name == "keras":
         raise ArgumentError(
             "policy",
-            f"{type(policy).__module__}.{type(policy).__name__}",
+            class_path(policy),
             "a policy for models of keras (Keras 3)",
             "TFMOT supports only tf_keras; use tf_prac.PruneForLatencyOnXNNPack.",
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_prac.checks import class_path
 from tf_prac.errors import ArgumentError
 from tf_prac.extras import require
 from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappers
@@ -87,7 +88,7 @@ def _check_flavour(model: Any) -> None:
     if flavour_of(model).name != "tf_keras":
         raise ArgumentError(
             "model",
-            f"{type(model).__module__}.{type(model).__name__}",
+            class_path(model),
             "a model of tf_keras (Keras 2)",
             "TFMOT does not support keras (Keras 3); tf_prac.prune supports both.",
         )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tf_prac.checks import class_path
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import (
@@ -261,8 +262,7 @@ def _decide_by_options(weight: NamedWeight, config: PruningConfig, heads: list[A
         chosen = any(weight.variable is w for w in weight.layer.get_prunable_weights())
         return chosen, "chosen by its layer" if chosen else "not chosen by its layer"
     if rule is None:
-        kind = f"{type(weight.layer).__module__}.{type(weight.layer).__name__}"
-        return False, f"no pruning rule for layers of class {kind}"
+        return False, f"no pruning rule for layers of class {class_path(weight.layer)}"
     group, roles = rule
     if weight.role not in roles:
         return False, f"a {weight.role}, not a kernel"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from tf_prac.checks import class_path
 from tf_prac.config import RewindPoint, TrainingRecipe
 from tf_prac.errors import ArgumentError
 from tf_prac.search.progress import round_line, ticket_line
@@ -99,8 +100,8 @@ class SearchCallbackList(SearchCallback):
         self._callbacks = tuple(callbacks)
         for callback in self._callbacks:
             if not isinstance(callback, SearchCallback):
-                kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
-                raise ArgumentError("callbacks", kind, "a tf_prac.callbacks.SearchCallback")
+                allowed = "a tf_prac.callbacks.SearchCallback"
+                raise ArgumentError("callbacks", class_path(callback), allowed)
 
     def __iter__(self) -> Iterator[SearchCallback]:
         return iter(self._callbacks)
