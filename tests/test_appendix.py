@@ -173,7 +173,7 @@ def test_masks_of_several_runs(run, tmp_path, capsys):
     rows = rows_of(tmp_path / "out/mask_iou.csv")
     assert [float(row["y"]) for row in rows] == [1.0, 1.0]
     assert main(["figures", str(run), str(run)]) == 2
-    assert "allowed: different runs" in capsys.readouterr().err
+    assert "allowed: directories that are all different" in capsys.readouterr().err
 
 
 def test_bad_input_of_figures_is_one_line(run, tmp_path, capsys):
