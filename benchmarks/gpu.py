@@ -58,7 +58,7 @@ from tf_prac import (
     with_sample_ids,
 )
 from tf_prac.data.pipeline import training_batches
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.keras_api import FLAVOURS, Flavour, new_network
 from tf_prac.tables import text_table
 from tf_prac.training.precision import tf32_execution

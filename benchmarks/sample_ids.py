@@ -19,7 +19,7 @@ from turns import rows, table, take_turns, write
 
 from tf_prac.data.order import shuffled
 from tf_prac.data.pipeline import training_batches
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.keras_api import build_metrics
 from tf_prac.training.distribution import make_distribution
 from tf_prac.training.loop import StepLoop

@@ -34,7 +34,7 @@ from tf_prac import (
     snapshot,
     with_sample_ids,
 )
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.keras_api import seed_everything
 

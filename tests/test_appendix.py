@@ -24,7 +24,7 @@ from tf_prac.analysis.images import image_rows
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import FileError
 from tf_prac.keras_api import FLAVOURS

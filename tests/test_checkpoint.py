@@ -16,7 +16,7 @@ import pytest
 from tf_prac import TrainingRecipe, global_magnitude, prunable_weights, snapshot
 from tf_prac.config import CheckpointConfig
 from tf_prac.data.order import id_batches
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import FileError, NonFiniteLossError
 from tf_prac.keras_api import FLAVOURS, random_states

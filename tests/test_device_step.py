@@ -30,7 +30,7 @@ from tf_prac import (
     random_mask,
     with_sample_ids,
 )
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer

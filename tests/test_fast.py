@@ -17,7 +17,7 @@ from tf_prac.analysis.arms import ARMS
 from tf_prac.config import FAST_SIZES, PRAC_VARIANTS, CheckpointConfig, SearchConfig
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import MismatchError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.pruning.criteria import CRITERIA, global_magnitude

@@ -12,7 +12,7 @@ from tf_prac import (
     build_model,
     load_dataset,
 )
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from halved import halved
 
 from tf_prac import Masks, prunable_weights, rewind, snapshot
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS

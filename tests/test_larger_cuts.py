@@ -19,7 +19,7 @@ from tf_prac.analysis.arms import ARMS
 from tf_prac.analysis.report.page import page
 from tf_prac.analysis.report.run_data import read_run_data
 from tf_prac.config import PRAC_VARIANTS, CheckpointConfig, SearchConfig
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS, Flavour
 from tf_prac.pruning.criteria import PruneRule

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac.data.augment import AUGMENTATIONS
-from tf_prac.data.order import derive_seed, fold_in
-from tf_prac.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from tf_prac.data.samples import ArraySamples, Samples
+from tf_prac.data.order import derive_seed, fold_in, steps_per_epoch
+from tf_prac.data.pipeline import evaluation_batches, training_batches
+from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError, DataError
 

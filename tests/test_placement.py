@@ -24,7 +24,7 @@ from tf_prac.data.batches import (
     gathers_on_gpu,
 )
 from tf_prac.data.pipeline import Preprocessing, evaluation_batches, training_batches
-from tf_prac.data.samples import ArraySamples, Samples
+from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.splits import Split
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.tasks import MultiLabel, Outputs, Regression, Sparse

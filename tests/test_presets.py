@@ -9,7 +9,7 @@ import pytest
 from tf_prac.cli.search import define_flags
 from tf_prac.cli.settings import read_settings
 from tf_prac.config import PRAC_VARIANTS, PracConfig, PruningConfig, TrainingRecipe
-from tf_prac.data.samples import split_validation
+from tf_prac.data.ids import split_validation
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Flavour
 from tf_prac.models import MODELS, build_model

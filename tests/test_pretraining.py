@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.samples import ArraySamples, split_validation
+from tf_prac.data.ids import split_validation
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, DamagedFileError, MismatchError
 from tf_prac.keras_api import FLAVOURS, seed_everything

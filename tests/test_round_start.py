@@ -21,7 +21,7 @@ from tf_prac import (
     prunable_weights,
     snapshot,
 )
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import MismatchError
 from tf_prac.keras_api import FLAVOURS, seed_everything
 from tf_prac.pruning.weights import OPTIMIZER

@@ -12,16 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac.data.folder import FolderSamples
+from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.prac_set import PracSet
-from tf_prac.data.samples import (
-    ArraySamples,
-    DatasetIdentity,
-    as_samples,
-    filter_ids,
-    split_validation,
-    with_sample_ids,
-)
+from tf_prac.data.samples import as_samples
+from tf_prac.data.source import ArraySamples, DatasetIdentity
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError, DataError, FileError
 

@@ -27,7 +27,7 @@ from tf_prac import (
 )
 from tf_prac.cli.main import main
 from tf_prac.config import PRAC_VARIANTS
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS

@@ -25,7 +25,7 @@ from tf_prac import (
 )
 from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.pipeline import training_batches
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, DataError, FileError, MismatchError, NonFiniteLossError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.storage.files import read_json, read_npz, write_json
@@ -125,7 +125,7 @@ def test_rounds_after_the_first_train_on_the_prac_set_of_the_round_before(runs, 
 def test_validation_samples_never_enter_training(runs, flavour):
     result, _ = runs[flavour]
     from tf_prac.data.forgetting import ForgettingStats
-    from tf_prac.data.samples import split_validation
+    from tf_prac.data.ids import split_validation
 
     _, validation = split_validation(900, fraction=0.1, method="seeded", seed=0)
     for number in range(PRUNING.rounds):
@@ -193,7 +193,7 @@ def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavour):
         "sparse_categorical_crossentropy",
         jit_compile=False,
     )
-    from tf_prac.data.samples import split_validation
+    from tf_prac.data.ids import split_validation
 
     ids, _ = split_validation(900, fraction=0.1, method="seeded", seed=0)
     samples = ArraySamples(*TRAIN)

@@ -33,7 +33,8 @@ from tf_prac import (
 from tf_prac.cli.main import main
 from tf_prac.config import PRAC_VARIANTS, SearchConfig
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.samples import ArraySamples, split_validation
+from tf_prac.data.ids import split_validation
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import DataSplits, Split
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS

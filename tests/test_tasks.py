@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tf_prac import ForgettingLogger, PracModel, SampleScores, Targets, TrainingRecipe
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.registry import TASKS

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_prac import Masks, TrainingRecipe, prunable_weights, snapshot
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
 from tf_prac.tasks.classification import is_probability

@@ -23,7 +23,7 @@ from tf_prac import (
 )
 from tf_prac.config import CheckpointConfig, PruningConfig
 from tf_prac.data.pipeline import training_batches
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError

@@ -13,7 +13,7 @@ from two_devices import COUNT, network, samples
 
 from tf_prac import ForgettingLogger, PracModel, TicketSearch, TrainingRecipe, with_sample_ids
 from tf_prac.config import PruningConfig
-from tf_prac.data.samples import ArraySamples
+from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.distribution import ReplicaVariable, make_distribution

@@ -68,20 +68,10 @@ def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]
         if not all(isinstance(label, (str, bytes)) for label in array.flat):
             remedy = "Convert them to the dtype of numbers, without missing values."
         raise DataError(f"labels: dtype {array.dtype} received; allowed: numbers. {remedy}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        raise DataError(f"labels: sample {index} has NaN or infinity; allowed: finite numbers.")
+    _check_finite("labels", array)
     is_class = array.ndim == 1 and array.dtype.kind in "iub"
     if num_classes is not None:
-        check_int("num_classes", num_classes, 1)
-        if not is_class or array.min() < 0 or array.max() >= num_classes:
-            received = f"from {array.min()} to {array.max()}"
-            received += "" if is_class else f", {array.dtype} of shape {array.shape},"
-            remedy = ""
-            if is_class and array.min() > 0:
-                remedy = f" Class numbers start at 0, these at {array.min()}."
-            allowed = f"0 to {num_classes - 1}, integers [N]"
-            raise DataError(f"labels: {received} received; allowed: {allowed}.{remedy}")
+        _check_class_numbers(array, num_classes, is_class)
     if is_class:
         array = array.astype(np.int64)
         num_classes = num_classes or max(1, int(array.max()) + 1)
@@ -89,6 +79,27 @@ def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]
         array = np.array(array)
     array.flags.writeable = False
     return array, num_classes
+
+
+def _check_class_numbers(labels: np.ndarray, num_classes: int, is_class: bool) -> None:
+    """Raises `DataError` unless labels are class numbers below `num_classes`."""
+    check_int("num_classes", num_classes, 1)
+    if is_class and labels.min() >= 0 and labels.max() < num_classes:
+        return
+    received = f"from {labels.min()} to {labels.max()}"
+    received += "" if is_class else f", {labels.dtype} of shape {labels.shape},"
+    remedy = ""
+    if is_class and labels.min() > 0:
+        remedy = f" Class numbers start at 0, these at {labels.min()}."
+    allowed = f"0 to {num_classes - 1}, integers [N]"
+    raise DataError(f"labels: {received} received; allowed: {allowed}.{remedy}")
+
+
+def _check_finite(argument: str, array: np.ndarray) -> None:
+    """Raises `DataError` for the first sample that has NaN or infinity."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        raise DataError(f"{argument}: sample {index} has NaN or infinity; allowed: finite numbers.")
 
 
 def are_class_numbers(labels: Any) -> bool:
@@ -124,9 +135,7 @@ def check_inputs(inputs: Any) -> Any:
         )
     if not array.size:
         raise DataError(f"images: shape {array.shape} received; allowed: at least one sample.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        raise DataError(f"images: sample {index} has NaN or infinity; allowed: finite numbers.")
+    _check_finite("images", array)
     return array if is_text else array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

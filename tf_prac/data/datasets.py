@@ -19,7 +19,8 @@ from tf_prac.storage.names import check_name
 if TYPE_CHECKING:
     from tf_prac.data.source import Samples
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet", "folder")
+WITHOUT_TFDS = ("digits", "tiny_imagenet", "folder")
+"""The data sets that are not read with TensorFlow Datasets."""
 
 # Per-channel mean and standard deviation of the training images, scaled to [0, 1].
 STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -101,7 +102,7 @@ def load_dataset(
 
 def check_packages(name: str) -> None:
     """Raises `MissingPackageError` if a data set needs a package that is not installed."""
-    if name not in ("digits", "tiny_imagenet", "folder"):
+    if name not in WITHOUT_TFDS:
         require("tensorflow_datasets", f"the data set {name!r}")
 
 

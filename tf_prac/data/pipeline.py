@@ -10,18 +10,10 @@ import tensorflow as tf
 
 from tf_prac.data.augment import augmentation
 from tf_prac.data.batch_shard import BatchShard
-from tf_prac.data.order import derive_seed, fold_in, on_cpu, steps_per_epoch, without_autotune
+from tf_prac.data.order import derive_seed, fold_in, on_cpu, without_autotune
 from tf_prac.data.source import Samples
 
 PREFETCHED = 8  # batches prepared ahead of the training step
-
-__all__ = [
-    "Preprocessing",
-    "evaluation_batches",
-    "normalised",
-    "steps_per_epoch",
-    "training_batches",
-]
 
 
 def training_batches(

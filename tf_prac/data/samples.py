@@ -1,4 +1,4 @@
-"""`as_samples`, which converts data of any kind to `Samples`, and the names of this package."""
+"""`as_samples`: data of any kind as `Samples`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,12 @@ import tensorflow as tf
 from tf_prac.checks import check_int
 from tf_prac.data.adapters import Adapted, adapt
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES, are_class_numbers
-from tf_prac.data.ids import filter_ids, identified, split_validation, with_sample_ids
+from tf_prac.data.ids import identified
 from tf_prac.data.nested import is_plain, read_nested
 from tf_prac.data.scan import checked_elements, load_arrays
-from tf_prac.data.source import ArraySamples, DatasetIdentity, Samples
+from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
-
-__all__ = [
-    "ArraySamples",
-    "DatasetIdentity",
-    "Samples",
-    "StreamSamples",
-    "as_samples",
-    "filter_ids",
-    "split_validation",
-    "with_sample_ids",
-]
 
 
 def as_samples(

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_prac.config import TrainingRecipe
-from tf_prac.data.samples import Samples, as_samples, split_validation
+from tf_prac.data.ids import split_validation
+from tf_prac.data.samples import as_samples
+from tf_prac.data.source import Samples
 from tf_prac.errors import DataError
 
 

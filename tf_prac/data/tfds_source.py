@@ -44,7 +44,7 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
         ArgumentError: If the name is unknown, or no data set is prepared under it.
         DataError: If the data set is damaged.
     """
-    root = pathlib.Path(data_dir or default_data_dir()).expanduser()
+    root = pathlib.Path(data_dir or _default_data_dir()).expanduser()
     match = _NAME.fullmatch(name)
     in_root = {path.name for path in _entries(root)} if data_dir or root.is_dir() else set()
     if _INFO in in_root:
@@ -54,7 +54,8 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     elif match and match["set"] in _tfds().list_builders(with_community_datasets=False):
         raise _not_prepared(name, data_dir)
     else:
-        raise unknown_dataset(name)
+        allowed = "digits, tiny_imagenet, folder or the name of a TFDS image data set, such as "
+        raise ArgumentError("dataset", name, f"{allowed}mnist or cifar10")
     try:
         prepared = json.loads((directory / _INFO).read_text())["name"]
         with _quiet():
@@ -128,17 +129,7 @@ def read_split(
     )
 
 
-def unknown_dataset(name: str) -> ArgumentError:
-    """Returns the error for a name that is neither of this library nor of TFDS."""
-    return ArgumentError(
-        "dataset",
-        name,
-        "digits, tiny_imagenet, folder or the name of a TFDS image data set, such as mnist or "
-        "cifar10",
-    )
-
-
-def default_data_dir() -> str:
+def _default_data_dir() -> str:
     """Returns the default data directory of TFDS."""
     return os.environ.get("TFDS_DATA_DIR", os.path.join("~", "tensorflow_datasets"))
 
@@ -210,7 +201,7 @@ def _entries(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _not_prepared(name: str, data_dir: str | os.PathLike | None) -> ArgumentError:
-    where = default_data_dir() if data_dir is None else str(data_dir)
+    where = _default_data_dir() if data_dir is None else str(data_dir)
     return ArgumentError(
         "data_dir",
         data_dir and where,

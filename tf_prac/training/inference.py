@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.pipeline import steps_per_epoch
+from tf_prac.data.order import steps_per_epoch
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.tasks.classification import Sparse

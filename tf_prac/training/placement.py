@@ -26,7 +26,7 @@ from tf_prac.data.pipeline import (
     evaluation_batches,
     training_batches,
 )
-from tf_prac.data.samples import Samples
+from tf_prac.data.source import Samples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.training.distribution import Distribution

@@ -18,8 +18,9 @@ from tf_prac.data.batches import Batches
 from tf_prac.data.checks import check_weights
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.data.pipeline import Preprocessing, evaluation_batches, steps_per_epoch
-from tf_prac.data.samples import Samples
+from tf_prac.data.order import steps_per_epoch
+from tf_prac.data.pipeline import Preprocessing, evaluation_batches
+from tf_prac.data.source import Samples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
 from tf_prac.keras_api import (

@@ -86,7 +86,7 @@ class Setup:
     @property
     def train_size(self) -> int:
         """Number of training samples, without those held out for validation."""
-        from tf_prac.data.samples import split_validation
+        from tf_prac.data.ids import split_validation
 
         count = self.limit_train or TRAIN_SIZES[self.dataset]
         fraction = self.config.recipe.validation_split
