@@ -102,7 +102,7 @@ def _fixed_random(size: float) -> Arm:
 
 def _pruned_at_init(criterion: str) -> Arm:
     return Arm(
-        about="pruning at initialisation by this criterion (Figure 6)",
+        about="pruning at initialization by this criterion (Figure 6)",
         changes={**_IMP, "criterion": criterion, "rewind": "0it"},
     )
 

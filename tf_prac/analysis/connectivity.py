@@ -48,7 +48,7 @@ class ConnectivityRows(NamedTuple):
     during: list[dict[str, Any]]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Returns mean, min and max of the barriers over initialisations and data orders."""
+        """Returns mean, min and max of the barriers over initializations and data orders."""
         return aggregate(by_k(self.barriers), [*SUBNETWORK, "line"], BARRIERS)
 
     def course(self) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ class ConnectivityRows(NamedTuple):
         return aggregate(by_k(self.during), [*SUBNETWORK, "step"], BARRIERS)
 
     def curves(self) -> list[dict[str, Any]]:
-        """Returns mean, min and max along the lines over initialisations and data orders."""
+        """Returns mean, min and max along the lines over initializations and data orders."""
         return aggregate(by_k(self.points), [*SUBNETWORK, "line", "alpha"], VALUES)
 
 

@@ -61,7 +61,7 @@ class ConnectivityConfig:
         controls: controls to measure along with the tickets: "random_mask" (a random mask with
             the same layer-wise density), "reinit" (the same mask, new initial weights) or "both".
             Default ().
-        successive: whether to also measure the lines between tickets that are neighbours in
+        successive: whether to also measure the lines between tickets that are neighbors in
             `rounds`, trained in different data orders like the rounds of a search. Default False.
         points: number of evenly spaced points on a line, both ends included. Default 30.
         batch_norm: BatchNorm statistics at the points: "recomputed" from training data, or

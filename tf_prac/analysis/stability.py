@@ -46,7 +46,7 @@ class StabilityRows(NamedTuple):
     pairs: list[dict[str, Any]]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Returns mean, min and max over initialisations and data orders, by measure."""
+        """Returns mean, min and max over initializations and data orders, by measure."""
         return aggregate(by_k(self.pairs), [*SUBNETWORK, "measure"], MEASURES)
 
     def ratios(self) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class StabilityRows(NamedTuple):
         return ratios
 
     def accuracies(self) -> list[dict[str, Any]]:
-        """Returns mean, min and max of the test accuracy over initialisations and data orders."""
+        """Returns mean, min and max of the test accuracy over initializations and data orders."""
         return aggregate(by_k(self.replicates), SUBNETWORK, ["test_accuracy"])
 
 

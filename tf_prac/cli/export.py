@@ -49,7 +49,7 @@ def define_flags() -> Flags:
         "Remove channels that are dead or constant first; outputs stay the same.",
     )
     flags.boolean("fold_batch_norm", False, "Fold batch normalization into the layers before it.")
-    flags.boolean("preprocess", False, "Serve raw images and normalise them in the export.")
+    flags.boolean("preprocess", False, "Serve raw images and normalize them in the export.")
     flags.boolean("check", True, "Compare the export with the Keras model.")
     flags.boolean("overwrite", False, "Replace an existing export.")
     flags.boolean(

@@ -23,7 +23,7 @@ from tf_prac.version import VERSION
 
 OUTPUT_LOST = 74  # EX_IOERR of sysexits.h
 BROKEN_PIPE = 141  # as of a process that SIGPIPE ended
-RED, YELLOW = "1;31", "1;33"  # escape codes of bold colours
+RED, YELLOW = "1;31", "1;33"  # escape codes of bold colors
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 COMMANDS = {
     "search": "find a winning ticket on PrAC sets",
@@ -130,13 +130,13 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    return f"tf-prac: {_coloured('warning', YELLOW)}: {' '.join(str(message).split())}\n"
+    return f"tf-prac: {_colored('warning', YELLOW)}: {' '.join(str(message).split())}\n"
 
 
-def _coloured(text: str, colour: str) -> str:
-    """Returns a text in a colour if standard error is a terminal, unless NO_COLOR is set."""
+def _colored(text: str, color: str) -> str:
+    """Returns a text in a color if standard error is a terminal, unless NO_COLOR is set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return text if plain or not sys.stderr.isatty() else f"\x1b[{colour}m{text}\x1b[0m"
+    return text if plain or not sys.stderr.isatty() else f"\x1b[{color}m{text}\x1b[0m"
 
 
 def _help() -> str:
@@ -157,6 +157,6 @@ def _help() -> str:
 
 def _print_error(command: str, message: str) -> None:
     text = printable(" ".join(message.split()))
-    line = f"{printable(command)}: {_coloured('error', RED)}: {text}"
+    line = f"{printable(command)}: {_colored('error', RED)}: {text}"
     with contextlib.suppress(OSError):  # the exit status tells
         print(line, file=sys.stderr)

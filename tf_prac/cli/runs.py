@@ -28,7 +28,7 @@ def analysis_flags(usage: str, description: str, output_dir: str) -> Flags:
     """Defines the flags of an analysis of networks that are trained from the W_k of runs."""
     flags = Flags(
         usage,
-        f"{description} RUNs may differ in seed (initialisations) and rewind point (k). Trained "
+        f"{description} RUNs may differ in seed (initializations) and rewind point (k). Trained "
         "networks are saved in each RUN; run the same command again to train only those that are "
         "missing.",
     )

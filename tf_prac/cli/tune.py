@@ -41,7 +41,7 @@ def define_flags() -> Flags:
         "OPTION=LOW..HIGH:log (logarithmic) or OPTION=A|B|C.",
     )
     flags.string("sparsity", "0.9", "Sparsity of every ticket, in (0, 1).")
-    flags.string("objective", "score", f"Metric to optimise, one of {', '.join(METRICS)}.")
+    flags.string("objective", "score", f"Metric to optimize, one of {', '.join(METRICS)}.")
     flags.string(
         "steps_weight",
         "0.1",

@@ -19,7 +19,7 @@ from tf_prac.errors import ArgumentError, DataError
 
 SUFFIXES = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif", ".webp")
 UNREADABLE = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ppm", ".tga")
-COLOUR_ONLY = r"(?i).*\.(bmp|gif|webp)"  # formats that TensorFlow does not decode to greyscale
+COLOR_ONLY = r"(?i).*\.(bmp|gif|webp)"  # formats that TensorFlow does not decode to grayscale
 
 
 class FolderSamples(Samples):
@@ -40,7 +40,7 @@ class FolderSamples(Samples):
         image_size: (height, width) that every image is resized to (bilinear, antialiased, the
             aspect ratio is not kept). Default: no resizing; all files are then decoded once to
             check that they have the same size.
-        channels: 3 for colour (default) or 1 for greyscale.
+        channels: 3 for color (default) or 1 for grayscale.
         classes: folder names in the order of the class numbers, such as those of the training
             set; other folders are refused. Default: the sorted folder names.
         annotations: name of a file in `directory`. Each line starts with the name of a file in
@@ -50,7 +50,7 @@ class FolderSamples(Samples):
         name: name for `identity`. Default "folder".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
-        mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
+        mean: per-channel mean of the images scaled to [0, 1]. Default: no normalization.
         std: per-channel standard deviation of the same images.
         rescale: whether images are scaled to [0, 1] for the model. Default True.
 
@@ -133,7 +133,7 @@ class FolderSamples(Samples):
             image = decode(3)
         else:
             image = tf.cond(
-                tf.strings.regex_full_match(file, COLOUR_ONLY),
+                tf.strings.regex_full_match(file, COLOR_ONLY),
                 lambda: tf.image.rgb_to_grayscale(decode(3)),
                 lambda: decode(1),
             )

@@ -1,4 +1,4 @@
-"""Training and evaluation batches for `Model.fit`: shuffled, augmented, normalised, with ids."""
+"""Training and evaluation batches for `Model.fit`: shuffled, augmented, normalized, with ids."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def training_batches(
         Dataset of ({"inputs": float32 [batch, ...], "sample_id": int64 [batch]}, labels
         [batch, ...]) with known cardinality, and sample weights as a third component if `samples`
         has any. Inputs are augmented, scaled to [0, 1] if they are uint8 and `samples.rescale` is
-        set, and normalised with `mean` and `std` of `samples`, if it has them. With a shard,
+        set, and normalized with `mean` and `std` of `samples`, if it has them. With a shard,
         batches are padded to a static size and have sample weights, float32 [batch], as a third
         component; see `BatchShard.sample_weights`. Padding has weight 0 and sample id -1.
 
@@ -125,7 +125,7 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From the stored inputs of a batch to inputs of the model: augmentation and normalisation.
+    """From the stored inputs of a batch to inputs of the model: augmentation and normalization.
 
     A pure function, which runs in `tf.data` or in the training step, with or without XLA.
 

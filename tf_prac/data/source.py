@@ -72,7 +72,7 @@ class Samples(abc.ABC):
             or a dictionary of them, for several outputs.
         num_classes: number of classes; None for the largest class number plus one.
         input_shape: shape of the inputs of one sample; nested as the inputs are.
-        mean: per-channel mean of the images scaled to [0, 1]; None for no normalisation.
+        mean: per-channel mean of the images scaled to [0, 1]; None for no normalization.
         std: per-channel standard deviation of the same images; required with `mean`.
         classes: the name of each class; None if classes have no names.
         rescale: whether uint8 inputs are scaled from [0, 255] to [0, 1] before the model sees them.
@@ -258,7 +258,7 @@ class ArraySamples(Samples):
         name: name for `identity`. Default "arrays".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
-        mean: per-channel mean of the images scaled to [0, 1]. Default: no normalisation.
+        mean: per-channel mean of the images scaled to [0, 1]. Default: no normalization.
         std: per-channel standard deviation of the same images.
         num_classes: number of classes. Default: the largest label plus one.
         classes: the name of each class, for reports. Default: none.

@@ -60,7 +60,7 @@ class StreamSamples(Samples):
         name: name for `identity`. Default "stream".
         version: version for `identity`. Default "".
         split: split for `identity`. Default "train".
-        mean: per-channel mean of the decoded images scaled to [0, 1]. Default: no normalisation.
+        mean: per-channel mean of the decoded images scaled to [0, 1]. Default: no normalization.
         std: per-channel standard deviation of the same images.
         num_classes: number of classes. Default: the largest label plus one.
         classes: the name of each class, for reports. Default: none.

@@ -1,6 +1,6 @@
 """The networks of the papers, for both Kerases; `MODELS` lists them by name.
 
-A new network is one builder function and one line in `MODELS`. Inputs are normalised images,
+A new network is one builder function and one line in `MODELS`. Inputs are normalized images,
 outputs are logits, and layers have the same names in both flavours, so masks are portable.
 """
 
@@ -64,7 +64,7 @@ def build_model(
         num_classes: number of logits, at least 2.
 
     Returns:
-        A built, uncompiled functional model: from normalised images, float32
+        A built, uncompiled functional model: from normalized images, float32
         `[batch, *input_shape]`, to logits, float32 `[batch, num_classes]`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Conv-2, Conv-4 and Conv-6: small variants of VGG for CIFAR-10, from the lottery-ticket paper.
 
 Pairs of 3 x 3 convolutions (64, 128, 256 filters), each pair followed by a 2 x 2 max-pooling, then
-dense layers of 256, 256 and `num_classes` units. No batch normalisation. Initialisation: Glorot
+dense layers of 256, 256 and `num_classes` units. No batch normalization. Initialization: Glorot
 normal, biases zero. Parameters on CIFAR-10: 4.3M, 2.4M and 2.3M.
 
 Source: Frankle & Carbin 2019, "The Lottery Ticket Hypothesis", Figure 2.

@@ -1,6 +1,6 @@
 """Inception-v3, without the auxiliary classifier.
 
-Batch normalisation has no gamma. Initialisation: Glorot uniform. With 1000 classes: 23.8M
+Batch normalization has no gamma. Initialization: Glorot uniform. With 1000 classes: 23.8M
 parameters; the 27.1M in the papers include the auxiliary classifier.
 
 Sources: Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision", Table 1
@@ -128,7 +128,7 @@ def _conv(
     strides: int = 1,
     padding: str = "same",
 ) -> Tensor:
-    """A convolution without bias, batch normalisation without gamma, and a ReLU."""
+    """A convolution without bias, batch normalization without gamma, and a ReLU."""
     conv = keras.layers.Conv2D(
         filters, size, strides=strides, padding=padding, use_bias=False, name=f"{name}_conv"
     )

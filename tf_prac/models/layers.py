@@ -2,7 +2,7 @@
 
 Every function takes the flavour module as its first argument, `keras`, and uses only what the two
 flavours have in common. Weights are interchangeable with the papers' PyTorch networks: padding is
-symmetric, and batch normalisation uses PyTorch's constants.
+symmetric, and batch normalization uses PyTorch's constants.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def image_input(keras: ModuleType, model: str, shape: tuple[int, ...], smallest:
 def he_normal(keras: ModuleType, fan: str = "fan_in") -> Any:
     """PyTorch's `kaiming_normal_` for ReLU: normal with variance 2 / fan, not truncated.
 
-    Always a new object, because a Keras 3 initialiser returns the same values each time.
+    Always a new object, because a Keras 3 initializer returns the same values each time.
 
     Args:
         keras: the flavour module.
@@ -77,8 +77,8 @@ def convolution(
         size: odd kernel size, in pixels.
         name: name of the layer; a separate padding layer is `<name>_pad`.
         stride: 1 or 2.
-        fan: mode of the He initialisation, see `he_normal`.
-        use_bias: whether to add a bias, initialised to zero.
+        fan: mode of the He initialization, see `he_normal`.
+        use_bias: whether to add a bias, initialized to zero.
     """
     padding = "same"
     if stride > 1 and size > 1:
@@ -96,7 +96,7 @@ def convolution(
 
 
 def batch_norm(keras: ModuleType, x: Tensor, name: str) -> Tensor:
-    """Batch normalisation with PyTorch's defaults (Keras's momentum is 1 - PyTorch's)."""
+    """Batch normalization with PyTorch's defaults (Keras's momentum is 1 - PyTorch's)."""
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
@@ -126,7 +126,7 @@ def classifier(
         inputs: the network's input.
         features: its last feature maps, (batch, height, width, channels).
         num_classes: number of logits.
-        kernel_initializer: initialiser of the dense kernel; the bias is zero.
+        kernel_initializer: initializer of the dense kernel; the bias is zero.
 
     Returns:
         The built model.

@@ -10,7 +10,7 @@ from tf_prac.models.layers import Model, output_dtype
 def lenet300(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """LeNet-300-100: dense layers of 300, 100 and `num_classes` units over the flattened input.
 
-    Initialisation: Glorot normal, biases zero. On MNIST: 266,610 parameters.
+    Initialization: Glorot normal, biases zero. On MNIST: 266,610 parameters.
 
     Args:
         keras: the flavour module.

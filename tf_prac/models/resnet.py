@@ -1,15 +1,15 @@
 """Residual networks: ResNet-8, -20 and -56 for small images, ResNet-18 and -50 for ImageNet.
 
-Convolutions have no bias, because batch normalisation follows each. Parameters are as published:
+Convolutions have no bias, because batch normalization follows each. Parameters are as published:
 0.27M (ResNet-20) and 0.85M (ResNet-56) with 10 classes, 11.69M (ResNet-18) and 25.56M (ResNet-50)
 with 1000. `resnet20_projection` has the shortcuts of "Stabilizing the Lottery Ticket Hypothesis"
 and "Linear Mode Connectivity", 274K parameters; the PrAC paper's ResNet-20 has option-A shortcuts.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", Section 4.2 (CIFAR, the
 option-A shortcuts) and Table 1 (ImageNet); Zhang et al. 2021, "Efficient Lottery Ticket Finding:
-Less Data is More", Section 4, and its official code for the initialisation: He normal, by fan-in
+Less Data is More", Section 4, and its official code for the initialization: He normal, by fan-in
 for the small networks (logits included) and by fan-out for the large ones, whose logits are
-initialised like PyTorch's `Linear`, uniform in +-1 / sqrt(fan_in). Biases are zero. The projection
+initialized like PyTorch's `Linear`, uniform in +-1 / sqrt(fan_in). Biases are zero. The projection
 shortcuts of ResNet-20 are those of the code of Frankle et al. (facebookresearch/open_lth).
 """
 
@@ -42,7 +42,7 @@ def resnet20(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) 
 
 
 def resnet20_projection(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """ResNet-20 with projection shortcuts (1 x 1 convolution and batch normalisation) where the
+    """ResNet-20 with projection shortcuts (1 x 1 convolution and batch normalization) where the
     shape changes: 272,474 trainable parameters with 10 classes. Images as for ResNet-20.
     """
     shortcut = partial(_projection, fan="fan_in")
@@ -176,6 +176,6 @@ def _conv_bn(
     fan: str,
     stride: int = 1,
 ) -> Tensor:
-    """A convolution and its batch normalisation, `<name>_conv<index>` and `<name>_bn<index>`."""
+    """A convolution and its batch normalization, `<name>_conv<index>` and `<name>_bn<index>`."""
     x = convolution(keras, x, filters, size, f"{name}_conv{index}", stride=stride, fan=fan)
     return batch_norm(keras, x, f"{name}_bn{index}")

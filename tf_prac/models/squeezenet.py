@@ -1,6 +1,6 @@
 """SqueezeNet 1.0: few parameters and no dense layer; the last convolution outputs the logits.
 
-Initialisation: Glorot uniform, biases zero. With 1000 classes: 1,248,424 parameters.
+Initialization: Glorot uniform, biases zero. With 1000 classes: 1,248,424 parameters.
 
 Sources: Iandola et al. 2016, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters",
 Table 1; used by Frankle et al. 2019, "Stabilizing the Lottery Ticket Hypothesis", Section 5.

@@ -1,11 +1,11 @@
-"""VGG-16 and VGG-19 with batch normalisation, in the variant for CIFAR and Tiny-ImageNet.
+"""VGG-16 and VGG-19 with batch normalization, in the variant for CIFAR and Tiny-ImageNet.
 
 Convolutions have biases, there are four max-poolings, and global average pooling is followed by a
 single dense layer. Parameters on CIFAR-10: 14.7M and 20.0M.
 
 Sources: Zhang et al. 2021, "Efficient Lottery Ticket Finding: Less Data is More", Section 4, and
 its official code; Frankle et al. 2019, "Stabilizing the Lottery Ticket Hypothesis", Section 3. The
-initialisation follows the official code: He normal by fan-out, and N(0, 0.01) for the logits.
+initialization follows the official code: He normal by fan-out, and N(0, 0.01) for the logits.
 """
 
 from __future__ import annotations

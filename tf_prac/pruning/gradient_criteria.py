@@ -46,7 +46,7 @@ class ScoringInputs:
         """Returns the gradient of the mean loss of all samples, by name.
 
         Args:
-            training: whether layers run in training mode. BatchNorm then normalises with the
+            training: whether layers run in training mode. BatchNorm then normalizes with the
                 statistics of the batch, and Dropout drops.
             temperature: divides the logits. Default 1.
         """

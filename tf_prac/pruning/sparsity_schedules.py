@@ -1,6 +1,6 @@
 """Sparsity schedules: TFMOT's two, for either flavour. Plain Python.
 
-Names, arguments and behaviour are the same as in TensorFlow Model Optimization. In
+Names, arguments and behavior are the same as in TensorFlow Model Optimization. In
 `tf_prac.prune(model, schedule=...)` a step is a training step, counted from 1. `per_round` returns
 the target sparsities of a search.
 

@@ -1,7 +1,7 @@
 """Which weights of a model are prunable, and snapshots of all weights.
 
 Prunable weights are the same as in TensorFlow Model Optimization: kernels of supported layers, and
-the weights that `get_prunable_weights` of a layer returns; never biases or normalisation.
+the weights that `get_prunable_weights` of a layer returns; never biases or normalization.
 """
 
 from __future__ import annotations

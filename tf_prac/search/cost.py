@@ -30,7 +30,7 @@ class Cost:
         reference_steps: SGD steps of other retraining (the dense reference, earlier tickets,
             controls), which is not needed to find a ticket.
         gradient_samples: samples that went forward and backward without training the network,
-            for scores: GraNd, and pruning at initialisation.
+            for scores: GraNd, and pruning at initialization.
         paper_imp_steps: like `full_imp_steps`, but every round takes all T steps. Default None:
             `full_imp_steps`.
     """

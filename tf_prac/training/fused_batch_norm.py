@@ -1,4 +1,4 @@
-"""`FusedBatchNorm`: training-mode batch normalisation of Keras 3 as one fused operation."""
+"""`FusedBatchNorm`: training-mode batch normalization of Keras 3 as one fused operation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tf_prac.keras_api import flavour_of
 
 
 class FusedBatchNorm:
-    """Computes a model's batch normalisations with TensorFlow's fused operation, in a context.
+    """Computes a model's batch normalizations with TensorFlow's fused operation, in a context.
 
     Keras 3 composes the layer of about ten operations, each of which reads all activations again.
     This makes a ResNet-20 train a fifth slower than in Keras 2, which fuses them. The results are

@@ -1,6 +1,6 @@
 """SVG charts in the colors of the page: light, dark or printed. Plain Python.
 
-A chart is `WIDTH` units wide and scales with the page. Lines are labelled at their ends instead of
+A chart is `WIDTH` units wide and scales with the page. Lines are labeled at their ends instead of
 in a legend, and every mark shows its numbers in a tooltip.
 """
 
