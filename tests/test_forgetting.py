@@ -173,19 +173,6 @@ def test_invalid_thresholds_and_words():
         stats.critical_for_training(0, "drop")
 
 
-@given(presentations(), st.data())
-def test_an_epoch_must_present_each_of_its_samples_once(shown, data):
-    stats, samples = both(*shown)
-    before = stats.presentations.copy()
-    ids = np.array(sorted(data.draw(st.sets(st.sampled_from(range(len(samples)))))), int)
-    for correct in (True, False):
-        stats.update(ids, np.full(len(ids), correct))
-    stats.check_presented_once_more(before, ids, 2)
-    stats.update([data.draw(st.sampled_from(range(len(samples))))], [True])
-    with pytest.raises(DataError, match="1 samples were not presented exactly once"):
-        stats.check_presented_once_more(before, ids, 2)
-
-
 COLUMN = np.array([1, 0], np.int32)
 
 

@@ -125,23 +125,6 @@ class ForgettingStats:
             critical |= self.never_learned
         return np.flatnonzero(critical & self.seen)
 
-    def check_presented_once_more(self, before: np.ndarray, ids: np.ndarray, times: int) -> None:
-        """Raises `DataError` unless `ids`, and no others, were presented `times` times.
-
-        Args:
-            before: `presentations` before them, int [num_samples].
-            ids: sample ids, int [n].
-            times: number of presentations of each.
-        """
-        expected = np.array(before)
-        expected[ids] += times
-        wrong = np.flatnonzero(expected != self.presentations)
-        if wrong.size:
-            raise DataError(
-                f"sample ids: {wrong.size} samples were not presented exactly once per epoch, "
-                f"the first is {int(wrong[0])}. Does every sample of the data set have its own id?"
-            )
-
     def save(self, path: str | os.PathLike) -> None:
         """Writes an `.npz` file with one int32 array for each column."""
         write_npz(path, "forgetting", dict(zip(COLUMNS, self.table.T, strict=True)))

@@ -87,7 +87,7 @@ class Pretraining:
                 context.checkpoints(context.run.pretraining_path).remove()
             return finished
         except DamagedFileError as error:
-            self._context.callbacks.on_message(f"{error} It is trained again.")
+            context.callbacks.on_message(f"{error} It is trained again.")
             return None
 
 

@@ -49,13 +49,13 @@ def round_line(metrics: Mapping[str, Any], train_samples: int) -> str:
         f"{metrics['train_samples']:,} samples ({metrics['train_samples'] / train_samples:.0%})",
         f"{metrics['steps']:,} steps{_ENDS.get(metrics['stop'], '')}",
         f"{label} {metric.format(metrics['val_accuracy'])}",
+        f"{metrics['seconds']:.1f} s",
     ]
-    parts += [f"{metrics['seconds']:.1f} s"]
     if AGREEMENT in metrics:
-        parts += [f"mask agreement {metrics[AGREEMENT]:.1%}"]
+        parts.append(f"mask agreement {metrics[AGREEMENT]:.1%}")
     if metrics["cet"] or metrics["cep"]:
         sets = [f"{name.upper()} {metrics[name]:,}" for name in ("cet", "cep")]
-        parts += ["  ".join([*sets, f"PrAC set {metrics['prac_size']:,}"])]
+        parts.append("  ".join([*sets, f"PrAC set {metrics['prac_size']:,}"]))
     return joined(parts, indent=10)
 
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.reproduce.curves import percent
-from tf_prac.analysis.reproduce.parts import Runs
+from tf_prac.analysis.reproduce.parts import Row, Runs
 from tf_prac.plotting import Line, draw_lines, line_rows, one_legend, save_figure
-
-Row = dict[str, Any]
 
 REMAINING, SEARCH_STEPS = "remaining weights (%)", "steps of the search"
 """What accuracy is drawn against."""

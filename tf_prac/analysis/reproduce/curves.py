@@ -7,10 +7,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.analysis.reproduce.parts import Runs
+from tf_prac.analysis.reproduce.parts import Row, Runs
 from tf_prac.plotting import Line, line_figure, show_rewind_points
-
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

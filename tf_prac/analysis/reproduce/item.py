@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.reproduce.count import Count
-from tf_prac.analysis.reproduce.parts import Part
+from tf_prac.analysis.reproduce.parts import Part, Row
 from tf_prac.analysis.reproduce.setup import Scale
 from tf_prac.analysis.reproduce.verdict import Check
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import ITEMS, item_names
 
-Row = dict[str, Any]
 Results = Mapping[str, Any]
 """What the parts of a plan returned, by name."""
 

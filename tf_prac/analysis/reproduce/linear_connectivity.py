@@ -19,13 +19,11 @@ from tf_prac.analysis.connectivity_report import draw_during, draw_grid
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.reproduce.curves import draw_against_k, percent
 from tf_prac.analysis.reproduce.item import Outcome, Paper, Results
-from tf_prac.analysis.reproduce.parts import Connectivity, Part, Stability, Sweep
+from tf_prac.analysis.reproduce.parts import Connectivity, Part, Row, Stability, Sweep
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import Check, holds
 from tf_prac.analysis.stability import StabilityRows, network_name
 from tf_prac.plotting import Line
-
-Row = dict[str, Any]
 
 PAPER = "linear_connectivity"
 LENET, RESNET, VGG = "lmc_lenet", "lmc_resnet20", "lmc_vgg16"
@@ -41,14 +39,6 @@ _KS = {
     INCEPTION: ("0it", "1ep", "6ep", "14ep", "28ep", "50ep"),
 }
 _SMALL_KS = ("0it", "10it", "30it", "100it")
-_SMALL = {"lmc_resnet20": "resnet8", "lmc_lenet": "lenet300"}
-
-
-def _small(preset: str, limit: int, **options: Any) -> Setup:
-    setup = Setup.of_preset(preset, **options)
-    name = f"small_{preset.removeprefix('lmc_')}"
-    return dataclasses.replace(setup, name=name, model=_SMALL[preset], limit_train=limit)
-
 
 SCALES = {
     "paper": Scale(
@@ -60,9 +50,16 @@ SCALES = {
         "CIFAR-10 for 300 steps, with half of the weights pruned in each of 3 rounds, in place of "
         "ResNet-20; three seeds",
         setups={
-            LENET: _small(LENET, 6_000, steps=1_000),
-            RESNET: _small(
-                RESNET, 2_560, steps=300, batch_size=64, prune_rate=0.5, rounds=3, rewind="0it"
+            LENET: Setup.small(LENET, "lenet300", 6_000, steps=1_000),
+            RESNET: Setup.small(
+                RESNET,
+                "resnet8",
+                2_560,
+                steps=300,
+                batch_size=64,
+                prune_rate=0.5,
+                rounds=3,
+                rewind="0it",
             ),
         },
     ),

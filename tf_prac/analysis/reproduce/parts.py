@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tf_prac.data.datasets import LoadedData
 
 Row = dict[str, Any]
+"""A row of a table of an item, by name of the column."""
 
 
 class Workplace:

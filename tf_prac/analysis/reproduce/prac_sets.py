@@ -16,7 +16,7 @@ from typing import Any
 from tf_prac.analysis import appendix
 from tf_prac.analysis.arms import ARMS
 from tf_prac.analysis.reproduce.item import Outcome, Results
-from tf_prac.analysis.reproduce.parts import Arms, Part, Runs
+from tf_prac.analysis.reproduce.parts import Arms, Part, Row, Runs
 from tf_prac.analysis.reproduce.prac import (
     AT_79,
     PAIRS,
@@ -37,8 +37,6 @@ from tf_prac.data.sample_set import SampleSet
 from tf_prac.plotting import Line, line_figure
 from tf_prac.pruning.masks import Masks
 from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET
-
-Row = dict[str, Any]
 
 ALL_ROUNDS = 16
 

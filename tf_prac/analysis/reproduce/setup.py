@@ -73,6 +73,20 @@ class Setup:
             image_size=chosen.image_size,
         )
 
+    @classmethod
+    def small(cls, preset: str, model: str, limit_train: int, **options: Any) -> Setup:
+        """Returns a small stand-in for a preset, with its optimizer, schedule and pruning.
+
+        Args:
+            preset: a key of `PRESETS`; all but its first word is in the name of the setup.
+            model: replaces the network.
+            limit_train: use only the first n training samples.
+            **options: options of a search, of any group, that replace the preset's.
+        """
+        name = f"small_{preset.partition('_')[2]}"
+        setup = cls.of_preset(preset, **options)
+        return dataclasses.replace(setup, name=name, model=model, limit_train=limit_train)
+
     def replace(self, name: str = "", **options: Any) -> Setup:
         """Returns a setup with other options of a search.
 

@@ -24,14 +24,12 @@ from tf_prac.analysis.reproduce.curves import (
     percent,
 )
 from tf_prac.analysis.reproduce.item import Outcome, Paper, Results
-from tf_prac.analysis.reproduce.parts import Arms, Part, Stability, Sweep
+from tf_prac.analysis.reproduce.parts import Arms, Part, Row, Stability, Sweep
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import Check, as_good, holds, near, worse
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.analysis.stability_report import draw_stability_against_k
 from tf_prac.plotting import COLORS, Line, save_figure
-
-Row = dict[str, Any]
 
 PAPER = "stabilizing"
 LENET = "slth_lenet_mnist"
@@ -40,14 +38,6 @@ VGG = "slth_vgg19_cifar10"
 IMAGENET = tuple(f"slth_{name}_imagenet" for name in ("resnet50", "inception_v3", "squeezenet"))
 CIFAR = tuple(f"{name}{kind}" for name in (RESNET, VGG) for kind in ("", "_low", "_warmup"))
 NETWORKS = (LENET, *CIFAR, *IMAGENET)
-
-
-def _small(preset: str, model: str, limit: int, **options: Any) -> Setup:
-    """Returns a small stand-in for a preset, with its optimizer, schedule and pruning."""
-    setup = Setup.of_preset(preset, **options)
-    name = f"small_{preset.removeprefix('slth_')}"
-    return dataclasses.replace(setup, name=name, model=model, limit_train=limit)
-
 
 _SMALL_RESNET: dict[str, Any] = {
     **{"steps": 300, "batch_size": 64, "prune_rate": 0.5, "rounds": 3},
@@ -66,9 +56,9 @@ SCALES = {
         "CIFAR-10 for 300 steps, with half of the weights pruned in each of 3 rounds, in place of "
         "ResNet-20; three seeds",
         setups={
-            LENET: _small(LENET, "lenet300", 6_000, steps=1_000),
+            LENET: Setup.small(LENET, "lenet300", 6_000, steps=1_000),
             **{
-                f"{RESNET}{kind}": _small(f"{RESNET}{kind}", "resnet8", 2_560, **_SMALL_RESNET)
+                f"{RESNET}{kind}": Setup.small(f"{RESNET}{kind}", "resnet8", 2_560, **_SMALL_RESNET)
                 for kind in ("", "_low", "_warmup")
             },
         },
