@@ -16,13 +16,17 @@ X = (X / 16).astype(np.float32)
 TRAIN, TEST = (X[:500], Y[:500]), (X[500:700], Y[500:700])
 
 
-def make_model_fn(flavour):
+def make_model_fn(flavour, widths=(16,), norm=False, last="linear"):
+    """Returns a function that builds a network; `norm` is after the first of the hidden layers."""
     keras = importlib.import_module(flavour)
 
     def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(16, activation="relu")(inputs)
-        return keras.Model(inputs, keras.layers.Dense(10)(x))
+        x = inputs = keras.Input((64,))
+        for number, width in enumerate(widths):
+            x = keras.layers.Dense(width, activation="relu")(x)
+            if norm and number == 0:
+                x = keras.layers.BatchNormalization()(x)
+        return keras.Model(inputs, keras.layers.Dense(10, activation=last)(x))
 
     return model_fn
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import json
 
+import digits_search
 import numpy as np
 import pytest
+from digits_search import X, Y
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.datasets import load_digits
 
 from tf_prac import Masks, PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe, snapshot
 from tf_prac.cli.main import main
@@ -23,8 +24,6 @@ from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 
 
 @given(
@@ -52,17 +51,7 @@ def test_the_places_are_uniformly_random():
         shuffled_mask(masks, seed=-1)
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
-
-    def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(24, activation="relu")(inputs)
-        x = keras.layers.BatchNormalization()(x)
-        x = keras.layers.Dense(16, activation="relu")(x)
-        return keras.Model(inputs, keras.layers.Dense(10)(x))
-
-    return model_fn
+make_model_fn = functools.partial(digits_search.make_model_fn, widths=(24, 16), norm=True)
 
 
 def make_ticket(flavour):

@@ -10,9 +10,9 @@ import shutil
 import hypothesis
 import numpy as np
 import pytest
+from digits_search import X, Y
 from halved import halved
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits
 
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.config import PRAC_VARIANTS
@@ -39,8 +39,6 @@ RECIPE = TrainingRecipe(epochs=2, batch_size=50, validation_split=0.1)
 PRUNING = PruningConfig(rounds=ROUNDS, rewind=f"{K}it")
 NONE = PRAC_VARIANTS["none"].prac
 RANDOM = dataclasses.replace(NONE, pretrain_on="random", pretrain_size=0.2)
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 TRAIN = ArraySamples(X[:400], Y[:400], name="digits", version="1")
 FULL_STEPS = 16  # 2 epochs of 360 samples
 

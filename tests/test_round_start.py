@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib
+import functools
 
+import digits_search
 import numpy as np
 import pytest
+from digits_search import X, Y
 from halved import halved
-from sklearn.datasets import load_digits
 
 from tf_prac import (
     Masks,
@@ -33,20 +34,9 @@ from tf_prac.training.trainer import Trainer
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 RECIPE = TrainingRecipe(epochs=4, batch_size=64)  # 13 steps an epoch; /10 at steps 26 and 39 of 52
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
-
-    def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(24, activation="relu")(inputs)
-        x = keras.layers.BatchNormalization()(x)
-        return keras.Model(inputs, keras.layers.Dense(10)(x))
-
-    return model_fn
+make_model_fn = functools.partial(digits_search.make_model_fn, widths=(24,), norm=True)
 
 
 def search(flavour, directory, **pruning):

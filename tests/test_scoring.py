@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.datasets import load_digits
+from digits_search import X, Y
 from test_criteria import slow_prune
 
 from tf_prac import (
@@ -39,8 +39,6 @@ both = pytest.mark.parametrize("flavour", FLAVOURS)
 RECIPE = TrainingRecipe(epochs=3, batch_size=50, validation_split=0)
 PRUNING = PruningConfig(rounds=2, rewind="4it", prune_rate=0.5, score_samples=3)
 NONE = PRAC_VARIANTS["none"].prac
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 TRAIN = ArraySamples(X[:400], Y[:400], name="digits", version="1")
 
 

@@ -1,16 +1,18 @@
 """The whole search, on real data, over both flavours."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import shutil
 
+import digits_search
 import numpy as np
 import precision
 import pytest
 import tensorflow as tf
+from digits_search import X, Y
 from halved import halved
-from sklearn.datasets import load_digits
 
 from tf_prac import (
     Masks,
@@ -36,22 +38,12 @@ both = pytest.mark.parametrize("flavour", FLAVOURS)
 
 RECIPE = TrainingRecipe(epochs=4, batch_size=32)
 PRUNING = PruningConfig(rounds=3, rewind="15it")
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 TRAIN, TEST = (X[:900], Y[:900]), (X[900:1200], Y[900:1200])
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
-
-    def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(40, activation="relu")(inputs)
-        x = keras.layers.BatchNormalization()(x)
-        x = keras.layers.Dense(20, activation="relu")(x)
-        return keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
-
-    return model_fn
+make_model_fn = functools.partial(
+    digits_search.make_model_fn, widths=(40, 20), norm=True, last="softmax"
+)
 
 
 def make_search(flavour, directory, **changes):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import shutil
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from digits_search import X, Y
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.analysis.tensorboard import TensorBoardCallback, TensorBoardProgress
@@ -16,8 +15,6 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.search.ticket import Control
 
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 TRAIN, TEST = (X[:400], Y[:400]), (X[400:600], Y[400:600])
 
 

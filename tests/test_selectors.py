@@ -14,8 +14,8 @@ import types
 
 import numpy as np
 import pytest
+from digits_search import X, Y
 from halved import halved
-from sklearn.datasets import load_digits
 
 from tf_prac import (
     Masks,
@@ -51,8 +51,6 @@ both = pytest.mark.parametrize("flavour", FLAVOURS)
 RECIPE = TrainingRecipe(epochs=3, batch_size=50)
 PRUNING = PruningConfig(rounds=3, rewind="4it")
 NONE = PRAC_VARIANTS["none"].prac
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 TRAIN = ArraySamples(X[:600], Y[:600], name="digits", version="1")
 VALIDATION = split_validation(600, fraction=0.1, method="seeded", seed=0)[1]
 

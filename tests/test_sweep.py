@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import importlib
+import functools
 import json
 import shutil
 
+import digits_search
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from digits_search import X, Y
 
 from tf_prac import PracConfig, PruningConfig, RewindSweep, Ticket, TicketSearch, TrainingRecipe
 from tf_prac.cli.main import main
@@ -21,22 +22,11 @@ from tf_prac.training.trainer import Trainer
 
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 RECIPE = TrainingRecipe(epochs=3, batch_size=64, validation_split=0.1)
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 DATA = {"train": (X[:900], Y[:900]), "test": (X[900:], Y[900:])}  # 13 steps an epoch, 39 in all
 REWINDS = ("0it", "5it", "1ep")
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
-
-    def model_fn():
-        inputs = keras.Input((64,))
-        x = keras.layers.Dense(24, activation="relu")(inputs)
-        x = keras.layers.BatchNormalization()(x)
-        return keras.Model(inputs, keras.layers.Dense(10)(x))
-
-    return model_fn
+make_model_fn = functools.partial(digits_search.make_model_fn, widths=(24,), norm=True)
 
 
 def make_sweep(flavour, directory, rewinds=REWINDS, **changes):

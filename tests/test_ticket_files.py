@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from damage import other_references
-from sklearn.datasets import load_digits
+from digits_search import X, Y
 
 from tf_prac import PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe
 from tf_prac.errors import DamagedFileError, FileError
@@ -20,8 +20,6 @@ from tf_prac.search.ticket import W_K_OF_RUN, Control
 from tf_prac.storage.files import read_json, sha256, write_json
 from tf_prac.training.trainer import Trainer
 
-X, Y = load_digits(return_X_y=True)
-X = (X / 16).astype(np.float32)
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 
 
