@@ -27,8 +27,7 @@ ERROR = {"train": "train_error", "test": "test_error"}
 
 def connectivity_table(rows: ConnectivityRows) -> str:
     """Returns the table that the command prints: barriers in percentage points of error."""
-    heading = ("k", "kept", "network", "line", "train error", "test error", "test loss", "lines")
-    table = [heading]
+    table = [("k", "kept", "network", "line", "train error", "test error", "test loss", "lines")]
     for row in rows.summary():
         table.append(
             (

@@ -31,30 +31,25 @@ def stability_table(rows: StabilityRows) -> str:
     "x ticket" is the distance of a control divided by that of the ticket.
     """
     accuracies = {subnetwork_key(row): row for row in rows.accuracies()}
-    table = [
-        (
-            *("k", "kept", "network", "stability to", "distance", "x ticket", "angle"),
-            *("test accuracy", "pairs"),
-        )
-    ]
+    columns = ("k", "kept", "network", "stability to", "distance", "x ticket", "angle")
+    table = [(*columns, "test accuracy", "pairs")]
     ratios = {
-        (*subnetwork_key(row), row["measure"]): row["distance_ratio"]
+        (*subnetwork_key(row), row["measure"]): f"{row['distance_ratio']:.1f}"
         for row in rows.ratios()
         if "distance_ratio" in row
     }
     for row in rows.summary():
+        subnetwork, measure = subnetwork_key(row), row["measure"]
         table.append(
             (
                 f"{row['k']:,}",
                 f"{row['density']:.1%}",
                 network_name(row),
-                MEASURE[row["measure"]],
+                MEASURE[measure],
                 spread(row, "distance"),
-                "-"
-                if (ratio := ratios.get((*subnetwork_key(row), row["measure"]))) is None
-                else f"{ratio:.1f}",
+                ratios.get((*subnetwork, measure), "-"),
                 spread(row, "angle"),
-                spread(accuracies[subnetwork_key(row)], "test_accuracy", 100, 2),
+                spread(accuracies[subnetwork], "test_accuracy", 100, 2),
                 str(row["samples"]),
             )
         )

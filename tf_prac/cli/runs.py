@@ -60,7 +60,7 @@ def open_runs(flags: Flags, paths: Sequence[str], rounds: Sequence[int]) -> Iter
         check_same(run.path, configs[0], config, MAY_DIFFER)
         _check_tickets(run, config, rounds)
     load_tensorflow(configs[0]["keras"], device=flags.device, quiet=flags.quiet)
-    return map(lambda run: _reopen(run, flags), runs)
+    return (_reopen(run, flags) for run in runs)
 
 
 def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **changes: Any) -> str:
