@@ -57,32 +57,20 @@ def headline(run: RunData) -> Html:
 
 def accuracy(run: RunData) -> Html | None:
     """Returns accuracy against remaining weights, for tickets, controls and rounds."""
-    kind = _accuracy_kind(run)
-    word = kind.split("_")[0]
-    metric, lines = run.metric, []
+    kind, metric = _accuracy_kind(run), run.metric
     scale, unit = (100, " (%)") if metric.is_fraction else (1, "")
-    rounds = [r for r in run.rounds if r["val_accuracy"] is not None]
-    if rounds and not (run.tickets and word == "val" and not run.selects_data):
-        lines.append(_accuracy_line("search (val)", rounds, "val_accuracy", 2, "thin", scale))
-    controls = [c for c in run.controls if c[kind] is not None]
-    for n, name in enumerate(sorted({c["control"].rpartition("_")[0] for c in controls})):
-        of_kind = [c for c in controls if c["control"].rpartition("_")[0] == name]
-        lines.append(
-            _accuracy_line(name.replace("_", " "), of_kind, kind, 3 + n % 3, "dashed", scale)
-        )
-    tickets = [t for t in run.tickets if t[kind] is not None]
-    if tickets:
-        lines.append(_accuracy_line("ticket", tickets, kind, 0, "", scale))
+    lines = _accuracy_lines(run, kind, scale)
     if not lines:
         return None
-    dense = run.dense[kind] if run.dense else None
-    references = [] if dense is None else [(scale * dense, f"dense {metric.format(dense)}")]
+    has_tickets = any(ticket[kind] is not None for ticket in run.tickets)
+    dense = run.dense[kind] if run.dense and has_tickets else None
+    word = kind.split("_")[0] if has_tickets else "validation"
     chart = line_chart(
         lines,
         REMAINING,
-        Axis(f"{word if tickets else 'validation'} {metric.title}{unit}"),
+        Axis(f"{word} {metric.title}{unit}"),
         about=f"{metric.title.capitalize()} against remaining weights",
-        references=references if tickets else [],
+        references=[] if dense is None else [(scale * dense, f"dense {metric.format(dense)}")],
     )
     text = "Tickets are retrained on the full data from the rewind point. "
     text += "The rounds of the search may train on fewer samples and stop early."
@@ -176,16 +164,8 @@ def distances(run: RunData) -> Html | None:
     rounds = [r for r in run.rounds if r.get(key)]
     if not rounds:
         return None
-    eps = run.config["prac"]["early_stop_eps"]
-    lines = []
-    for n, r in enumerate(rounds):
-        values = r[key]
-        label = f"round {r['round']}" if n in (0, len(rounds) - 1) else ""
-        stop = {len(values) - 1: ""} if r["stop"] == "early_stop" else {}
-        opacity = 1.0 if n == 0 else 0.35 + 0.65 * n / max(len(rounds) - 1, 1)
-        epochs = list(range(2, len(values) + 2))
-        color = 0 if n else 1
-        lines.append(Series(label, epochs, values, color, "thin", opacity, stop, dots=False))
+    eps, window = (run.config["prac"][f"early_stop_{each}"] for each in ("eps", "window"))
+    lines = _distance_lines(rounds, key)
     chart = line_chart(
         [*lines[1:], lines[0]],
         Axis("epoch", integer=True),
@@ -193,7 +173,6 @@ def distances(run: RunData) -> Html | None:
         about=f"{name.capitalize()} over the epochs of each round",
         references=[(eps, f"stops below {eps:g}")] if eps else [],
     )
-    window = run.config["prac"]["early_stop_window"]
     text = "Hamming distance between the tentative masks of successive epochs, as a fraction of "
     text += "the remaining weights. "
     if in_order:
@@ -351,6 +330,39 @@ def _accuracy_line(
 ) -> Series:
     x = [100 * (1 - m["sparsity"]) for m in metrics]
     return Series(label, x, [scale * m[kind] for m in metrics], color, style)
+
+
+def _accuracy_lines(run: RunData, kind: str, scale: int) -> list[Series]:
+    """Returns the lines of rounds, controls and tickets that have an accuracy of the kind."""
+    lines = []
+    rounds = [r for r in run.rounds if r["val_accuracy"] is not None]
+    if rounds and not (run.tickets and kind == "val_accuracy" and not run.selects_data):
+        lines.append(_accuracy_line("search (val)", rounds, "val_accuracy", 2, "thin", scale))
+    controls: dict[str, list[Mapping[str, Any]]] = {}
+    for control in run.controls:
+        if control[kind] is not None:
+            controls.setdefault(control["control"].rpartition("_")[0], []).append(control)
+    for n, (name, of_kind) in enumerate(sorted(controls.items())):
+        label = name.replace("_", " ")
+        lines.append(_accuracy_line(label, of_kind, kind, 3 + n % 3, "dashed", scale))
+    tickets = [t for t in run.tickets if t[kind] is not None]
+    if tickets:
+        lines.append(_accuracy_line("ticket", tickets, kind, 0, "", scale))
+    return lines
+
+
+def _distance_lines(rounds: Sequence[Mapping[str, Any]], key: str) -> list[Series]:
+    """Returns a line for each round, the later the more opaque; the first has its own color."""
+    lines = []
+    for n, r in enumerate(rounds):
+        values = r[key]
+        label = f"round {r['round']}" if n in (0, len(rounds) - 1) else ""
+        stop = {len(values) - 1: ""} if r["stop"] == "early_stop" else {}
+        opacity = 1.0 if n == 0 else 0.35 + 0.65 * n / max(len(rounds) - 1, 1)
+        epochs = list(range(2, len(values) + 2))
+        color = 0 if n else 1
+        lines.append(Series(label, epochs, values, color, "thin", opacity, stop, dots=False))
+    return lines
 
 
 def _full_budget(run: RunData) -> int | None:
