@@ -198,19 +198,14 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
     tickets = [row for row in rows if row["round"] and row["test_accuracy"] is not None]
     if not tickets:
         return []
-    metric, scale = metric_of(rows), scale_of(rows)
-    remaining = _lines(tickets, lambda row: 100 * (1 - row["sparsity"]))
-    steps = _lines(tickets, lambda row: row["end_to_end_steps"])
-    dense = statistics.fmean(
+    dense = scale_of(rows) * statistics.fmean(
         row["test_accuracy"] for row in rows if not row["round"] and row["test_accuracy"]
     )
 
     def log_axis_and_dense_line(axes: Any) -> None:
         axes.set_xscale("log")
-        axes.axhline(scale * dense, color="black", linewidth=0.8, linestyle=":")
-        axes.annotate(
-            "dense", (0.995, scale * dense), xycoords=("axes fraction", "data"), ha="right"
-        )
+        axes.axhline(dense, color="black", linewidth=0.8, linestyle=":")
+        axes.annotate("dense", (0.995, dense), xycoords=("axes fraction", "data"), ha="right")
 
     def sparser_on_the_right(axes: Any) -> None:
         log_axis_and_dense_line(axes)
@@ -219,21 +214,22 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
-    labels = {"y_label": f"test {metric.title}" + (" (%)" if metric.is_fraction else "")}
+    metric = metric_of(rows)
+    y_label = f"test {metric.title}" + (" (%)" if metric.is_fraction else "")
     return [
         *line_figure(
             path / "accuracy_remaining",
-            remaining,
+            _lines(tickets, lambda row: 100 * (1 - row["sparsity"])),
             x_label="remaining weights (%)",
+            y_label=y_label,
             prepare=sparser_on_the_right,
-            **labels,
         ),
         *line_figure(
             path / "accuracy_steps",
-            steps,
+            _lines(tickets, lambda row: row["end_to_end_steps"]),
             x_label="steps of search and retraining",
+            y_label=y_label,
             prepare=log_axis_and_dense_line,
-            **labels,
         ),
     ]
 
