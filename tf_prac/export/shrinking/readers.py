@@ -10,7 +10,6 @@ from tf_prac.export.shrinking.channels import Array, Channels
 from tf_prac.export.shrinking.kinds import Kind, Known, Layer, apply, is_elementwise, is_usual
 from tf_prac.keras_api import Call, Value, class_names
 
-KERNEL = ("kernel",)
 DEPTHWISE = ("depthwise_kernel", "kernel")
 
 
