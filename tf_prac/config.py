@@ -529,6 +529,12 @@ class PracConfig:
     code) and "none" (plain iterative magnitude pruning on the full data); docs/prac.md explains
     every choice.
 
+    Example:
+
+        >>> config = PracConfig(forget_threshold=1, early_stop_eps=None)
+        >>> config.use_cet, config.use_cep
+        (True, True)
+
     Source: "Efficient Lottery Ticket Finding: Less Data is More", Section 3 and Algorithm 1.
 
     Args:

@@ -116,6 +116,13 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
     Other samples are read and dropped. Decode and augment after the filter, so that they do not
     cost that time.
 
+    Example:
+
+        >>> dataset = tf.data.Dataset.from_tensor_slices((np.eye(4), np.arange(4)))
+        >>> kept = filter_ids(with_sample_ids(dataset), [0, 3])
+        >>> [int(y) for _, y in kept]
+        [0, 3]
+
     Args:
         dataset: elements ({"inputs": x, "sample_id": id}, y[, sample_weight]), batched or not.
         ids: ids to keep, int [n]; each is in the dataset once.

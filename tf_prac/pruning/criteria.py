@@ -258,6 +258,13 @@ def prune_to(
 class PruneRule:
     """How the next masks follow from weights: criterion, scope, amount and pattern.
 
+    Example:
+
+        >>> weights = {"a": np.array([3.0, -1.0]), "b": np.array([2.0, 4.0])}
+        >>> masks = PruneRule(rate=0.25)(weights, Masks.ones_like(weights))
+        >>> masks["a"].tolist(), masks["b"].tolist()
+        ([True, False], [True, True])
+
     Args:
         rate: fraction of the remaining weights to prune, or a fraction for each name.
             Default 0.2.
@@ -448,12 +455,28 @@ def global_magnitude(weights: Weights, masks: Masks | None = None, rate: float =
 
 
 def layerwise_magnitude(weights: Weights, masks: Masks | None = None, rate: float = 0.2) -> Masks:
-    """Like `global_magnitude`, but prunes the same fraction of every tensor."""
+    """Like `global_magnitude`, but prunes the same fraction of every tensor.
+
+    Example:
+
+        >>> weights = {"a": np.array([3.0, 4.0]), "b": np.array([2.0, 1.0])}
+        >>> masks = layerwise_magnitude(weights, rate=0.5)
+        >>> masks["a"].tolist(), masks["b"].tolist()
+        ([False, True], [True, False])
+
+    Args:
+        weights, masks, rate: as for `global_magnitude`.
+    """
     return prune(magnitude(weights), _or_dense(masks, weights), rate, "layerwise")
 
 
 def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise") -> Masks:
     """Prunes a fraction of the remaining weights at random, as a control.
+
+    Example:
+
+        >>> random_mask(Masks({"kernel": np.ones([8, 5])}), 0.2, seed=0).remaining
+        32
 
     Args:
         masks: the current masks.
@@ -469,6 +492,13 @@ def random_mask(masks: Masks, rate: float, *, seed: int, scope: str = "layerwise
 
 def shuffled_mask(masks: Masks, *, seed: int) -> Masks:
     """Shuffles each mask: a random ticket with the same layer-wise sparsities.
+
+    Example:
+
+        >>> masks = Masks({"a": np.array([1, 0, 0]), "b": np.array([1, 1])})
+        >>> shuffled = shuffled_mask(masks, seed=0)
+        >>> {name: int(mask.sum()) for name, mask in shuffled.items()}
+        {'a': 1, 'b': 2}
 
     Source: "Stabilizing the Lottery Ticket Hypothesis", Section 3 (random pruning).
 

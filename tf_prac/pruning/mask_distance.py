@@ -19,6 +19,12 @@ def mask_distance(tentative: Masks, previous: Masks, remaining: int) -> float:
 
     Two weights that are swapped count twice, so the distance is at most twice the prune rate.
 
+    Example:
+
+        >>> masks = [Masks({"kernel": np.array(kept)}) for kept in ([1, 1, 0, 1], [1, 0, 1, 1])]
+        >>> mask_distance(*masks, remaining=4)
+        0.5
+
     Args:
         tentative: the masks that pruning after this epoch would result in.
         previous: the masks that pruning after the previous epoch would result in.

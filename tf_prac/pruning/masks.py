@@ -99,12 +99,22 @@ class Masks(Mapping[str, np.ndarray]):
         }
 
     def hamming(self, other: Masks) -> int:
-        """Returns the number of elements in which two masks of the same network differ."""
+        """Returns the number of elements in which two masks of the same network differ.
+
+        Raises:
+            MismatchError: If names or shapes differ.
+        """
         self.check_shapes(other.shapes)
         return sum(int(np.count_nonzero(mask != other[name])) for name, mask in self.items())
 
     def iou(self, other: Masks) -> float:
-        """Returns the intersection over union of the kept weights (PrAC paper, Figure A13)."""
+        """Returns the intersection over union of the kept weights; 1 if there are none.
+
+        Source: PrAC paper, Figure A13.
+
+        Raises:
+            MismatchError: If names or shapes differ.
+        """
         self.check_shapes(other.shapes)
         both = sum(int(np.count_nonzero(mask & other[name])) for name, mask in self.items())
         either = sum(int(np.count_nonzero(mask | other[name])) for name, mask in self.items())

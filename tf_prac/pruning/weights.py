@@ -74,6 +74,11 @@ def weight_report(
 ) -> list[WeightInfo]:
     """Reports for every weight of a model whether it is pruned, and why.
 
+    Example:
+
+        >>> for weight in weight_report(model, PruningConfig(prune_last_dense=True)):
+        ...     print(weight.name, weight.prunable, weight.reason)
+
     Args:
         model: a built model of either flavour. In a model that has masks, from `tf_prac.prune` or
             in TFMOT's pruning wrappers, the weights with a mask are pruned.
@@ -179,7 +184,17 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
 
 
 def snapshot(model: Any) -> dict[str, np.ndarray]:
-    """Returns a copy of every weight of a model, including BatchNorm's statistics, by name."""
+    """Returns a copy of every weight of a model, including BatchNorm's statistics, by name.
+
+    Example:
+
+        >>> w_0 = snapshot(model)
+        >>> model.fit(x_train, y_train)
+        >>> rewind(model, w_0)
+
+    Args:
+        model: a built model of either flavour.
+    """
     return {w.name: to_numpy(w.variable) for w in named_weights(model)}
 
 
