@@ -462,10 +462,10 @@ def copies() -> list[Line]:
             tf.profiler.experimental.stop()
             counts[steps] = _copies(pathlib.Path(directory))
     (few, at_few), (many, at_many) = counts.items()
-    to_device, to_host = (at_many - at_few) / (many - few)
+    to_device, to_host = ((at_many - at_few) / (many - few)).tolist()
     return [
-        Line(f"copies to the device in a call of {few} steps", at_few[0], ""),
-        Line(f"copies to the device in a call of {many} steps", at_many[0], ""),
+        Line(f"copies to the device in a call of {few} steps", float(at_few[0]), ""),
+        Line(f"copies to the device in a call of {many} steps", float(at_many[0]), ""),
         at_most("copies to the device for each further step", to_device, "", 0.01),
         Line("copies to the host for each further step, 1 of them by XLA", to_host, ""),
     ]
