@@ -254,7 +254,7 @@ def test_resident_samples_stay_on_the_accelerator(flavour, augment, gpu):
     check_resident(flavour, random_network, 8, augment)
 
 
-SIZES = {"inception_v3": 75}
+SIZES = {"inception_v3": 76}  # at least 75; images with an odd number of bytes are streamed
 
 
 @pytest.mark.slow

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_prac import Masks, PruningConfig, prunable_weights, random_mask
+from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.tasks import MultiLabel, Outputs, Regression, Sparse
 from tf_prac.training import batch_map, inference
+from tf_prac.training.batch_map import BatchMap
 from tf_prac.training.distribution import Distribution
+from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.inference import Predictor
 from tf_prac.training.placement import DataPlacement
 
@@ -76,6 +80,36 @@ def test_predictions_do_not_depend_on_the_placement(flavour, case, monkeypatch):
     if case == "classes":
         assert np.array_equal(expected[0], outputs.argmax(-1))
         assert expected[2] == np.mean(outputs.argmax(-1) == CLASSES[IDS])
+
+
+@both
+def test_gradient_norms_do_not_depend_on_the_placement(flavour, monkeypatch):
+    samples = ArraySamples(IMAGES, CLASSES, mean=[0.4], std=[0.2], weights=WEIGHTS)
+    model, split, distribution = network(flavour, False), Split(samples, IDS), Distribution()
+    pruning, task = PruningConfig(prune_last_dense=True), Sparse(from_logits=True)
+    prunable = prunable_weights(model, pruning)
+    norms = GradientNorms(model, prunable, lambda *y: tf.reduce_mean(task.losses(*y)))
+    norms.batch_size = 8
+    norms.set_masks(random_mask(Masks.ones_like(prunable), 0.5, seed=0))
+    batches = evaluation_batches(samples, IDS, batch_size=8)
+    of_batch = tf.function(norms.of_batch)
+    expected = np.concatenate([of_batch(x["inputs"], *y).numpy() for x, *y in batches])
+    for placement, call_bytes in (("stream", 1), ("device", 2**20)):  # one batch a call, and all
+        monkeypatch.setattr(batch_map, "CALL_BYTES", call_bytes)
+        predictor = Predictor(model, None, task, DataPlacement(distribution, placement))
+        np.testing.assert_array_equal(predictor.gradient_norms(split, norms), expected)
+    assert len(expected) == len(IDS) and (expected > 0).all()
+
+
+def test_long_calls_do_not_grow(monkeypatch):
+    """A call cannot be interrupted."""
+    samples, clock = ArraySamples(IMAGES, CLASSES), iter(range(0, 1000, 2))
+    placement = DataPlacement(Distribution(), "device")
+    mapped = BatchMap(Distribution(), lambda x, y: x["sample_id"])
+    batches = placement.evaluation(Split(samples, IDS), 2)
+    monkeypatch.setattr(batch_map.time, "perf_counter", lambda: next(clock))
+    sizes = [len(ids) // 2 for ids in mapped(batches, 20)]
+    assert sizes == [1, 8, 8, 3]
 
 
 def test_a_pass_reads_the_host_in_two_calls(monkeypatch):

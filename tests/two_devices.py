@@ -30,6 +30,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import Distribution, make_distribution
+from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.loop import StepLoop, as_batches
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
@@ -60,7 +61,7 @@ def network(flavour, norm=False):
 
 
 def trained(flavour, distribution):
-    """Two rounds on 100 and 30 samples, with partial batches, and predictions of some."""
+    """Two rounds on 100 and 30 samples, with partial batches; predictions and GraNd of some."""
     data = samples()
     with distribution.strategy.scope():
         net = network(flavour)
@@ -73,13 +74,18 @@ def trained(flavour, distribution):
             )
             for ids in (np.arange(TRAINED), np.arange(5, 35))
         ]
-        return trainer, results, trainer.predictor.classes(Split(data, np.arange(7, 95)))
+        norms = GradientNorms(
+            net, trainer.model.prunable, lambda *y: tf.reduce_mean(trainer.task.losses(*y))
+        )
+        norms.set_masks(masks)
+        split, predictor = Split(data, np.arange(7, 95)), trainer.predictor
+        return trainer, results, predictor.classes(split), predictor.gradient_norms(split, norms)
 
 
 @both
 def test_two_devices_train_as_one_does(flavour, two):
-    _, one, classes_of_one = trained(flavour, Distribution())
-    trainer, results, classes = trained(flavour, two)
+    _, one, classes_of_one, norms_of_one = trained(flavour, Distribution())
+    trainer, results, classes, norms = trained(flavour, two)
     assert trainer.model.traces <= 4  # twice in each replica where that makes variables
     for a, b in zip(one, results, strict=True):
         for name in a.weights:
@@ -93,6 +99,8 @@ def test_two_devices_train_as_one_does(flavour, two):
             assert before["val_accuracy"] == pytest.approx(after["val_accuracy"], abs=1e-6)
             assert before["val_loss"] == pytest.approx(after["val_loss"], rel=1e-4)
     assert np.array_equal(classes_of_one, classes)
+    np.testing.assert_allclose(norms, norms_of_one, atol=1e-4)
+    assert len(norms) == 88 and (norms > 1e-3).any()
     presented = np.bincount(np.arange(5, 35), minlength=COUNT) * RECIPE.epochs
     assert np.array_equal(results[1].forgetting.presentations, presented)
     finite_steps, _ = trainer.model.records

@@ -86,7 +86,7 @@ class SearchContext:
 
     @functools.cached_property
     def gradient_norms(self) -> GradientNorms:
-        """The function that computes GraNd; it is compiled once."""
+        """Computes GraNd."""
         trainer = self.trainer
         return GradientNorms(
             trainer.network,

@@ -60,8 +60,10 @@ def _score_predictions(score: str, context: SearchContext, outcome: RoundOutcome
 
 def grand(context: SearchContext, outcome: RoundOutcome) -> Scores:
     """Scores samples by the norm of their gradient (GraNd)."""
-    context.trainer.load(outcome.trained.weights, outcome.masks)
-    values = context.gradient_norms(context.train, outcome.masks)
+    trainer, norms = context.trainer, context.gradient_norms
+    trainer.load(outcome.trained.weights, outcome.masks)
+    norms.set_masks(outcome.masks)
+    values = trainer.predictor.gradient_norms(context.train, norms)
     return Scores(values, gradient_samples=len(values))
 
 

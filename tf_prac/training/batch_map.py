@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,10 @@ from tf_prac.training.distribution import Distribution
 
 CALL_BYTES = 2**26
 """Target size of the results of one call, which are on the device until it ends."""
+CALL_SECONDS = 1.0
+"""Calls have more and more batches until one takes this long, as a call cannot be interrupted."""
+GROWTH = 8
+"""The factor by which the number of batches grows."""
 
 
 class BatchMap:
@@ -28,11 +33,11 @@ class BatchMap:
     """
 
     def __init__(self, distribution: Distribution, fn: Callable[..., Any]):
-        self._strategy, self._fn = distribution.strategy, fn
+        self._distribution, self._fn = distribution, fn
         self._loops: dict[str, Callable[[Call], Any]] = {}
 
     def __call__(self, batches: Batches, steps: int) -> Iterator[Any]:
-        """Yields the results of the next `steps` batches: of one batch, and then of many at a time.
+        """Yields the results of the next `steps` batches: of one batch, and then of more at a time.
 
         Args:
             batches: at least `steps` batches.
@@ -46,15 +51,20 @@ class BatchMap:
             self._loops[kind] = self._loop(batches)
         done, limit = 0, 1
         while done < steps:
+            start = time.perf_counter()
             taken, call = batches.take(min(steps - done, limit))
             results = map_tensors(lambda each: each.numpy(), self._loops[kind](call))
-            yield results
+            is_long = done > 0 and time.perf_counter() - start > CALL_SECONDS  # the first may trace
+            (is_long,) = self._distribution.any_worker(is_long)
             size = sum(each.nbytes for each in tensors_in(results)) // taken
-            done, limit = done + taken, max(1, CALL_BYTES // max(1, size))
+            yield results
+            limit = max(1, min(taken * (1 if is_long else GROWTH), CALL_BYTES // max(1, size)))
+            done += taken
 
     def _loop(self, batches: Batches) -> Callable[[Call], Any]:
         """Returns a compiled function that returns the results of the batches of a `Call`."""
-        read, preprocessing, strategy = batches.read, batches.preprocessing, self._strategy
+        read, preprocessing = batches.read, batches.preprocessing
+        strategy = self._distribution.strategy
 
         def step(call: Call, done: tf.Tensor, index: tf.Tensor) -> Any:
             def of_replica(batch: Any, key: tf.Tensor, number: tf.Tensor) -> Any:

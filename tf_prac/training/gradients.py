@@ -7,15 +7,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from tf_prac.data.pipeline import evaluation_batches
-from tf_prac.data.splits import Split
 from tf_prac.keras_api import quiet_log
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.compiled import compiled
-from tf_prac.training.precision import exact_float32
 
 MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
 
@@ -46,21 +41,8 @@ class GradientNorms:
         }
         names = {id(variable): name for name, variable in prunable.items()}
         self._names = [names.get(id(variable)) for variable in network.trainable_variables]
-        self._norms = compiled(self.of_batch, reduce_retracing=True)
         size = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         self.batch_size = max(1, min(128, MAX_GRADIENT_ELEMENTS // max(1, size)))
-
-    @exact_float32()
-    def __call__(self, split: Split, masks: Masks) -> np.ndarray:
-        """Returns the norm of each sample, float32 [len(ids)], at the network's current weights.
-
-        Args:
-            split: the samples.
-            masks: the current masks.
-        """
-        self.set_masks(masks)
-        batches = evaluation_batches(*split, batch_size=self.batch_size)
-        return np.concatenate([self._norms(x["inputs"], *y).numpy() for x, *y in batches])
 
     def set_masks(self, masks: Masks) -> None:
         """Sets the current masks."""

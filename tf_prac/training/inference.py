@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from tf_prac.tasks.classification import Sparse
 from tf_prac.tasks.task import Task
 from tf_prac.training.batch_map import BatchMap, map_tensors, tensors_in
 from tf_prac.training.distribution import Distribution
+from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.placement import DataPlacement
 from tf_prac.training.precision import exact_float32
 from tf_prac.training.recorder import all_gather
@@ -101,13 +102,23 @@ class Predictor:
             split: the samples.
             score: a key of `tf_prac.data.selection.SCORES`.
         """
-        values = np.zeros(0)
-        for ids, parts in self._results(score, functools.partial(self._parts, score), split):
-            scores = score_of(score, parts)
-            if not len(values):
-                values = np.zeros(len(split.samples), scores.dtype)
-            values[ids[ids >= 0]] = scores[ids >= 0]
-        return values[split.ids]
+        results = self._results(score, functools.partial(self._parts, score), split)
+        return _of_samples(split, ((ids, score_of(score, parts)) for ids, parts in results))
+
+    @exact_float32()
+    def gradient_norms(self, split: Split, norms: GradientNorms) -> np.ndarray:
+        """Returns the GraNd score of each sample, float32 [len(ids)].
+
+        Args:
+            split: the samples.
+            norms: of the network; the same in each call.
+        """
+
+        def of_batch(x: Any, *targets: Any) -> Any:
+            return _ids(x), _all_rows(norms.of_batch(x["inputs"], *targets))
+
+        results = self._results("grand", of_batch, split, norms.batch_size)
+        return _of_samples(split, results)
 
     def _decide(self, x: Any, y: Any, weight: Any = None) -> Any:
         outputs = self._network(x["inputs"], training=False)
@@ -130,11 +141,13 @@ class Predictor:
         parts = parts_of(score, self.task, y, outputs, weight)
         return _ids(x), map_tensors(_all_rows, parts)
 
-    def _results(self, name: str, fn: Any, split: Split) -> Iterator[Any]:
+    def _results(
+        self, name: str, fn: Any, split: Split, batch_size: int | None = None
+    ) -> Iterator[Any]:
         """Yields what a function, compiled under a name, returns for the batches of one pass."""
         if name not in self._maps:
             self._maps[name] = BatchMap(self._distribution, fn)
-        size = self._distribution.padded_batch_size(EVALUATION_BATCH)
+        size = self._distribution.padded_batch_size(batch_size or EVALUATION_BATCH)
         batches = self._placement.evaluation(split, size, jit_compile=False)
         yield from self._maps[name](batches, steps_per_epoch(len(split.ids), size))
 
@@ -159,6 +172,16 @@ def _ids(x: Any) -> tf.Tensor:
 def _all_rows(rows: tf.Tensor) -> tf.Tensor:
     """Returns the rows of all replicas, [n, ...]; flags as int64."""
     return all_gather(tf.cast(rows, tf.int64) if rows.dtype == tf.bool else rows)
+
+
+def _of_samples(split: Split, results: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Returns the value of each sample of a split, from ids and values; ids below 0 are padding."""
+    values = np.zeros(0)
+    for ids, of_ids in results:
+        if not len(values):
+            values = np.zeros(len(split.samples), of_ids.dtype)
+        values[ids[ids >= 0]] = of_ids[ids >= 0]
+    return values[split.ids]
 
 
 def _rows_for(part: np.ndarray, count: int) -> np.ndarray:
