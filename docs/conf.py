@@ -21,6 +21,7 @@ html_theme = "furo"
 html_title = f"tf_prac {VERSION}"
 html_static_path = ["_static"]
 html_css_files = ["tf_prac.css"]
+highlight_language = "none"  # of code blocks that name no language, such as lists of files
 nb_execution_mode = "off"  # notebooks are shown with the outputs they were saved with
 
 default_role = "code"  # `name` in a docstring is a name
@@ -33,10 +34,11 @@ autodoc_default_options = {"members": True}
 
 
 def keep_together(app, tree, page):
-    """Keeps numbers with their spread, and short code such as a flag, on one line."""
+    """Keeps numbers with their spread or bound, and short code such as a flag, on one line."""
     for text in list(tree.findall(nodes.Text)):
-        if " ± " in text:
-            text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+        together = text.replace(" ± ", "\u00a0±\u00a0").replace("≤ ", "≤\u00a0")
+        if together != text:
+            text.parent.replace(text, nodes.Text(together))
     for code in tree.findall(nodes.literal):
         if len(code.astext()) <= 20:
             code["classes"].append("nowrap")

@@ -201,6 +201,29 @@ def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
     assert (dense >= found - 1e-6).all() and (dense > found).any()
 
 
+@both
+@pytest.mark.parametrize("rank", [2, 3])
+def test_grand_of_samples_that_are_multiplied_by_one_matrix(flavour, rank):
+    """TensorFlow 2.21 crashes on CPUs if it multiplies [samples, 1, rows, columns] by a matrix."""
+    keras = importlib.import_module(flavour)
+
+    class Product(keras.layers.Layer):
+        def build(self, shape):
+            ones = (1,) * (rank - 2)
+            self.kernel = self.add_weight(shape=(*ones, 6, 5), name="kernel")
+
+        def call(self, inputs):
+            return tf.matmul(inputs, tf.convert_to_tensor(self.kernel))
+
+    model = keras.Sequential([keras.Input((6, 6)), Product()])
+    norms = GradientNorms(model, {}, lambda _, outputs: tf.reduce_sum(outputs**2) / 2)
+    x = RANDOM.normal(size=(20, 6, 6)).astype(np.float32)
+    found = norms(Split(ArraySamples(x, np.zeros(20, np.int64)), np.arange(20)), Masks({}))
+    kernel = model.get_weights()[0].reshape(6, 5)
+    expected = [np.linalg.norm(each.T @ each @ kernel) for each in x]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def snapshot_of(model):
     return {name: np.asarray(v) for name, v in prunable_weights(model).items()}
 

@@ -382,6 +382,27 @@ BAD_ARCHIVES = {
 
 
 @both
+def test_an_error_names_the_keras_that_saved_a_model(flavour, tmp_path):
+    newer = {"keras": "3.99.0", "tf_keras": "2.99.0"}[flavour]
+    path, module = tmp_path / "a.keras", Flavour(flavour).module
+    small(module).save(path)
+    changed_archive(path, with_config(lambda c: c["config"]["layers"][1]["config"].update(new=1)))
+    with pytest.raises(FileError, match="cannot be built") as raised:
+        tf_prac.load_model(path)
+    assert "saved it" not in str(raised.value)
+    changed_archive(path, _metadata(newer))
+    place = exported(flavour, tmp_path / "b")
+    metadata = read_metadata(place)
+    metadata["versions"][flavour] = newer
+    metadata["architecture"]["config"]["layers"][1]["config"]["new"] = 1
+    write_metadata(place, metadata)
+    reason = f"{flavour} {newer} saved it; {flavour} {module.__version__} is installed"
+    for door in (lambda: tf_prac.load_model(path), lambda: load_sparse(place)):
+        with pytest.raises(FileError, match=f"cannot be built: .* {reason}"):
+            door()
+
+
+@both
 def test_a_bad_archive_is_refused_by_name(flavour, tmp_path):
     model = small(Flavour(flavour).module)
     model.save(tmp_path / "whole.keras")

@@ -286,6 +286,8 @@ def test_no_text_of_a_csv_is_a_formula_and_it_comes_back(tmp_path):
     assert ",-1.5,-2" in content, "numbers stay numbers"
     wanted = [{"=name": cell, "number": "-1.5", "count": "-2"} for cell in CELLS]
     assert read_csv(tmp_path / "a.csv") == wanted
+    write_csv(tmp_path / "nul.csv", [{"a\0": "=\0b"}])
+    assert read_csv(tmp_path / "nul.csv") == [{"a\\x00": "=\\x00b"}]
     (tmp_path / "b.csv").write_bytes(b"\xff")
     with pytest.raises(DamagedFileError, match="b.csv: damaged, not a CSV file"):
         read_csv(tmp_path / "b.csv")

@@ -203,10 +203,12 @@ def _network(
     if metadata.get("keras") not in FLAVOURS:
         allowed = ", ".join(FLAVOURS)
         raise FileError(f"{path}: keras: received {metadata.get('keras')!r}; allowed: {allowed}.")
+    versions = metadata.get("versions")
     return model_from_config(
         Flavour(metadata["keras"]),
         architecture,
         custom_objects,
         source=str(path),
         elements=elements,
+        saved_by=versions.get(metadata["keras"]) if isinstance(versions, dict) else None,
     )

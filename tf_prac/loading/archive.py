@@ -25,11 +25,13 @@ class Archive:
 
     Attributes:
         flavour: the Keras that wrote it.
+        version: of that Keras.
         config: the serialized model.
         elements: the number of elements of its weights.
     """
 
     flavour: Flavour
+    version: str
     config: dict[str, Any]
     elements: int
 
@@ -45,11 +47,13 @@ def read_archive(path: str | os.PathLike) -> Archive:
     with _opened(path) as archive:
         members = zip_members(path, archive)
         metadata = _read_json(path, archive, members, _METADATA)
-        flavour = _flavour(path, metadata.get("keras_version"))
+        version = metadata.get("keras_version")
+        flavour = _flavour(path, version)
         config = _read_json(path, archive, members, _CONFIG)
         if _WEIGHTS not in members:
             raise DamagedFileError(f"{path}: damaged, it has no {_WEIGHTS}.")
-        return Archive(flavour, config, _elements(path, archive, members[_WEIGHTS]))
+        elements = _elements(path, archive, members[_WEIGHTS])
+        return Archive(flavour, str(version), config, elements)
 
 
 @contextlib.contextmanager

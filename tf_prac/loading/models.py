@@ -59,6 +59,8 @@ class ModelFile:
                     config = {**config, "compile_config": None}
                 known = check_document(self.flavour, config, known, source)
         remedy = "Build the model in Python, and load its weights instead."
+        saved_by = self._archive.version if self._archive else None
+        remedy = _other_version(self.flavour, saved_by) + remedy
         with _as_file_error(source, remedy), at_most(elements, source):
             model = self.flavour.module.models.load_model(
                 self._path, custom_objects=known, safe_mode=safe_mode, **options
@@ -73,6 +75,7 @@ def model_from_config(
     *,
     source: str,
     elements: int,
+    saved_by: object = None,
 ) -> Any:
     """Builds a model from an architecture in a JSON document.
 
@@ -82,6 +85,7 @@ def model_from_config(
         custom_objects: user-defined classes and functions, by name.
         source: the file that contains the architecture, for errors.
         elements: the number of elements of all weights in the file.
+        saved_by: the version of Keras that wrote the document, if the file states it.
 
     Raises:
         UnsafeFileError: If the architecture names classes or functions that are not allowed.
@@ -89,11 +93,20 @@ def model_from_config(
     """
     known = check_document(flavour, config, custom_objects, source)
     remedy = "Pass a built model: load_sparse(directory, model=...)."
+    remedy = _other_version(flavour, saved_by) + remedy
     with _as_file_error(source, remedy), at_most(elements, source):
         model = flavour.module.saving.deserialize_keras_object(
             config, custom_objects=known, safe_mode=True
         )
     return _checked(model, flavour, source)
+
+
+def _other_version(flavour: Flavour, saved_by: object) -> str:
+    """Returns a sentence about the version of Keras that wrote a file, if it is another."""
+    name, installed = flavour.name, flavour.module.__version__
+    if not isinstance(saved_by, str) or saved_by == installed:
+        return ""
+    return f"{name} {saved_by} saved it; {name} {installed} is installed. "
 
 
 def _checked(model: Any, flavour: Flavour, source: str) -> Any:

@@ -142,7 +142,8 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
     """Writes rows as CSV. Columns are in order of first appearance; a row may lack some.
 
     A text that a spreadsheet would read as a formula gets an apostrophe in front, as OWASP advises;
-    `read_csv` removes it. Numbers stay as they are.
+    `read_csv` removes it. NUL, which Python 3.10 cannot read from CSV, becomes the text `\\x00`.
+    Numbers stay as they are.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells: list[list[Any]] = [columns, *([row.get(name) for name in columns] for row in rows)]
@@ -305,7 +306,10 @@ def _csv_line(cells: Sequence[Any]) -> str:
 
 
 def _csv_cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\0", "\\x00")
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _csv_text(cell: str) -> str:

@@ -13,6 +13,7 @@ from tf_prac.keras_api import quiet_log
 from tf_prac.pruning.masks import Masks
 
 MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
+BATCH_PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")  # operations of TensorFlow
 
 
 class GradientNorms:
@@ -76,4 +77,21 @@ class GradientNorms:
                     squares.append(tf.reduce_sum(tf.square(gradient)))
             return tf.sqrt(tf.add_n(squares))
 
-        return tf.vectorized_map(norm, (inputs, *targets))
+        samples = (inputs, *targets)
+        if _broadcasts_matrices(lambda samples: tf.vectorized_map(norm, samples), samples):
+            return tf.map_fn(norm, samples, fn_output_signature=tf.float32)
+        return tf.vectorized_map(norm, samples)
+
+
+def _broadcasts_matrices(function: Callable[..., Any], arguments: Any) -> bool:
+    """Whether a function multiplies batches of matrices and broadcasts one of them.
+
+    On CPUs, such a product of [n, 1, ...] with one matrix, which batches of one sample lead to, is
+    wrong or crashes in TensorFlow 2.21 (https://github.com/tensorflow/tensorflow/issues/117700).
+    """
+    graph = tf.function(function, autograph=False).get_concrete_function(arguments).graph
+    products = [op.inputs for op in graph.get_operations() if op.type in BATCH_PRODUCTS]
+    if any(left.shape[:-2] != right.shape[:-2] for left, right in products):
+        return True
+    functions = graph.as_graph_def().library.function  # bodies of loops and conditions
+    return any(node.op in BATCH_PRODUCTS for body in functions for node in body.node_def)
