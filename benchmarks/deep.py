@@ -6,9 +6,9 @@ Trains the phases of the plan of `--network`, one after the other. Each phase st
 initial weights, the weights of another phase, or its rewind point W_k; prunes; and trains for a
 number of epochs with a one-cycle learning rate: first with images of 16 x 16 pixels, which take a
 quarter of the time, and then with all 32 x 32. Networks that lack whole channels are shrunk before
-training, which saves time too. `--directory` keeps each phase, so that a run that was stopped
-continues with the next one. Then the dense network and all others take turns as SavedModel and
-TFLite models with dense weights in one process with one thread; times are CPU times.
+training, which saves time too. `--directory` keeps each phase and a checkpoint of the current one,
+so that a run that was stopped continues. Then the dense network and all others take turns as
+SavedModel and TFLite models with dense weights in one process with one thread; times are CPU times.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from absl import app, flags
 from common_flags import FLAGS, load_data
 
 from tf_prac import (
+    Masks,
     PruningConfig,
     global_magnitude,
     prunable_weights,
@@ -37,6 +38,8 @@ from tf_prac import (
 )
 from tf_prac.export import saved_model, shrink, tflite
 from tf_prac.keras_api import Flavour
+from tf_prac.pruning import Channels, PruneRule
+from tf_prac.pruning.weights import prune_rates
 from tf_prac.tables import markdown_table
 
 _NETWORK = flags.DEFINE_enum("network", "vgg16", ["vgg16", "resnet20", "resnet8"], "Network.")
@@ -50,6 +53,7 @@ _ACTION = flags.DEFINE_enum(
 )
 _POLICY = flags.DEFINE_string("policy", "mixed_bfloat16", "Policy of mixed precision in training.")
 _PEAK = flags.DEFINE_float("peak_rate", 0.1, "Highest learning rate of SGD with momentum 0.9.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of initial weights and data order.")
 _L2 = flags.DEFINE_float("l2", 2e-3, "L2 penalty; the optimizer's decoupled decay is 10 times it.")
 _BATCHES = (1, 32)
 
@@ -65,6 +69,7 @@ class Phase:
     sparsity: float = 0.0
     scope: str = "global"
     rewinds: bool = False  # to W_k of the dense network
+    rates: tuple[str, ...] = ()  # `layer_rates` in place of `sparsity`
 
     @property
     def is_small(self):
@@ -72,6 +77,8 @@ class Phase:
         return self.pattern in ("channels", "refill")
 
 
+# Early layers, which matter for accuracy, keep more channels; all numbers stay multiples of 16.
+_BY_STAGE = ("stage[12]_*=0.25", "stage3_*=0.375", "stage[45]_*=0.625")
 PLANS = {
     "vgg16": {
         "dense": Phase(2, 0.25),
@@ -79,6 +86,7 @@ PLANS = {
         "unstructured 99%, untrained": Phase(0, 0, "dense", "unstructured", 0.99),
         "channels 55%": Phase(0.5, 0.125, "dense", "channels", 0.55, "layerwise"),
         "unstructured 98%": Phase(0.25, 0.125, "dense", "unstructured", 0.98),
+        "channels by stage": Phase(2, 0.25, "dense", "channels", 0, "layerwise", rates=_BY_STAGE),
         "channels 55%, rewound": Phase(2, 0.25, "dense", "channels", 0.55, "layerwise", True),
         "refill 80%, rewound": Phase(2, 0.25, "dense", "refill", 0.8, rewinds=True),
         "dense, as many steps": Phase(2, 0.25, "dense"),
@@ -124,8 +132,8 @@ def mixed(keras, model, size):
     return result
 
 
-def batches(data):
-    """Returns endless batches of normalized, flipped and shifted images."""
+def batches(data, step):
+    """Returns endless batches of normalized, flipped and shifted images, from a step on."""
     x = np.asarray(data.train.inputs(range(len(data.train))), np.uint8)
     padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), constant_values=120)
 
@@ -134,47 +142,63 @@ def batches(data):
         return (tf.cast(image, tf.float32) - 120.0) / 64.0, label
 
     samples = tf.data.Dataset.from_tensor_slices((padded, np.asarray(data.train.labels)))
-    samples = samples.shuffle(len(x), seed=0).repeat().map(shifted)
+    samples = samples.shuffle(len(x), seed=_SEED.value).repeat()
+    samples = samples.skip(step * FLAGS.batch_size).map(shifted)
     return samples.batch(FLAGS.batch_size, drop_remainder=True).prefetch(2)
 
 
-def fit(keras, model, masks, data, phase):
-    """Trains a model; returns W_k, the weights after a tenth of the steps, and the steps."""
+def fit(keras, model, masks, data, phase, name):
+    """Trains a model, writes W_k, the weights after a tenth of the steps, and returns the steps."""
     counts = [round(e * len(data.train) / FLAGS.batch_size) for e in (phase.low, phase.full)]
-    iterator = iter(batches(data))
-    started, done, early = time.monotonic(), 0, model.get_weights()
-    for size, count in zip((16, 32), counts, strict=True):
-        if not count:
+    step, total, states = tf.Variable(0, dtype=tf.int64), sum(counts), path_of(name, "states")
+    latest = tf.train.latest_checkpoint(states)
+    if latest:
+        tf.train.Checkpoint(step=step).restore(latest).expect_partial()
+    else:
+        model.save(path_of(name, "start.keras"))
+    iterator, started, first = iter(batches(data, int(step))), time.monotonic(), int(step)
+    for size, begin, end in ((16, 0, counts[0]), (32, counts[0], total)):
+        if step >= end:
             continue
         trained = mixed(keras, model, size)
         if masks is not None:
             trained = prune(trained, masks=masks)
-        rate = OneCycle(keras, done, sum(counts))
+        rate = OneCycle(keras, begin, total)
         optimizer = keras.optimizers.SGD(
             rate, momentum=0.9, nesterov=True, weight_decay=10 * _L2.value
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         trained.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
-        for step in range(done + 1, done + count + 1):
+        optimizer.build(trained.trainable_variables)
+        checkpoint = tf.train.Checkpoint(step=step, model=trained, optimizer=optimizer)
+        manager = tf.train.CheckpointManager(checkpoint, states, max_to_keep=1)
+        if latest:
+            checkpoint.restore(latest).expect_partial()
+            latest = None
+        while step < end:
             images, labels = next(iterator)
             if size < 32:
                 images = tf.nn.avg_pool2d(images, 2, 2, "VALID")
             value = trained.train_on_batch(images, labels)
-            if step == sum(counts) // 10:
-                early = strip(trained).get_weights()
-            if step % 50 == 0:
-                speed = FLAGS.batch_size * step / (time.monotonic() - started)
-                print(f"{step}/{sum(counts)} at {size}: {value}, {speed:.0f}/s", file=sys.stderr)
+            done = int(step.assign_add(1))
+            if done == total // 10:
+                model.set_weights(strip(trained).get_weights())
+                model.save(path_of(name, "start.keras"))
+            if done % 50 == 0:
+                speed = FLAGS.batch_size * (done - first) / (time.monotonic() - started)
+                print(f"{done}/{total} at {size}: {value}, {speed:.0f}/s", file=sys.stderr)
                 trained.reset_metrics()
+                if done < end:
+                    manager.save(done)
         model.set_weights(strip(trained).get_weights())
-        done += count
-    return early, done
+    return total
 
 
 def path_of(name, ending):
     """Returns the path of a file of a phase."""
     plain = name.replace("%", "").replace(",", "").replace(" ", "_")
-    return pathlib.Path(_DIRECTORY.value) / f"{_NETWORK.value}_{plain}.{ending}"
+    seed = f"_{_SEED.value}" if _SEED.value else ""
+    return pathlib.Path(_DIRECTORY.value) / f"{_NETWORK.value}{seed}_{plain}.{ending}"
 
 
 def load(name, start="keras"):
@@ -189,14 +213,25 @@ def pruned(phase):
     model = load(phase.start)
     if not phase.pattern:
         return model, None
-    config = PruningConfig(pattern=phase.pattern, scope=phase.scope)
-    masks = prune(load(phase.start), sparsity=phase.sparsity, pruning=config).masks
+    masks = masks_of(phase)
     if phase.rewinds:
         model = load(phase.start, "start.keras")
     rewind(model, snapshot(model), masks)
     if phase.is_small:
         return shrink(model, masks=masks).model, None
     return model, masks
+
+
+def masks_of(phase):
+    """Returns the masks of a phase."""
+    model = load(phase.start)
+    config = PruningConfig(pattern=phase.pattern, scope=phase.scope, layer_rates=phase.rates)
+    if not phase.rates:
+        return prune(model, sparsity=phase.sparsity, pruning=config).masks
+    rule = PruneRule(prune_rates(model, config), scope=phase.scope, pattern=Channels())
+    prunable = prunable_weights(model, config)
+    weights = {name: np.asarray(value) for name, value in prunable.items()}
+    return rule(weights, Masks.ones_like(weights))
 
 
 def accuracy_of(model, data):
@@ -212,10 +247,10 @@ def accuracy_of(model, data):
 def train(name, phase, data):
     """Trains a phase and writes its model and results."""
     keras = Flavour(FLAGS.keras).module
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(_SEED.value)
     model, masks = pruned(phase)
     started = time.monotonic()
-    early, steps = fit(keras, model, masks, data, phase)
+    steps = fit(keras, model, masks, data, phase, name)
     seconds = time.monotonic() - started
     accuracy = accuracy_of(model, data) if steps else None
     about = {
@@ -228,8 +263,6 @@ def train(name, phase, data):
         "seconds": seconds,
     }
     model.save(path_of(name, "keras"))
-    model.set_weights(early)
-    model.save(path_of(name, "start.keras"))
     path_of(name, "json").write_text(json.dumps(about, indent=1) + "\n")
     print(json.dumps(about), file=sys.stderr, flush=True)
 

@@ -45,6 +45,7 @@ _BATCH = flags.DEFINE_integer("batch_size", 32, "Samples in a timed batch.")
 _SIZES_ONLY = flags.DEFINE_boolean(
     "sizes_only", False, "Measure only the sparse SavedModel and `model.export`, no time."
 )
+_LITE = flags.DEFINE_boolean("lite", True, "Measure TFLite models and TFMOT's HDF5 file too.")
 _PARTS = flags.DEFINE_list("parts", [], "export.json of earlier runs to merge instead.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of export.json, .csv, .png and .svg.")
 
@@ -199,6 +200,9 @@ def measure(name, flavour, base):
         ):
             row |= {what: times["ratio"], f"{what}_cpu": times["processor_ratio"]}
         row["timing"] = timing
+        if not _LITE.value:
+            yield path, row
+            continue
         if flavour == "tf_keras":  # TFMOT does not support Keras 3
             stripped = base / f"{path.name}.h5"
             strip(prune(model, masks=masks)).save(stripped)
