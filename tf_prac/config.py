@@ -44,8 +44,11 @@ AutoBool = bool | Literal["auto"]
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
     """Returns an iterable as a tuple; refuses a string, which iterates over its characters."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ArgumentError(argument, value, "a list or tuple")
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        remedy = f"Pass [{value!r}]." if isinstance(value, str) else ""
+        if isinstance(value, Mapping) and argument == "layer_rates":
+            remedy = f"Pass {[f'{name}={rate}' for name, rate in value.items()]}."
+        raise ArgumentError(argument, value, "a list or tuple", remedy)
     return tuple(value)
 
 
@@ -819,7 +822,8 @@ class SearchConfig:
         for name, group in OPTION_GROUPS.items():
             value = getattr(self, name)
             if not isinstance(value, group):
-                raise ArgumentError(name, value, f"a {group.__name__}")
+                received = value if len(repr(value)) < 100 else type(value).__name__
+                raise ArgumentError(name, received, f"a {group.__name__}")
 
     def __iter__(self) -> Iterator[Any]:
         """Unpacks: `recipe, pruning, prac = config`."""

@@ -129,13 +129,13 @@ def check_inputs(inputs: Any) -> Any:
         array = array.astype(object)
     elif array.ndim < 2 or array.dtype.kind not in "biuf":
         raise ArgumentError(
-            "images",
+            "inputs",
             f"{array.dtype} of shape {array.shape}",
             "numbers [N, ...] of rank >= 2, or strings",
         )
     if not array.size:
-        raise DataError(f"images: shape {array.shape} received; allowed: at least one sample.")
-    _check_finite("images", array)
+        raise DataError(f"inputs: shape {array.shape} received; allowed: at least one sample.")
+    _check_finite("inputs", array)
     return array if is_text else array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
