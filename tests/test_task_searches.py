@@ -191,6 +191,7 @@ def test_data_that_does_not_fit_is_refused_before_training_by_split(flavour, tmp
         ((X, Y), {"validation": (X, -1 - Y)}, "validation: labels: -10 received"),
         ((X, Y), {"test": (missing, Y)}, "test: inputs: sample 0 has NaN"),
         ((X, Y), {"validation": (X, Y[1:])}, "validation: lengths differ"),
+        (([X, X[:, :5]], Y), {}, r"a list of arrays of shapes \(64, 64\), \(64, 5\) received"),
         ((X, Y), {"test": X}, "test: received 'ndarray'.*Pass inputs and labels together"),
         ((X[:1], Y[:1]), {}, "validation_split: received '0.25, 1 training samples'.*Set it to 0"),
     ):

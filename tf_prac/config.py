@@ -269,7 +269,9 @@ class TrainingRecipe:
         for name in DEVICE_OPTIONS:
             check_auto_bool(name, getattr(self, name))
         if not isinstance(self.optimizer, str) or not self.optimizer:
-            raise ArgumentError("optimizer", self.optimizer, "the name of a Keras optimizer")
+            remedy = "To use an optimizer object, return a compiled model from model_fn."
+            allowed = "the name of a Keras optimizer"
+            raise ArgumentError("optimizer", self.optimizer, allowed, remedy)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the options, for config.json; `tf32` only if it is not False.

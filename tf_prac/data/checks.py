@@ -121,7 +121,14 @@ def check_inputs(inputs: Any) -> Any:
         return _same_length({name: check_inputs(each) for name, each in inputs.items()})
     if isinstance(inputs, tuple):
         return _same_length(dict(enumerate(check_inputs(each) for each in inputs)), tuple)
-    array = np.asarray(inputs)
+    try:
+        array = np.asarray(inputs)
+    except ValueError:  # NumPy's message is about its own arrays
+        shapes = ", ".join(str(np.shape(each)) for each in inputs[:3])
+        raise DataError(
+            f"inputs: a list of arrays of shapes {shapes} received; allowed: samples of one shape. "
+            "Pass several inputs as a dictionary by name, or as a tuple."
+        ) from None
     is_text = array.dtype.kind in "US" or (
         array.dtype.kind == "O" and all(isinstance(each, (str, bytes)) for each in array.flat)
     )

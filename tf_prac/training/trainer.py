@@ -275,8 +275,10 @@ class Trainer:
             raise
         except Exception as error:
             received = tf.nest.map_structure(_shape_of, inputs["inputs"])
-            expected = [_shape_of(each) for each in getattr(self.network, "inputs", None) or ()]
-            allowed = " and ".join(expected) or "inputs that the model can be called with"
+            expected = {each.name: _shape_of(each) for each in _inputs_of(self.network)}
+            allowed = str(expected) if expected else "inputs that the model can be called with"
+            if len(expected) == 1:
+                (allowed,) = expected.values()
             raise DataError(f"inputs: {received} received; allowed: {allowed}.") from error
 
     def _task(self, task: Task | str | None, own: Any, labels: Any, outputs: Any) -> Task:
@@ -687,6 +689,11 @@ def own_compile(network: Any, recipe: TrainingRecipe) -> dict[str, Any] | None:
 
 def _name(metric: Any) -> str:
     return metric if isinstance(metric, str) else getattr(metric, "name", "")
+
+
+def _inputs_of(network: Any) -> Sequence[Any]:
+    """Returns the symbolic inputs of a network; none if it has no graph."""
+    return getattr(network, "inputs", None) or ()
 
 
 def _shape_of(values: Any) -> str:
