@@ -239,7 +239,9 @@ class TicketSearch:
             return session.finish(controls)
 
     def __repr__(self) -> str:
-        return f"TicketSearch({self.directory}: {self.config.pruning.rounds} rounds, seed {self.seed})"
+        return (
+            f"TicketSearch({self.directory}: {self.config.pruning.rounds} rounds, seed {self.seed})"
+        )
 
     @property
     def chooses_xla(self) -> bool:
