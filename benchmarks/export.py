@@ -32,7 +32,7 @@ from tf_prac.export.size import compare_speed
 from tf_prac.export.source import source_of
 from tf_prac.export.writer import saved_model
 from tf_prac.keras_api import Flavour
-from tf_prac.plotting import Line, line_figure
+from tf_prac.plotting import Line, line_figure, log_axis
 from tf_prac.tables import markdown_table
 
 _NETWORKS = flags.DEFINE_list(
@@ -280,7 +280,7 @@ def write(directory, rows):
         lines,
         x_label="sparsity of the prunable weights",
         y_label="times smaller than model.export",
-        prepare=lambda axes: axes.set_yscale("log"),
+        prepare=lambda axes: log_axis(axes.yaxis),
     )
 
 

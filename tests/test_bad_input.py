@@ -465,7 +465,7 @@ MISUSES = {
     "round": lambda: Ticket(Masks({}), {}, -1, 0),
     "rewind_step": lambda: Ticket(Masks({}), {}, 0, 1.5),
     "lr_rewind": lambda: Ticket(Masks({}), {}, 0, 0, "yes"),
-    "ticket.json": lambda: Ticket.load("nowhere"),
+    "nowhere": lambda: Ticket.load("nowhere"),
     "prac_set.npz": lambda: PracSet.load("prac_set.npz"),
 }
 

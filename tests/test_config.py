@@ -343,7 +343,9 @@ def test_rates_of_layers_are_rules_in_order():
     for text in ("conv", "=0.1", "conv=", "conv=x", "conv=1", "conv=-0.1", "conv=nan", 3, None):
         error = refused(PruningConfig, "layer_rates", [text])
         assert "PATTERN=RATE" in str(error) and error.received == text
-    assert "a list or tuple" in str(refused(PruningConfig, "layer_rates", "conv=0.1"))
+    for value in ("conv=0.1", {"conv": 0.1}):
+        error = refused(PruningConfig, "layer_rates", value)
+        assert str(error).endswith("allowed: a list or tuple. Pass ['conv=0.1'].")
 
 
 def test_parts_of_the_rewind_point_can_be_chosen_only_if_weights_are_rewound():
@@ -643,6 +645,6 @@ def test_a_whole_configuration_comes_alone_and_knows_its_options():
         SearchConfig.of(config, PruningConfig())
     with pytest.raises(ArgumentError, match="options: received 'epoch'"):
         config.replace(epoch=3)
-    with pytest.raises(ArgumentError, match="pruning: received TrainingRecipe"):
+    with pytest.raises(ArgumentError, match="pruning: received 'TrainingRecipe'"):
         SearchConfig(pruning=recipe)
     assert SearchConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

@@ -200,5 +200,5 @@ def test_files_without_counts_are_refused(changed, tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "forgetting.npz"
     write_npz(path, "masks", dict.fromkeys(COLUMNS, COLUMN))
-    with pytest.raises(FileError, match="not a forgetting of tf_prac .*'masks'"):
+    with pytest.raises(FileError, match="not a forgetting file of tf_prac .*'masks'"):
         ForgettingStats.load(path)

@@ -231,7 +231,7 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(FileError, match="no such file"):
         Masks.load(path)
     np.savez(path, a=np.ones(3, bool))
-    with pytest.raises(FileError, match="not a masks of tf_prac"):
+    with pytest.raises(FileError, match="not a masks file of tf_prac"):
         Masks.load(path)
     write_npz(path, "forgetting", {"a": np.ones(3, bool)})
     with pytest.raises(FileError, match="its kind is 'forgetting'"):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import pathlib
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tf_prac import plotting
-from tf_prac.plotting import Line, line_figure, save_figure
+from tf_prac.plotting import Line, draw_lines, line_figure, log_axis, save_figure
 
 LINES = [
     Line("imp", [1.0, 0.5], [0.98, 0.97], [0.97, 0.96], [0.99, 0.98]),
@@ -59,3 +64,41 @@ def test_a_failed_drawing_leaves_no_image(tmp_path):
 def test_matplotlib_is_imported_to_draw_and_not_before():
     code = "import sys, tf_prac.plotting; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (84, 97, {"84", "90", "96"}),
+        (1.2, 7, {"2", "5"}),
+        (0.3, 100, {"0.5", "1", "20", "100"}),
+        (3000, 110_000, {"5,000", "100,000"}),
+        (1, 10**6, {"1", "1,000", "1,000,000"}),
+    ],
+)
+def test_labels_of_logarithmic_axes_are_numbers_that_do_not_overlap(low, high, expected):
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    axes, points = figure.subplots(), np.geomspace(low, high, 9)
+    draw_lines(axes, [Line("a", points, points)])
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
+    figure.draw_without_rendering()
+    for axis in (axes.xaxis, axes.yaxis):
+        ends = axis.get_view_interval()
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        labels = [tick.label1 for tick in ticks if ends[0] <= tick.get_loc() <= ends[1]]
+        labels = [label for label in labels if label.get_text()]
+        assert expected <= {label.get_text() for label in labels}
+        assert not [label for label in labels if not re.fullmatch(r"[\d.,]+", label.get_text())]
+        boxes = [label.get_window_extent() for label in labels]
+        assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+
+
+def test_all_figures_take_their_logarithmic_axes_from_here():
+    sources = pathlib.Path(plotting.__file__).parent.rglob("*.py")
+    own = [
+        path.name
+        for path in sources
+        if re.search(r"[xy]_?scale\(\"|[xy]scale=\"", path.read_text())
+    ]
+    assert own == ["plotting.py"]

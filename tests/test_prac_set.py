@@ -154,7 +154,7 @@ def test_files_without_a_valid_set_are_refused(changed, tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "prac_set.npz"
     write_npz(path, "masks", {"cet": np.array([1])})
-    with pytest.raises(FileError, match="not a prac_set of tf_prac"):
+    with pytest.raises(FileError, match="not a prac_set file of tf_prac"):
         PracSet.load(path)
 
 

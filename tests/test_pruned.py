@@ -320,6 +320,11 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"HDF")
     with pytest.raises(FileError, match="neither a .keras file nor a SavedModel directory"):
         tf_prac.load_model(tmp_path / "model.h5")
+    with pytest.raises(FileError, match="not a SavedModel; allowed: a .keras file, such as RUN/ti"):
+        tf_prac.load_model(tmp_path)
+    (tmp_path / "ticket.json").touch()
+    with pytest.raises(FileError, match="the ticket is not retrained yet. Run: tf-prac retrain"):
+        tf_prac.load_model(tmp_path / "model.keras")
 
 
 def test_tfmots_code_paths_refuse_keras_3_and_name_it():

@@ -364,7 +364,7 @@ def test_a_digest_that_is_none_does_not_fit(digest, tmp_path):
 
 def test_a_manifest_of_another_kind_is_refused(tmp_path):
     path, _ = finished(tmp_path)
-    with pytest.raises(FileError, match="not a retrained of tf_prac"):
+    with pytest.raises(FileError, match="not a retrained file of tf_prac"):
         read_manifest(path, ROUND, "retrained")
 
 
@@ -403,7 +403,7 @@ def test_predictions_come_back_and_other_arrays_do_not(tmp_path):
         run.load_predictions(1)
     run.save_rewind({"classes": np.ones(2)})
     (tmp_path / "rewind.npz").rename(run.round_path(0) / "predictions.npz")
-    with pytest.raises(FileError, match="not a predictions of tf_prac"):
+    with pytest.raises(FileError, match="not a predictions file of tf_prac"):
         run.load_predictions(0)
 
 

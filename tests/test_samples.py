@@ -298,7 +298,7 @@ class TestArrays:
 
     @pytest.mark.parametrize("x", [np.ones(2), [[None], [1]], [[1j], [2j]], 3])
     def test_inputs_that_are_not_numeric_arrays(self, x):
-        with pytest.raises(ArgumentError, match="images"):
+        with pytest.raises(ArgumentError, match="inputs"):
             ArraySamples(x, [0, 1])
 
     def test_empty(self):

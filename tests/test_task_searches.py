@@ -179,6 +179,27 @@ def test_what_a_task_cannot_do_is_refused_before_anything_is_written(tmp_path):
     assert not stats.events.any() and not stats.never_learned.any()  # not judged
 
 
+@both
+def test_data_that_does_not_fit_is_refused_before_training_by_split(flavour, tmp_path):
+    wide, missing = np.tile(X, 2), np.concatenate([X[:1] * np.nan, X[1:]])
+    for train, splits, message in (
+        ((wide, Y), {}, r"inputs: float32 \(N, 128\) received; allowed: float32 \(N, 64\)"),
+        ((X.astype(str)[:, 0], Y), {}, r"inputs: string \(N\) received; allowed: float32"),
+        ((X, Y), {"test": (wide, Y)}, r"test: inputs: float32 \(N, 128\) received"),
+        ((X, Y), {"validation": (wide, Y)}, r"validation: inputs: float32 \(N, 128\) received"),
+        ((X, Y), {"test": (X, np.eye(10)[Y])}, r"test: labels: .*labels.argmax\(axis=-1\)"),
+        ((X, Y), {"validation": (X, -1 - Y)}, "validation: labels: -10 received"),
+        ((X, Y), {"test": (missing, Y)}, "test: inputs: sample 0 has NaN"),
+        ((X, Y), {"validation": (X, Y[1:])}, "validation: lengths differ"),
+        (([X, X[:, :5]], Y), {}, r"a list of arrays of shapes \(64, 64\), \(64, 5\) received"),
+        ((X, Y), {"test": X}, "test: received 'ndarray'.*Pass inputs and labels together"),
+        ((X[:1], Y[:1]), {}, "validation_split: received '0.25, 1 training samples'.*Set it to 0"),
+    ):
+        with pytest.raises((ArgumentError, DataError), match=message):
+            search(flavour, CASES["sparse"][0], tmp_path / "run").run(train, **splits)
+        assert not (tmp_path / "run" / "config.json").exists()
+
+
 def compiled(keras, rate=None, loss=None):
     model = dense(keras, 10)
     schedule = keras.optimizers.schedules.PolynomialDecay(0.02, 8, 0.001)

@@ -368,6 +368,19 @@ def slow_score(task, score, label, outputs):
 
 
 @both
+def test_a_loss_of_probabilities_warns_about_logits(flavour):
+    losses = importlib.import_module(flavour).losses
+    labels, logits = np.array([0, 1]), tf.constant([[2.0, -1.0, 0.0], [0.5, 0.1, 0.4]])
+    for loss in ("sparse_categorical_crossentropy", losses.SparseCategoricalCrossentropy()):
+        with pytest.warns(UserWarning, match="-1 to 2 received.*from_logits=True"):
+            infer(loss, labels, logits)
+        infer(loss, labels, tf.nn.softmax(logits))
+    with pytest.warns(UserWarning, match="softmax or sigmoid"):
+        infer(losses.BinaryCrossentropy(), labels, logits[:, :1])
+    infer(losses.SparseCategoricalCrossentropy(from_logits=True), labels, logits)
+
+
+@both
 def test_the_task_of_each_loss(flavour):
     losses = importlib.import_module(flavour).losses
     ints, floats = np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]])
@@ -404,6 +417,7 @@ def test_the_task_of_each_loss(flavour):
 def test_labels_are_checked_at_the_door():
     for task, labels, message in (
         (Sparse(), np.array([0.5, 1.0]), "float64 of shape .*integer class numbers.*astype"),
+        (Sparse(), np.eye(3)[[1, 2]], r"one-hot labels with labels.argmax\(axis=-1\)"),
         (Sparse(), np.array([-1, 2]), r"-1 received.*Sparse\(ignore_class=-1\)"),
         (OneHot(), np.array([[1, 1], [0, 1]]), "rows that sum to 1 to 2.*multi_label"),
         (OneHot(), np.array([1, 2]), "int64 of shape.*task sparse"),

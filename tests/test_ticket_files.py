@@ -13,7 +13,17 @@ import pytest
 from damage import other_references
 from digits_search import X, Y
 
-from tf_prac import PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe
+from tf_prac import (
+    Comparison,
+    ForgettingStats,
+    PracConfig,
+    PruningConfig,
+    Ticket,
+    TicketSearch,
+    TrainingRecipe,
+)
+from tf_prac.analysis.connectivity import ConnectivityRows
+from tf_prac.analysis.stability import StabilityRows
 from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.search.ticket import W_K_OF_RUN, Control
@@ -183,6 +193,36 @@ def test_weights_of_another_run_are_refused(finished, run, tmp_path):
     shutil.copy(other.directory / "rewind.npz", run)
     with pytest.raises(DamagedFileError, match=r"rewind.npz: damaged, or not the file that .*json"):
         Ticket.load(run / "tickets/round_02")
+
+
+def test_a_path_that_is_no_ticket_is_refused_by_name(run, tmp_path):
+    for path, message in (
+        (run, r"not a ticket; allowed: a ticket of this run, .*/round_00 to round_02"),
+        (tmp_path, "not a ticket; allowed: the directory of a ticket, such as RUN/tickets/"),
+        (run / "config.json", "not a ticket; allowed: the directory of a ticket"),
+        (run / "tickets/round_07", "round_07: no such directory"),
+    ):
+        with pytest.raises(FileError, match=message):
+            Ticket.load(path)
+
+
+def test_results_are_shown_in_one_line(finished, tmp_path):
+    flavour, result = finished
+    stats = ForgettingStats.load(result.directory / "round_00/forgetting.npz")
+    never, rows = stats.never_learned.sum(), [{"k": 1}] * 3
+    options = {"directory": "runs/c", "seeds": (0, 1)}
+    for shown, expected in (
+        (result.tickets[2], "Ticket(round 2, 36.1% sparse, weights of step 3)"),
+        (
+            stats,
+            f"ForgettingStats(300 samples: 270 presented, 0 forgotten, {never} never learned)",
+        ),
+        (make_search(flavour, "runs/a"), "TicketSearch(runs/a: 2 rounds, seed 0)"),
+        (Comparison(lambda: None, ["imp"], **options), "Comparison(runs/c: seeds 0, 1)"),
+        (StabilityRows(rows, rows), "StabilityRows(3 replicates, 3 pairs)"),
+        (ConnectivityRows(rows, rows, []), "ConnectivityRows(3 lines, 3 points)"),
+    ):
+        assert repr(shown) == expected
 
 
 def test_a_link_out_of_the_run_is_not_followed(run, tmp_path):

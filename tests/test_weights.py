@@ -241,3 +241,10 @@ def test_the_first_rule_that_fits_gives_the_rate_of_a_layer(flavour):
 def test_a_rule_that_fits_nothing_is_refused(flavour, rule):
     with pytest.raises(ArgumentError, match="layer_rates: .*conv_a/kernel.*no weight that is pr"):
         prune_rates(two_kinds(load(flavour)), PruningConfig(layer_rates=(rule,)))
+
+
+@both
+def test_a_name_to_ignore_that_fits_nothing_is_refused(flavour):
+    model = two_kinds(load(flavour))
+    with pytest.raises(ArgumentError, match="ignore: received 'conv_z'; allowed: .*conv_a"):
+        prunable_weights(model, PruningConfig(ignore=("conv_a", "conv_z")))

@@ -39,7 +39,9 @@ def attach(package: str, file: str) -> tuple[Getter, Callable[[], list[str]], li
 
     def get(name: str) -> Any:
         if name not in origins:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            text = f"module {package!r} has no attribute {name!r}"
+            # With name and object, Python adds "Did you mean ...?".
+            raise AttributeError(text, name=name, obj=sys.modules[package])
         module, original = origins[name]
         if module == package:  # a subpackage
             return importlib.import_module(f"{package}.{original}")

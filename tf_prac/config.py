@@ -44,8 +44,11 @@ AutoBool = bool | Literal["auto"]
 
 def _as_tuple(argument: str, value: object) -> tuple[Any, ...]:
     """Returns an iterable as a tuple; refuses a string, which iterates over its characters."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ArgumentError(argument, value, "a list or tuple")
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        remedy = f"Pass [{value!r}]." if isinstance(value, str) else ""
+        if isinstance(value, Mapping) and argument == "layer_rates":
+            remedy = f"Pass {[f'{name}={rate}' for name, rate in value.items()]}."
+        raise ArgumentError(argument, value, "a list or tuple", remedy)
     return tuple(value)
 
 
@@ -266,7 +269,9 @@ class TrainingRecipe:
         for name in DEVICE_OPTIONS:
             check_auto_bool(name, getattr(self, name))
         if not isinstance(self.optimizer, str) or not self.optimizer:
-            raise ArgumentError("optimizer", self.optimizer, "the name of a Keras optimizer")
+            remedy = "To use an optimizer object, return a compiled model from model_fn."
+            allowed = "the name of a Keras optimizer"
+            raise ArgumentError("optimizer", self.optimizer, allowed, remedy)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the options, for config.json; `tf32` only if it is not False.
@@ -825,7 +830,8 @@ class SearchConfig:
         for name, group in OPTION_GROUPS.items():
             value = getattr(self, name)
             if not isinstance(value, group):
-                raise ArgumentError(name, value, f"a {group.__name__}")
+                received = value if len(repr(value)) < 100 else type(value).__name__
+                raise ArgumentError(name, received, f"a {group.__name__}")
 
     def __iter__(self) -> Iterator[Any]:
         """Unpacks: `recipe, pruning, prac = config`."""

@@ -137,6 +137,24 @@ def draw_lines(axes: Any, lines: Sequence[Line]) -> None:
         axes.legend(frameon=False)
 
 
+def log_axis(axis: Any) -> None:
+    """Makes an axis with data logarithmic, labelled at 1, 2 and 5 times the powers of ten.
+
+    Over more than three decades, only powers of ten have labels. Matplotlib's own labels are
+    formulas, which are switched off, or overlap.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis`.
+    """
+    from matplotlib.ticker import LogLocator
+
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    is_wide = axis.get_data_interval()[1] > 2000 * axis.get_minpos()
+    axis.set_major_locator(LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0), numticks=12))
+    axis.set_major_formatter(lambda value, _: f"{value:,.12g}")
+    axis.set_minor_formatter("")
+
+
 def show_densities(axes: Any, densities: Sequence[float]) -> None:
     """Labels a logarithmic x axis with densities in percent, the densest at the left."""
     axes.set_xscale("log")

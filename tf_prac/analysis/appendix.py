@@ -17,7 +17,7 @@ import numpy as np
 
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.sample_set import SampleSet
-from tf_prac.plotting import COLORS, Line, draw_lines, line_figure, save_figure
+from tf_prac.plotting import COLORS, Line, draw_lines, line_figure, log_axis, save_figure
 from tf_prac.pruning.masks import Masks
 
 Row = dict[str, Any]
@@ -94,10 +94,9 @@ def draw_forgetting(stem: Path, rounds: Mapping[int, ForgettingStats]) -> list[p
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         draw_lines(axes, lines)
-        axes.set(xlabel="forgetting events", ylabel="samples of the round (%)", yscale="log")
+        axes.set(xlabel="forgetting events", ylabel="samples of the round (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            set_formatter("{x:g}")
+        log_axis(axes.yaxis)
 
     return save_figure(stem, rows, draw)
 
@@ -146,7 +145,7 @@ def draw_classes(
             axes.set_xticks(np.arange(len(bars)), [row["class"] for row in bars])
         axes.set(xlabel="class", ylabel="samples of the class in the set (%)")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        figure.legend(loc="outside upper center", ncols=len(shown), frameon=False)
 
     return save_figure(stem, rows, draw)
 
@@ -218,9 +217,9 @@ def draw_iou(stem: Path, runs: Mapping[str, Sequence[Masks]]) -> list[pathlib.Pa
     def prepare(axes: Any) -> None:
         density = np.geomspace(min(min(line.x) for line in lines), 100, 50) / 100
         axes.plot(100 * density, density / (2 - density), "k:", linewidth=1, label="random masks")
-        axes.set(xscale="log", ylim=(0, 1))
+        log_axis(axes.xaxis)
+        axes.set_ylim(0, 1)
         axes.invert_xaxis()
-        axes.xaxis.set_major_formatter("{x:g}")
         axes.legend(frameon=False)
 
     return line_figure(

@@ -47,6 +47,9 @@ class ConnectivityRows(NamedTuple):
     barriers: list[dict[str, Any]]
     during: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        return f"ConnectivityRows({len(self.barriers)} lines, {len(self.points)} points)"
+
     def summary(self) -> list[dict[str, Any]]:
         """Returns mean, min and max of the barriers over initializations and data orders."""
         return aggregate(by_k(self.barriers), [*SUBNETWORK, "line"], BARRIERS)

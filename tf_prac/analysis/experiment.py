@@ -79,6 +79,10 @@ class Experiment:
             "verbose": verbose,
         }
 
+    def __repr__(self) -> str:
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{type(self).__name__}({self.directory}: seeds {seeds})"
+
     def run_path(self, arm: str, seed: int) -> pathlib.Path:
         """Returns the directory of a run."""
         return self.directory / arm / f"seed_{seed}"

@@ -65,6 +65,10 @@ def draw_images(
                 samples = [r for r in rows if (r["class"], r["inside"]) == (label, in_set)]
                 for axes in axes_row:
                     axes.axis("off")
+                if in_set:
+                    name = train.samples.classes[label] if train.samples.classes else str(label)
+                    at = {"ha": "right", "va": "center", "transform": axes_row[0].transAxes}
+                    axes_row[0].text(-0.1, 0.5, f"{name:.12}", fontsize=8, **at)
                 for axes, row in zip(axes_row, samples, strict=False):
                     axes.imshow(displayable(images[row["sample_id"]]), cmap="gray")
 

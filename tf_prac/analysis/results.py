@@ -16,7 +16,7 @@ from typing import Any
 
 from tf_prac.analysis.aggregate import write_csvs
 from tf_prac.analysis.paired import PairedDifference
-from tf_prac.plotting import Line, line_figure
+from tf_prac.plotting import Line, line_figure, log_axis
 from tf_prac.search.cost import round_steps
 from tf_prac.search.metric import Metric
 from tf_prac.storage.files import write_json
@@ -203,7 +203,7 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
     )
 
     def log_axis_and_dense_line(axes: Any) -> None:
-        axes.set_xscale("log")
+        log_axis(axes.xaxis)
         axes.axhline(dense, color="black", linewidth=0.8, linestyle=":")
         axes.annotate("dense", (0.995, dense), xycoords=("axes fraction", "data"), ha="right")
 

@@ -45,6 +45,9 @@ class StabilityRows(NamedTuple):
     replicates: list[dict[str, Any]]
     pairs: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        return f"StabilityRows({len(self.replicates)} replicates, {len(self.pairs)} pairs)"
+
     def summary(self) -> list[dict[str, Any]]:
         """Returns mean, min and max over initializations and data orders, by measure."""
         return aggregate(by_k(self.pairs), [*SUBNETWORK, "measure"], MEASURES)

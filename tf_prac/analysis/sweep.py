@@ -29,7 +29,7 @@ from tf_prac.checks import check_choice
 from tf_prac.config import PracConfig, PruningConfig, RewindPoint, SearchConfig, TrainingRecipe
 from tf_prac.data.splits import make_splits
 from tf_prac.errors import ArgumentError
-from tf_prac.plotting import Line, line_figure
+from tf_prac.plotting import Line, line_figure, show_rewind_points
 from tf_prac.search.ticket import CONTROLS
 from tf_prac.storage.layout import CONFIG
 from tf_prac.storage.run_directory import RunDirectory
@@ -283,5 +283,5 @@ def _draw_rewinds(directory: pathlib.Path, rows: list[Row], summaries: Summaries
             lines,
             x_label="rewind point k (steps)",
             y_label=f"test {metric_of(rows).title}" + (" (%)" if scale_of(rows) > 1 else ""),
-            prepare=lambda axes: axes.set_xscale("symlog"),
+            prepare=lambda axes: show_rewind_points(axes, list(steps.values())),
         )

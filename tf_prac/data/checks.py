@@ -121,7 +121,14 @@ def check_inputs(inputs: Any) -> Any:
         return _same_length({name: check_inputs(each) for name, each in inputs.items()})
     if isinstance(inputs, tuple):
         return _same_length(dict(enumerate(check_inputs(each) for each in inputs)), tuple)
-    array = np.asarray(inputs)
+    try:
+        array = np.asarray(inputs)
+    except ValueError:  # NumPy's message is about its own arrays
+        shapes = ", ".join(str(np.shape(each)) for each in inputs[:3])
+        raise DataError(
+            f"inputs: a list of arrays of shapes {shapes} received; allowed: samples of one shape. "
+            "Pass several inputs as a dictionary by name, or as a tuple."
+        ) from None
     is_text = array.dtype.kind in "US" or (
         array.dtype.kind == "O" and all(isinstance(each, (str, bytes)) for each in array.flat)
     )
@@ -129,13 +136,13 @@ def check_inputs(inputs: Any) -> Any:
         array = array.astype(object)
     elif array.ndim < 2 or array.dtype.kind not in "biuf":
         raise ArgumentError(
-            "images",
+            "inputs",
             f"{array.dtype} of shape {array.shape}",
             "numbers [N, ...] of rank >= 2, or strings",
         )
     if not array.size:
-        raise DataError(f"images: shape {array.shape} received; allowed: at least one sample.")
-    _check_finite("images", array)
+        raise DataError(f"inputs: shape {array.shape} received; allowed: at least one sample.")
+    _check_finite("inputs", array)
     return array if is_text else array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

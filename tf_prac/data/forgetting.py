@@ -77,6 +77,13 @@ class ForgettingStats:
             [presentations + 1, correct, learned | correct, events + last * (1 - correct)], axis=1
         )
 
+    def __repr__(self) -> str:
+        seen, forgotten, never = map(np.count_nonzero, (self.seen, self.events, self.never_learned))
+        return (
+            f"ForgettingStats({len(self.table)} samples: {seen} presented, "
+            f"{forgotten} forgotten, {never} never learned)"
+        )
+
     @property
     def presentations(self) -> np.ndarray:
         """How often each sample was presented, int32 [num_samples]."""

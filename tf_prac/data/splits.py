@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ from tf_prac.config import TrainingRecipe
 from tf_prac.data.ids import split_validation
 from tf_prac.data.samples import as_samples
 from tf_prac.data.source import Samples
-from tf_prac.errors import DataError
+from tf_prac.errors import ArgumentError, DataError
 
 
 class Split(NamedTuple):
@@ -62,19 +64,39 @@ def make_splits(
             differently.
     """
     train_split = full_split(train)
-    test_split = None if test is None else full_split(test)
-    held_out = None if validation is None else full_split(validation)
+    with names_split("test"):
+        test_split = None if test is None else full_split(test)
+    with names_split("validation"):
+        held_out = None if validation is None else full_split(validation)
     for name, split in (("validation", held_out), ("test", test_split)):
         _check_classes(train_split, split, name)
     if held_out is not None:
         return DataSplits(train_split, held_out, test_split)
     if recipe.validation_split == 0:
         return DataSplits(train_split, None, test_split)
-    samples = train_split.samples
+    samples, count = train_split.samples, len(train_split.ids)
+    if not 0 < round(count * recipe.validation_split) < count:
+        received = f"{recipe.validation_split}, {count} training samples"
+        remedy = "Set it to 0 to search without validation, or pass validation samples."
+        allowed = "a fraction that leaves samples on both sides"
+        raise ArgumentError("validation_split", received, allowed, remedy)
     train_ids, validation_ids = split_validation(
         len(samples), fraction=recipe.validation_split, method=recipe.split, seed=seed
     )
     return DataSplits(Split(samples, train_ids), Split(samples, validation_ids), test_split)
+
+
+@contextlib.contextmanager
+def names_split(name: str) -> Iterator[None]:
+    """Puts the name of a split before errors about its data."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    except ArgumentError as error:
+        argument = name if error.argument == "data" else f"{name}: {error.argument}"
+        parts = (argument, error.received, error.allowed, error.remedy)
+        raise ArgumentError(*parts) from error
 
 
 def _check_classes(train: Split, split: Split | None, name: str) -> None:

@@ -12,8 +12,9 @@ from tf_prac.errors import FileError, TfPracError
 from tf_prac.keras_api import Flavour
 from tf_prac.loading.archive import read_archive
 from tf_prac.loading.documents import check_document
-from tf_prac.loading.saved_model import check_saved_model
+from tf_prac.loading.saved_model import SAVED_MODEL_FILES, check_saved_model
 from tf_prac.loading.sizes import at_most
+from tf_prac.storage.layout import MODEL, TICKET
 
 
 class ModelFile:
@@ -31,6 +32,7 @@ class ModelFile:
 
     def __init__(self, path: str | os.PathLike):
         self._path = pathlib.Path(path)
+        _check_exists(self._path)
         self._archive = None if self._path.is_dir() else read_archive(path)
         self.flavour = Flavour("tf_keras") if self._archive is None else self._archive.flavour
 
@@ -66,6 +68,21 @@ class ModelFile:
                 self._path, custom_objects=known, safe_mode=safe_mode, **options
             )
         return _checked(model, self.flavour, source)
+
+
+def _check_exists(path: pathlib.Path) -> None:
+    """Raises `FileError` if a path is a directory of something else, or a ticket's missing file."""
+    ticket = path.parent / TICKET
+    if path.is_dir() and not any(os.path.lexists(path / name) for name in SAVED_MODEL_FILES):
+        raise FileError(
+            f"{path}: not a SavedModel; allowed: a .keras file, such as "
+            "RUN/tickets/round_05/model.keras, or a SavedModel of tf_keras."
+        )
+    if not path.exists() and path.name == MODEL and ticket.exists():
+        raise FileError(
+            f"{path}: no such file; the ticket is not retrained yet. Run: tf-prac retrain RUN "
+            "--round=N, or search with retrain='all'."
+        )
 
 
 def model_from_config(

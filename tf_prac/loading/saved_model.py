@@ -19,7 +19,7 @@ from tf_prac.loading.documents import check_document
 from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.storage.files import MAX_JSON_BYTES, open_regular
 
-_GRAPH, _METADATA = "saved_model.pb", "keras_metadata.pb"
+SAVED_MODEL_FILES = _GRAPH, _METADATA = "saved_model.pb", "keras_metadata.pb"
 _MAX_GRAPH_BYTES = 2**31  # the most that a protocol buffer can have
 # Operations that save and restore variables. TensorFlow adds them to each SavedModel, in functions
 # of their own.

@@ -89,7 +89,8 @@ def weight_report(
             Default False: they are not pruned.
 
     Raises:
-        ArgumentError: If the policy does not support the model.
+        ArgumentError: If the policy does not support the model, or a pattern of `ignore` matches
+            no weight.
     """
     config = config or PruningConfig()
     weights = named_weights(model)
@@ -97,6 +98,7 @@ def weight_report(
     if masked:
         decisions = [_decide_by_mask(id(w.variable) in masked) for w in weights]
     else:
+        _check_ignored(weights, config)
         if policy is None and config.policy == "xnnpack":
             policy = PruneForLatencyOnXNNPack()
         if policy is not None:
@@ -246,6 +248,15 @@ def _masked_ids(model: Any) -> set[int]:
     if masked is not None:
         return {id(v) for v in masked.variables.values()}
     return {id(w) for layer in pruning_wrappers(model) for w, _, _ in layer.pruning_vars}
+
+
+def _check_ignored(weights: list[NamedWeight], config: PruningConfig) -> None:
+    """Raises `ArgumentError` if a pattern of `ignore` matches no weight."""
+    for pattern in config.ignore:
+        if not any(_matches(_names(weight), pattern) for weight in weights):
+            layers = dict.fromkeys(_names(weight)[1] for weight in weights)
+            allowed = f"a layer, a weight or a pattern of them: {', '.join(layers)}"
+            raise ArgumentError("ignore", pattern, allowed, "It matches no weight.")
 
 
 def _decide_by_mask(masked: bool) -> Decision:

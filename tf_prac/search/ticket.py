@@ -14,7 +14,7 @@ import numpy as np
 from tf_prac.checks import check_bool, check_choice, check_int, check_seed
 from tf_prac.config import CONTROLS, RETRAINING, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.data.splits import DataSplits, make_splits
-from tf_prac.errors import ArgumentError, DamagedFileError
+from tf_prac.errors import ArgumentError, DamagedFileError, FileError
 from tf_prac.keras_api import seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.pruning.masks import Masks
@@ -114,6 +114,13 @@ class Ticket:
         check_bool("lr_rewind", self.lr_rewind)
         shapes = {name: self.weights[name].shape for name in self.masks if name in self.weights}
         self.masks.check_shapes(shapes)
+
+    def __repr__(self) -> str:
+        control = f"{self.control}, " if self.control else ""
+        return (
+            f"Ticket({control}round {self.round}, {self.sparsity:.1%} sparse, "
+            f"weights of step {self.rewind_step})"
+        )
 
     @property
     def sparsity(self) -> float:
@@ -324,6 +331,7 @@ class Ticket:
             FileError: If a file is missing, damaged or of another ticket.
         """
         file = inside(directory, TICKET)
+        _check_ticket_directory(pathlib.Path(directory))
         document = read_json(file, "ticket")
         weights_name = _weights_name(file, document.get("files"))
         masks_path, weights_path = inside(directory, MASKS), _weights_file(directory, weights_name)
@@ -349,6 +357,18 @@ class Ticket:
             )
         except (KeyError, ValueError) as error:
             raise DamagedFileError(f"{file}: damaged: {error}.") from error
+
+
+def _check_ticket_directory(directory: pathlib.Path) -> None:
+    """Raises `FileError` if a path is not the directory of a ticket."""
+    if not directory.exists():
+        raise DamagedFileError(f"{directory}: no such directory.")
+    if not any(os.path.lexists(directory / name) for name in (TICKET, MASKS)):
+        names = sorted(path.name for path in directory.glob("tickets/round_*"))
+        allowed = "the directory of a ticket, such as RUN/tickets/round_05"
+        if names:
+            allowed = f"a ticket of this run, {directory}/tickets/{names[0]} to {names[-1]}"
+        raise FileError(f"{directory}: not a ticket; allowed: {allowed}.")
 
 
 def _options_of_run(directory: str | os.PathLike) -> dict[str, Any]:

@@ -238,6 +238,11 @@ class TicketSearch:
                 masks, ids = session.round(number, masks, ids)
             return session.finish(controls)
 
+    def __repr__(self) -> str:
+        return (
+            f"TicketSearch({self.directory}: {self.config.pruning.rounds} rounds, seed {self.seed})"
+        )
+
     @property
     def chooses_xla(self) -> bool:
         """Whether `jit_compile` was requested as "auto", so that XLA may be given up."""
@@ -358,8 +363,7 @@ class _Session:
     def _check_task(self) -> None:
         """Checks the test labels, and that samples can be correct if a selector needs it."""
         task, data, prac = self._context.trainer.task, self._context.data, self._config.prac
-        if data.test is not None:
-            task.check_labels(data.test.labels)
+        self._context.trainer.check_split("test", data.test)
         uses_forgetting = prac.selector == "forgetting" or prac.pretrain_from is not None
         if uses_forgetting or (prac.selector == "prac" and prac.selects_data):
             task.check_bound()

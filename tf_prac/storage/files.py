@@ -115,7 +115,7 @@ def read_json(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path}: damaged, not a JSON document ({error}).") from error
     if not isinstance(document, dict):
-        raise DamagedFileError(f"{path}: not a {kind} of tf_prac.")
+        raise DamagedFileError(f"{path}: not a {kind} file of tf_prac.")
     _check_header(path, kind, document.pop("kind", None), document.pop("schema", None))
     if not unchanged:
         raise DamagedFileError(f"{path}: damaged, or changed since tf_prac wrote it.")
@@ -329,7 +329,7 @@ def _archive_checksum(members: Sequence[zipfile.ZipInfo]) -> str:
 
 def _check_header(path: str | os.PathLike, expected: str, kind: object, schema: object) -> None:
     if kind != expected:
-        raise DamagedFileError(f"{path}: not a {expected} of tf_prac (its kind is {kind!r}).")
+        raise DamagedFileError(f"{path}: not a {expected} file of tf_prac (its kind is {kind!r}).")
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
         raise DamagedFileError(f"{path}: damaged, its schema number is {schema!r}.")
     if schema > SCHEMA:

@@ -132,9 +132,10 @@ class Sparse(_Softmax):
     def check_labels(self, labels: np.ndarray) -> None:
         """Raises `DataError` unless labels are class numbers from 0, or `ignore_class`."""
         if labels.dtype.kind not in "iu":
-            raise label_error(
-                labels, "integer class numbers", "Convert them with labels.astype(np.int64)."
-            )
+            remedy = "Convert them with labels.astype(np.int64)."
+            if labels.ndim > 1 and labels.shape[-1] > 1:
+                remedy = "Convert one-hot labels with labels.argmax(axis=-1)."
+            raise label_error(labels, "integer class numbers", remedy)
         valid = labels if self.ignore_class is None else labels[labels != self.ignore_class]
         if valid.size and valid.min() < 0:
             raise DataError(
@@ -221,7 +222,8 @@ class OneHot(_Distributions, _Softmax):
         """Raises `DataError` unless labels are distributions over at least two classes."""
         allowed = "one row of class probabilities for each prediction, which sum to 1"
         if labels.ndim < 2 or labels.dtype.kind not in "biuf" or labels.shape[-1] < 2:
-            raise label_error(labels, allowed, "For class numbers, use the task sparse.")
+            remedy = "For class numbers, use the task sparse, or sparse_categorical_crossentropy."
+            raise label_error(labels, allowed, remedy)
         sums = labels.sum(-1)
         if labels.min() < 0 or not np.allclose(sums, 1, atol=1e-3):
             raise DataError(

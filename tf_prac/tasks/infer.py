@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ def task_of(loss: Any, labels: Any, outputs: Any) -> Task:
     name, from_logits = loss_name(loss), from_logits_of(loss)
     outputs = tf.convert_to_tensor(outputs)
     single_unit = outputs.shape.rank == 1 or outputs.shape[-1] == 1
+    if from_logits is False and name.endswith(("crossentropy", "bce")):
+        _warn_of_logits(outputs)
     if name == "sparsecategoricalcrossentropy":
         return Sparse(from_logits=from_logits, ignore_class=_option(loss, "ignore_class"))
     if name in ONE_HOT:
@@ -60,12 +63,17 @@ def task_of(loss: Any, labels: Any, outputs: Any) -> Task:
         return Sparse(from_logits=from_logits)
     shown = "no loss" if loss is None else f"the loss {name}"
     dtype = getattr(labels.dtype, "name", labels.dtype)
+    remedy = (
+        "Name it as task=... of a search or Targets(kind=...), or compile the model with a loss "
+        "that implies it."
+    )
+    if rank == len(outputs.shape) - 1:
+        remedy += " If they are class numbers, convert them to integers."
     raise ArgumentError(
         "task",
         f"{shown}, labels {dtype} {_shape(labels)} and outputs {_shape(outputs)}",
         f"what these labels mean: one of {', '.join(TASKS)}, or a Task",
-        "Name it as task=... of a search or Targets(kind=...), or compile the model with a loss "
-        "that implies it.",
+        remedy,
     )
 
 
@@ -128,6 +136,20 @@ def _option(loss: Any, name: str) -> Any:
         if value is None:
             value = (getattr(loss, options, None) or {}).get(name)
     return value
+
+
+def _warn_of_logits(outputs: tf.Tensor) -> None:
+    """Warns if a loss takes probabilities, but the model returns other numbers."""
+    if tf.is_symbolic_tensor(outputs):
+        return
+    values = np.asarray(outputs, np.float64)
+    if np.any((values < -1e-3) | (values > 1 + 1e-3)):
+        warnings.warn(
+            f"outputs of the model: {values.min():.3g} to {values.max():.3g} received; allowed: "
+            "probabilities, because the loss has from_logits=False. Compile the model with "
+            "from_logits=True, or end it with a softmax or sigmoid.",
+            stacklevel=4,
+        )
 
 
 def _shape(values: Any) -> str:

@@ -21,8 +21,14 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.data.pipeline import Preprocessing, evaluation_batches
 from tf_prac.data.source import Samples
-from tf_prac.data.splits import Split
-from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError
+from tf_prac.data.splits import Split, names_split
+from tf_prac.errors import (
+    ArgumentError,
+    DataError,
+    MismatchError,
+    NonFiniteLossError,
+    TfPracError,
+)
 from tf_prac.keras_api import (
     NamedWeight,
     build_metrics,
@@ -182,6 +188,7 @@ class Trainer:
         self.model = PracModel(network, num_samples=len(samples), pruning=pruning, targets=first)
         self.model.padded_batches = self.distribution.pads_batches
         self._schedule, self._optimizer = self._compile(task)
+        self.check_split("validation", validation)
         self._class_weight = class_weight
         if class_weight is not None:
             self.samples = self._with_class_weight(class_weight)
@@ -219,7 +226,7 @@ class Trainer:
         optimizer.build(self.network.trainable_variables)
         ids = np.arange(min(len(self.samples), 16))
         inputs, labels, *_ = next(iter(evaluation_batches(self.samples, ids, batch_size=len(ids))))
-        outputs = self.model(inputs, training=False)
+        outputs = self._outputs(inputs)
         self.task = self._task(task, own, labels, outputs)
         with contextlib.suppress(ArgumentError):
             self.model.judges = False
@@ -244,6 +251,36 @@ class Trainer:
         build_metrics(self.model, inputs, outputs, labels)
         return schedule, optimizer
 
+    def check_split(self, name: str, split: Split | None) -> None:
+        """Checks that labels and inputs of validation or test samples fit task and model.
+
+        Raises:
+            DataError, ArgumentError: If they do not.
+        """
+        if split is None:
+            return
+        with names_split(name):
+            self.task.check_labels(split.labels)
+            if str(split.samples.input_shape) != str(self.samples.input_shape):
+                inputs, *_ = next(
+                    iter(evaluation_batches(split.samples, split.ids[:1], batch_size=1))
+                )
+                self._outputs(inputs)
+
+    def _outputs(self, inputs: Any) -> Any:
+        """Returns the outputs of the model for a batch; raises `DataError` if it cannot."""
+        try:
+            return self.model(inputs, training=False)
+        except TfPracError:
+            raise
+        except Exception as error:
+            received = tf.nest.map_structure(_shape_of, inputs["inputs"])
+            expected = {each.name: _shape_of(each) for each in _inputs_of(self.network)}
+            allowed = str(expected) if expected else "inputs that the model can be called with"
+            if len(expected) == 1:
+                (allowed,) = expected.values()
+            raise DataError(f"inputs: {received} received; allowed: {allowed}.") from error
+
     def _task(self, task: Task | str | None, own: Any, labels: Any, outputs: Any) -> Task:
         """Returns the task, checked against labels and outputs."""
         names = list(getattr(self.network, "output_names", None) or ())
@@ -252,8 +289,6 @@ class Trainer:
             task = infer(loss, labels, outputs, names)
         task = as_task(task)
         task.check_labels(self.samples.labels)
-        if self.validation is not None:
-            task.check_labels(self.validation.labels)
         task.check_outputs(labels, outputs)
         has_positions = isinstance(task, (Sparse, OneHot)) and outputs.shape.rank > 2
         if self.distribution.pads_batches and has_positions:
@@ -654,6 +689,17 @@ def own_compile(network: Any, recipe: TrainingRecipe) -> dict[str, Any] | None:
 
 def _name(metric: Any) -> str:
     return metric if isinstance(metric, str) else getattr(metric, "name", "")
+
+
+def _inputs_of(network: Any) -> Sequence[Any]:
+    """Returns the symbolic inputs of a network; none if it has no graph."""
+    return getattr(network, "inputs", None) or ()
+
+
+def _shape_of(values: Any) -> str:
+    """Returns dtype and shape of a batch or an input, such as "float32 (N, 64)"."""
+    sizes = ", ".join(map(str, ["N", *values.shape[1:]]))
+    return f"{getattr(values.dtype, 'name', values.dtype)} ({sizes})"
 
 
 def _is_plain(task: Task, samples: Samples) -> bool:

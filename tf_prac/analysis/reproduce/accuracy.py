@@ -8,7 +8,7 @@ from typing import Any
 
 from tf_prac.analysis.reproduce.curves import percent
 from tf_prac.analysis.reproduce.parts import Row, Runs
-from tf_prac.plotting import Line, draw_lines, line_rows, one_legend, save_figure
+from tf_prac.plotting import Line, draw_lines, line_rows, log_axis, one_legend, save_figure
 
 REMAINING, SEARCH_STEPS = "remaining weights (%)", "steps of the search"
 """What accuracy is drawn against."""
@@ -79,10 +79,8 @@ def draw_panels(
             draw_lines(axes, lines)
             axes.set(title=title, xlabel=against, ylabel="test accuracy (%)")
             if against == REMAINING:
-                axes.set_xscale("log")
+                log_axis(axes.xaxis)
                 axes.invert_xaxis()
-                axes.xaxis.set_major_formatter("{x:g}")
-                axes.xaxis.set_minor_formatter("")
         for axes in list(figure.axes)[len(panels) :]:
             axes.remove()
         if len(panels) > 1:

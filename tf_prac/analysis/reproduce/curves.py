@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.reproduce.parts import Row, Runs
-from tf_prac.plotting import Line, line_figure, show_rewind_points
+from tf_prac.plotting import Line, line_figure, log_axis, show_rewind_points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +73,8 @@ def draw_curves(
             axes.axhline(accuracy, color="black", linewidth=0.8, linestyle=":")
             place = {"xycoords": ("axes fraction", "data"), "ha": "right", "fontsize": 8}
             axes.annotate(name, (0.995, accuracy), **place)
-        axes.set_xscale("log")
+        log_axis(axes.xaxis)
         axes.invert_xaxis()
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
 
     return line_figure(
         stem,

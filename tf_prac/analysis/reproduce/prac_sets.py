@@ -34,7 +34,7 @@ from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import Check, as_good, holds, near
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.sample_set import SampleSet
-from tf_prac.plotting import Line, line_figure
+from tf_prac.plotting import Line, line_figure, log_axis
 from tf_prac.pruning.masks import Masks
 from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET
 
@@ -574,9 +574,9 @@ def _overlap(first: dict[int, list[Masks]], second: dict[int, list[Masks]]) -> l
 
 def _draw_iou(lines: Sequence[Line], stem: pathlib.Path) -> list[pathlib.Path]:
     def prepare(axes: Any) -> None:
-        axes.set(xscale="log", ylim=(0, 1))
+        log_axis(axes.xaxis)
+        axes.set_ylim(0, 1)
         axes.invert_xaxis()
-        axes.xaxis.set_major_formatter("{x:g}")
 
     return line_figure(
         stem, lines, x_label="remaining weights (%)", y_label="mask IoU", prepare=prepare
@@ -640,10 +640,8 @@ def _show_figure_a16(scale: Scale, results: Results) -> Outcome:
 
 
 def _show_counts(axes: Any) -> None:
-    """Labels a logarithmic y axis without formulas, and the x axis with integers."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    """Makes the y axis logarithmic, and labels the x axis with integers."""
+    log_axis(axes.yaxis)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
