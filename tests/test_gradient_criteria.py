@@ -218,7 +218,8 @@ def test_grand_of_samples_that_are_multiplied_by_one_matrix(flavour, rank):
     model = keras.Sequential([keras.Input((6, 6)), Product()])
     norms = GradientNorms(model, {}, lambda _, outputs: tf.reduce_sum(outputs**2) / 2)
     x = RANDOM.normal(size=(20, 6, 6)).astype(np.float32)
-    found = norms(Split(ArraySamples(x, np.zeros(20, np.int64)), np.arange(20)), Masks({}))
+    split = Split(ArraySamples(x, np.zeros(20, np.int64)), np.arange(20))
+    found = Predictor(model).gradient_norms(split, norms)
     kernel = model.get_weights()[0].reshape(6, 5)
     expected = [np.linalg.norm(each.T @ each @ kernel) for each in x]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
