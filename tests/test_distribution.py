@@ -98,7 +98,8 @@ def test_batches_may_come_from_the_service_of_tf_data():
     seen = collections.Counter(i for x, _ in batches for i in x["sample_id"].numpy().tolist())
     assert seen == {n: 1 for n in range(COUNT)}
     model = PracModel(network("tf_keras"), num_samples=COUNT)
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    loss = importlib.import_module("tf_keras").losses.SparseCategoricalCrossentropy
+    model.compile("sgd", loss(from_logits=True), jit_compile=False)
     model.fit(batches, epochs=2, verbose=0)
     assert (model.forgetting.stats.presentations == 2).all()
     worker._stop()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
+import warnings
 
 import hypothesis
 import hypothesis.strategies as st
@@ -367,17 +369,88 @@ def slow_score(task, score, label, outputs):
     return max(each) if score == "margin" else sum(each)
 
 
+def ending(keras, end):
+    """A model of three classes, or of one unit for "sigmoid" and "unit"."""
+    layers, name = keras.layers, end.removesuffix(", reshaped")
+    units = 1 if name in ("sigmoid", "unit") else 3
+    own = name if name in ("softmax", "sigmoid") else None
+    network = [keras.Input((6,)), layers.Dense(8), layers.Dense(units, activation=own)]
+    network += [layers.Softmax()] if name == "layer" else []
+    network += [layers.Activation("softmax")] if name == "activation" else []
+    network += [layers.Reshape((units,))] if name != end else []
+    return keras.Sequential(network)
+
+
+NO_LOGITS = "received; allowed: probabilities, because of from_logits=False. Set from_logits=True"
+SOFTMAX = "probabilities of a softmax received; allowed: logits, because of from_logits=True"
+SIGMOID = SOFTMAX.replace("softmax", "sigmoid")
+ENDS = [
+    # end of the model, from_logits, warning of a search, which sees outputs, and of a traced `fit`
+    ("linear", False, NO_LOGITS, NO_LOGITS),
+    ("linear, reshaped", False, NO_LOGITS, None),
+    ("linear", True, None, None),
+    ("unit", False, NO_LOGITS, NO_LOGITS),
+    ("unit", True, None, None),
+    ("softmax", True, SOFTMAX, SOFTMAX),
+    ("softmax", False, None, None),
+    ("softmax, reshaped", True, "rows that sum to 1 received; allowed: logits", None),
+    ("layer", True, SOFTMAX, SOFTMAX),
+    ("layer", False, None, None),
+    ("activation", True, SOFTMAX, SOFTMAX),
+    ("sigmoid", True, SIGMOID, SIGMOID),
+    ("sigmoid", False, None, None),
+]
+
+
+def warnings_of(call):
+    """Returns the warnings about the outputs of the model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    messages = {str(each.message) for each in caught}
+    return [each for each in messages if each.startswith("outputs of the model: ")]
+
+
 @both
-def test_a_loss_of_probabilities_warns_about_logits(flavour):
-    losses = importlib.import_module(flavour).losses
-    labels, logits = np.array([0, 1]), tf.constant([[2.0, -1.0, 0.0], [0.5, 0.1, 0.4]])
-    for loss in ("sparse_categorical_crossentropy", losses.SparseCategoricalCrossentropy()):
-        with pytest.warns(UserWarning, match="-1 to 2 received.*from_logits=True"):
-            infer(loss, labels, logits)
-        infer(loss, labels, tf.nn.softmax(logits))
-    with pytest.warns(UserWarning, match="softmax or sigmoid"):
-        infer(losses.BinaryCrossentropy(), labels, logits[:, :1])
-    infer(losses.SparseCategoricalCrossentropy(from_logits=True), labels, logits)
+@pytest.mark.parametrize(("end", "from_logits", "of_search", "of_fit"), ENDS)
+def test_logits_and_probabilities_are_not_mistaken(flavour, end, from_logits, of_search, of_fit):
+    keras = importlib.import_module(flavour)
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32) * 9
+    y = np.arange(20) % 2
+    samples = ArraySamples(x, y)
+    network = ending(keras, end)
+    task = (Binary if network.output_shape[-1] == 1 else Sparse)(from_logits=from_logits)
+    compiled = ending(keras, end)
+    compiled.compile("sgd", task.make_loss(keras))
+
+    def traced(model, targets):
+        return tf.function(lambda: targets.read(model, y, model(x)).correct())
+
+    for call, expected in (
+        (lambda: Trainer(compiled, TrainingRecipe(), samples), of_search),
+        (lambda: Trainer(network, TrainingRecipe(), samples, task=task), of_search),
+        (traced(compiled, Targets()), of_fit),
+        (traced(network, Targets(task)), of_fit),
+    ):
+        messages = warnings_of(call)
+        assert len(messages) == (expected is not None)
+        assert expected is None or expected in messages[0]
+
+
+@both
+def test_training_with_a_loss_of_other_outputs_warns(flavour):
+    keras = importlib.import_module(flavour)
+    x, y = np.ones((8, 6), np.float32), np.arange(8) % 2
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    for make, callbacks in (
+        (lambda network: PracModel(network, num_samples=8), []),
+        (lambda network: network, [ForgettingLogger((x, y))]),
+    ):
+        model = make(ending(keras, "sigmoid"))
+        model.compile("sgd", loss)
+        fit = functools.partial(model.fit, x, y, verbose=0, callbacks=callbacks)
+        (message,) = warnings_of(fit)
+        assert SIGMOID in message
 
 
 @both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,10 +27,53 @@ class Classification(Task):
         """Returns the logits of each prediction, float [batch, predictions, classes]."""
 
     def resolved(self, labels: np.ndarray, outputs: Any = None, activation: Any = None) -> Self:
-        """Returns the task with `from_logits` set."""
-        if self.from_logits is not None or outputs is None:
+        """Returns the task with `from_logits` set; warns if it is set and outputs differ."""
+        if outputs is None:
             return self
-        return dataclasses.replace(self, from_logits=self._are_logits(outputs, activation))
+        if self.from_logits is None:
+            return dataclasses.replace(self, from_logits=self._are_logits(outputs, activation))
+        self.warn_of_outputs(outputs, activation)
+        return self
+
+    def warn_of_outputs(self, outputs: Any, activation: Any = None) -> None:
+        """Warns if outputs are probabilities although `from_logits` is True, or the reverse.
+
+        Args:
+            outputs: of the model for a batch; symbolic ones are judged by `activation` alone.
+            activation: as for `resolved`.
+        """
+        if self.from_logits is None:
+            return
+        are_logits, received = self._evidence(outputs, activation)
+        if are_logits is None or are_logits == self.from_logits:
+            return
+        if are_logits:
+            allowed = "probabilities, because of from_logits=False"
+            remedy = (
+                "Set from_logits=True in the loss or task, or end the model with a softmax or "
+                "sigmoid."
+            )
+        else:
+            allowed = "logits, because of from_logits=True"
+            remedy = (
+                "Set from_logits=False in the loss or task, or remove the softmax or sigmoid from "
+                "the end of the model."
+            )
+        # stacklevel=1: Python shows a warning of one line only once.
+        warnings.warn(
+            f"outputs of the model: {received} received; allowed: {allowed}. {remedy}", stacklevel=1
+        )
+
+    def _evidence(self, outputs: Any, activation: Any) -> tuple[bool | None, str]:
+        """Returns whether outputs are logits, or None if that is not certain, and what they are."""
+        if activation in ("softmax", "sigmoid"):
+            return False, f"probabilities of a {activation}"
+        if tf.is_symbolic_tensor(outputs):
+            return (True, "numbers of a linear layer") if activation == "linear" else (None, "")
+        values = np.asarray(outputs, np.float64)
+        if np.any((values < -1e-3) | (values > 1 + 1e-3)):
+            return True, f"{values.min():.3g} to {values.max():.3g}"
+        return None, ""
 
     def _are_logits(self, outputs: Any, activation: str | None) -> bool:
         if activation in ("linear", "softmax", "sigmoid"):
@@ -80,6 +124,12 @@ class _Softmax(Classification):
 
     def _are_logits(self, outputs: Any, activation: str | None) -> bool:
         return not is_probability(outputs)
+
+    def _evidence(self, outputs: Any, activation: Any) -> tuple[bool | None, str]:
+        are_logits, received = super()._evidence(outputs, activation)
+        if are_logits is None and not tf.is_symbolic_tensor(outputs) and is_probability(outputs):
+            return False, "rows that sum to 1"
+        return are_logits, received
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +43,6 @@ def task_of(loss: Any, labels: Any, outputs: Any) -> Task:
     name, from_logits = loss_name(loss), from_logits_of(loss)
     outputs = tf.convert_to_tensor(outputs)
     single_unit = outputs.shape.rank == 1 or outputs.shape[-1] == 1
-    if from_logits is False and name.endswith(("crossentropy", "bce")):
-        _warn_of_logits(outputs)
     if name == "sparsecategoricalcrossentropy":
         return Sparse(from_logits=from_logits, ignore_class=_option(loss, "ignore_class"))
     if name in ONE_HOT:
@@ -121,7 +118,7 @@ def loss_name(loss: Any) -> str:
 def from_logits_of(loss: Any) -> bool | None:
     """Returns the `from_logits` of a loss, or None if it has none."""
     if isinstance(loss, str):
-        return False  # the default of every Keras loss
+        return False if loss_name(loss).endswith(("crossentropy", "bce")) else None
     value = _option(loss, "from_logits")
     if value is None and inspect.isfunction(loss):
         parameter = inspect.signature(loss).parameters.get("from_logits")
@@ -136,20 +133,6 @@ def _option(loss: Any, name: str) -> Any:
         if value is None:
             value = (getattr(loss, options, None) or {}).get(name)
     return value
-
-
-def _warn_of_logits(outputs: tf.Tensor) -> None:
-    """Warns if a loss takes probabilities, but the model returns other numbers."""
-    if tf.is_symbolic_tensor(outputs):
-        return
-    values = np.asarray(outputs, np.float64)
-    if np.any((values < -1e-3) | (values > 1 + 1e-3)):
-        warnings.warn(
-            f"outputs of the model: {values.min():.3g} to {values.max():.3g} received; allowed: "
-            "probabilities, because the loss has from_logits=False. Compile the model with "
-            "from_logits=True, or end it with a softmax or sigmoid.",
-            stacklevel=4,
-        )
 
 
 def _shape(values: Any) -> str:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_prac.checks import check_bool
 from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import output_activations
 from tf_prac.registry import TASKS
 from tf_prac.tasks.classification import Classification, Sparse
 from tf_prac.tasks.infer import REGRESSION, as_task, from_logits_of, loss_name, task_of
@@ -110,6 +111,10 @@ class Targets:
             known = task.from_logits if self.from_logits is None else self.from_logits
             known = from_logits_of(loss) if known is None else known
             task = dataclasses.replace(task, from_logits=known)
+            activations = output_activations(getattr(model, "network", model))
+            activation = self._part(model, activations, y_pred)
+            for each in {known, from_logits_of(loss)}:
+                dataclasses.replace(task, from_logits=each).warn_of_outputs(y_pred, activation)
         return Predictions(task, y, y_pred, weight)
 
     def _part(self, model: Any, value: Any, y_pred: Any = None) -> Any:
