@@ -363,9 +363,8 @@ def test_from_logits_is_inferred_from_every_loss_of_keras(flavour):
         cls = getattr(losses, f"{name}Crossentropy")
         for logits in (True, False):
             model = type("Model", (), {"loss": cls(from_logits=logits)})
-            predictions = Targets().read(
-                model, tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 0.0]])
-            )
+            outputs = tf.constant([[2.0, -1.0]] if logits else [[1.0, 0.0]])
+            predictions = Targets().read(model, tf.constant([[1.0, 0.0]]), outputs)
             assert predictions.from_logits is logits
     model = type("Model", (), {"loss": staticmethod(losses.binary_crossentropy)})
     assert Targets().read(model, tf.constant([1]), tf.constant([[1.0]])).from_logits is False

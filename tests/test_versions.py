@@ -18,11 +18,11 @@ from tf_prac.search import SearchCallback, summary
 RECIPE = TrainingRecipe(epochs=1, batch_size=40, jit_compile=False)
 
 
-def search(path, **options):
+def search(path, ignore=(), **options):
     search = TicketSearch(
         lambda: version_smoke.network("keras"),
         RECIPE,
-        PruningConfig(rounds=1),
+        PruningConfig(rounds=1, ignore=ignore),
         directory=path,
         **{"verbose": False, **options},
     )
@@ -68,6 +68,24 @@ def test_a_run_of_other_versions_is_refused_unless_they_are_accepted(package, ru
 def test_the_version_of_the_other_keras_does_not_matter(run):
     with installed(tf_keras="unknown"):
         search(run)
+
+
+def test_a_run_with_an_unused_pattern_of_an_earlier_version_is_resumed(tmp_path):
+    """Such patterns are refused for new searches only."""
+    refused = pytest.raises(ArgumentError, match="ignore: received 'head'.*matches no weight")
+    with refused:
+        search(tmp_path / "run", ignore=("head",))
+    assert not (tmp_path / "run").exists()
+    with mock.patch("tf_prac.pruning.weights._check_ignored"):
+        first = search(tmp_path / "run", ignore=("head",))
+    config, seen = (tmp_path / "run" / "config.json").read_bytes(), Messages()
+    (tmp_path / "run" / "summary.json").unlink()
+    resumed = search(tmp_path / "run", ignore=("head",), verbose=seen)
+    assert "warning: ignore: 'head' matches no weight" in seen.text
+    assert (tmp_path / "run" / "config.json").read_bytes() == config
+    assert resumed.tickets[-1].masks == first.tickets[-1].masks
+    with pytest.raises(MismatchError, match="ignore"):
+        search(tmp_path / "run", ignore=("tail",))
 
 
 def test_accepted_versions_that_are_the_same_are_not_mentioned():

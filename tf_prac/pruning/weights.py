@@ -185,6 +185,11 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
     }
 
 
+def unused_patterns(model: Any, config: PruningConfig) -> list[str]:
+    """Returns the patterns of `ignore` that match no weight of a model."""
+    return _unused(named_weights(model), config)
+
+
 def snapshot(model: Any) -> dict[str, np.ndarray]:
     """Returns a copy of every weight of a model, including BatchNorm's statistics, by name.
 
@@ -252,11 +257,14 @@ def _masked_ids(model: Any) -> set[int]:
 
 def _check_ignored(weights: list[NamedWeight], config: PruningConfig) -> None:
     """Raises `ArgumentError` if a pattern of `ignore` matches no weight."""
-    for pattern in config.ignore:
-        if not any(_matches(_names(weight), pattern) for weight in weights):
-            layers = dict.fromkeys(_names(weight)[1] for weight in weights)
-            allowed = f"a layer, a weight or a pattern of them: {', '.join(layers)}"
-            raise ArgumentError("ignore", pattern, allowed, "It matches no weight.")
+    for pattern in _unused(weights, config):
+        layers = dict.fromkeys(_names(weight)[1] for weight in weights)
+        allowed = f"a layer, a weight or a pattern of them: {', '.join(layers)}"
+        raise ArgumentError("ignore", pattern, allowed, "It matches no weight.")
+
+
+def _unused(weights: list[NamedWeight], config: PruningConfig) -> list[str]:
+    return [p for p in config.ignore if not any(_matches(_names(w), p) for w in weights)]
 
 
 def _decide_by_mask(masked: bool) -> Decision:

@@ -42,7 +42,7 @@ from tf_prac.data.splits import DataSplits, full_split, make_splits
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import copy_of, is_model, new_network, seed_everything
 from tf_prac.pruning.masks import Masks
-from tf_prac.pruning.weights import rewind, snapshot, weight_report
+from tf_prac.pruning.weights import rewind, snapshot, unused_patterns, weight_report
 from tf_prac.search.callbacks import ProgressBar, SearchCallback, SearchCallbackList
 from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import copy_dense_round
@@ -324,8 +324,13 @@ class _Session:
         config = search.config
         self._also_retrain = set(also_retrain)
         finished_runs = open_finished_runs(config.prac, data.train, config.pruning.rounds)
-        self._search, self._config = search, config
         self._network = search.make_network()
+        self._unused: list[str] = []
+        if search.distribution.workers == 1 and RunDirectory(directory).started_config():
+            # Earlier versions started runs with patterns that match nothing.
+            self._unused = unused_patterns(self._network, config.pruning)
+            config = _without(config, self._unused)
+        self._search, self._config = search, config
         self._report = weight_report(self._network, config.pruning)
         self.dense = attach_masks(self._network, config.pruning).masks
         initial = snapshot(self._network)
@@ -396,6 +401,7 @@ class _Session:
                 lines.append(f"  warning: {point} is less than one step: rewind to step 0")
             arithmetic = arithmetic_line(options["recipe"], self._search.deterministic)
             lines.append(f"{', '.join(distribution.devices)}: {arithmetic}")
+            lines += [f"  warning: ignore: {each!r} matches no weight" for each in self._unused]
             if distribution.replicas > 1:
                 lines.append(distribution.describe(self._config.recipe.batch_size))
             lines.append(f"data: {context.place}")
@@ -471,3 +477,9 @@ class _Session:
             save_ticket(run, ticket, is_rewound, self._context.callbacks)
             tickets.append(ticket)
         return tickets
+
+
+def _without(config: SearchConfig, patterns: Collection[str]) -> SearchConfig:
+    """Returns the options without these patterns of `ignore`."""
+    ignore = tuple(each for each in config.pruning.ignore if each not in patterns)
+    return dataclasses.replace(config, pruning=dataclasses.replace(config.pruning, ignore=ignore))
