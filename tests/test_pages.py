@@ -106,7 +106,7 @@ def test_the_python_of_a_page_runs(page, world, tmp_path, monkeypatch):
         for name in ("runs", "downloaded"):
             (tmp_path / name).symlink_to(world[0] / name)
     monkeypatch.setattr(
-        "tf_prac.export.writer.compare", lambda *_, **__: 0.0
+        "tf_prac.export.destination.compare", lambda *_, **__: 0.0
     )  # tests of exports run it
     names = names_of(world, "keras")
     for code in blocks(page, "python"):

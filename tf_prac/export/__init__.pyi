@@ -1,3 +1,4 @@
+from tf_prac.export.destination import Export as Export
 from tf_prac.export.formats import keras_file as keras_file
 from tf_prac.export.formats import npz as npz
 from tf_prac.export.lite import tflite as tflite
@@ -11,5 +12,4 @@ from tf_prac.export.shrinking.shrink import Shrunk as Shrunk
 from tf_prac.export.shrinking.shrink import shrink as shrink
 from tf_prac.export.size import SizeReport as SizeReport
 from tf_prac.export.size import size_report as size_report
-from tf_prac.export.writer import Export as Export
 from tf_prac.export.writer import saved_model as saved_model

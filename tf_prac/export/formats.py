@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.export.content import description
-from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
-from tf_prac.export.serving import outputs_of, serve
+from tf_prac.export.destination import Destination, Export
+from tf_prac.export.directory import METADATA
+from tf_prac.export.serving import serve
 from tf_prac.export.source import Source, source_of
-from tf_prac.export.verify import compare, example_inputs, rounding_of
-from tf_prac.export.writer import Export
-from tf_prac.keras_api import flavour_of, vocabulary
+from tf_prac.keras_api import flavour_of
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import read_npz, write_json, write_npz
 from tf_prac.storage.layout import MASKS, MODEL, WEIGHTS
@@ -41,31 +39,31 @@ def keras_file(
 
     Arguments, results and errors are those of `saved_model`.
     """
-    check_target(directory, overwrite)
+    destination = Destination(
+        directory=directory, metadata=metadata, samples=samples, check=check, overwrite=overwrite
+    )
     source = source_of(model_or_ticket, model=model, masks=masks)
     flavour = flavour_of(source.network).name
     if flavour == "tf_keras" and any(w.dtype == "bfloat16" for w in source.network.weights):
         allowed = "weights in another dtype, as tf_keras cannot read them from a .keras file"
         raise ArgumentError("model", "weights in bfloat16", allowed, "Export as saved_model.")
-    document = {**description(source, "keras", "float32"), **(metadata or {})}
-    with source.applied(), new_directory(directory, overwrite) as temporary:
-        path = temporary / MODEL
-        try:
-            source.network.save(path)
-        except (NotImplementedError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ArgumentError(
-                "model", source.network.name, "a model of classes that Keras can save", reason
-            ) from error
+    document = destination.document(source, "keras", "float32", {})
+    with source.applied(), destination.new_directory() as temporary:
+        _save(source.network, temporary / MODEL)
         max_error = None
-        if check:
-            served = serve(source.network)
-            inputs = example_inputs(served.inputs, samples, words=vocabulary(source.network))
-            max_error = compare(
-                flavour, path, inputs, outputs_of(served, inputs), rounding_of(source.network)
-            )
+        if check and (expected := destination.expected(source.network, serve(source.network))):
+            max_error = expected.compare(flavour, temporary / MODEL)
         write_json(temporary / METADATA, "export", document)
-    return Export(pathlib.Path(directory), document, directory_bytes(directory), max_error)
+    return destination.export(document, max_error)
+
+
+def _save(network: Any, path: pathlib.Path) -> None:
+    try:
+        network.save(path)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        allowed = "a model of classes that Keras can save"
+        raise ArgumentError("model", network.name, allowed, reason) from error
 
 
 def npz(
@@ -86,19 +84,17 @@ def npz(
 
     Arguments and errors are those of `saved_model`. The weights of a ticket are its masked W_k.
     """
-    check_target(directory, overwrite)
+    destination = Destination(directory=directory, metadata=metadata, overwrite=overwrite)
     source = source_of(model_or_ticket, model=model, masks=masks)
-    document = {**description(source, "npz", "float32"), **(metadata or {})}
+    document = destination.document(source, "npz", "float32", {})
     weights = dict(source.weights) if source.weights is not None else snapshot(source.network)
-    with new_directory(directory, overwrite) as temporary:
+    with destination.new_directory() as temporary:
         write_npz(temporary / WEIGHTS, "weights", weights)
         source.masks.save(temporary / MASKS)
         if check:
             _check_arrays(temporary, source, weights)
         write_json(temporary / METADATA, "export", document)
-    return Export(
-        pathlib.Path(directory), document, directory_bytes(directory), 0.0 if check else None
-    )
+    return destination.export(document, 0.0 if check else None)
 
 
 def _check_arrays(

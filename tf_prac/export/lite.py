@@ -13,15 +13,15 @@ import tensorflow as tf
 
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.export.content import Content, description
-from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
+from tf_prac.export.content import Content
+from tf_prac.export.destination import Destination, Expected, Export
+from tf_prac.export.directory import METADATA
 from tf_prac.export.kernels import kernel_uses
-from tf_prac.export.serving import Serving, outputs_of
+from tf_prac.export.serving import Serving
 from tf_prac.export.source import source_of
-from tf_prac.export.verify import compare, example_inputs, rounding_of
-from tf_prac.export.writer import Export, write
+from tf_prac.export.writer import write
 from tf_prac.export.xnnpack import sparse_inference
-from tf_prac.keras_api import named_weights, vocabulary
+from tf_prac.keras_api import named_weights
 from tf_prac.storage.atomic import scratch_directory
 from tf_prac.storage.files import write_json
 
@@ -72,39 +72,43 @@ def tflite(
             fixed, or TFLite cannot convert the model.
     """
     check_choice("storage", storage, LITE_STORAGES)
-    check_target(directory, overwrite)
+    destination = Destination(
+        directory=directory, metadata=metadata, samples=samples, check=check, overwrite=overwrite
+    )
     source = source_of(model_or_ticket, model=model, masks=masks)
     _check_dtypes(source.network)
-    sparse = sparse and bool(source.masks)
     with source.served(inputs, preprocess, softmax) as served:
         _check_fixed(served)
-        examples = example_inputs(served.inputs, samples, words=vocabulary(source.network))
-        expected = outputs_of(served, examples)
-        tolerance = max(TOLERANCE[storage], rounding_of(source.network))
+        expected = destination.expected(source.network, served)
         uses = kernel_uses(source.network, served)
-        with new_directory(directory, overwrite) as temporary:
-            path = temporary / FILE
-            max_error = None
-            for stored_sparse in (True, False) if sparse else (False,):
-                path.write_bytes(convert(Content(source, served, False, storage), stored_sparse))
-                if not check:
-                    break
-                try:
-                    max_error = compare("tflite", path, examples, expected, tolerance)
-                    break
-                except MismatchError:
-                    if not stored_sparse:
-                        raise
-            document = {
-                **description(source, "tflite", storage),
-                "sparse_weights": stored_sparse,
-                "sparse_inference": sparse_inference(
-                    uses, served.graph, source.masks, storage, stored_sparse
-                ),
-                **(metadata or {}),
-            }
+        with destination.new_directory() as temporary:
+            content = Content(source, served, False, storage)
+            is_sparse, max_error = _write(
+                content, sparse and bool(source.masks), temporary / FILE, expected
+            )
+            inference = sparse_inference(uses, served.graph, source.masks, storage, is_sparse)
+            values = {"sparse_weights": is_sparse, "sparse_inference": inference}
+            document = destination.document(source, "tflite", storage, values)
             write_json(temporary / METADATA, "export", document)
-    return Export(pathlib.Path(directory), document, directory_bytes(directory), max_error)
+    return destination.export(document, max_error)
+
+
+def _write(
+    content: Content, sparse: bool, path: pathlib.Path, expected: Expected | None
+) -> tuple[bool, float | None]:
+    """Writes the file; returns whether its weights are stored sparse, and the largest difference.
+
+    If the interpreter cannot run it with sparse weights, they are stored dense.
+    """
+    path.write_bytes(convert(content, sparse))
+    if expected is None:
+        return sparse, None
+    try:
+        return sparse, expected.compare("tflite", path, TOLERANCE[content.storage])
+    except MismatchError:
+        if not sparse:
+            raise
+        return _write(content, False, path, expected)
 
 
 def convert(content: Content, sparse: bool) -> bytes:

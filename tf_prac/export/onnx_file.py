@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import ArgumentError
-from tf_prac.export.content import description
-from tf_prac.export.directory import METADATA, check_target, directory_bytes, new_directory
+from tf_prac.export.destination import Destination, Export
+from tf_prac.export.directory import METADATA
 from tf_prac.export.n_m import two_of_four
-from tf_prac.export.serving import Serving, outputs_of
+from tf_prac.export.serving import Serving
 from tf_prac.export.source import source_of
-from tf_prac.export.verify import compare, example_inputs, rounding_of
-from tf_prac.export.writer import Export
 from tf_prac.extras import require
-from tf_prac.keras_api import vocabulary
 from tf_prac.storage.files import write_json
 
 ONNX_FILE = "model.onnx"
+TOLERANCE = 1e-4
 OPSET = 17  # ONNX Runtime >= 1.12, TensorRT >= 8.5, OpenVINO >= 2023
 
 
@@ -65,26 +63,20 @@ def onnx(
     """
     for package in ("tf2onnx", "onnx", "onnxruntime")[: 3 if check else 2]:
         require(package, "exports to ONNX")
-    check_target(directory, overwrite)
+    destination = Destination(
+        directory=directory, metadata=metadata, samples=samples, check=check, overwrite=overwrite
+    )
     source = source_of(model_or_ticket, model=model, masks=masks)
     with source.served(inputs, preprocess, softmax) as served:
-        document = {
-            **description(source, "onnx", "float32"),
-            "opset": OPSET,
-            "2:4": two_of_four(source.network, source.masks),
-            **(metadata or {}),
-        }
-        max_error = None
-        with new_directory(directory, overwrite) as temporary:
+        values = {"opset": OPSET, "2:4": two_of_four(source.network, source.masks)}
+        document = destination.document(source, "onnx", "float32", values)
+        with destination.new_directory() as temporary:
             _convert(served, source.network.name, temporary / ONNX_FILE)
-            if check:
-                words = vocabulary(source.network)
-                examples = example_inputs(served.inputs, samples, words=words)
-                expected = outputs_of(served, examples)
-                tolerance = max(1e-4, rounding_of(source.network))
-                max_error = compare("onnx", temporary / ONNX_FILE, examples, expected, tolerance)
+            max_error = None
+            if expected := destination.expected(source.network, served):
+                max_error = expected.compare("onnx", temporary / ONNX_FILE, TOLERANCE)
             write_json(temporary / METADATA, "export", document)
-    return Export(pathlib.Path(directory), document, directory_bytes(directory), max_error)
+    return destination.export(document, max_error)
 
 
 def _convert(served: Serving, name: str, path: pathlib.Path) -> None:

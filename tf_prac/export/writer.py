@@ -7,7 +7,6 @@ these variables are not in the checkpoint. The served graph is the one that Kera
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import pathlib
@@ -20,49 +19,20 @@ import tensorflow as tf
 
 from tf_prac.checks import check_choice
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.export.content import Content, description
+from tf_prac.export.content import Content
 from tf_prac.export.decoder import Decoder, decoded_variables, without_values
-from tf_prac.export.directory import (
-    check_target,
-    directory_bytes,
-    new_directory,
-    write_metadata,
-)
+from tf_prac.export.destination import Destination, Export
+from tf_prac.export.directory import write_metadata
 from tf_prac.export.encoding import STORAGES
 from tf_prac.export.load import read_weights
-from tf_prac.export.serving import outputs_of
 from tf_prac.export.slim import slim
 from tf_prac.export.source import source_of
-from tf_prac.export.verify import check_weights, compare, example_inputs, rounding_of
-from tf_prac.keras_api import quiet_log, vocabulary
+from tf_prac.export.verify import check_weights
+from tf_prac.keras_api import quiet_log
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import sha256
 
 VARIABLES = "variables.data-00000-of-00001"
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """A finished export.
-
-    Attributes:
-        directory: its directory.
-        metadata: the content of its tf_prac.json.
-        bytes: total size of its files.
-        max_error: largest difference between the outputs of the export, loaded in a new process,
-            and of the Keras model; None if it was not checked.
-    """
-
-    directory: pathlib.Path
-    metadata: dict[str, Any]
-    bytes: int
-    max_error: float | None
-
-    def __repr__(self) -> str:
-        kind, sparsity = self.metadata["format"], self.metadata["sparsity"]
-        checked = "" if self.max_error is None else f", outputs differ by {self.max_error:.2g}"
-        size = f"{sparsity:.1%} sparse, {self.bytes:,} bytes"
-        return f"Export({self.directory}: {kind}, {size}{checked})"
 
 
 def saved_model(
@@ -125,35 +95,28 @@ def saved_model(
         FileError: If the directory cannot be written.
     """
     check_choice("storage", storage, STORAGES)
-    check_target(directory, overwrite)
+    destination = Destination(
+        directory=directory, metadata=metadata, samples=samples, check=check, overwrite=overwrite
+    )
     source = source_of(model_or_ticket, model=model, masks=masks)
     if sparse and masks is None and not source.masks:
         warnings.warn(
             f"{source.network.name} has neither masks nor zeros: exported dense.", stacklevel=2
         )
+    kind = "sparse_saved_model" if sparse else "saved_model"
     with source.served(inputs, preprocess, softmax) as served:
         content = Content(source, served, sparse, storage)
-        document = {
-            **description(source, "sparse_saved_model" if sparse else "saved_model", storage),
-            **content.description(),
-            **(metadata or {}),
-        }
-        expected = None
-        if check:
-            samples = example_inputs(served.inputs, samples, words=vocabulary(source.network))
-            weights = content.rounded() or snapshot(source.network)
-            with source.applied(content.rounded()):
-                expected = outputs_of(served, samples)
-        with new_directory(directory, overwrite) as temporary:
+        document = destination.document(source, kind, storage, content.description())
+        weights = content.rounded() or snapshot(source.network)
+        with source.applied(content.rounded()):
+            expected = destination.expected(source.network, served)
+        with destination.new_directory() as temporary:
             write(content, document, temporary)
             max_error = None
             if expected is not None:
-                stored, _ = read_weights(temporary, document)
-                check_weights(temporary, stored, weights)
-                tolerance = rounding_of(source.network)
-                max_error = compare("saved_model", temporary, samples, expected, tolerance)
-    path = pathlib.Path(directory)
-    return Export(path, document, directory_bytes(path), max_error)
+                check_weights(temporary, read_weights(temporary, document)[0], weights)
+                max_error = expected.compare("saved_model", temporary)
+    return destination.export(document, max_error)
 
 
 def write(content: Content, document: dict[str, Any], directory: pathlib.Path) -> None:
