@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tf_prac.pruning.criteria import CRITERIA
 from tf_prac.pruning.gradient_criteria import ScoringInputs
 from tf_prac.search.scoring import few_of_each_class
 from tf_prac.tasks.classification import Sparse, as_logits
+from tf_prac.training import gradients
 from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.inference import Predictor
 
@@ -223,6 +225,50 @@ def test_grand_of_samples_that_are_multiplied_by_one_matrix(flavour, rank):
     kernel = model.get_weights()[0].reshape(6, 5)
     expected = [np.linalg.norm(each.T @ each @ kernel) for each in x]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@both
+def test_grand_is_scored_one_by_one_on_cpus_only(flavour, monkeypatch):
+    """The error of TensorFlow is in its kernels for CPUs; the network is traced once."""
+    keras = importlib.import_module(flavour)
+    traces = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, inputs):
+            traces.append(1)
+            return tf.matmul(inputs, tf.ones((5, 5)))
+
+    model = keras.Sequential([keras.Input((6, 6)), keras.layers.Dense(5), Counted()])
+    norms = GradientNorms(model, {}, lambda _, outputs: tf.reduce_sum(outputs**2) / 2)
+
+    def operations():
+        traces.clear()
+        spec = [tf.TensorSpec([None, 6, 6]), tf.TensorSpec([None])]
+        function = tf.function(norms.of_batch, input_signature=spec, autograph=False)
+        graph = function.get_concrete_function().graph
+        return {op.type for op in graph.get_operations()}, len(traces)
+
+    on_cpu, _ = operations()
+    assert "StatelessWhile" in on_cpu or "While" in on_cpu
+    monkeypatch.setattr(gradients, "_is_on_cpu", lambda variables: False)
+    elsewhere, count = operations()
+    assert not {"StatelessWhile", "While"} & elsewhere and count == 1
+
+
+def test_where_gradients_are_computed():
+    variable = tf.Variable([1.0])
+    assert gradients._is_on_cpu([variable]) and gradients._is_on_cpu([])
+    on_gpu = SimpleNamespace(device="/job:localhost/replica:0/task:0/device:GPU:0")
+    is_on_cpu = []
+
+    @tf.function(autograph=False)
+    def traced():
+        is_on_cpu.append(gradients._is_on_cpu([on_gpu]))
+        with tf.device("/device:CPU:0"):
+            is_on_cpu.append(gradients._is_on_cpu([on_gpu]))
+
+    traced.get_concrete_function()
+    assert is_on_cpu == [False, True]
 
 
 def snapshot_of(model):

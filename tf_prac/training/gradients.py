@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.keras_api import quiet_log
+from tf_prac.keras_api import quiet_log, tf_variable
 from tf_prac.pruning.masks import Masks
 
 MAX_GRADIENT_ELEMENTS = 2**25  # of per-sample gradients at a time, 128 MiB
@@ -77,19 +78,30 @@ class GradientNorms:
                     squares.append(tf.reduce_sum(tf.square(gradient)))
             return tf.sqrt(tf.add_n(squares))
 
+        @functools.partial(tf.function, autograph=False)
+        def norms(samples: tuple[Any, ...]) -> tf.Tensor:
+            return tf.vectorized_map(norm, samples)
+
         samples = (inputs, *targets)
-        if _broadcasts_matrices(lambda samples: tf.vectorized_map(norm, samples), samples):
+        if _is_on_cpu(variables) and _broadcasts_matrices(norms.get_concrete_function(samples)):
             return tf.map_fn(norm, samples, fn_output_signature=tf.float32)
-        return tf.vectorized_map(norm, samples)
+        return norms(samples)
 
 
-def _broadcasts_matrices(function: Callable[..., Any], arguments: Any) -> bool:
-    """Whether a function multiplies batches of matrices and broadcasts one of them.
+def _is_on_cpu(variables: Sequence[Any]) -> bool:
+    """Whether operations are on a CPU: where it is requested, otherwise where variables are."""
+    requested = tf.zeros([]).device  # of the enclosing scope; in a graph, "" if there is none
+    devices = [requested or tf_variable(variable).device for variable in variables]
+    return not devices or any("CPU" in device for device in devices)
+
+
+def _broadcasts_matrices(function: Any) -> bool:
+    """Whether a concrete function multiplies batches of matrices and broadcasts one of them.
 
     On CPUs, such a product of [n, 1, ...] with one matrix, which batches of one sample lead to, is
     wrong or crashes in TensorFlow 2.21 (https://github.com/tensorflow/tensorflow/issues/117700).
     """
-    graph = tf.function(function, autograph=False).get_concrete_function(arguments).graph
+    graph = function.graph
     products = [op.inputs for op in graph.get_operations() if op.type in BATCH_PRODUCTS]
     if any(left.shape[:-2] != right.shape[:-2] for left, right in products):
         return True
