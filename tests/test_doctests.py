@@ -10,10 +10,17 @@ import ast
 import builtins
 import doctest
 import importlib
+import pathlib
 
 import numpy as np
 import pytest
 from source_tree import modules, package_modules
+
+
+def stub_of(name: str) -> pathlib.Path:
+    """Where the public names of a package or module are listed, if they are."""
+    return modules()[name].with_suffix(".pyi")
+
 
 WITH_EXAMPLES = [name for name in package_modules() if ">>> " in modules()[name].read_text("utf-8")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -57,3 +64,15 @@ def test_examples_of_docstrings(module, tmp_path, monkeypatch):
 def test_most_examples_are_run():
     found = [is_of_the_reader(test) for module in WITH_EXAMPLES for test in examples(module)]
     assert found.count(False) > found.count(True)
+
+
+@pytest.mark.parametrize("package", [name for name in package_modules() if stub_of(name).exists()])
+def test_every_public_class_and_function_has_an_example(package):
+    module = importlib.import_module(package)
+    public = {name: getattr(module, name) for name in module.__all__}
+    without = [
+        name
+        for name, value in public.items()
+        if callable(value) and ">>> " not in (value.__doc__ or "") and name != "HeldMasks"
+    ]
+    assert not without

@@ -28,6 +28,11 @@ from tf_prac.errors import ArgumentError, DataError, FileError
 class DatasetIdentity:
     """Identifies the data, and its order, to which sample ids belong.
 
+    Example:
+
+        >>> ArraySamples(np.zeros((4, 2)), [0, 1, 0, 1], name="zeros").identity.count
+        4
+
     Args:
         name: name of the data set.
         version: its version; "" if it has none.
@@ -65,6 +70,22 @@ class Samples(abc.ABC):
     """A data set with random access by sample id.
 
     To add a kind of source, write a subclass with one method, `_read`.
+
+    Example:
+
+        >>> class Squares(Samples):
+        ...     def _read(self, order, ids):
+        ...         def read(i):
+        ...             x = tf.cast(i, tf.float32)[:, None]
+        ...             return {"inputs": x**2, "sample_id": i}, i % 2
+        ...
+        ...         return order.map(read)
+        >>> identity = DatasetIdentity("squares", "", "train", 10, order_hash="")
+        >>> samples = Squares(
+        ...     identity=identity, labels=np.arange(10) % 2, num_classes=2, input_shape=(1,)
+        ... )
+        >>> samples.inputs([3, 4]).tolist()
+        [[9.0], [16.0]]
 
     Args:
         identity: identifies the data set and its order.

@@ -23,6 +23,11 @@ from tf_prac.keras_api import vocabulary
 class Export:
     """A finished export.
 
+    Example:
+
+        >>> export = tf_prac.export.saved_model(network, "served/1")
+        >>> export.bytes, export.metadata["sparsity"], export.max_error
+
     Attributes:
         directory: its directory.
         metadata: the content of its tf_prac.json.

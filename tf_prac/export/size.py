@@ -43,6 +43,12 @@ _GZIP = 9
 class SizeReport:
     """The result of `size_report`.
 
+    Example:
+
+        >>> report = size_report(network)
+        >>> print(report.text())
+        >>> report.save("report")
+
     Attributes:
         model: name of the network.
         weights: a row for each weight: name, shape and sparsity; bytes of the dense array, as

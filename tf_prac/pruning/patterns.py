@@ -30,6 +30,21 @@ class Pattern:
 
     A subclass is a frozen dataclass. It implements `prune`, and overrides what differs.
 
+    Example:
+
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Rows(Pattern):
+        ...     def prune(self, scores, masks, prune):
+        ...         means = {name: score.mean(1, keepdims=True) for name, score in scores.items()}
+        ...         kept = {name: mask.any(1, keepdims=True) for name, mask in masks.items()}
+        ...         kept = prune(means, Masks(kept))
+        ...         return Masks({name: mask & kept[name] for name, mask in masks.items()})
+        >>> scores = {"dense/kernel": np.array([[1.0, 9.0], [6.0, 7.0]])}
+        >>> masks = Masks({"dense/kernel": np.ones((2, 2), bool)})
+        >>> upper_half = lambda scores, _: Masks({n: s > np.median(s) for n, s in scores.items()})
+        >>> Rows().prune(scores, masks, upper_half)["dense/kernel"].tolist()
+        [[False, False], [True, True]]
+
     Attributes:
         sets_sparsity: whether the pattern alone determines how many weights are pruned, so that
             one round prunes everything and rates and target sparsities do not apply.
@@ -74,7 +89,16 @@ class Pattern:
 
 @dataclasses.dataclass(frozen=True)
 class Unstructured(Pattern):
-    """Each weight is pruned independently of the others."""
+    """Each weight is pruned independently of the others.
+
+    Example:
+
+        >>> scores = {"dense/kernel": np.array([[1.0, 9.0], [6.0, 7.0]])}
+        >>> masks = Masks({"dense/kernel": np.ones((2, 2), bool)})
+        >>> upper_half = lambda scores, _: Masks({n: s > np.median(s) for n, s in scores.items()})
+        >>> Unstructured().prune(scores, masks, upper_half)["dense/kernel"].tolist()
+        [[False, True], [False, True]]
+    """
 
     def options(self) -> dict[str, Any]:
         """Returns no options: their defaults describe this pattern."""
@@ -88,6 +112,14 @@ class Unstructured(Pattern):
 @dataclasses.dataclass(frozen=True)
 class Block(Pattern):
     """The blocks of a matrix are pruned as a whole, as with TFMOT's `block_size`.
+
+    Example:
+
+        >>> scores = {"dense/kernel": np.array([[1.0, 9.0], [6.0, 7.0]])}
+        >>> masks = Masks({"dense/kernel": np.ones((2, 2), bool)})
+        >>> upper_half = lambda scores, _: Masks({n: s > np.median(s) for n, s in scores.items()})
+        >>> Block((1, 2)).prune(scores, masks, upper_half)["dense/kernel"].tolist()
+        [[False, False], [True, True]]
 
     Args:
         block_size: (height, width) of a block; blocks at the bottom and right edges may be
@@ -270,6 +302,14 @@ class Refill(Pattern):
 
     See `refill`. The sparsity of each kernel is about that of unstructured pruning, but rounded to
     whole channels; each kernel keeps at least one.
+
+    Example:
+
+        >>> scores = {"dense/kernel": np.array([[1.0, 9.0, 2.0], [6.0, 7.0, 3.0]])}
+        >>> masks = Masks({"dense/kernel": np.ones((2, 3), bool)})
+        >>> upper_half = lambda scores, _: Masks({n: s > np.median(s) for n, s in scores.items()})
+        >>> Refill().prune(scores, masks, upper_half)["dense/kernel"].tolist()
+        [[True, True, False], [True, True, False]]
 
     Source: Chen et al. 2022, "Coarsening the Granularity: Towards Structurally Sparse Lottery
     Tickets", Section 3.2 (IMP-Refill, here in each round).

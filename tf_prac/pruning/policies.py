@@ -23,6 +23,13 @@ _OPERATIONS = {"identity", "add", "subtract", "multiply"}
 class PruneForLatencyOnXNNPack:
     """Prunes only 1x1 convolutions, in networks that XNNPACK runs sparse from end to end.
 
+    Example:
+
+        >>> import keras
+        >>> policy = PruneForLatencyOnXNNPack()
+        >>> [policy.allow_pruning(keras.layers.Conv2D(8, size)) for size in (1, 3)]
+        [True, False]
+
     Source: TFMOT's policy of this name, and "Fast Sparse ConvNets", Elsen et al. 2019.
     """
 

@@ -52,6 +52,11 @@ class Schedule(abc.ABC):
 class ConstantSparsity(Schedule):
     """A constant sparsity.
 
+    Example:
+
+        >>> ConstantSparsity(0.5, begin_step=100).sparsity(200)
+        0.5
+
     Args:
         target_sparsity: fraction of pruned weights, in [0, 1).
         begin_step: first step that may update masks, >= 0.

@@ -208,6 +208,14 @@ def snapshot(model: Any) -> dict[str, np.ndarray]:
 def rewind(model: Any, weights: Mapping[str, np.ndarray], masks: Masks | None = None) -> None:
     """Sets every weight of a model to its value in a `snapshot`, and pruned elements to zero.
 
+    Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+        >>> rewind(model, {"dense/kernel": np.ones((2, 1)), "dense/bias": np.zeros(1)})
+        >>> model.get_weights()[0].tolist()
+        [[1.0], [1.0]]
+
     Source: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (reset W to W_k).
 
     Args:

@@ -16,6 +16,11 @@ from tf_prac.training.trainer import TrainedNetwork
 class RoundOutcome:
     """A round that has been trained and pruned.
 
+    Example:
+
+        >>> def sparsity(outcome: RoundOutcome) -> float:
+        ...     return outcome.next_masks.sparsity
+
     Attributes:
         number: of the round, from 0.
         trained: the trained network: weights, history and forgetting statistics.

@@ -31,6 +31,11 @@ from tf_prac.search.selection import RoundOutcome, Selection, Selector
 class Scores(NamedTuple):
     """A score of each training sample, and the cost of computing it.
 
+    Example:
+
+        >>> def newest(context: SearchContext, outcome: RoundOutcome) -> Scores:
+        ...     return Scores(np.arange(len(context.train.ids)))
+
     Attributes:
         values: numbers [len(context.train.ids)], in that order; the highest are chosen.
         forward_samples: number of samples that went forward.

@@ -38,6 +38,11 @@ SEARCH_ORDER, RETRAIN_ORDER, REPLICATE_ORDER, STATISTICS_ORDER, PRETRAIN_ORDER =
 class Control(NamedTuple):
     """A control of a ticket: what is random, and its seed.
 
+    Example:
+
+        >>> Control(3, "random_mask", seed=1).label
+        'random_mask_1'
+
     Attributes:
         round: number of the ticket.
         kind: "random_mask" (as many weights in each layer, at random positions), "reinit" (the

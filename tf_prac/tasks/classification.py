@@ -257,6 +257,13 @@ class _Distributions(Classification):
 class OneHot(_Distributions, _Softmax):
     """One-hot classes, [N, classes] or at positions; the highest value is the class.
 
+    Example:
+
+        >>> task = OneHot(from_logits=True)
+        >>> labels, outputs = tf.constant([[0, 1], [1, 0]]), tf.constant([[1.0, 2.0], [0.0, 3.0]])
+        >>> task.correct(labels, outputs)
+        <tf.Tensor: ... numpy=array([ True, False])>
+
     Args:
         label_smoothing: of the default loss. Default 0.
         from_logits, fraction: as for `Task`.
@@ -295,6 +302,12 @@ class OneHot(_Distributions, _Softmax):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiLabel(_Distributions):
     """Several binary labels for each sample or position, [N, ..., labels]; all have to be correct.
+
+    Example:
+
+        >>> task = MultiLabel(from_logits=False, fraction=0.5)
+        >>> task.correct(tf.constant([[0, 1], [1, 0]]), tf.constant([[0.1, 0.2], [0.3, 0.9]]))
+        <tf.Tensor: ... numpy=array([ True, False])>
 
     Args:
         label_smoothing: of the default loss. Default 0.
@@ -347,6 +360,12 @@ class MultiLabel(_Distributions):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Binary(MultiLabel):
     """One label of 0 or 1 for each sample or position, and a model with one unit.
+
+    Example:
+
+        >>> task = Binary(from_logits=True)
+        >>> task.correct(tf.constant([0, 1]), tf.constant([[-2.0], [-1.0]]))
+        <tf.Tensor: ... numpy=array([ True, False])>
 
     Args:
         label_smoothing: of the default loss. Default 0.

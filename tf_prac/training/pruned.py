@@ -148,6 +148,14 @@ def strip(model: Any) -> Any:
     Takes a model that `prune` returned, a `PracModel`, or a model with TFMOT's own wrappers; any
     other model is returned unchanged. The layers are shared, not copied.
 
+    Example:
+
+        >>> import keras
+        >>> layers = [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)]
+        >>> plain = strip(prune(keras.Sequential(layers), sparsity=0.5))
+        >>> float((plain.get_weights()[0] == 0).mean())
+        0.5
+
     Args:
         model: a model of either flavour.
 

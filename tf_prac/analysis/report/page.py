@@ -21,6 +21,11 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def write_report(path: str | os.PathLike, runs: Sequence[RunData]) -> None:
     """Writes a self-contained HTML page: no other files, no network, no scripts.
 
+    Example:
+
+        >>> run = read_run_data(RunDirectory("run"), "my run")
+        >>> write_report("report.html", [run])
+
     Args:
         path: the file.
         runs: the runs to report, at least one.

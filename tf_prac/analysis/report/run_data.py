@@ -101,6 +101,11 @@ def read_run_data(
 ) -> RunData:
     """Reads the files of a run, finished or not, and checks each of them.
 
+    Example:
+
+        >>> data = read_run_data(RunDirectory("run"), "my run")  # doctest: +SKIP
+        >>> data.sparsity
+
     Args:
         run: the directory of the run.
         name: the name of the run in the report.

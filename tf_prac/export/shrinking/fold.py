@@ -23,6 +23,11 @@ from tf_prac.pruning.masks import Masks
 class Folded:
     """A model whose batch normalization is folded.
 
+    Example:
+
+        >>> folded = fold_batch_norm(network)
+        >>> folded.folded, folded.kept
+
     Attributes:
         model: a functional model without masks, for inference.
         masks: its masks; empty if nothing is pruned.

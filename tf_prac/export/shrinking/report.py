@@ -35,6 +35,11 @@ class LayerChannels:
 class ShrinkReport:
     """What `shrink` removed.
 
+    Example:
+
+        >>> report = tf_prac.export.shrink(network).report
+        >>> print(report.text())
+
     Attributes:
         layers: the layers with weights.
         parameters: number of weights before and after.

@@ -96,6 +96,11 @@ def kind_of(layer: Any) -> Kind:
 class Shrunk:
     """A smaller model.
 
+    Example:
+
+        >>> shrunk = shrink(network)
+        >>> pruned = tf_prac.prune(shrunk.model, masks=shrunk.masks)
+
     Attributes:
         model: a functional model without masks.
         masks: its masks, for `tf_prac.prune(model, masks=masks)`; empty if nothing is pruned.

@@ -14,6 +14,12 @@ from tf_prac.training.callbacks.callback import Callback
 class BestWeights(Callback):
     """Keeps a copy of the weights of the best epoch.
 
+    Example:
+
+        >>> best = BestWeights()
+        >>> model.fit(x_train, y_train, validation_split=0.1, epochs=10, callbacks=[best])
+        >>> rewind(model, best.weights)
+
     Args:
         monitor: the metric in `logs`. Default "val_accuracy".
         mode: "max" or "min", whether high or low values are better. Default "max".
