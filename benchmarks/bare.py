@@ -20,7 +20,7 @@ from common_flags import FLAGS
 from networks import compiled, network_for, search_epoch
 from turns import rows, table, take_turns, write
 
-from tf_prac.data.pipeline import normalised
+from tf_prac.data.pipeline import normalized
 from tf_prac.data.source import Samples
 
 common_flags.define(
@@ -55,7 +55,7 @@ def bare(samples: Samples) -> Callable[[], object]:
     """Returns a function that trains one more epoch in a single call of a `tf.function`."""
     size = FLAGS.batch_size
     model = compiled(network_for(samples))
-    x = normalised(samples, tf.constant(samples.inputs(range(len(samples)))))
+    x = normalized(samples, tf.constant(samples.inputs(range(len(samples)))))
     y = tf.constant(samples.labels)
     variables = model.trainable_variables
     model.optimizer.build(variables)

@@ -31,7 +31,7 @@ from networks import network_for, search_epoch
 from peer import Peer
 from turns import rows, table, take_turns, write
 
-from tf_prac.data.pipeline import normalised
+from tf_prac.data.pipeline import normalized
 from tf_prac.data.source import Samples
 
 common_flags.define(
@@ -70,7 +70,7 @@ def plain(samples: Samples, directory: str) -> Peer:
     """Returns the plain loop, with turns of one epoch."""
     if FLAGS.model != "lenet300":
         raise app.UsageError("The plain loop trains lenet300 only.")
-    x = normalised(samples, tf.constant(samples.inputs(range(len(samples))))).numpy()
+    x = normalized(samples, tf.constant(samples.inputs(range(len(samples))))).numpy()
     path = f"{directory}/data.npz"
     np.savez(path, x=x.reshape(len(samples), -1), y=samples.labels)
     script = pathlib.Path(__file__).with_name("pytorch_loop.py")

@@ -3,8 +3,8 @@
     pip install plotnine
     python benchmarks/tabular.py --output_dir=runs/tabular
 
-The data is ggplot2's, which the package plotnine ships (both are under the MIT licence): 53,940
-rows, five classes, and nine features, of which colour and clarity become one column per value. It
+The data is ggplot2's, which the package plotnine ships (both are under the MIT license): 53,940
+rows, five classes, and nine features, of which color and clarity become one column per value. It
 can also be read from another copy, with --csv. Runs arms of `tf-prac compare`, resumably; a fifth
 of the rows, chosen at random with a fixed seed, is for testing.
 """

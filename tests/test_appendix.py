@@ -89,7 +89,7 @@ def test_set_sizes_are_the_columns_of_table_a3():
     assert rows[1] == {"round": 1, "sparsity": 0.2, **sizes, "share": 24168 / 45000}
 
 
-def test_the_rows_of_a_published_log_are_labelled_as_in_table_a3():
+def test_the_rows_of_a_published_log_are_labeled_as_in_table_a3():
     """Set sizes in the order of a published log of the authors' code, next to the paper's."""
     log = [29703, 24667, 21959, 19816, 18112, 16751]
     paper = {0.2: 24168, 0.36: 21728, 0.488: 19838, 0.5904: 18161, 0.67232: 16712}

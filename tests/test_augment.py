@@ -89,7 +89,7 @@ def test_resized_crops_equal_a_slow_reference(shape, seed, dtype):
     images = noise(shape, dtype)
     result = resized_crop_flip(tf.constant(images), tf.constant(seed, tf.int64)).numpy()
     assert result.dtype == dtype and result.shape == shape
-    # Positions are rounded to 1 / 256 pixel: neighbours differ by at most 255.
+    # Positions are rounded to 1 / 256 pixel: neighbors differ by at most 255.
     np.testing.assert_allclose(result, slow_resized(images, seed), rtol=0, atol=2.5)
 
 

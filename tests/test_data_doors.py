@@ -212,12 +212,12 @@ def test_inputs_are_shown_as_they_are(dtype, source):
     np.testing.assert_array_equal(shown, inputs.astype(np.float32))
 
 
-def test_scaling_and_normalisation_are_options():
+def test_scaling_and_normalization_are_options():
     data = (PIXELS, PIXEL_LABELS)
     scaled = shown_to_the_model(data, rescale=True)
     np.testing.assert_allclose(scaled, PIXELS / np.float32(255), rtol=1e-6)
-    normalised = shown_to_the_model(data, mean=[0.5], std=[0.25])
-    np.testing.assert_allclose(normalised, (PIXELS / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
+    normalized = shown_to_the_model(data, mean=[0.5], std=[0.25])
+    np.testing.assert_allclose(normalized, (PIXELS / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_on_scaled_inputs_is_not_continued_on_unscaled_ones(tmp_path):

@@ -57,7 +57,7 @@ class TestDigits:
         restored = np.round(images / 255 * 16)
         np.testing.assert_array_equal(np.sort(restored, axis=0), np.sort(pixels, axis=0))
 
-    def test_statistics_normalise(self):
+    def test_statistics_normalize(self):
         train = load_dataset("digits").train
         batches = training_batches(train, range(len(train)), batch_size=2000, seed=(0,), steps=1)
         inputs = next(batches.as_numpy_iterator())[0]["inputs"]
@@ -214,7 +214,7 @@ class TestNames:
 class TestTinyImageNet:
     @pytest.fixture
     def root(self, tmp_path):
-        """Two classes of three training images, and three validation images, one of them grey."""
+        """Two classes of three training images, and three validation images, one of them gray."""
         generator = np.random.default_rng(0)
 
         def write(path, channels=3):

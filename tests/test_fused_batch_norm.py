@@ -1,4 +1,4 @@
-"""Fused batch normalisation: the results of Keras, without a change to the layers."""
+"""Fused batch normalization: the results of Keras, without a change to the layers."""
 
 import importlib
 

@@ -292,7 +292,7 @@ def test_every_criterion_that_needs_the_network_has_its_function():
         assert criterion.needs_network == hasattr(gradient_criteria, name)
 
 
-def normalised_network(flavour, last):
+def normalized_network(flavour, last):
     """A network with Dropout and BatchNorm, whose moving statistics are not those of the data."""
     keras = importlib.import_module(flavour)
     keras.utils.set_random_seed(2)
@@ -313,7 +313,7 @@ def normalised_network(flavour, last):
 
 @halved("flavour, last", FLAVOURS, ["linear", "softmax"])
 def test_taylor_is_the_weight_times_the_difference_of_the_loss_at_inference(flavour, last):
-    model = normalised_network(flavour, last)
+    model = normalized_network(flavour, last)
     rewind(model, snapshot(model), half_pruned(model))
     before = snapshot(model)
     scores = gradient_criteria.taylor(inputs_of(model, last))

@@ -41,7 +41,7 @@ def test_a_swap_counts_twice():
     assert mask_distance(swapped, one, remaining=7) == 2 / 7
 
 
-def test_it_is_normalised_by_the_weights_in_force():
+def test_it_is_normalized_by_the_weights_in_force():
     masks = Masks({"a": np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])})
     last = global_magnitude({"a": np.array([4, 3, 2, 1, 0, 0, 0, 0, 0, 0.0])}, masks, 0.5)
     now = global_magnitude({"a": np.array([1, 2, 3, 4, 0, 0, 0, 0, 0, 0.0])}, masks, 0.5)

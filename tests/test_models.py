@@ -44,8 +44,8 @@ def by_name(model):
     return dict(zip(paths, model.get_weights(), strict=True))
 
 
-def randomise(model, seed=0):
-    """Fills a model with values that no initialiser gives: statistics and biases matter too."""
+def randomize(model, seed=0):
+    """Fills a model with values that no initializer gives: statistics and biases matter too."""
     generator = np.random.default_rng(seed)
 
     def draw(path, value):
@@ -173,7 +173,7 @@ def test_networks_are_built_in_layers_that_end_in_logits(network):
 )
 def test_both_flavours_compute_the_same(name):
     model, other = build(name, "keras"), build(name, "tf_keras")
-    randomise(model)
+    randomize(model)
     other.set_weights(model.get_weights())
     x = images(model)
     expected = np.asarray(model(x, training=False))
@@ -182,9 +182,9 @@ def test_both_flavours_compute_the_same(name):
     np.testing.assert_allclose(other(x, training=False), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_both_flavours_normalise_by_the_batch_and_follow_it_alike():
+def test_both_flavours_normalize_by_the_batch_and_follow_it_alike():
     model, other = build("resnet20", "keras"), build("resnet20", "tf_keras")
-    randomise(model)
+    randomize(model)
     other.set_weights(model.get_weights())
     x, momentum = images(model, batch=8), 0.9
     before = by_name(model)["stem_bn/moving_mean"]
@@ -262,14 +262,14 @@ def test_residual_networks_are_those_of_the_papers(
     flavour, name, size, stages, kernel_strides, imagenet
 ):
     model = build(name, flavour, size=size)
-    randomise(model)
+    randomize(model)
     x = images(model)
     expected = numpy_resnet(by_name(model), x, stages, kernel_strides, imagenet)
     np.testing.assert_allclose(model(x, training=False), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels(flavour):
+def test_option_a_shortcut_takes_every_second_pixel_and_centers_the_channels(flavour):
     keras = import_module(flavour)
     model = build("resnet20", flavour, size=8)
     start = model.get_layer("stage1_block3_relu2").output
@@ -300,7 +300,7 @@ def test_inception_is_that_of_keras_applications(flavour):
     theirs = keras.applications.InceptionV3(
         weights=None, input_shape=(75, 75, 3), classes=10, classifier_activation=None
     )
-    randomise(model)
+    randomize(model)
     met, pairs = set(), [(model.layers[-1], theirs.layers[-1])]
     while pairs:
         ours, other = pairs.pop()
@@ -402,7 +402,7 @@ def test_the_seed_decides_the_initial_weights(flavour):
 @pytest.mark.parametrize("name", ["lenet300", "conv2", "resnet20", "resnet18"])
 def test_saved_models_load_in_safe_mode_without_this_library(tmp_path, flavour, name):
     keras, model = import_module(flavour), build(name, flavour)
-    randomise(model)
+    randomize(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
     x = images(model)

@@ -82,7 +82,7 @@ def test_version_is_that_of_the_installation():
 def test_imported_packages_are_declared():
     requirements = importlib.metadata.requires("tf-prac") or []
     declared = {
-        normalised(re.match(r"[\w.-]+", requirement)[0])
+        normalized(re.match(r"[\w.-]+", requirement)[0])
         for requirement in requirements
         if "extra ==" not in requirement or re.search(EXTRA, requirement)
     }
@@ -92,10 +92,10 @@ def test_imported_packages_are_declared():
         for each in source_tree.imports(module):
             top = each.module.split(".")[0]
             if top not in {*sys.stdlib_module_names, *FOR_TYPES_ONLY, "tf_prac"}:
-                found = {normalised(name) for name in providers.get(top, [top])}
+                found = {normalized(name) for name in providers.get(top, [top])}
                 missing |= set() if found & declared else found
     assert not missing, f"imported; add to the dependencies in pyproject.toml: {sorted(missing)}"
 
 
-def normalised(distribution: str) -> str:
+def normalized(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()

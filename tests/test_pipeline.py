@@ -1,4 +1,4 @@
-"""Batches for `Model.fit`: replayable bit for bit, normalised, of requested samples only."""
+"""Batches for `Model.fit`: replayable bit for bit, normalized, of requested samples only."""
 
 from __future__ import annotations
 

@@ -377,8 +377,8 @@ def test_bad_input(replicates, runs, monkeypatch):
     assert isinstance(replicates.ticket(0).masks, Masks)
     with pytest.raises(ArgumentError, match="rounds: received 5; allowed: tickets of the run, 0"):
         measure_stability(replicates, StabilityConfig(rounds=(2, 5)))
-    with pytest.raises(ArgumentError, match="network: received 'reinitialised'"):
-        replicates.ticket(1, "reinitialised")
+    with pytest.raises(ArgumentError, match="network: received 'reinitialized'"):
+        replicates.ticket(1, "reinitialized")
     for config in (StabilityConfig, ConnectivityConfig):
         with pytest.raises(ArgumentError, match="copies: received 1; allowed: an integer >= 2"):
             config(copies=1)

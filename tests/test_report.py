@@ -251,7 +251,7 @@ def test_bars_reach_from_zero_to_their_value():
     assert all(float(b["y"]) + float(b["height"]) == pytest.approx(210, abs=0.2) for b in bars)
 
 
-def labelled(text):
+def labeled(text):
     """Returns the positions of the labels of the lines of a chart, by name."""
     found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label [^>]*>([^<]*)<', text)
     return {name: (float(x), float(y)) for x, y, name in found}
@@ -260,10 +260,10 @@ def labelled(text):
 def test_the_label_of_a_line_moves_if_another_line_crosses_it():
     short, long = Series("short", [0, 5], [9.0, 0.2]), Series("long", [0, 4, 10], [5.0, 0.3, 0.1])
     axes = Axis("x"), Axis("y", low=0)
-    crossed = labelled(line_chart([short, long], *axes, about="both end low"))
+    crossed = labeled(line_chart([short, long], *axes, about="both end low"))
     assert crossed["short"][0] == crossed["long"][0]
     assert abs(crossed["short"][1] - crossed["long"][1]) >= 14
-    free = labelled(line_chart([short, Series("long", [0, 10], [9, 9])], *axes, about="apart"))
+    free = labeled(line_chart([short, Series("long", [0, 10], [9, 9])], *axes, about="apart"))
     assert free["short"][0] < free["long"][0] - 100
 
 

@@ -55,7 +55,7 @@ def pruned(model, rate=0.9):
 
 
 def small_network(flavour, softmax=False):
-    """Convolutions, batch normalisation with statistics, dropout, and a dense end."""
+    """Convolutions, batch normalization with statistics, dropout, and a dense end."""
     keras = Flavour(flavour).module
     keras.utils.set_random_seed(3)
     layers = keras.layers
@@ -252,7 +252,7 @@ def test_rounded_storage_is_smaller_and_close(flavour, storage, tmp_path):
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_layers_without_a_single_weight_left(flavour, tmp_path):
-    """The first, the last and two neighbouring weights are all zero."""
+    """The first, the last and two neighboring weights are all zero."""
     keras = Flavour(flavour).module
     widths = (30, 20, 25, 30, 15, 10)
     dense = [keras.layers.Dense(n, bias_initializer="ones") for n in widths]

@@ -1,4 +1,4 @@
-"""Selectors other than the paper's, sets of other runs, and pruning at initialisation."""
+"""Selectors other than the paper's, sets of other runs, and pruning at initialization."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_every_selector_takes_the_sizes_and_steps_of_another_run(source, selecto
     assert column(result, "steps") == column(source, "steps")
     assert column(result, "prac_size") == column(source, "prac_size")
     first = [Masks.load(r.directory / "round_00/masks.npz") for r in (result, source)]
-    assert first[0] == first[1], "from the same initialisation, over the same data order"
+    assert first[0] == first[1], "from the same initialization, over the same data order"
     for found in sets_of(result):
         assert not len(found.cet) and not len(found.cep)
         assert not np.intersect1d(found.ids, VALIDATION).size
@@ -440,11 +440,11 @@ def test_the_other_run_may_be_moved_but_not_changed(source, tmp_path):
         search(tmp_path / "run", changed, pruning=pruning)
 
 
-# Pruning at initialisation
+# Pruning at initialization
 
 
 @halved("flavour, criterion", FLAVOURS, ["magnitude_init", "snip", "grasp", "synflow"])
-def test_pruning_at_initialisation_does_not_train(flavour, criterion, tmp_path):
+def test_pruning_at_initialization_does_not_train(flavour, criterion, tmp_path):
     pruning = PruningConfig(rounds=2, rewind="0it", criterion=criterion, score_samples=3)
     result = search(tmp_path / "run", NONE, flavour=flavour, pruning=pruning, retrain="last")
     size = 64 * 24 + 24 * 12

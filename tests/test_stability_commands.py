@@ -24,7 +24,7 @@ QUICK = (
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two initialisations at k = 0 and one at k = 4."""
+    """Two initializations at k = 0 and one at k = 4."""
     directory = tmp_path_factory.mktemp("runs")
     found = {}
     for name, flags in (("a", "--seed=0"), ("b", "--seed=1"), ("k4", "--rewind=4it")):
@@ -44,7 +44,7 @@ def run(command, paths, output, *flags):
     return main([command, *map(str, paths), f"--output_dir={output}", *flags])
 
 
-def test_stability_over_initialisations_and_orders(runs, tmp_path, capsys, monkeypatch):
+def test_stability_over_initializations_and_orders(runs, tmp_path, capsys, monkeypatch):
     flags = ("--copies=2", "--rounds=2")
     assert run("stability", [runs["a"], runs["b"]], tmp_path, *flags) == 0
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What the terminal shows: 80 columns, colours, progress and completion."""
+"""What the terminal shows: 80 columns, colors, progress and completion."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_bar_shows_round_and_steps_saved():
 
 
 @pytest.mark.parametrize(
-    ("environment", "terminal", "coloured"),
+    ("environment", "terminal", "colored"),
     [
         ({}, True, True),
         ({}, False, False),
@@ -98,9 +98,7 @@ def test_the_bar_shows_round_and_steps_saved():
         ({"TERM": "dumb"}, True, False),
     ],
 )
-def test_errors_are_coloured_on_a_terminal_only(
-    environment, terminal, coloured, monkeypatch, capsys
-):
+def test_errors_are_colored_on_a_terminal_only(environment, terminal, colored, monkeypatch, capsys):
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -108,8 +106,8 @@ def test_errors_are_coloured_on_a_terminal_only(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     assert main(["serach\x1b[31m"]) == 2
     line = capsys.readouterr().err
-    assert ("\x1b[1;31merror\x1b[0m" in line) == coloured
-    assert line.count("\x1b") == (2 if coloured else 0), "the name is shown escaped"
+    assert ("\x1b[1;31merror\x1b[0m" in line) == colored
+    assert line.count("\x1b") == (2 if colored else 0), "the name is shown escaped"
 
 
 @pytest.mark.parametrize("shell", SHELLS)

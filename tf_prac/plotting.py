@@ -138,7 +138,7 @@ def draw_lines(axes: Any, lines: Sequence[Line]) -> None:
 
 
 def log_axis(axis: Any) -> None:
-    """Makes an axis with data logarithmic, labelled at 1, 2 and 5 times the powers of ten.
+    """Makes an axis with data logarithmic, labeled at 1, 2 and 5 times the powers of ten.
 
     Over more than three decades, only powers of ten have labels. Matplotlib's own labels are
     formulas, which are switched off, or overlap.

@@ -126,16 +126,16 @@ def _network_and_inputs(run: RunDirectory, flags: Flags) -> tuple[Any, dict[str,
     import tensorflow as tf
 
     from tf_prac.cli.open_run import reopen
-    from tf_prac.data.pipeline import normalised
+    from tf_prac.data.pipeline import normalized
 
     search, data = reopen(run, flags.data_dir)
     samples = data.test if data.test is not None else data.train
     raw = tf.constant(samples.inputs(range(min(SAMPLES, len(samples)))))
     if not flags.preprocess:
-        return search.model_fn(), {"samples": normalised(samples, raw).numpy()}
+        return search.model_fn(), {"samples": normalized(samples, raw).numpy()}
     return search.model_fn(), {
         "samples": raw.numpy(),
-        "preprocess": lambda images: normalised(samples, images),
+        "preprocess": lambda images: normalized(samples, images),
         "inputs": tf.TensorSpec([None, *raw.shape[1:]], raw.dtype, name="images"),
     }
 

@@ -169,10 +169,10 @@ class Preprocessing:
         x = inputs["inputs"]
         if self.augment != "none":
             x = augmentation(self.augment, self.input_shape)(x, fold_in(key, step))
-        return ({**inputs, "inputs": normalised(self, x)}, *others)
+        return ({**inputs, "inputs": normalized(self, x)}, *others)
 
 
-def normalised(samples: Samples | Preprocessing, inputs: Any) -> Any:
+def normalized(samples: Samples | Preprocessing, inputs: Any) -> Any:
     """Returns stored inputs [batch, ...] as inputs of the model, float32.
 
     uint8 is scaled to [0, 1] if `samples.rescale`; `mean` and `std` are applied to every dtype.

@@ -129,7 +129,7 @@ TICKET_METRICS: dict[str, Schema] = {
     "retrain_steps": COUNT,
     "forward_samples": COUNT,
 }
-SUMMARISED_TICKET: Schema = Record(
+SUMMARIZED_TICKET: Schema = Record(
     TICKET_METRICS,
     {
         "test_accuracy_last": ACCURACY,
@@ -220,8 +220,8 @@ DOCUMENTS: dict[str, Schema] = {
                 {"test_accuracy_last": ACCURACY},
             ),
             "rounds": ListOf(ROUND_METRICS),
-            "tickets": ListOf(SUMMARISED_TICKET),
-            "controls": ListOf(SUMMARISED_TICKET),
+            "tickets": ListOf(SUMMARIZED_TICKET),
+            "controls": ListOf(SUMMARIZED_TICKET),
             "cost": Record(
                 {
                     "search_steps": COUNT,

@@ -42,7 +42,7 @@ _SMALL_KS = ("0it", "10it", "30it", "100it")
 
 SCALES = {
     "paper": Scale(
-        name="paper", about="networks, data and schedules of the paper, three initialisations"
+        name="paper", about="networks, data and schedules of the paper, three initializations"
     ),
     "small": Scale(
         name="small",
@@ -305,7 +305,7 @@ def _matching_check(preset: str, rows: Sequence[Row]) -> Check:
 
 FIGURE_6 = _item(
     "figure_6",
-    "Error barrier and accuracy of subnetworks against k, with random and reinitialised ones",
+    "Error barrier and accuracy of subnetworks against k, with random and reinitialized ones",
     "Section 4 (Figures 5 to 7)",
     _subnetwork_plan,
     _show_subnetworks,

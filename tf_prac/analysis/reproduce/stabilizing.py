@@ -48,7 +48,7 @@ _SMALL_K = "30it"
 
 SCALES = {
     "paper": Scale(
-        name="paper", about="networks, data and schedules of the paper, three initialisations"
+        name="paper", about="networks, data and schedules of the paper, three initializations"
     ),
     "small": Scale(
         name="small",
@@ -218,14 +218,14 @@ def _show_one_shot(scale: Scale, results: Results) -> Outcome:
 
 FIGURE_1 = _item(
     "figure_1",
-    "Iterative tickets: rewound, at k=0, reinitialised, and with low rates or warmup",
+    "Iterative tickets: rewound, at k=0, reinitialized, and with low rates or warmup",
     "the iterative curves of Figures 1, 5 and 8",
     _iterative_plan,
     _show_iterative,
 )
 FIGURE_5 = _item(
     "figure_5",
-    "One-shot tickets: rewound, at k=0 and reinitialised",
+    "One-shot tickets: rewound, at k=0 and reinitialized",
     "the one-shot curves of Figures 1, 5 and 8",
     _one_shot_plan,
     _show_one_shot,
@@ -562,7 +562,7 @@ FIGURE_4 = _item(
 )
 
 
-# Pruning at initialisation: Figure 9.
+# Pruning at initialization: Figure 9.
 
 _SNIP_ARMS = ("imp", "imp_reinit", "snip", "snip_reinit")
 
@@ -602,7 +602,7 @@ def _show_snip(scale: Scale, results: Results) -> Outcome:
 
 FIGURE_9 = _item(
     "figure_9",
-    "Pruning at initialisation: SNIP and IMP, each also with new initial weights",
+    "Pruning at initialization: SNIP and IMP, each also with new initial weights",
     "Figure 9",
     _snip_plan,
     _show_snip,
