@@ -25,7 +25,8 @@ from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.selection import RoundOutcome
 from tf_prac.storage.run_directory import RunDirectory
-from tf_prac.training.trainer import Trainer, untrained
+from tf_prac.training.trained_network import untrained
+from tf_prac.training.trainer import Trainer
 
 common_flags.define(*common_flags.DATA, *common_flags.NETWORK, "repeats", "output")
 

@@ -37,7 +37,8 @@ from tf_prac.training.distribution import Distribution
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.placement import DataPlacement, as_text
 from tf_prac.training.schedules import Budget
-from tf_prac.training.trainer import TrainedNetwork, Trainer
+from tf_prac.training.trained_network import TrainedNetwork
+from tf_prac.training.trainer import Trainer
 
 COUNT, TRAINED = 50, 37  # batches of 8: four full ones and one of 5
 RNG = np.random.default_rng(0)

@@ -44,7 +44,8 @@ from tf_prac.search.selection import RoundOutcome
 from tf_prac.search.selectors import SELECTORS, HighestScores, Scores
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tasks.classification import Sparse
-from tf_prac.training.trainer import Trainer, untrained
+from tf_prac.training.trained_network import untrained
+from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)
 

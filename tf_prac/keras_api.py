@@ -254,6 +254,11 @@ def structures(model: Any) -> tuple[Any, Any]:
     return (inputs[0], model.outputs[0]) if inputs else (None, None)
 
 
+def symbolic_inputs(model: Any) -> list[Any]:
+    """Returns the symbolic inputs of a model, without their structure; none if it has no graph."""
+    return list(getattr(model, "inputs", None) or ())
+
+
 def output_activations(model: Any) -> Any:
     """Returns the name of the activation of each output of a model, in their nested structure.
 

@@ -15,7 +15,7 @@ from tf_prac.storage.files import write_csv, write_npz
 from tf_prac.storage.layout import FORGETTING, HISTORY, MODEL, TICKET, TRAINED, WEIGHTS
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.state import identity_of
-from tf_prac.training.trainer import TrainedNetwork
+from tf_prac.training.trained_network import TrainedNetwork
 
 RETRAIN = ("last", "all", "none")
 

@@ -34,7 +34,7 @@ from tf_prac.search.summary import round_metrics
 from tf_prac.search.ticket import SEARCH_ORDER
 from tf_prac.storage.files import write_csv
 from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, PREDICTIONS
-from tf_prac.training.trainer import TrainedNetwork, untrained
+from tf_prac.training.trained_network import TrainedNetwork, untrained
 
 
 class RoundRunner:

@@ -19,7 +19,7 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.search.context import SearchContext
 from tf_prac.training.precision import exact_float32
-from tf_prac.training.trainer import TrainedNetwork
+from tf_prac.training.trained_network import TrainedNetwork
 
 BATCH = 256
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_prac.data.sample_set import SampleSet
 from tf_prac.pruning.masks import Masks
-from tf_prac.training.trainer import TrainedNetwork
+from tf_prac.training.trained_network import TrainedNetwork
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,8 @@ from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.masked_weights import get_masks, has_masks
 from tf_prac.training.pruned import Pruned, prune
 from tf_prac.training.schedules import Budget
-from tf_prac.training.trainer import TrainedNetwork, Trainer
+from tf_prac.training.trained_network import TrainedNetwork
+from tf_prac.training.trainer import Trainer
 
 W_K_OF_RUN = f"../../{REWIND}"
 """How the ticket.json in RUN/tickets/round_NN names the file with W_k, instead of weights.npz."""

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.order import steps_per_epoch
+from tf_prac.data.source import Samples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
 from tf_prac.tasks.classification import Sparse
@@ -83,9 +84,8 @@ class Predictor:
     @exact_float32()
     def measure(self, split: Split) -> float:
         """Returns the task's metric on the samples, such as the fraction that is correct."""
-        task, total = self.task, np.zeros(2)
-        is_plain = isinstance(task, Sparse) and task.ignore_class is None
-        if is_plain and np.ndim(split.labels) == 1 and split.samples.weights is None:
+        total = np.zeros(2)
+        if is_class_accuracy(self.task, split.samples):
             return float(np.mean(self.classes(split) == split.labels))
         for sums in self._results("metric", self._measure, split):
             for of_batch in sums:
@@ -150,6 +150,12 @@ class Predictor:
         size = self._distribution.padded_batch_size(batch_size or EVALUATION_BATCH)
         batches = self._placement.evaluation(split, size, jit_compile=False)
         yield from self._maps[name](batches, steps_per_epoch(len(split.ids), size))
+
+
+def is_class_accuracy(task: Task, samples: Samples) -> bool:
+    """Whether the metric is Keras's accuracy of class numbers, as for image classification."""
+    is_sparse = isinstance(task, Sparse) and task.ignore_class is None
+    return is_sparse and np.ndim(samples.labels) == 1 and samples.weights is None
 
 
 def disagreement(task: Task, first: Any, second: Decisions) -> np.ndarray:
