@@ -12,9 +12,7 @@ from tf_prac import (
     ForgettingLogger,
     ForgettingRecorder,
     ForgettingStats,
-    HeldMasks,
     MaskDistance,
-    MaskedWeights,
     Masks,
     PracModel,
     PruningConfig,
@@ -225,25 +223,9 @@ def test_masks_of_any_model_are_read_attached_and_set(flavour):
     )
 
 
-@both
-def test_the_earlier_name_of_masked_weights_still_works(flavour):
-    model = PracModel(small_network(flavour))
-    masks = random_mask(model.masks, 0.5, seed=2)
-    assert issubclass(HeldMasks, MaskedWeights)
-    model.held_masks.set(masks)
-    assert model.masks == masks == model.held_masks.get()
-    for variable in model.prunable.values():
-        variable.assign(tf.ones(variable.shape))
-    model.held_masks.hold()
-    held = HeldMasks(model.prunable)
-    assert held.get() == Masks.ones_like(model.prunable)
-    for name, variable in model.prunable.items():
-        np.testing.assert_array_equal(variable.numpy(), masks[name])
-
-
-def test_the_earlier_names_of_the_recorder_still_work():
+def test_the_recorder_ignores_padding():
     recorder = ForgettingRecorder(3)
-    recorder.record([1, -1], [True, True], filled_up=True)
+    recorder.record([1, -1], [True, True], padded=True)
     assert recorder.stats.seen.tolist() == [False, True, False]
     assert "num_samples: received 3" in str(recorder.too_few())
 

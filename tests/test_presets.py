@@ -13,7 +13,7 @@ from tf_prac.data.ids import split_validation
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import Flavour
 from tf_prac.models import MODELS, build_model
-from tf_prac.presets import EARLIER_NAMES, PRESETS
+from tf_prac.presets import PRESETS
 from tf_prac.presets.prac import PRAC_PAPER
 from tf_prac.pruning.criteria import random_mask
 from tf_prac.pruning.masks import Masks
@@ -43,12 +43,6 @@ def test_a_preset_is_made_of_known_things(name):
     ):
         for field, value in given.items():
             assert getattr(config, field) == value
-
-
-@pytest.mark.parametrize("name", EARLIER_NAMES)
-def test_earlier_names_are_found(name):
-    assert PRESETS[name] is PRESETS[f"slth_{name}"] and name not in PRESETS
-    assert settings(f"--preset={name}") == settings(f"--preset=slth_{name}")
 
 
 def test_flags_override_a_preset():

@@ -9,7 +9,6 @@ import pytest
 from digits_search import X, Y
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
-from tf_prac.analysis.tensorboard import TensorBoardCallback, TensorBoardProgress
 from tf_prac.callbacks import SearchCallback
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
@@ -183,11 +182,3 @@ def test_only_callbacks_of_a_search_are_taken(finished):
     result, _, make = finished
     with pytest.raises(ArgumentError, match="^callbacks: .*int'; .*SearchCallback"):
         run(make(result.directory), [1])
-
-
-def test_the_earlier_name_of_the_callback_for_tensorboard(finished, capsys):
-    result, _, make = finished
-    assert TensorBoardProgress is TensorBoardCallback
-    run(make(result.directory, verbose=TensorBoardProgress(result.directory)), [])
-    assert "round  1" in capsys.readouterr().out
-    shutil.rmtree(result.directory / "tensorboard", ignore_errors=True)

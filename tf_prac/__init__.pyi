@@ -13,7 +13,6 @@ from tf_prac.analysis.sweep import RewindSweep as RewindSweep
 from tf_prac.search.summary import SearchResult as SearchResult
 from tf_prac.search.ticket import Ticket as Ticket
 from tf_prac.search.ticket_search import TicketSearch as TicketSearch
-from tf_prac.tuning.space import Between as Between
 from tf_prac.tuning.space import Range as Range
 from tf_prac.tuning.tuner import PracTuner as PracTuner
 
@@ -26,7 +25,6 @@ from tf_prac.presets import PRESETS as PRESETS
 from tf_prac.presets.fast import fast as fast
 
 # Masked models for your own `fit` or training loop.
-from tf_prac.training.masked_weights import HeldMasks as HeldMasks
 from tf_prac.training.masked_weights import MaskedWeights as MaskedWeights
 from tf_prac.training.prac_model import PracModel as PracModel
 from tf_prac.training.pruned import load_model as load_model

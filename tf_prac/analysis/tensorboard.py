@@ -148,10 +148,6 @@ class TensorBoardCallback(SearchCallback):
                 summary.image(f"images/{name}", grid(batch)[None], step=number)
 
 
-TensorBoardProgress = TensorBoardCallback
-"""The earlier name of `TensorBoardCallback`."""
-
-
 def grid(images: np.ndarray) -> np.ndarray:
     """Returns images in rows of five with gray lines between, uint8 [height, width, channels].
 

@@ -18,7 +18,7 @@ from tf_prac.config import (
 from tf_prac.data.datasets import check_packages
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.models import MODELS
-from tf_prac.presets import EARLIER_NAMES, PRESETS
+from tf_prac.presets import PRESETS
 from tf_prac.presets.preset import Preset
 
 _DEFAULT = Preset(about="", dataset="digits", model="lenet300")
@@ -92,9 +92,8 @@ def read_settings(flags: Flags) -> Settings:
     """
     preset = _DEFAULT
     if flags.preset is not None:
-        name = EARLIER_NAMES.get(flags.preset, flags.preset)
-        check_choice("preset", name, tuple(PRESETS))
-        preset = PRESETS[name]
+        check_choice("preset", flags.preset, tuple(PRESETS))
+        preset = PRESETS[flags.preset]
     prac_name = preset.prac if flags.prac is None else flags.prac
     model = preset.model if flags.model is None else flags.model
     check_choice("prac", prac_name, tuple(PRAC_VARIANTS))

@@ -13,14 +13,4 @@ from tf_prac.presets.prac import PRAC_PAPER
 from tf_prac.presets.preset import Preset
 from tf_prac.presets.stabilizing import STABILIZING
 
-EARLIER_NAMES = {name.removeprefix("slth_"): name for name in STABILIZING}
-
-
-class Presets(dict[str, Preset]):
-    """Presets by name; names without `slth_`, as they were before, are found too."""
-
-    def __missing__(self, name: str) -> Preset:
-        return STABILIZING[EARLIER_NAMES[name]]
-
-
-PRESETS = Presets({**PRAC_PAPER, **STABILIZING, **LINEAR_CONNECTIVITY, **FAST})
+PRESETS: dict[str, Preset] = {**PRAC_PAPER, **STABILIZING, **LINEAR_CONNECTIVITY, **FAST}

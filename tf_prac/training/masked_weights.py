@@ -102,27 +102,6 @@ def _masked(value: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Select(condition=kept, x=value, y=tf.zeros_like(value))
 
 
-class HeldMasks(MaskedWeights):
-    """The earlier name of `MaskedWeights`, with the methods `get`, `set` and `hold`."""
-
-    def __init__(
-        self, variables: Mapping[str, Any], factors: Mapping[str, list[Any]] | None = None
-    ):
-        super().__init__(variables, factors)
-
-    def get(self) -> Masks:
-        """Returns `masks`."""
-        return self.masks
-
-    def set(self, masks: Masks) -> None:
-        """Calls `set_masks`."""
-        self.set_masks(masks)
-
-    def hold(self, optimizer: Any = None) -> None:
-        """Calls `apply_masks`."""
-        self.apply_masks(optimizer)
-
-
 class MaskedModelMixin:
     """Masks as part of the state of a Keras model: `PracModel`, and the models of `prune`.
 
@@ -211,11 +190,6 @@ class MaskedModelMixin:
             return {}
         names = enumerate(self._mask_names)
         return {name: getattr(self._mask_state, f"mask_{number}") for number, name in names}
-
-    @property
-    def held_masks(self) -> HeldMasks:
-        """The earlier name of `masked_weights`; has the same variables."""
-        return HeldMasks(self.masked_weights.variables, self.masked_weights.mask_variables)
 
     @property
     def prunable(self) -> dict[str, Any]:

@@ -67,7 +67,6 @@ class ForgettingRecorder:
         padded: bool = False,
         *,
         labels: tuple[tf.Tensor, int] | None = None,
-        filled_up: bool = False,
     ) -> tf.Tensor:
         """Records one presentation of each sample of a batch, on every replica.
 
@@ -78,7 +77,6 @@ class ForgettingRecorder:
             padded: whether an id of -1 marks padding, which is not recorded. Default False.
             labels: class numbers of this replica, int64 of any shape, and the number of classes,
                 to check them. Default None: not checked.
-            filled_up: the earlier name of `padded`.
 
         Returns:
             Whether the loss of every replica is finite, bool scalar.
@@ -92,7 +90,7 @@ class ForgettingRecorder:
         is_sample = None
         if replicas_in_sync() > 1:
             ids, correct, is_sample, finite = _gather_records(ids, correct, finite)
-        if padded or filled_up:
+        if padded:
             is_id = ids != PADDING
             is_sample = is_id if is_sample is None else is_sample & is_id
         self._count(ids, is_sample, labels)

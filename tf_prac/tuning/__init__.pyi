@@ -1,3 +1,2 @@
-from tf_prac.tuning.space import Between as Between
 from tf_prac.tuning.space import Range as Range
 from tf_prac.tuning.tuner import PracTuner as PracTuner

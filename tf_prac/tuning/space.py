@@ -54,9 +54,6 @@ class Range:
         check_number("high", self.high, above=self.low)
 
 
-Between = Range
-"""The earlier name of `Range`."""
-
 Space = Mapping[str, "Range | Sequence[Any]"]
 
 

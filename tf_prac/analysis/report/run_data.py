@@ -144,7 +144,3 @@ def read_run_data(
         train=train,
         without_data=without_data,
     )
-
-
-read_story = read_run_data
-"""The earlier name of `read_run_data`."""
