@@ -22,6 +22,7 @@ from tf_prac import (
 )
 from tf_prac.data import as_samples
 from tf_prac.data.folder import FolderSamples
+from tf_prac.data.splits import names_split
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVOURS
 
@@ -342,6 +343,34 @@ def test_pandas():
     with pytest.raises(DataError, match="test: classes cow, dog received.*: cat, dog"):
         search = TicketSearch(lambda: network("keras"), directory="unused", verbose=False)
         search.run((FRAME, test[1].cat.set_categories(["cat", "dog"]).fillna("cat")), test=test)
+
+
+class NoLabelsError(DataError):
+    def __init__(self, path):
+        super().__init__(f"{path}: no labels.")
+        self.path = path
+
+
+class WrongOptionError(ArgumentError):
+    def __init__(self, argument):
+        super().__init__(argument, 0, "1")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DataError("ids: missing."), "test: ids: missing."),
+        (NoLabelsError("a.csv"), "test: a.csv: no labels."),
+        (ArgumentError("data", 0, "1", "Add 1."), "test: received 0; allowed: 1. Add 1."),
+        (WrongOptionError("size"), "test: size: received 0; allowed: 1."),
+    ],
+)
+def test_an_error_that_names_its_split_keeps_its_class_and_attributes(error, message):
+    kind, attributes = type(error), set(vars(error))
+    with pytest.raises(type(error)) as caught, names_split("test"):
+        raise error
+    assert type(caught.value) is kind and str(caught.value) == message
+    assert set(vars(caught.value)) == attributes
 
 
 def noisy(x, y):

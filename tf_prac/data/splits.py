@@ -88,15 +88,23 @@ def make_splits(
 
 @contextlib.contextmanager
 def names_split(name: str) -> Iterator[None]:
-    """Puts the name of a split before errors about its data."""
+    """Puts the name of a split before the message of errors about its data, and keeps their class.
+
+    Args:
+        name: of the split.
+
+    Raises:
+        DataError, ArgumentError: Those that are raised inside the context.
+    """
     try:
         yield
     except DataError as error:
-        raise DataError(f"{name}: {error}") from error
+        error.args = (f"{name}: {error}",)
+        raise
     except ArgumentError as error:
         argument = name if error.argument == "data" else f"{name}: {error.argument}"
-        parts = (argument, error.received, error.allowed, error.remedy)
-        raise ArgumentError(*parts) from error
+        ArgumentError.__init__(error, argument, error.received, error.allowed, error.remedy)
+        raise
 
 
 def _check_classes(train: Split, split: Split | None, name: str) -> None:
