@@ -275,6 +275,9 @@ def test_the_command(tmp_path, capsys):
     assert main([*command, f"--output_dir={directory}"]) == 0
     printed = capsys.readouterr().out
     assert "k=3it reinit" in printed and "more without sharing round 0" in printed
+    (figures,) = [line for line in printed.splitlines() if line.startswith("figures  ")]
+    names = figures.removeprefix(f"figures  {directory}/").split(", ")
+    assert sorted(names) == sorted(path.name for path in directory.glob("*.png"))
     results = json.loads((directory / "results.json").read_text())
     arms = [row["arm"] for row in results["table"] if row["round"] == 2]
     kinds = ("", " random_mask", " reinit")

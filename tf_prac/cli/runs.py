@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tf_prac.cli.arguments import define_data_dir_flag, define_device_flag, run_arguments
@@ -13,12 +13,15 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.config import AUTO, OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
+from tf_prac.storage.atomic import exclusive
 from tf_prac.storage.config_check import check_same
 from tf_prac.storage.layout import SUMMARY
 from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
+from tf_prac.tables import wrapped
 
 if TYPE_CHECKING:
+    from tf_prac.analysis.aggregate import Tables
     from tf_prac.analysis.replicates import Replicates
 
 MAY_DIFFER = ("search.", "versions.", "pruning.rewind", "pruning.rounds")
@@ -61,6 +64,32 @@ def open_runs(flags: Flags, paths: Sequence[str], rounds: Sequence[int]) -> Iter
         _check_tickets(run, config, rounds)
     load_tensorflow(configs[0]["keras"], device=flags.device, quiet=flags.quiet)
     return (_reopen(run, flags) for run in runs)
+
+
+def write_analysis(
+    directory: str,
+    runs: Iterable[Replicates],
+    measure: Callable[[Replicates], Tables],
+    write: Callable[[str, Tables], list[pathlib.Path]],
+    table: Callable[[Tables], str],
+) -> None:
+    """Measures runs, writes and prints the results.
+
+    Args:
+        directory: where the files are written.
+        runs: as `open_runs` returns them.
+        measure: returns the rows of one run.
+        write: writes the rows of all runs to a directory, and returns the files.
+        table: formats the rows as text.
+    """
+    from tf_prac.analysis.aggregate import merged
+
+    with exclusive(directory, f"{directory}: another analysis writes to it"):
+        rows = merged([measure(replicates) for replicates in runs])
+        files = write(directory, rows)
+    print(f"\n{table(rows)}\n")
+    names = ", ".join(path.name for path in files)
+    print(wrapped(f"results  {names} in {directory}", indent=9))
 
 
 def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **changes: Any) -> str:

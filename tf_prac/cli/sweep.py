@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from tf_prac.cli.arguments import (
-    define_device_flag,
-    define_placement_flag,
-    define_retrain_flag,
-    read_retrain,
-    read_seeds,
-    refuse_positional,
-)
+from tf_prac.cli.arguments import refuse_positional
+from tf_prac.cli.experiment import define_experiment_flags, experiment_options, print_files
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
-from tf_prac.cli.settings import (
-    define_deterministic_flag,
-    define_settings_flags,
-    read_settings,
-)
+from tf_prac.cli.settings import read_settings
 from tf_prac.errors import ArgumentError
 
 
@@ -38,11 +28,7 @@ def define_flags() -> Flags:
         "seeds", "0", "Seeds of initial weights, split, data order, augmentation and controls."
     )
     flags.string("output_dir", None, "Output directory. Default: sweeps/DATASET_MODEL_KERAS.")
-    define_retrain_flag(flags, "all")
-    define_deterministic_flag(flags)
-    define_device_flag(flags)
-    define_placement_flag(flags)
-    define_settings_flags(flags)
+    define_experiment_flags(flags)
     return flags
 
 
@@ -52,12 +38,11 @@ def main(flags: Flags, positional: list[str]) -> int:
     if flags.rewinds is None:
         raise ArgumentError("rewinds", None, "rewind points such as 0it,100it,500it")
     settings = read_settings(flags)
-    seeds = read_seeds(flags.seeds)
+    options = experiment_options(flags, settings, "sweeps")
 
     load_tensorflow(settings.keras, device=flags.device, quiet=flags.quiet)
     from tf_prac.analysis.sweep import RewindSweep, sweep_text
     from tf_prac.cli.open_run import load_data, model_function
-    from tf_prac.plotting import NO_PICTURES, can_draw
 
     data = load_data(settings)
     sweep = RewindSweep(
@@ -65,19 +50,13 @@ def main(flags: Flags, positional: list[str]) -> int:
         flags.rewinds.split(","),
         settings.config,
         controls=filter(None, flags.controls.split(",")),
-        seeds=seeds,
-        directory=flags.output_dir or f"sweeps/{settings.name}",
-        retrain=read_retrain(flags.retrain),
-        deterministic=flags.deterministic,
-        data_placement=flags.data_placement,
-        labels=settings.labels,
         verbose=not flags.quiet,
+        **options,
     )
     results = sweep.run(data.train, test=data.test)
-    steps, directory = results["steps"], sweep.directory
+    steps = results["steps"]
     print(f"\n{sweep_text(results)}\n")
     print(f"trained  {steps['trained']:,} steps; {steps['shared']:,} more without sharing round 0")
-    print(f"results  {directory}/results.csv, results.json, cost.csv, runs.csv")
-    figures = f"{directory}/accuracy_remaining.png, accuracy_rewind.png"
-    print(f"figures  {figures if can_draw() else NO_PICTURES}")
+    figures = ("accuracy_remaining.png", "accuracy_steps.png", "accuracy_rewind.png")
+    print_files(sweep.directory, *figures)
     return 0
