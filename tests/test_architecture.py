@@ -62,7 +62,7 @@ MAY_IMPORT_BY_RUN_TIME_NAME = {
     "tf_prac._lazy",
     "tf_prac.cli.main",
     "tf_prac.export.fresh_process",
-    "tf_prac.keras_api",
+    "tf_prac.keras_api.flavour",
     "tf_prac.registry",
 }
 
