@@ -25,18 +25,16 @@ from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.fused_sgd import FusedSGD
-from tf_prac.training.masked_weights import (
-    MaskedModelMixin,
-    MaskedWeights,
-    attach_masks,
+from tf_prac.training.masked_model import MaskedModelMixin
+from tf_prac.training.masked_weights import MaskedWeights, attach_masks, has_masks
+from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
+from tf_prac.training.targets import Predictions, Targets, label_error
+from tf_prac.training.wrapped_network import (
     check_no_overrides,
-    has_masks,
     keras_class,
     network_config,
     network_from_config,
 )
-from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
-from tf_prac.training.targets import Predictions, Targets, label_error
 
 # What TensorFlow's cross-entropy says on a CPU; on a GPU and with XLA, the loss becomes NaN.
 BAD_LABEL = re.compile(r"Received a label value of (-?\d+) which is outside the valid range")

@@ -29,18 +29,16 @@ from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_rep
 from tf_prac.storage.names import check_name
 from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
-from tf_prac.training.masked_weights import (
+from tf_prac.training.masked_model import MaskedModelMixin
+from tf_prac.training.masked_weights import attach_masks, has_masks, set_masks
+from tf_prac.training.prac_model import PracModel
+from tf_prac.training.wrapped_network import (
     LOAD_WITH,
-    MaskedModelMixin,
-    attach_masks,
     check_no_overrides,
-    has_masks,
     keras_class,
     network_config,
     network_from_config,
-    set_masks,
 )
-from tf_prac.training.prac_model import PracModel
 
 
 def prune(
