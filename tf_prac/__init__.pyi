@@ -10,7 +10,7 @@ from tf_prac.version import VERSION as __version__
 # Searches and tickets.
 from tf_prac.analysis.comparison import Comparison as Comparison
 from tf_prac.analysis.sweep import RewindSweep as RewindSweep
-from tf_prac.search.summary import SearchResult as SearchResult
+from tf_prac.search.result import SearchResult as SearchResult
 from tf_prac.search.ticket import Ticket as Ticket
 from tf_prac.search.ticket_search import TicketSearch as TicketSearch
 from tf_prac.tuning.space import Range as Range

@@ -48,11 +48,11 @@ from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import copy_dense_round
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.progress import arithmetic_line
+from tf_prac.search.result import SearchResult
 from tf_prac.search.retraining import Retraining, check_retrain, save_ticket, tickets_to_retrain
 from tf_prac.search.round_start import RoundStart
 from tf_prac.search.rounds import RoundRunner
 from tf_prac.search.selectors import open_finished_runs
-from tf_prac.search.summary import SearchResult as SearchResult
 from tf_prac.search.summary import (
     changed_versions,
     dense_metrics,

@@ -20,8 +20,9 @@ from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingReci
 from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
 from tf_prac.extras import missing
 from tf_prac.pruning.weights import rewind
+from tf_prac.search.result import SearchResult
 from tf_prac.search.ticket import Ticket
-from tf_prac.search.ticket_search import SearchResult, TicketSearch
+from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.atomic import atomic_write, exclusive, remove_directory
 from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.layout import TRAINED
