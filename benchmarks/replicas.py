@@ -52,7 +52,7 @@ def search(variant: str, directory: str) -> None:
 
     from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
     from tf_prac.keras_api import Flavour
-    from tf_prac.training.distribution import make_distribution
+    from tf_prac.training.strategies import make_distribution
 
     names = {"one": "one", "mirrored": "mirrored", "workers": "multi_worker"}
     distribution = make_distribution(names[kind], int(count) if kind == "mirrored" else None)

@@ -21,8 +21,8 @@ from tf_prac.data.order import shuffled
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.source import ArraySamples
 from tf_prac.keras_api import build_metrics
-from tf_prac.training.distribution import make_distribution
 from tf_prac.training.loop import StepLoop
+from tf_prac.training.strategies import make_distribution
 
 common_flags.define("keras", "devices", "batch_size", "output", repeats=15)
 _SAMPLES = flags.DEFINE_list("samples", "50000,1280000", "Numbers of samples.")

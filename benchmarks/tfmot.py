@@ -23,8 +23,8 @@ from turns import rows, table, take_turns, write
 import tf_prac
 from tf_prac.data.pipeline import training_batches
 from tf_prac.keras_api import Flavour, build_metrics
-from tf_prac.training.distribution import make_distribution
 from tf_prac.training.loop import StepLoop
+from tf_prac.training.strategies import make_distribution
 
 OPTIONS = (
     "dataset",

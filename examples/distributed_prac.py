@@ -12,7 +12,7 @@ from absl import app, flags
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, build_model, load_dataset
 from tf_prac.errors import TfPracError
-from tf_prac.training.distribution import make_distribution
+from tf_prac.training.strategies import make_distribution
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")

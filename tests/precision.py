@@ -50,6 +50,6 @@ def rounding(on_cpu: float) -> float:
 
 def devices(count: int) -> list[str]:
     """Returns the names of `count` logical devices, after making them of one GPU or of the CPU."""
-    from tf_prac.training.distribution import make_distribution
+    from tf_prac.training.strategies import make_distribution
 
     return make_distribution("mirrored", count).devices

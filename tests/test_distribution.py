@@ -21,7 +21,8 @@ from tf_prac.data.batch_shard import BatchShard
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.pipeline import evaluation_batches, training_batches
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.training.distribution import Distribution, check_cluster, make_distribution
+from tf_prac.training.distribution import Distribution
+from tf_prac.training.strategies import check_cluster, make_distribution
 
 
 def test_on_two_devices():

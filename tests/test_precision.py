@@ -303,7 +303,7 @@ def test_the_only_gpu_is_split(count, split, gpu, monkeypatch):
 
 def test_several_gpus_are_not_split(gpu):
     gpu(HOPPER, HOPPER)
-    from tf_prac.training.distribution import make_distribution
+    from tf_prac.training.strategies import make_distribution
 
     with pytest.raises(ArgumentError, match="received 3; allowed: 1 to 2, as there are 2 GPUs"):
         make_distribution("mirrored", 3)

@@ -29,10 +29,11 @@ from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVOURS
 from tf_prac.training.checkpoint import Checkpoints
-from tf_prac.training.distribution import Distribution, make_distribution
+from tf_prac.training.distribution import Distribution
 from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.loop import StepLoop, as_batches
 from tf_prac.training.schedules import Budget
+from tf_prac.training.strategies import make_distribution
 from tf_prac.training.trainer import Trainer
 
 both = pytest.mark.parametrize("flavour", FLAVOURS)

@@ -16,7 +16,8 @@ from tf_prac.config import PruningConfig
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import FLAVOURS
-from tf_prac.training.distribution import ReplicaVariable, make_distribution
+from tf_prac.training.distribution import ReplicaVariable
+from tf_prac.training.strategies import make_distribution
 
 EPOCHS, ROUNDS = 2, 2
 

@@ -90,7 +90,7 @@ def load_tensorflow(
         tf.get_logger().setLevel("ERROR")
         tf.config.list_physical_devices()
     from tf_prac.training.devices import use_device
-    from tf_prac.training.distribution import make_distribution
+    from tf_prac.training.strategies import make_distribution
 
     use_device(device)
     distribution = None

@@ -18,9 +18,9 @@ from tf_prac.keras_api.random_state import random_states as random_states
 from tf_prac.keras_api.random_state import reset_random_layers as reset_random_layers
 from tf_prac.keras_api.random_state import seed_everything as seed_everything
 from tf_prac.keras_api.compiled_model import build_metrics as build_metrics
-from tf_prac.keras_api.compiled_model import compiled_with as compiled_with
+from tf_prac.keras_api.compiled_model import compile_arguments as compile_arguments
 from tf_prac.keras_api.compiled_model import copy_of as copy_of
-from tf_prac.keras_api.compiled_model import described as described
+from tf_prac.keras_api.compiled_model import compile_config as compile_config
 from tf_prac.keras_api.compiled_model import steps_per_execution as steps_per_execution
 from tf_prac.keras_api.optimizers import CoupledWeightDecay as CoupledWeightDecay
 from tf_prac.keras_api.optimizers import PyTorchMomentum as PyTorchMomentum

@@ -11,7 +11,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api.flavour import flavour_of
 
 
-def compiled_with(model: Any) -> dict[str, Any] | None:
+def compile_arguments(model: Any) -> dict[str, Any] | None:
     """Returns the arguments that a model was compiled with; None if it is not compiled."""
     config = getattr(model, "_compile_config", None)
     if config is None or getattr(model, "optimizer", None) is None:
@@ -19,7 +19,7 @@ def compiled_with(model: Any) -> dict[str, Any] | None:
     return {**config.config, "optimizer": model.optimizer}
 
 
-def described(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def compile_config(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the configurations of losses, metrics and an optimizer as JSON values."""
     serialize = flavour_of(model).module.saving.serialize_keras_object
 
@@ -65,7 +65,7 @@ def copy_of(model: Any) -> Any:
     for layer in copy._flatten_layers():
         if hasattr(layer, "finalize_state"):  # Normalization
             layer.finalize_state()
-    if (compiled := compiled_with(model)) is not None:
+    if (compiled := compile_arguments(model)) is not None:
         names = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly")
         copy.compile(**{name: compiled[name] for name in names if compiled.get(name) is not None})
     return copy

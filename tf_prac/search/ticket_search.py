@@ -70,10 +70,10 @@ from tf_prac.tables import wrapped
 from tf_prac.tasks.infer import as_task
 from tf_prac.tasks.task import Task
 from tf_prac.training.checkpoint import Checkpoints
-from tf_prac.training.distribution import make_distribution
 from tf_prac.training.inference import Predictor
 from tf_prac.training.masked_weights import attach_masks
 from tf_prac.training.precision import resolved, resolved_config
+from tf_prac.training.strategies import make_distribution
 from tf_prac.training.trainer import Trainer
 
 

@@ -11,7 +11,7 @@ from tf_prac.config import TrainingRecipe
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import Samples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import build_metrics, compiled_with, flavour_of, output_activations
+from tf_prac.keras_api import build_metrics, compile_arguments, flavour_of, output_activations
 from tf_prac.tasks.classification import OneHot, Sparse
 from tf_prac.tasks.infer import as_task, infer
 from tf_prac.tasks.task import Task
@@ -98,7 +98,7 @@ def own_compile(network: Any, recipe: TrainingRecipe) -> dict[str, Any] | None:
         ArgumentError: If the recipe sets an option of the optimizer too, or the network has its own
             training step or loss function, or runs eagerly.
     """
-    compiled = compiled_with(network)
+    compiled = compile_arguments(network)
     if compiled is None:
         return None
     default = TrainingRecipe()

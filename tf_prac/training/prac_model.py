@@ -22,12 +22,12 @@ from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import weight_report
 from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.callback import Callback
-from tf_prac.training.distribution import check_fit
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.fused_sgd import FusedSGD
 from tf_prac.training.masked_model import MaskedModelMixin
 from tf_prac.training.masked_weights import MaskedWeights, attach_masks, has_masks
 from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
+from tf_prac.training.strategies import check_fit
 from tf_prac.training.targets import Predictions, Targets, label_error
 from tf_prac.training.wrapped_network import (
     check_no_overrides,

@@ -27,11 +27,11 @@ from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_report
 from tf_prac.storage.names import check_name
-from tf_prac.training.distribution import check_fit
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_model import MaskedModelMixin
 from tf_prac.training.masked_weights import attach_masks, has_masks, set_masks
 from tf_prac.training.prac_model import PracModel
+from tf_prac.training.strategies import check_fit
 from tf_prac.training.wrapped_network import (
     LOAD_WITH,
     check_no_overrides,

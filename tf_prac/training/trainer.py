@@ -17,7 +17,7 @@ from tf_prac.data.pipeline import Preprocessing
 from tf_prac.data.source import Samples
 from tf_prac.data.splits import Split, names_split
 from tf_prac.errors import ArgumentError, NonFiniteLossError
-from tf_prac.keras_api import described, reset_random_layers
+from tf_prac.keras_api import compile_config, reset_random_layers
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.tasks.task import Task
@@ -159,7 +159,7 @@ class Trainer:
         if not is_class_accuracy(self.task, self.samples):
             identity["task"] = self.task.to_json()
         if (own := own_compile(self.network, self.recipe)) is not None:
-            identity["compiled"] = described(self.network, own)
+            identity["compiled"] = compile_config(self.network, own)
         return identity
 
     def load(self, weights: Weights, masks: Masks | None = None) -> None:
