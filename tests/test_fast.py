@@ -24,6 +24,7 @@ from tf_prac.pruning.criteria import CRITERIA, global_magnitude
 from tf_prac.pruning.mask_distance import mask_distance
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights, snapshot
+from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
@@ -299,6 +300,29 @@ def test_fast_is_the_variant_and_arms_take_its_steps(tmp_path):
     ]
     assert rounds["fast+sets"][1]["train_samples"] < 450
     assert rounds["fast+same_steps"][1]["train_samples"] == 450
+
+
+class Messages(SearchCallback):
+    def __init__(self):
+        self.text = ""
+
+    def on_message(self, text):
+        self.text += " ".join(text.split())
+
+
+@both
+@pytest.mark.parametrize("budget, warns", [("5it", True), ("100%", False)])
+def test_a_dense_round_that_is_not_trained_is_reported(budget, warns, flavour, tmp_path):
+    config = fast(RECIPE, rounds=1, rewind="2it", dense_budget=budget)
+    search = TicketSearch(
+        make_model_fn(flavour), config, directory=tmp_path, retrain="last", verbose=False
+    )
+    result = search.run(TRAIN, test=TEST, callbacks=[messages := Messages()])
+    round_0, dense = result.summary["rounds"][0], result.summary["tickets"][0]
+    assert (dense["val_accuracy"] - round_0["val_accuracy"] > 0.01) == warns
+    text = f"warning: round 0 ended with {round_0['val_accuracy']:.2%} validation accuracy"
+    assert (text in messages.text) == warns
+    assert ("larger dense_budget" in messages.text) == warns
 
 
 def test_options_with_their_default_are_not_written(tmp_path):

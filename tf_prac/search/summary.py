@@ -166,6 +166,31 @@ def dense_metrics(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> 
     }
 
 
+UNDERTRAINED = 0.01
+"""How much worse than the dense network round 0 may be without a warning: one point."""
+
+
+def undertrained_warning(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> str:
+    """Returns a warning if round 0 ended less accurate than the dense network, or "".
+
+    The accuracy of tickets follows that of the networks that their masks come from, see
+    docs/results/cifar10_small.md.
+
+    Args:
+        first_round: metrics of round 0, whose budget is shorter than the recipe's.
+        ticket: metrics of ticket 0, the dense network, trained by the whole recipe.
+    """
+    metric, short, dense = Metric.of(ticket), first_round["val_accuracy"], ticket["val_accuracy"]
+    known = metric.is_fraction and ticket["retrain_steps"] and None not in (short, dense)
+    if not known or dense - short <= UNDERTRAINED:
+        return ""
+    return (
+        f"  warning: round 0 ended with {metric.format(short)} validation {metric.title} after "
+        f"{round_steps(first_round):,} steps; the whole recipe gives {metric.format(dense)}. The "
+        "tickets are likely to improve with a larger dense_budget."
+    )
+
+
 def search_cost(
     rounds: Sequence[Mapping[str, Any]],
     tickets: Sequence[Mapping[str, Any]],

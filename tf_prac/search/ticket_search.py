@@ -60,6 +60,7 @@ from tf_prac.search.summary import (
     run_config,
     search_cost,
     summary_head,
+    undertrained_warning,
 )
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.search.workers import ReadOnlyCheckpoints, opened, worker_directory
@@ -464,6 +465,9 @@ class _Session:
             "cost": cost.to_json(),
         }
         context.run.save_summary(summary)
+        is_short = self._plan.dense_steps < self._plan.full.total_steps
+        if is_short and (warning := undertrained_warning(self._rounds[0], retrained[0])):
+            context.callbacks.on_message(wrapped(warning))
         context.callbacks.on_search_end(summary)
         return SearchResult(tickets, summary, search.directory, search.model_fn)
 
