@@ -313,7 +313,7 @@ class Messages(SearchCallback):
 @both
 @pytest.mark.parametrize("budget, warns", [("5it", True), ("100%", False)])
 def test_a_dense_round_that_is_not_trained_is_reported(budget, warns, flavour, tmp_path):
-    config = fast(RECIPE, rounds=1, rewind="2it", dense_budget=budget)
+    config = fast(RECIPE, rounds=1, rewind="2it", dense_budget=budget, round_schedule="annealed")
     search = TicketSearch(
         make_model_fn(flavour), config, directory=tmp_path, retrain="last", verbose=False
     )

@@ -159,7 +159,8 @@ ARMS: dict[str, Arm] = {
     "reinit": _control("prac", "reinit"),
     "imp_random_ticket": _control("imp", "random_mask"),
     "imp_reinit": _control("imp", "reinit"),
-    "fast": _fast("annealed short rounds on full data, weights not rewound"),
+    "fast": _fast("short rounds on full data, masks of averaged weights, weights not rewound"),
+    "fast+annealed": _fast("with annealed rounds, without averages", round_schedule="annealed"),
     "fast+weight_rewinding": _fast("with rounds that start from W_k", **_REWINDING),
     "fast+sets": _fast_on_sets("on PrAC sets, with coverage of all other samples"),
     "fast+random_sets": _fast_on_sets(

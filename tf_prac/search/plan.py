@@ -51,6 +51,7 @@ class RoundPlan:
         round_steps: the steps of the schedule of a later round on the full data.
         annealed: whether each round has the annealed schedule.
         one_cycle: whether all rounds together have the annealed schedule.
+        averages: whether masks are found from the average of the weights of a round.
         trains: whether rounds train; not with a criterion that scores W_k.
     """
 
@@ -72,7 +73,8 @@ class RoundPlan:
         self.round_steps = self._steps_of("round_budget")
         self.annealed = prac.round_schedule == "annealed"
         self.one_cycle = prac.round_schedule == "one_cycle"
-        whole_schedule = self.annealed or prac.round_budget is not None
+        self.averages = prac.round_schedule == "swa"
+        whole_schedule = self.annealed or prac.round_budget is not None and not self.averages
         self.first_step = self.k if pruning.lr_rewind and not whole_schedule else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = get_criterion(pruning.criterion).at == TRAINED
@@ -116,6 +118,7 @@ class RoundPlan:
             )
         check_larger_cuts(pruning, self._sizes_from)
         self._check_one_cycle()
+        self._check_averages()
         self._check_order()
         pruning.make_pattern().check_rounds(pruning.rounds)
 
@@ -134,6 +137,18 @@ class RoundPlan:
                 allowed = f"one_cycle only with {name}: {allowed}"
                 remedy = "All rounds are one training, whose length is known in advance."
                 raise ArgumentError("round_schedule", prac.round_schedule, allowed, remedy)
+
+    def _check_averages(self) -> None:
+        """Raises `ArgumentError` if the average of a round's weights could not be used."""
+        prac, criterion = self._prac, self._pruning.criterion
+        if not self.averages:
+            return
+        if prac.early_stop_eps is not None:
+            remedy = "A round that stops early has no average of its last half."
+            raise ArgumentError("early_stop_eps", prac.early_stop_eps, "off with swa", remedy)
+        if not get_criterion(criterion).scores_trained_weights:
+            allowed = "a criterion of trained weights alone with swa, such as magnitude"
+            raise ArgumentError("criterion", criterion_name(criterion), allowed)
 
     def _check_order(self) -> None:
         """Raises `ArgumentError` if no order of scores near a threshold exists."""
@@ -203,17 +218,37 @@ class RoundPlan:
             annealed=1.0 if self.annealed else None,
             full_steps=self.full.total_steps,
         )
+        if self.averages:
+            full = self._held(number)
         if number == 0:
             # Round 0 is the rest of the schedule whose first k steps were the pretraining.
-            return dataclasses.replace(full, first_step=self.k if self._continues else 0)
-        at_end = self._pruning.retraining == "fine_tuning" and not self.annealed
+            first = self.k if self._continues else 0
+            limit = None if full.limit is None else full.limit - first
+            return dataclasses.replace(full, first_step=first, limit=limit)
+        whole_recipe = self._prac.round_schedule == "recipe"
+        at_end = self._pruning.retraining == "fine_tuning" and whole_recipe
         rewound = dataclasses.replace(full, first_step=self.first_step, at_end=at_end)
         return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
+
+    def _held(self, number: int) -> Budget:
+        """Returns the budget of a round whose learning rate stays at that of step k.
+
+        It follows the recipe up to step k, or to the end of the warmup, and does not fall.
+        """
+        steps = self.round_steps if number else self.dense_steps
+        held_from = max(self.k, math.ceil(self.full.warmup_length(self._recipe)))
+        return dataclasses.replace(self.full, limit=steps, held_from=held_from)
 
     @property
     def trains_dense_fully(self) -> bool:
         """Whether round 0, unless it stops early, trains the dense network as the recipe does."""
         return self._prac.round_schedule == "recipe" and self.dense_steps == self.full.total_steps
+
+    @property
+    def anneals_dense_early(self) -> bool:
+        """Whether round 0 ends at a low learning rate, after fewer steps than the recipe has."""
+        ends_low = not self.averages and not self.one_cycle
+        return ends_low and self.dense_steps < self.full.total_steps
 
     def retrains(self, ticket: Ticket, size: int) -> bool:
         """Whether a round on `size` samples that starts from a ticket trains as retraining does.

@@ -13,7 +13,8 @@ from tf_prac.search.context import SearchContext
 from tf_prac.search.larger_cuts import makes_larger_cuts
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.files import inside, read_npz, write_npz
-from tf_prac.storage.layout import WEIGHTS
+from tf_prac.storage.layout import AVERAGED, WEIGHTS
+from tf_prac.training.trained_network import TrainedNetwork
 
 
 class RoundStart:
@@ -65,10 +66,24 @@ class RoundStart:
         path = inside(self._run.path, self._run.round_path(number).name, WEIGHTS)
         return read_npz(path, "weights")
 
-    def save_trained(self, number: int, weights: Weights) -> None:
+    def scored(self, number: int) -> Weights:
+        """Returns the weights that the masks after a round were found from.
+
+        Raises:
+            FileError: If they are missing or damaged.
+        """
+        path = self._run.round_path(number)
+        if not (path / AVERAGED).exists():
+            return self.trained(number)
+        return {**self.trained(number), **read_npz(inside(path, AVERAGED), "weights")}
+
+    def save_trained(self, number: int, trained: TrainedNetwork) -> None:
         """Writes the trained weights of a round, if the next round needs them."""
+        path = self._run.round_path(number)
         if self._stores_trained:
-            write_npz(self._run.round_path(number) / WEIGHTS, "weights", weights)
+            write_npz(path / WEIGHTS, "weights", trained.weights)
+            if trained.averaged:
+                write_npz(path / AVERAGED, "weights", trained.averaged)
 
     def ticket_is_rewound(self, number: int) -> bool:
         """Whether the ticket after `number` prunings starts from exactly W_k."""

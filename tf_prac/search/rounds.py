@@ -94,7 +94,7 @@ class RoundRunner:
         trained = self._train(number, weights, masks, presented)
         self._keep_ticket(number, masks, len(presented), trained, w_k)
         rule = self._plan.rule(number, self._rates)
-        next_masks = self._pruner.prune(rule, trained.weights, masks)
+        next_masks = self._pruner.prune(rule, trained.scored, masks)
         if dead_layers := PruningReport.of(next_masks).dead_layers:
             self._context.callbacks.on_message(f"  warning: {dead_layers}")
         ids = train_ids if isinstance(presented, Coverage) else ids
@@ -106,7 +106,7 @@ class RoundRunner:
             | pretraining_metrics
         )
         if self._pruning.larger_cuts is not None:
-            before = self._start.trained(number - 1) if number else weights
+            before = self._start.scored(number - 1) if number else weights
             metrics[AGREEMENT] = mask_agreement(rule(before, masks), next_masks, masks)
         if number == 0:
             self._save_rewind(trained, metrics)
@@ -117,10 +117,11 @@ class RoundRunner:
     def _prune_again(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         """Prunes by the trained weights of the round before, and keeps its samples."""
         run, before = self._context.run, self._context.run.round_path(number - 1)
-        weights = self._start.trained(number - 1)
+        weights, scored = self._start.trained(number - 1), self._start.scored(number - 1)
         trained = untrained(weights, len(self._context.train.samples), 0)
-        trained = dataclasses.replace(trained, stop=LARGER_CUT)
-        next_masks = self._plan.rule(number, self._rates)(weights, masks)
+        averaged = {name: scored[name] for name in masks} if self._plan.averages else {}
+        trained = dataclasses.replace(trained, stop=LARGER_CUT, averaged=averaged)
+        next_masks = self._plan.rule(number, self._rates)(scored, masks)
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = Selection(SampleSet.load(before / PRAC_SET))
         reference = self._context.config.prac.cep_reference
@@ -218,7 +219,7 @@ class RoundRunner:
         selection.sample_set.save(path / PRAC_SET)
         outcome.trained.forgetting.save(path / FORGETTING)
         write_csv(path / HISTORY, outcome.trained.history)
-        self._start.save_trained(number, outcome.trained.weights)
+        self._start.save_trained(number, outcome.trained)
         run.finish_round(number, metrics)
 
 

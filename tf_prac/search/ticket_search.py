@@ -465,8 +465,9 @@ class _Session:
             "cost": cost.to_json(),
         }
         context.run.save_summary(summary)
-        is_short = self._plan.dense_steps < self._plan.full.total_steps
-        if is_short and (warning := undertrained_warning(self._rounds[0], retrained[0])):
+        if self._plan.anneals_dense_early and (
+            warning := undertrained_warning(self._rounds[0], retrained[0])
+        ):
             context.callbacks.on_message(wrapped(warning))
         context.callbacks.on_search_end(summary)
         return SearchResult(tickets, summary, search.directory, search.model_fn)

@@ -4,7 +4,8 @@
     rewind.npz                W_k, the weights that every round starts from
     pretraining/              rewind.npz pretrained.json, if W_k is trained on other samples
     round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
-                              round.json (metrics, and the SHA-256 of the other files)
+                              round.json (metrics, and the SHA-256 of the other files);
+                              weights.npz and averaged.npz if the next round needs them
     round_00/tentative/       with keep_epoch_masks: epoch_001.npz, the mask after that epoch
     tickets/round_03/         masks.npz ticket.json, which refers to rewind.npz; weights.npz if the
                               ticket starts from other weights; after retraining trained.npz,
@@ -34,7 +35,7 @@ CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
 TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
-TICKET, WEIGHTS = "ticket.json", "weights.npz"
+TICKET, WEIGHTS, AVERAGED = "ticket.json", "weights.npz", "averaged.npz"
 TRAINED, RETRAINED, MODEL = "trained.npz", "retrained.json", "model.keras"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS, CHECKPOINT = "checkpoints", "checkpoint.json"

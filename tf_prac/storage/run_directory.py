@@ -26,6 +26,7 @@ from tf_prac.storage.files import (
     write_npz,
 )
 from tf_prac.storage.layout import (
+    AVERAGED,
     CONFIG,
     FORGETTING,
     MASKS,
@@ -53,6 +54,7 @@ _KINDS = {
     MASKS: "masks",
     TRAINED: "weights",
     WEIGHTS: "weights",
+    AVERAGED: "weights",
     FORGETTING: "forgetting",
     PREDICTIONS: "predictions",
 }
@@ -240,7 +242,7 @@ class RunDirectory(RunLayout):
             if name in counts:
                 _check_samples(file, {size for size, *_ in shapes.values()}, counts[name])
             else:
-                self.check_weights(file, shapes, complete=name != MASKS)
+                self.check_weights(file, shapes, complete=name in (TRAINED, WEIGHTS))
         if (directory / PRAC_SET).exists():
             file = inside(directory, PRAC_SET)
             size = read_npz(file, "prac_set")["num_samples"]

@@ -33,6 +33,8 @@ class Budget:
         warmup_steps: length of the warmup. Default None: that of the recipe, as a fraction.
         annealed: peak of the rounds' annealed schedule as a fraction of the recipe's learning rate.
             Default None: the schedule of the recipe.
+        held_from: step of the schedule from which the learning rate stays as it is, and the weights
+            are averaged over the last half of the round. Default None: neither.
     """
 
     steps_per_epoch: int
@@ -45,6 +47,7 @@ class Budget:
     milestones: tuple[int, ...] | None = dataclasses.field(default=None, repr=False)
     warmup_steps: int | None = dataclasses.field(default=None, repr=False)
     annealed: float | None = dataclasses.field(default=None, repr=False)
+    held_from: int | None = dataclasses.field(default=None, repr=False)
 
     @property
     def steps(self) -> int:
@@ -55,13 +58,22 @@ class Budget:
     @property
     def end(self) -> str:
         """The reason why the round ends, unless it stops early: "budget" or "limit"."""
-        return "budget" if self.steps == self.total_steps - self.first_step else "limit"
+        is_whole = self.steps == self.total_steps - self.first_step
+        return "budget" if is_whole or self.held_from is not None else "limit"
 
     @property
     def later_options(self) -> tuple[Any, ...]:
         """The options that version 0.1.0 did not have, if any is set, for identities."""
         options = (self.milestones, self.warmup_steps, self.annealed)
-        return () if options == (None, None, None) else (options,)
+        later = () if options == (None, None, None) else (options,)
+        return later if self.held_from is None else (*later, ("held_from", self.held_from))
+
+    @property
+    def averaged_at(self) -> range:
+        """The steps of the round whose weights are averaged: about 50 in its last half."""
+        if self.held_from is None:
+            return range(0)
+        return range(self.steps, self.steps // 2, -max(1, self.steps // (2 * AVERAGES)))
 
     def warmup_length(self, recipe: TrainingRecipe) -> float:
         """Returns the length of the warmup in steps of the schedule."""
@@ -105,6 +117,8 @@ class Budget:
             steps_per_epoch=per_epoch,
             total_steps=total,
             first_step=min(first, total - 1),
+            limit=self._part(self.limit, total),
+            held_from=self._part(self.held_from, total),
             full_steps=self.full_steps or self.total_steps,
         )
         if rule != "epochs_truncated":
@@ -118,6 +132,13 @@ class Budget:
         warmup_steps = truncated(recipe.warmup_fraction)
         return dataclasses.replace(scaled, milestones=milestones, warmup_steps=warmup_steps)
 
+    def _part(self, steps: int | None, total: int) -> int | None:
+        """Returns the same part of a schedule of `total` steps as `steps` are of this one."""
+        return None if steps is None else max(1, round(steps * total / self.total_steps))
+
+
+AVERAGES = 50
+"""About how many times the weights of a round are added to their average."""
 
 ANNEALED_WARMUP = 0.1
 """Fraction of an annealed round in which the learning rate rises (Zimmer et al. 2023)."""
@@ -145,6 +166,7 @@ class RoundSchedule:
         self._milestones = tf.Variable(fractions, trainable=False, name="milestones")
         self._warmup = tf.Variable(1.0, trainable=False, name="warmup_steps")
         self._annealed = tf.Variable(-1.0, trainable=False, name="annealed_peak")
+        self._held_from = tf.Variable(np.inf, trainable=False, name="held_from")
 
     def set_budget(self, budget: Budget, optimizer_steps: int = 0) -> None:
         """Starts the schedule of `budget` at step `optimizer_steps` of the optimizer."""
@@ -156,6 +178,7 @@ class RoundSchedule:
         warmup = np.float32(recipe.warmup_fraction) * total
         self._warmup.assign(warmup if budget.warmup_steps is None else budget.warmup_steps)
         self._annealed.assign(-1.0 if budget.annealed is None else budget.annealed)
+        self._held_from.assign(np.inf if budget.held_from is None else budget.held_from)
         first = budget.total_steps - 1 if budget.at_end else budget.first_step
         self._first_step.assign(first - optimizer_steps)
         self._total_steps.assign(budget.total_steps)
@@ -167,6 +190,7 @@ class RoundSchedule:
         return tf.where(self._annealed < 0, self._recipe_rate(step), self._annealed_rate(step))
 
     def _recipe_rate(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.minimum(step, self._held_from)
         if self._rate is not None:
             rate = self._rate(step * self._scale) if callable(self._rate) else self._rate
             return tf.cast(rate, tf.float32)

@@ -31,6 +31,7 @@ class TrainingState:
         rows: the metrics of each finished epoch: epoch, step, loss, accuracy, ...
         snapshots: copies of the weights after the requested steps, by step.
         best: the weights of the best validation accuracy.
+        average: the average of the weights at the steps `Budget.averaged_at`.
         epoch_start: `elapsed` at the start of the current epoch.
     """
 
@@ -39,6 +40,7 @@ class TrainingState:
         self.rows: list[dict[str, float]] = []
         self.snapshots: dict[int, dict[str, np.ndarray]] = {}
         self.best = best or BestWeights()
+        self.average = WeightAverage()
         self.epoch_start = 0.0
         self._mask_distance = mask_distance
         self._started = time.perf_counter()
@@ -91,6 +93,7 @@ class TrainingState:
             arrays = getattr(distance, group, {})
             tensors |= {f"{group}/{name}": value for name, value in arrays.items()}
         tensors |= {f"best/{name}": value for name, value in (best.weights or {}).items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.weights.items()}
         for step, weights in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": value for name, value in weights.items()}
         metadata = {
@@ -102,6 +105,8 @@ class TrainingState:
             "seconds": self.elapsed,
             "epoch_began": self.epoch_start,
         }
+        if self.average.count:
+            metadata["averaged_steps"] = self.average.count
         if distance and distance.distance == "order":
             metadata["order_distances"] = distance.order_distances
         return SavedState(self.step, tensors, metadata)
@@ -138,7 +143,7 @@ class TrainingState:
         shapes = {name: value.shape for name, value in weights.items() if name[0] != "@"}
         for copy in copies:
             _check_shapes(checkpoint, {n: v for n, v in copy.items() if n[0] != "@"}, shapes)
-        for group in ("tentative", "averaged", "previous"):
+        for group in ("tentative", "averaged", "previous", "average"):
             if group in groups:
                 _check_shapes(checkpoint, groups[group], masks.shapes)
         if (metadata["best"]["value"] is None) != ("best" not in groups) or not all(
@@ -152,6 +157,7 @@ class TrainingState:
         self.rows = [_from_json(row) for row in metadata["rows"]]
         self.best.value, self.best.epoch = metadata["best"]["value"], metadata["best"]["epoch"]
         self.best.weights = groups.get("best")
+        self.average = WeightAverage(groups.get("average"), metadata.get("averaged_steps", 0))
         self.epoch_start = metadata["epoch_began"]
         self._started = time.perf_counter() - metadata["seconds"]
         if self._mask_distance:
@@ -165,6 +171,29 @@ class TrainingState:
                 metadata.get("order_distances", ()),
                 groups.get("previous"),
             )
+
+
+class WeightAverage:
+    """The mean of weights at several steps, as float32 (stochastic weight averaging).
+
+    Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
+    Generalization", Section 3.1.
+
+    Args:
+        weights: the mean so far. Default None: nothing was added.
+        count: how many were added. Default 0.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray] | None = None, count: int = 0):
+        self.weights, self.count = dict(weights or {}), count
+
+    def add(self, variables: Mapping[str, Any]) -> None:
+        """Adds the current values of variables, by name."""
+        self.count += 1
+        for name, variable in variables.items():
+            value = to_numpy(variable).astype(np.float32)
+            mean = self.weights.get(name, value)
+            self.weights[name] = mean + (value - mean) / np.float32(self.count)
 
 
 def identity_of(*parts: Any) -> str:

@@ -26,6 +26,8 @@ class TrainedNetwork:
         validation_samples: the number of validation samples (forward passes).
         stop: what ended training: "budget", "early_stop" or "limit" (the budget's `limit`).
         seconds: wall-clock time.
+        averaged: the average of the prunable weights over the last half of the training, if its
+            budget asks for it. Default: empty.
     """
 
     weights: dict[str, np.ndarray]
@@ -38,6 +40,12 @@ class TrainedNetwork:
     validation_samples: int
     stop: str
     seconds: float
+    averaged: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def scored(self) -> dict[str, np.ndarray]:
+        """The weights that masks are found from: the averaged ones, in place of the last ones."""
+        return self.weights | self.averaged
 
     @property
     def best_weights(self) -> dict[str, np.ndarray]:

@@ -254,6 +254,8 @@ class Trainer:
                     self._check_finite(state.step, run)
                     if state.step in run.snapshot_at:
                         state.snapshots[state.step] = self._snapshot()
+                    if state.step in run.budget.averaged_at:
+                        state.average.add(self.model.prunable)
                     if state.step == pause and ends_epoch:
                         self._end_epoch(state)
                         if run.coverage is not None and pause < run.budget.steps:
@@ -343,4 +345,5 @@ class Trainer:
             validation_samples=len(state.rows) * num_validation,
             stop="early_stop" if state.step < run.budget.steps else run.budget.end,
             seconds=state.elapsed,
+            averaged=state.average.weights,
         )

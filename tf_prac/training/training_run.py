@@ -65,11 +65,12 @@ class TrainingRun:
     def pauses(self) -> list[tuple[int, bool]]:
         """Returns the steps at which to pause training, and whether an epoch ends there.
 
-        Pauses are the ends of epochs, and the steps of snapshots and checkpoints.
+        Pauses are the ends of epochs, and the steps of snapshots, averages and checkpoints.
         """
         per_epoch, end = self.budget.steps_per_epoch, self.budget.steps
         epoch_ends = {*range(per_epoch, end, per_epoch), end}
-        steps = {*self.snapshot_at, *self.checkpoints.due_steps(end)}
+        averaged = self.budget.averaged_at
+        steps = {*self.snapshot_at, *averaged, *self.checkpoints.due_steps(end)}
         others = {step for step in steps if 0 < step < end}
         return [(step, step in epoch_ends) for step in sorted(epoch_ends | others)]
 
