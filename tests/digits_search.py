@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from tf_prac import TicketSearch, TrainingRecipe
 from tf_prac.config import SearchConfig
+from tf_prac.data.splits import make_splits
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -36,3 +37,8 @@ def make_search(flavour, directory, *, recipe: TrainingRecipe, retrain="none", *
     return TicketSearch(
         make_model_fn(flavour), config, directory=directory, retrain=retrain, verbose=False
     )
+
+
+def splits(recipe: TrainingRecipe, seed=0):
+    """Returns the samples of a search with these digits."""
+    return make_splits(TRAIN, None, TEST, recipe, seed)

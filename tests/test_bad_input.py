@@ -168,6 +168,8 @@ search --early_stop_distance=order --sparsity_m_by_n=2,4 --rounds=1 | --early_st
 search --round_schedule=one_cycle                          | --round_schedule
 search --prac=fast --round_schedule=one_cycle --early_stop_eps=0.1 | early_stop_eps: off
 search --prac=fast --round_schedule=one_cycle --larger_cuts=1 | larger_cuts: off
+search --round_schedule=swa --early_stop_eps=0.1           | early_stop_eps
+search --prac=fast --criterion=taylor                      | --criterion
 search --larger_cuts=2
 search --larger_cuts=half
 search --larger_cuts=0.8 --prac=none --criterion=synflow   | --larger_cuts
