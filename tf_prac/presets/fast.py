@@ -1,8 +1,9 @@
 """`fast`: a search in a small part of the steps, as a preset and as options for Python.
 
 The variant `PRAC_VARIANTS["fast"]` differs from the PrAC paper in how rounds train: they are short,
-each with its own annealed learning rate; they continue from the trained weights, and the mask that
-is found is put on W_k. They train on the full data. docs/fast.md has the reasons.
+at a constant learning rate, and masks are found from the average of their weights; they continue
+from the trained weights, and the mask that is found is put on W_k. They train on the full data.
+docs/fast.md has the reasons.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _PAPER = PRAC_PAPER["cifar10_resnet20"]
 
 FAST = {
     "fast": Preset(
-        about="ResNet-20 on CIFAR-10 as in the PrAC paper, with short annealed rounds",
+        about="ResNet-20 on CIFAR-10 as in the PrAC paper, with short rounds and averaged weights",
         dataset=_PAPER.dataset,
         model=_PAPER.model,
         prac="fast",
@@ -34,7 +35,7 @@ def fast(recipe: TrainingRecipe | None = None, **options: Any) -> SearchConfig:
 
         >>> config = fast(TrainingRecipe(epochs=182), rounds=7, rewind="3ep")
         >>> config.prac.dense_budget, config.prac.round_schedule
-        ('20%', 'annealed')
+        ('40%', 'swa')
         >>> search = TicketSearch(make_model, config, directory="run")  # doctest: +SKIP
 
     Source: docs/fast.md.
