@@ -23,7 +23,7 @@ from common_flags import FLAGS, load_data
 
 from tf_prac import PruningConfig, prune, rewind, snapshot, strip
 from tf_prac.export import shrink, tflite
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.tables import markdown_table
 
 _NETWORK = flags.DEFINE_string("network", "resnet8", "Network.")
@@ -72,7 +72,7 @@ def latencies(models, images):
 
 def measure(seed, data):
     """Returns a row for the dense network and for each arm."""
-    keras = Flavour(FLAGS.keras).module
+    keras = Flavor(FLAGS.keras).module
     keras.utils.set_random_seed(seed)
     batches, test = targets.training_batches(data), targets.test_arrays(data)
     images, _ = targets.normalized(data.test, 32)

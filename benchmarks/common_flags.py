@@ -13,7 +13,7 @@ _FLAGS = {
     "data_dir": (flags.DEFINE_string, None, "Directory of the data set."),
     "limit_train": (flags.DEFINE_integer, None, "Use only the first n training samples."),
     "model": (flags.DEFINE_string, "lenet300", "Name of the network."),
-    "keras": (flags.DEFINE_string, "keras", "Flavour: keras or tf_keras."),
+    "keras": (flags.DEFINE_string, "keras", "Flavor: keras or tf_keras."),
     "augment": (flags.DEFINE_string, "none", "Augmentation."),
     "batch_size": (flags.DEFINE_integer, 128, "Samples per step, over all devices."),
     "steps_per_execution": (flags.DEFINE_integer, 1, "Steps per call of each `fit`."),

@@ -37,7 +37,7 @@ from tf_prac import (
     strip,
 )
 from tf_prac.export import saved_model, shrink, tflite
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.pruning import Channels, PruneRule
 from tf_prac.pruning.weights import prune_rates
 from tf_prac.tables import markdown_table
@@ -104,7 +104,7 @@ class OneCycle:
     """Rises linearly to the peak in a fifth of the steps, then falls linearly to zero."""
 
     def __new__(cls, keras, first, steps):
-        """Returns a schedule of the flavour `keras`."""
+        """Returns a schedule of the flavor `keras`."""
 
         class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             def __call__(self, step):
@@ -203,7 +203,7 @@ def path_of(name, ending):
 
 def load(name, start="keras"):
     """Returns the model of a phase."""
-    return Flavour(FLAGS.keras).module.models.load_model(path_of(name, start), compile=False)
+    return Flavor(FLAGS.keras).module.models.load_model(path_of(name, start), compile=False)
 
 
 def pruned(phase):
@@ -246,7 +246,7 @@ def accuracy_of(model, data):
 
 def train(name, phase, data):
     """Trains a phase and writes its model and results."""
-    keras = Flavour(FLAGS.keras).module
+    keras = Flavor(FLAGS.keras).module
     keras.utils.set_random_seed(_SEED.value)
     model, masks = pruned(phase)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Size, equality, load time and latency of exports: networks x sparsities x flavours.
+"""Size, equality, load time and latency of exports: networks x sparsities x flavors.
 
     python benchmarks/export.py --output=docs/results
 
@@ -31,7 +31,7 @@ from tf_prac.export.lite import FILE, tflite
 from tf_prac.export.size import compare_speed
 from tf_prac.export.source import source_of
 from tf_prac.export.writer import saved_model
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.plotting import Line, line_figure, log_axis
 from tf_prac.tables import markdown_table
 
@@ -39,7 +39,7 @@ _NETWORKS = flags.DEFINE_list(
     "networks", ["lenet300", "resnet20", "mobilenetv2", "vgg16"], "Networks."
 )
 _SPARSITIES = flags.DEFINE_list("sparsities", ["0.8", "0.9", "0.95", "0.99"], "Sparsities.")
-_FLAVOURS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "Flavours.")
+_FLAVORS = flags.DEFINE_list("flavours", ["keras", "tf_keras"], "Flavors.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Measured turns.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "Samples in a timed batch.")
 _SIZES_ONLY = flags.DEFINE_boolean(
@@ -114,16 +114,16 @@ print("RESULT" + json.dumps(differences))
 """
 
 
-def network(name, flavour):
+def network(name, flavor):
     """Returns a network with random BatchNorm statistics, and its weights."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     keras.utils.set_random_seed(0)
     if name == "mobilenetv2":
         options = {"weights": None, "input_shape": (32, 32, 3), "classes": 10}
         model = keras.applications.MobileNetV2(classifier_activation=None, **options)
     else:
         shape = SHAPE.get(name, (32, 32, 3))
-        model = build_model(name, keras=flavour, input_shape=shape, num_classes=10)
+        model = build_model(name, keras=flavor, input_shape=shape, num_classes=10)
     generator = np.random.default_rng(0)
     weights = {
         n: generator.uniform(0.7, 1.3, w.shape).astype(w.dtype) if w.ndim == 1 else w
@@ -160,15 +160,15 @@ def files_of(path):
     return [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
 
 
-def measure(name, flavour, base):
+def measure(name, flavor, base):
     """Exports one network at every sparsity; yields the directory and a row for each."""
-    model, weights = network(name, flavour)
+    model, weights = network(name, flavor)
     lite = None
     for sparsity in map(float, _SPARSITIES.value):
         rewind(model, weights)
         masks = global_magnitude(prunable_weights(model), rate=sparsity)
         rewind(model, weights, masks)
-        path = base / f"{name}_{flavour}_{sparsity:g}"
+        path = base / f"{name}_{flavor}_{sparsity:g}"
         sparse = saved_model(model, path, masks=masks, check=False)
         dense = base / f"{path.name}_dense"
         export_dense(model, dense)
@@ -177,7 +177,7 @@ def measure(name, flavour, base):
         bound = sum(row["bound"] for row in sparse.metadata["weights"])
         row = {
             "network": name,
-            "flavour": flavour,
+            "flavour": flavor,
             "sparsity": sparsity,
             "ours": sparse.bytes,
             "variables": size(path / VARIABLES),
@@ -203,7 +203,7 @@ def measure(name, flavour, base):
         if not _LITE.value:
             yield path, row
             continue
-        if flavour == "tf_keras":  # TFMOT does not support Keras 3
+        if flavor == "tf_keras":  # TFMOT does not support Keras 3
             stripped = base / f"{path.name}.h5"
             strip(prune(model, masks=masks)).save(stripped)
             row["strip_gzip"] = zipped(stripped)
@@ -256,8 +256,8 @@ def grid():
     with tempfile.TemporaryDirectory() as directory:
         base = pathlib.Path(directory)
         for name in _NETWORKS.value:
-            for flavour in _FLAVOURS.value:
-                for path, row in measure(name, flavour, base):
+            for flavor in _FLAVORS.value:
+                for path, row in measure(name, flavor, base):
                     rows[str(path)] = row
                     print(json.dumps(row), file=sys.stderr, flush=True)
         for path, differences in check(rows).items():
@@ -272,7 +272,7 @@ def write(directory, rows):
     (directory / "export.json").write_text(json.dumps(rows, indent=1) + "\n")
     lines = []
     for name in _NETWORKS.value:
-        chosen = [r for r in rows if r["network"] == name and r["flavour"] == _FLAVOURS.value[0]]
+        chosen = [r for r in rows if r["network"] == name and r["flavour"] == _FLAVORS.value[0]]
         smaller = [r["keras_export"] / r["ours"] for r in chosen]
         lines.append(Line(name, [r["sparsity"] for r in chosen], smaller))
     line_figure(

@@ -15,7 +15,7 @@ from common_flags import FLAGS
 from networks import network_for, search_epoch
 from turns import rows, table, take_turns, write
 
-from tf_prac.keras_api import Flavour, new_network
+from tf_prac.keras_api import Flavor, new_network
 
 common_flags.define(
     *common_flags.DATA, *common_flags.NETWORK, "batch_size", "repeats", "output", dataset="mnist"
@@ -31,7 +31,7 @@ OPTIONS = {
 def main(_) -> None:
     """Times the loops and prints the table."""
     train = common_flags.load_data().train
-    Flavour(FLAGS.keras).module  # noqa: B018 - imports it, so that its policy can be set
+    Flavor(FLAGS.keras).module  # noqa: B018 - imports it, so that its policy can be set
     alternatives = {name: epoch(train, *options) for name, options in OPTIONS.items()}
     first = take_turns(alternatives, 1, warmups=0)
     results = rows(take_turns(alternatives, FLAGS.repeats, warmups=0), "neither", len(train))

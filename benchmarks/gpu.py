@@ -59,7 +59,7 @@ from tf_prac import (
 )
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.source import ArraySamples
-from tf_prac.keras_api import FLAVOURS, Flavour, new_network
+from tf_prac.keras_api import FLAVORS, Flavor, new_network
 from tf_prac.tables import text_table
 from tf_prac.training.precision import tf32_execution
 from tf_prac.training.schedules import Budget
@@ -203,7 +203,7 @@ def trainer_for(
 
 def network_of(model: str, samples: ArraySamples, keras: str = "keras") -> Any:
     """Returns a new network for some samples."""
-    assert Flavour(keras).module is not None
+    assert Flavor(keras).module is not None
     return build_model(
         model, keras=keras, input_shape=samples.input_shape, num_classes=samples.num_classes
     )
@@ -393,7 +393,7 @@ def _plain(samples: ArraySamples, batch_size: int) -> tf.data.Dataset:
 
 def _compiled(model: Any, **options: Any) -> Any:
     """Compiles a Keras 3 model with Keras's own choice of XLA."""
-    keras = Flavour("keras").module
+    keras = Flavor("keras").module
     model.compile(
         optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -493,11 +493,11 @@ def deterministic() -> list[Line]:
     from determinism_battery import CASES, SHORT
 
     cases = list(SHORT[:1] if _SMOKE.value else [*SHORT, "search jit"])
-    flavours = FLAVOURS[:1] if _SMOKE.value else FLAVOURS
+    flavors = FLAVORS[:1] if _SMOKE.value else FLAVORS
     script = str(REPOSITORY / "tests" / "determinism_battery.py")
     assert set(cases) <= set(CASES)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, script, *cases, *(flavours if _SMOKE.value else ())]
+    command = [sys.executable, script, *cases, *(flavors if _SMOKE.value else ())]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as process:
@@ -510,7 +510,7 @@ def deterministic() -> list[Line]:
         timer.cancel()
     if process.wait() < 0:
         CLOCK.skips("the other trainings")
-    wanted = len(cases) * len(flavours)
+    wanted = len(cases) * len(flavors)
     return [at_least("trainings with the same bits when repeated", same, f"of {wanted}", wanted)]
 
 
@@ -573,7 +573,7 @@ def machine() -> dict[str, str]:
         "cuDNN": str(build.get("cudnn_version", "none")),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
-        **{name: Flavour(name).module.__version__ for name in FLAVOURS},
+        **{name: Flavor(name).module.__version__ for name in FLAVORS},
         "sizes": "smoke" if _SMOKE.value else "full",
     }
 
@@ -603,8 +603,8 @@ def table(sections: dict[str, Any]) -> str:
 def main(_) -> int:
     """Runs the sections, writes their lines as they finish, and prints the table."""
     logging.set_verbosity(logging.WARNING)
-    for name in FLAVOURS:  # imported, so that search loops can set their policies
-        assert Flavour(name).module is not None
+    for name in FLAVORS:  # imported, so that search loops can set their policies
+        assert Flavor(name).module is not None
     began, path, here = time.perf_counter(), pathlib.Path(_OUTPUT.value), machine()
     results: dict[str, Any] = {"machine": here, "sections": {}}
     if path.exists() and not _AGAIN.value:

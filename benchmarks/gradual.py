@@ -22,7 +22,7 @@ import tf_prac
 from tf_prac.cli.open_run import reopen
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.splits import make_splits
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.search.cost import round_steps
 from tf_prac.search.ticket import Ticket
 from tf_prac.storage.run_directory import RunDirectory
@@ -40,7 +40,7 @@ _EVERY = flags.DEFINE_integer("every", 50, "Steps between two prunings.")
 def gradual_masks(search, data, sparsity, steps):
     """Returns the masks after one cycle of `steps` steps, with the recipe's peak rate."""
     recipe, network = search.config.recipe, search.make_network()
-    schedule = make_schedule(Flavour("keras"), recipe)
+    schedule = make_schedule(Flavor("keras"), recipe)
     schedule.set_budget(Budget(steps, steps, annealed=1.0))
     begin, every = round(0.1 * steps), max(1, min(_EVERY.value, steps // 20))
     end = begin + every * (round(0.65 * steps) // every)  # the last update has the final sparsity

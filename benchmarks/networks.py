@@ -10,7 +10,7 @@ from common_flags import FLAGS
 
 from tf_prac import Masks, PracModel, build_model, prunable_weights, random_mask
 from tf_prac.data.source import Samples
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavor_of
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.placement import DataPlacement
@@ -22,7 +22,7 @@ def network_for(samples: Samples, model: str = "", keras: str = "") -> Any:
     Args:
         samples: provide the input shape and the number of classes.
         model: name of the network. By default that of the flag.
-        keras: flavour. By default that of the flag.
+        keras: flavor. By default that of the flag.
     """
     return build_model(
         model or FLAGS.model,
@@ -33,8 +33,8 @@ def network_for(samples: Samples, model: str = "", keras: str = "") -> Any:
 
 
 def compiled(model: Any, steps_per_execution: int = 1) -> Any:
-    """Compiles a model of either flavour with SGD and momentum, and returns it."""
-    keras = flavour_of(model).module
+    """Compiles a model of either flavor with SGD and momentum, and returns it."""
+    keras = flavor_of(model).module
     model.compile(
         optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -51,12 +51,12 @@ def search(variant: str, directory: str) -> None:
     from networks import network_for
 
     from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
-    from tf_prac.keras_api import Flavour
+    from tf_prac.keras_api import Flavor
     from tf_prac.training.strategies import make_distribution
 
     names = {"one": "one", "mirrored": "mirrored", "workers": "multi_worker"}
     distribution = make_distribution(names[kind], int(count) if kind == "mirrored" else None)
-    Flavour(FLAGS.keras).module.backend.set_floatx(_FLOATX.value)
+    Flavor(FLAGS.keras).module.backend.set_floatx(_FLOATX.value)
     data = common_flags.load_data()
 
     def model_fn():

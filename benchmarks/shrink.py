@@ -26,7 +26,7 @@ from common_flags import FLAGS, define, load_data
 from tf_prac import PruningConfig, build_model, prune, rewind, snapshot, strip
 from tf_prac.export import saved_model, shrink, tflite
 from tf_prac.export.lite import FILE
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.pruning import refill
 from tf_prac.pruning.masks import Masks
 from tf_prac.tables import markdown_table
@@ -56,7 +56,7 @@ COLUMNS = (
 
 def tickets(name, data):
     """Yields (sparsity, accuracy, weights, masks) of a network, trained or read from files."""
-    keras = Flavour(FLAGS.keras).module
+    keras = Flavor(FLAGS.keras).module
     directory = pathlib.Path(_TICKETS.value) if _TICKETS.value else None
     paths = {s: directory and directory / f"{name}_{s}.npz" for s in _SPARSITIES.value}
     if directory and all(path.exists() for path in paths.values()):
@@ -127,7 +127,7 @@ def fit(model, batches, steps=None):
     """Trains for `--steps` steps or fewer, with a learning rate that falls to zero."""
     if not _STEPS.value:
         return
-    keras = Flavour(FLAGS.keras).module
+    keras = Flavor(FLAGS.keras).module
     rate = keras.optimizers.schedules.CosineDecay(_RATE.value, _STEPS.value)
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=_DECAY.value)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -22,7 +22,7 @@ from turns import rows, table, take_turns, write
 
 import tf_prac
 from tf_prac.data.pipeline import training_batches
-from tf_prac.keras_api import Flavour, build_metrics
+from tf_prac.keras_api import Flavor, build_metrics
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.strategies import make_distribution
 
@@ -40,7 +40,7 @@ common_flags.define(*OPTIONS, "data_dir", "repeats", "output")
 
 def wrapped(model):
     """Wraps the layers that `prune` prunes, as in TFMOT's guide."""
-    keras = Flavour("tf_keras").module
+    keras = Flavor("tf_keras").module
     schedule = tfmot.sparsity.keras.ConstantSparsity(FLAGS.sparsity, 1)  # from the first step on
     pruned = {id(variable) for variable in tf_prac.prunable_weights(model).values()}
 

@@ -20,7 +20,7 @@ from absl import app, flags
 from tf_prac import global_magnitude, rewind, snapshot
 from tf_prac.export.lite import FILE, tflite
 from tf_prac.export.xnnpack import has_sparse_kernels
-from tf_prac.keras_api import Flavour, named_weights
+from tf_prac.keras_api import Flavor, named_weights
 from tf_prac.tables import markdown_table
 
 _SIZE = flags.DEFINE_integer("size", 96, "Height and width of the images.")
@@ -31,7 +31,7 @@ WIDTHS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (
 
 def mobilenet(size):
     """Returns MobileNetV1 with explicit padding."""
-    keras = Flavour("keras").module
+    keras = Flavor("keras").module
     layers = keras.layers
 
     def normalized(x):

@@ -21,7 +21,7 @@ from tf_prac.errors import TfPracError
 
 _PRESET = PRESETS["cifar10_resnet20"]
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _MODEL = flags.DEFINE_string("model", _PRESET.model, "Name of the network.")
 _EPOCHS = flags.DEFINE_integer("epochs", _PRESET.recipe["epochs"], "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", _PRESET.pruning["rounds"], "Rounds of the search.")

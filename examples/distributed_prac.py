@@ -16,7 +16,7 @@ from tf_prac.training.strategies import make_distribution
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _STRATEGY = flags.DEFINE_string("strategy", "mirrored", "one, mirrored, multi_worker or tpu.")
 _DEVICES = flags.DEFINE_integer("devices", None, "Number of devices of this machine.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Samples per step, over all devices.")

@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 import tf_prac
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, prune
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 4, "Rounds of training and pruning.")
 _CHECK = flags.DEFINE_bool("check", True, "Compare the outputs in a process without tf_prac.")
@@ -24,7 +24,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/served", "Directory of run
 def main(_) -> None:
     """Searches on handwritten digits, trains the ticket with `fit`, exports it and predicts."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow logs each step of writing a SavedModel
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     output = pathlib.Path(_OUTPUT_DIR.value)
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype("float32")

@@ -11,15 +11,15 @@ from sklearn.datasets import load_digits
 
 from tf_prac import ForgettingLogger, PracModel, PracSet, with_sample_ids
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs on all samples.")
 
 
 def main(_) -> None:
     """Trains a small network on handwritten digits, twice."""
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     x, y = load_digits(return_X_y=True)
     dataset = with_sample_ids(tf.data.Dataset.from_tensor_slices(((x / 16).astype("float32"), y)))
 

@@ -19,7 +19,7 @@ from tf_prac.errors import TfPracError
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Name of the data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of TensorFlow Datasets.")
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 8, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/mnist_prac", "Directory of the run.")

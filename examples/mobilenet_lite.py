@@ -15,9 +15,9 @@ from absl import app, flags, logging
 import tf_prac
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _IMAGES = flags.DEFINE_string("images", None, "Directory of class folders. Default: digits.")
 _SIZE = flags.DEFINE_integer("size", 32, "Height and width of the images.")
 _ALPHA = flags.DEFINE_float("alpha", 0.35, "Width of the network.")
@@ -62,7 +62,7 @@ def main(_) -> None:
     train, test = images(data.train), images(data.test)
 
     def make_model():
-        model = Flavour(_KERAS.value).module.applications.MobileNetV2(
+        model = Flavor(_KERAS.value).module.applications.MobileNetV2(
             input_shape=(_SIZE.value, _SIZE.value, 3),
             alpha=_ALPHA.value,
             weights=None,

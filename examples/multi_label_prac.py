@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _SAMPLES = flags.DEFINE_integer("samples", 3000, "Number of images.")
 _EPOCHS = flags.DEFINE_integer("epochs", 15, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of training and pruning.")
@@ -34,7 +34,7 @@ def triples(count):
 
 def main(_) -> None:
     """Runs the search; prints the accuracy of labels and the digits of an image."""
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     images, labels = triples(_SAMPLES.value)
     held_out = len(images) // 5
 

@@ -11,10 +11,10 @@ from sklearn.datasets import load_diabetes
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.tasks import Regression
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 4, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/regression_prac", "Directory of the run.")
@@ -22,7 +22,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/regression_prac", "Directo
 
 def main(_) -> None:
     """Runs the search; prints mean absolute errors and the saved steps."""
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     x, y = load_diabetes(return_X_y=True)  # disease progression, from 25 to 346
     x, y = (20 * x).astype("float32"), (y / 100).astype("float32")
 

@@ -19,7 +19,7 @@ from tf_prac import (
 from tf_prac.analysis.sweep import sweep_text
 from tf_prac.errors import TfPracError
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _REWINDS = flags.DEFINE_list("rewinds", ["0it", "2%", "9%", "27%"], "Rewind points k.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 6, "Rounds of training and pruning.")

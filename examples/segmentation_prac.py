@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.tasks import Sparse
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _SAMPLES = flags.DEFINE_integer("samples", 800, "Number of canvases.")
 _EPOCHS = flags.DEFINE_integer("epochs", 8, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of training and pruning.")
@@ -43,7 +43,7 @@ def canvases(count):
 
 def main(_) -> None:
     """Runs the search; prints the accuracy of pixels and the saved steps."""
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     images, labels = canvases(_SAMPLES.value)
     held_out = len(images) // 5
 

@@ -16,9 +16,9 @@ from absl import app, flags
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _EPOCHS = flags.DEFINE_integer("epochs", 12, "Epochs of the dense network.")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Rounds of training and pruning.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/text_prac", "Directory of the run.")
@@ -44,7 +44,7 @@ def sentences():
 
 def main(_) -> None:
     """Runs the search; prints accuracies and the module of a sentence."""
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     texts, labels = sentences()
     texts, held_out = texts[:, None], len(texts) // 5
     words = keras.layers.TextVectorization(max_tokens=WORDS, output_sequence_length=LENGTH)

@@ -18,7 +18,7 @@ from tf_prac import (
 )
 from tf_prac.errors import TfPracError
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _SOURCE = flags.DEFINE_string("source", "lenet300", "Network that the sets are found with.")
 _TARGET = flags.DEFINE_string("target", "conv2", "Network that is pruned with them.")
 _EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs of the dense network.")

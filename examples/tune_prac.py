@@ -11,9 +11,9 @@ from absl import app, flags
 
 from tf_prac import PracTuner, Range, TrainingRecipe, load_dataset
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
-_KERAS = flags.DEFINE_string("keras", "keras", "Flavour: keras or tf_keras.")
+_KERAS = flags.DEFINE_string("keras", "keras", "Flavor: keras or tf_keras.")
 _SPARSITY = flags.DEFINE_float("sparsity", 0.9, "Sparsity of the tickets.")
 _TRIALS = flags.DEFINE_integer("trials", 8, "Number of trials.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the dense network.")
@@ -22,7 +22,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "tuning/digits", "Directory of t
 
 def main(_) -> None:
     """Tunes on handwritten digits and prints every trial."""
-    keras = Flavour(_KERAS.value).module
+    keras = Flavor(_KERAS.value).module
     data = load_dataset("digits")
 
     def build(hp):

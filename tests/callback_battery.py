@@ -2,7 +2,7 @@
 
     python tests/callback_battery.py CASE [CASE ...]
 
-A case is FLAVOUR-KIND-LOGITS-STEPS_PER_EXECUTION-OUTPUTS-STRATEGY, such as
+A case is FLAVOR-KIND-LOGITS-STEPS_PER_EXECUTION-OUTPUTS-STRATEGY, such as
 keras-multi_label-logits-3-two-mirrored. Each is checked in this process, which has two devices.
 """
 
@@ -39,12 +39,12 @@ from tf_prac import (
     with_sample_ids,
 )
 
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 KINDS = ("sparse", "one_hot", "binary", "multi_label")
 CASES = [
     "-".join(parts)
     for parts in itertools.product(
-        FLAVOURS, KINDS, ("logits", "probabilities"), "13", ("one", "two"), ("single", "mirrored")
+        FLAVORS, KINDS, ("logits", "probabilities"), "13", ("one", "two"), ("single", "mirrored")
     )
     # Keras 3 itself cannot: `fit` of any model with steps_per_execution under MirroredStrategy.
     if (parts[0], parts[3], parts[5]) != ("keras", "3", "mirrored")
@@ -79,8 +79,8 @@ def data(kind):
     return x.astype(np.float32), y.astype(np.int64 if kind == "sparse" else np.float32)
 
 
-def make_network(flavour, kind, logits, outputs):
-    keras = importlib.import_module(flavour)
+def make_network(flavor, kind, logits, outputs):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(1)
     units = {"sparse": 3, "one_hot": 3, "binary": 1, "multi_label": 2}[kind]
     activation = None if logits else ACTIVATIONS.get(kind, "sigmoid")
@@ -92,8 +92,8 @@ def make_network(flavour, kind, logits, outputs):
     return keras.Model(inputs, {"side": keras.layers.Dense(1, name="side")(hidden), "main": main})
 
 
-def compiled(model, flavour, kind, logits, outputs, steps=1):
-    keras = importlib.import_module(flavour)
+def compiled(model, flavor, kind, logits, outputs, steps=1):
+    keras = importlib.import_module(flavor)
     loss = getattr(keras.losses, LOSSES[kind])(from_logits=logits)
     losses = loss if outputs == "one" else {"main": loss, "side": "mse"}
     model.compile(keras.optimizers.SGD(0.3), losses, steps_per_execution=steps, jit_compile=False)
@@ -136,10 +136,10 @@ def batches(kind, outputs, order):
 
 def reference(case, masks):
     """Trains a plain model batch by batch, and looks at each sample by itself."""
-    flavour, kind, logits, _, outputs, _ = case.split("-")
+    flavor, kind, logits, _, outputs, _ = case.split("-")
     logits = logits == "logits"
     x, y = data(kind)
-    model = compiled(make_network(flavour, kind, logits, outputs), flavour, kind, logits, outputs)
+    model = compiled(make_network(flavor, kind, logits, outputs), flavor, kind, logits, outputs)
     prunable = prunable_weights(model)
     stats, rows, steps, tentative, w_k, scores = ForgettingStats(SAMPLES), [], 0, None, None, None
 
@@ -185,13 +185,13 @@ def reference(case, masks):
 
 def check(case):
     """Trains with every callback at once, and compares with the reference."""
-    flavour, kind, logits, steps, outputs, strategy = case.split("-")
+    flavor, kind, logits, steps, outputs, strategy = case.split("-")
     logits = logits == "logits"
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     mirrored = strategy == "mirrored"
     strategy = two_devices() if mirrored else None
     with strategy.scope() if strategy else tf.device(f"{precision.kind()}:0"):
-        network = make_network(flavour, kind, logits, outputs)
+        network = make_network(flavor, kind, logits, outputs)
         masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.4, seed=2)
         model = PracModel(
             network,
@@ -199,7 +199,7 @@ def check(case):
             num_samples=SAMPLES,
             targets=None if outputs == "one" else Targets(output="main"),
         )
-        compiled(model, flavour, kind, logits, outputs, int(steps))
+        compiled(model, flavor, kind, logits, outputs, int(steps))
     stats, rows, w_k, scores, last = reference(case, masks)
 
     x, y = data(kind)

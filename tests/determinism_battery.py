@@ -1,6 +1,6 @@
 """Searches, `prune` and callbacks with op determinism, twice, with equal bits.
 
-    python tests/determinism_battery.py [CASE ...] [FLAVOUR]
+    python tests/determinism_battery.py [CASE ...] [FLAVOR]
 
 TensorFlow then refuses operations without a deterministic implementation on the device, and random
 operations without a seed. Prints a line for each case, with the error if it fails.
@@ -38,14 +38,14 @@ from tf_prac.data.source import ArraySamples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.keras_api import seed_everything
 
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 COUNT = 48
 X = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 3)).astype(np.uint8)
 Y = np.arange(COUNT) % 3
 
 
-def convolutional(flavour, pooling="MaxPooling2D"):
-    keras = importlib.import_module(flavour)
+def convolutional(flavor, pooling="MaxPooling2D"):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     inputs = keras.Input((8, 8, 3))
     x = layers.GaussianNoise(0.1)(inputs)
@@ -56,8 +56,8 @@ def convolutional(flavour, pooling="MaxPooling2D"):
     return keras.Model(inputs, layers.Dense(3)(layers.Dropout(0.3)(x)))
 
 
-def text(flavour):
-    keras = importlib.import_module(flavour)
+def text(flavor):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     inputs = keras.Input((6,), dtype="int32")
     x = layers.LSTM(5, dropout=0.2, return_sequences=True)(layers.Embedding(20, 4)(inputs))
@@ -72,7 +72,7 @@ def samples(kind):
     return StreamSamples(dataset, num_classes=3, memory_limit_bytes=0, buffer_size=16)
 
 
-def search(flavour, kind="arrays", pooling="MaxPooling2D", **options):
+def search(flavor, kind="arrays", pooling="MaxPooling2D", **options):
     names = {"criterion", "score_steps", "score_samples"}
     pruning = {name: options.pop(name) for name in list(options) if name in names}
     prac = {name: options.pop(name) for name in list(options) if name != "jit_compile"}
@@ -80,7 +80,7 @@ def search(flavour, kind="arrays", pooling="MaxPooling2D", **options):
         prac = {"use_cet": False, "use_cep": False}
     with tempfile.TemporaryDirectory() as directory:
         result = TicketSearch(
-            lambda: convolutional(flavour, pooling),
+            lambda: convolutional(flavor, pooling),
             TrainingRecipe(epochs=2, batch_size=10, augment="crop_flip", **options),
             PruningConfig(rounds=2, rewind="2it", layers=("conv", "dense"), **pruning),
             PracConfig(**prac),
@@ -93,10 +93,10 @@ def search(flavour, kind="arrays", pooling="MaxPooling2D", **options):
         return {**ticket.weights, **{f"mask/{n}": mask for n, mask in ticket.masks.items()}}
 
 
-def fit(flavour, model_fn, wrap, *callbacks):
-    keras = importlib.import_module(flavour)
+def fit(flavor, model_fn, wrap, *callbacks):
+    keras = importlib.import_module(flavor)
     seed_everything(0)
-    network = model_fn(flavour)
+    network = model_fn(flavor)
     integers = model_fn is text
     x = X.reshape(COUNT, -1)[:, :6] % 20 if integers else X / np.float32(255)
     data = with_sample_ids(
@@ -140,25 +140,25 @@ CALLBACKS = (
 )
 CASES = {
     "search arrays": search,
-    "search streams": lambda flavour: search(flavour, "streams"),
-    "search snip": lambda flavour: search(flavour, criterion="snip", score_samples=2),
-    "search grasp": lambda flavour: search(flavour, criterion="grasp", score_samples=2),
-    "search synflow": lambda flavour: search(flavour, criterion="synflow", score_steps=3),
-    "search taylor": lambda flavour: search(flavour, criterion="taylor", score_samples=2),
-    "search grand": lambda flavour: search(flavour, selector="grand", subset_size=0.5),
-    "search el2n": lambda flavour: search(flavour, selector="el2n", subset_size=0.5),
+    "search streams": lambda flavor: search(flavor, "streams"),
+    "search snip": lambda flavor: search(flavor, criterion="snip", score_samples=2),
+    "search grasp": lambda flavor: search(flavor, criterion="grasp", score_samples=2),
+    "search synflow": lambda flavor: search(flavor, criterion="synflow", score_steps=3),
+    "search taylor": lambda flavor: search(flavor, criterion="taylor", score_samples=2),
+    "search grand": lambda flavor: search(flavor, selector="grand", subset_size=0.5),
+    "search el2n": lambda flavor: search(flavor, selector="el2n", subset_size=0.5),
     # XLA has no deterministic gradient of max pooling.
-    "search jit": lambda flavour: search(flavour, pooling="AveragePooling2D", jit_compile=True),
-    "PracModel callbacks": lambda flavour: fit(flavour, convolutional, prac, *CALLBACKS),
-    "PracModel text": lambda flavour: fit(flavour, text, prac),
-    "prune": lambda flavour: fit(flavour, convolutional, pruned, *CALLBACKS[:3]),
-    "prune gradual": lambda flavour: fit(flavour, text, gradual),
+    "search jit": lambda flavor: search(flavor, pooling="AveragePooling2D", jit_compile=True),
+    "PracModel callbacks": lambda flavor: fit(flavor, convolutional, prac, *CALLBACKS),
+    "PracModel text": lambda flavor: fit(flavor, text, prac),
+    "prune": lambda flavor: fit(flavor, convolutional, pruned, *CALLBACKS[:3]),
+    "prune gradual": lambda flavor: fit(flavor, text, gradual),
 }
 SHORT = ("search arrays", "search streams", "PracModel callbacks", "prune gradual")
 
 
-def check(case, flavour):
-    first, second = CASES[case](flavour), CASES[case](flavour)
+def check(case, flavor):
+    first, second = CASES[case](flavor), CASES[case](flavor)
     assert list(first) == list(second)
     differing = [n for n, value in first.items() if value.tobytes() != second[n].tobytes()]
     assert not differing, f"other bits when repeated: {differing}"
@@ -168,15 +168,15 @@ def check(case, flavour):
 def main(cases):
     tf.config.experimental.enable_op_determinism()
     failed = 0
-    flavours = [name for name in FLAVOURS if name in cases] or FLAVOURS
-    cases = [name for name in cases if name not in FLAVOURS] or CASES
-    for case, flavour in itertools.product(cases, flavours):
+    flavors = [name for name in FLAVORS if name in cases] or FLAVORS
+    cases = [name for name in cases if name not in FLAVORS] or CASES
+    for case, flavor in itertools.product(cases, flavors):
         try:
-            check(case, flavour)
-            print("ok", case, flavour, flush=True)
+            check(case, flavor)
+            print("ok", case, flavor, flush=True)
         except Exception:
             failed += 1
-            print("failed", case, flavour, traceback.format_exc(), flush=True)
+            print("failed", case, flavor, traceback.format_exc(), flush=True)
     return failed
 
 

@@ -17,9 +17,9 @@ X = (X / 16).astype(np.float32)
 TRAIN, TEST = (X[:500], Y[:500]), (X[500:700], Y[500:700])
 
 
-def make_model_fn(flavour, widths=(16,), norm=False, last="linear"):
+def make_model_fn(flavor, widths=(16,), norm=False, last="linear"):
     """Returns a function that builds a network; `norm` is after the first of the hidden layers."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
 
     def model_fn():
         x = inputs = keras.Input((64,))
@@ -32,10 +32,10 @@ def make_model_fn(flavour, widths=(16,), norm=False, last="linear"):
     return model_fn
 
 
-def make_search(flavour, directory, *, recipe: TrainingRecipe, retrain="none", **options: Any):
+def make_search(flavor, directory, *, recipe: TrainingRecipe, retrain="none", **options: Any):
     config = SearchConfig(recipe=recipe).replace(**{"rewind": "3it", **options})
     return TicketSearch(
-        make_model_fn(flavour), config, directory=directory, retrain=retrain, verbose=False
+        make_model_fn(flavor), config, directory=directory, retrain=retrain, verbose=False
     )
 
 

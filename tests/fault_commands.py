@@ -128,7 +128,7 @@ class Trials:
     """Runs commands in directories of their own, and disturbs them.
 
     Args:
-        keras: the flavour.
+        keras: the flavor.
         scratch: a directory for the trials.
         seed: of the choice of points.
     """
@@ -141,7 +141,7 @@ class Trials:
         self._number = 0
 
     def arguments(self, name: str) -> list[str]:
-        """The command line of a command in the flavour."""
+        """The command line of a command in the flavor."""
         command = COMMANDS[name]
         return [*command.arguments, *([] if command.needs else [f"--keras={self.keras}"])]
 
@@ -438,12 +438,12 @@ def preload() -> None:
 def main() -> None:
     """Disturbs commands, and prints a line for each and the sums."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=300, help="over all commands and flavours")
+    parser.add_argument("--count", type=int, default=300, help="over all commands and flavors")
     parser.add_argument("--workers", type=int, default=0, help="kills with two workers")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of commands in one directory")
     parser.add_argument("--fault", default="kill", choices=FAULTS)
     parser.add_argument("--commands", nargs="*", default=list(COMMANDS), choices=COMMANDS)
-    parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavours")
+    parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavors")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of operations")
     options = parser.parse_args()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

@@ -180,10 +180,10 @@ def checkpoints_in(directory: pathlib.Path) -> set[pathlib.Path]:
 
 
 class Harness:
-    """Runs searches of one flavour, and disturbs them.
+    """Runs searches of one flavor, and disturbs them.
 
     Args:
-        keras: the flavour.
+        keras: the flavor.
         data: flags that name the data set.
         scratch: a directory for the runs.
         seed: of the moments of kills.
@@ -314,8 +314,8 @@ def main() -> None:
     default = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "tfds"
     data_dir = os.environ.get("TF_PRAC_TEST_DATA", str(default))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50, help="at least as many over all flavours")
-    parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavours")
+    parser.add_argument("--kills", type=int, default=50, help="at least as many over all flavors")
+    parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], help="flavors")
     parser.add_argument("--scenarios", nargs="*", default=["signals", "two_at_once", "full_disk"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
     parser.add_argument("--slow_write", type=float, default=0.05, help="seconds, before and after")

@@ -2,7 +2,7 @@
 
     python tests/fuzz_architectures.py [COUNT [SEED]]
 
-changes the architectures of a dozen models of each flavour COUNT times, loads each result, and
+changes the architectures of a dozen models of each flavor COUNT times, loads each result, and
 prints the outcomes. It fails if loading imports a module, resolves a class or function that is not
 Keras's own, opens a file, starts a process, allocates what no file contains, or raises an error of
 another library.
@@ -32,7 +32,7 @@ import numpy as np
 
 import tf_prac
 from tf_prac.errors import TfPracError
-from tf_prac.keras_api import FLAVOURS, Flavour
+from tf_prac.keras_api import FLAVORS, Flavor
 from tf_prac.loading.classes import DENIED, allowed
 from tf_prac.loading.models import model_from_config
 
@@ -43,7 +43,7 @@ CANARY = pathlib.Path(tempfile.gettempdir()) / f"canary_{os.getpid()}"
 
 
 def models(keras: Any) -> Iterator[Any]:
-    """Small models of one flavour that use each kind of serialized object."""
+    """Small models of one flavor that use each kind of serialized object."""
     layers = keras.layers
     x = keras.Input((4,))
     y = layers.Dense(3, activation="relu", kernel_regularizer="l2", name="d")(x)
@@ -84,8 +84,8 @@ def models(keras: Any) -> Iterator[Any]:
 class Seed:
     """A model as it is stored: its serialized form and its `.keras` file."""
 
-    def __init__(self, flavour: Flavour, model: Any, path: pathlib.Path):
-        self.flavour, self.path = flavour, path
+    def __init__(self, flavor: Flavor, model: Any, path: pathlib.Path):
+        self.flavor, self.path = flavor, path
         model.save(path)
         with zipfile.ZipFile(path) as archive:
             self.members = {name: archive.read(name) for name in archive.namelist()}
@@ -96,7 +96,7 @@ class Seed:
         """Loads a changed document, as the architecture in an export or as a `.keras` file."""
         if not as_file:
             return model_from_config(
-                self.flavour, document, None, source="export", elements=self.elements
+                self.flavor, document, None, source="export", elements=self.elements
             )
         with zipfile.ZipFile(self.path, "w") as archive:
             for name, content in (self.members | {"config.json": json.dumps(document)}).items():
@@ -104,13 +104,13 @@ class Seed:
         return tf_prac.load_model(self.path)
 
 
-def seeds(directory: pathlib.Path, flavours: tuple[str, ...] = FLAVOURS) -> list[Seed]:
-    """The models of both flavours, saved in a directory, each loaded once."""
+def seeds(directory: pathlib.Path, flavors: tuple[str, ...] = FLAVORS) -> list[Seed]:
+    """The models of both flavors, saved in a directory, each loaded once."""
     result = []
-    for name in flavours:
-        flavour = Flavour(name)
-        for number, model in enumerate(models(flavour.module)):
-            result.append(Seed(flavour, model, directory / f"{name}_{number}.keras"))
+    for name in flavors:
+        flavor = Flavor(name)
+        for number, model in enumerate(models(flavor.module)):
+            result.append(Seed(flavor, model, directory / f"{name}_{number}.keras"))
     for seed in result:
         for as_file in (False, True):
             seed.load(copy.deepcopy(seed.document), as_file)
@@ -385,7 +385,7 @@ class Watch:
     def during(self, seed: Seed) -> Iterator[list[str]]:
         """Yields the effects of the block, which may read the file of `seed`."""
         self.effects, self._own = [], seed.path
-        with self._lookups(seed.flavour):
+        with self._lookups(seed.flavor):
             self._active = True
             try:
                 yield self.effects
@@ -410,9 +410,9 @@ class Watch:
         )
 
     @contextlib.contextmanager
-    def _lookups(self, flavour: Flavour) -> Iterator[None]:
-        library = importlib.import_module(f"{flavour.name}.src.saving.serialization_lib")
-        listed = allowed(flavour)
+    def _lookups(self, flavor: Flavor) -> Iterator[None]:
+        library = importlib.import_module(f"{flavor.name}.src.saving.serialization_lib")
+        listed = allowed(flavor)
         modules = {module for module, _ in listed.classes}
 
         def import_module(name: str, *arguments: Any) -> Any:
@@ -423,7 +423,7 @@ class Watch:
         def retrieve(*arguments: Any, **options: Any) -> Any:
             result = original_retrieve(*arguments, **options)
             place, name = getattr(result, "__module__", ""), getattr(result, "__name__", "")
-            own = place.split(".")[0] == flavour.name and (
+            own = place.split(".")[0] == flavor.name and (
                 (place, name) in listed.classes or name in listed.functions
             )
             if name in DENIED or not (
@@ -454,13 +454,13 @@ def fuzz(
     """Loads `count` changed documents; returns the outcomes, and what must not have happened."""
     generator = random.Random(seed)
     stored, watch = seeds(directory), Watch()
-    mutators = {name: Mutator(generator, name) for name in FLAVOURS}
+    mutators = {name: Mutator(generator, name) for name in FLAVORS}
     outcomes: collections.Counter = collections.Counter()
     failures: list[str] = []
     before = peak()
     for number in range(count):
         chosen = stored[number % len(stored)]
-        change, document = mutators[chosen.flavour.name](chosen.document)
+        change, document = mutators[chosen.flavor.name](chosen.document)
         as_file = generator.random() < 0.25
         example = f"{number} {chosen.path.name} {change}: "
         outcome = "loaded"

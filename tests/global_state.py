@@ -78,25 +78,25 @@ def import_everything() -> None:
             importlib.import_module(module.name)
 
 
-def use(flavour: str) -> None:
+def use(flavor: str) -> None:
     """Searches and prunes."""
     import version_smoke
 
     import tf_prac
 
     search = tf_prac.TicketSearch(
-        functools.partial(version_smoke.network, flavour),
+        functools.partial(version_smoke.network, flavor),
         version_smoke.recipe(),
         tf_prac.PruningConfig(rounds=1),
-        directory=f"run_{flavour}",
+        directory=f"run_{flavor}",
         verbose=False,
     )
     search.run((version_smoke.X, version_smoke.Y))
-    version_smoke.prune(flavour)
+    version_smoke.prune(flavor)
 
 
 def main() -> None:
-    """Compares the state after imports, and after a search and `prune` of both flavours."""
+    """Compares the state after imports, and after a search and `prune` of both flavors."""
     bare = state()
     importlib.import_module("tf_prac")
     found = [f"import: {line}" for line in differences(bare, state())]

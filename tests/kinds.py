@@ -33,7 +33,7 @@ import tf_prac
 from tf_prac import ForgettingLogger, PruningConfig, Targets, TicketSearch, TrainingRecipe, export
 from tf_prac.analysis import read_run_data, write_report
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tasks import Regression, Sparse
 
@@ -554,9 +554,9 @@ def check_zeros(model):
         np.testing.assert_array_equal(np.asarray(variable) != 0, model.masks[name], name)
 
 
-def outcome(name, command, flavour, directory):
+def outcome(name, command, flavor, directory):
     """Runs a command on a kind of model; returns "" or the message with which it refuses."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     with warnings.catch_warnings():
@@ -570,7 +570,7 @@ def outcome(name, command, flavour, directory):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keras", action="append", choices=FLAVOURS)
+    parser.add_argument("--keras", action="append", choices=FLAVORS)
     parser.add_argument("--command", action="append", choices=COMMANDS)
     parser.add_argument("kinds", nargs="*")
     options = parser.parse_args()
@@ -583,14 +583,14 @@ def main():
         with tempfile.TemporaryDirectory() as directory:
             for command in commands:
                 results = {}
-                for flavour in options.keras or FLAVOURS:
-                    place = pathlib.Path(directory) / flavour
+                for flavor in options.keras or FLAVORS:
+                    place = pathlib.Path(directory) / flavor
                     place.mkdir(exist_ok=True)
                     try:
-                        results[flavour] = outcome(name, command, flavour, place)
+                        results[flavor] = outcome(name, command, flavor, place)
                     except Exception as error:  # a fault, which the table shows
                         traceback.print_exc()
-                        results[flavour] = f"FAULT {type(error).__name__}"
+                        results[flavor] = f"FAULT {type(error).__name__}"
                 cells.append(cell(results, notes))
         print(f"| {KINDS[name].about} |", " | ".join(cells), "|", flush=True)
     print()
@@ -611,7 +611,7 @@ def cell(results, notes):
     return (
         parts[0]
         if len(set(parts)) == 1
-        else ", ".join(f"{flavour}: {part}" for flavour, part in zip(results, parts, strict=True))
+        else ", ".join(f"{flavor}: {part}" for flavor, part in zip(results, parts, strict=True))
     )
 
 

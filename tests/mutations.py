@@ -73,13 +73,13 @@ class Corpus:
 
     Args:
         directory: where to make them.
-        flavour: the flavour of Keras.
+        flavor: the flavor of Keras.
     """
 
-    def __init__(self, directory: pathlib.Path, flavour: str = "keras"):
+    def __init__(self, directory: pathlib.Path, flavor: str = "keras"):
         self.intact, self.work, self.out = (directory / n for n in ("intact", "work", "out"))
-        self.flags = [*QUICK, f"--keras={flavour}"]
-        self._make(flavour)
+        self.flags = [*QUICK, f"--keras={flavor}"]
+        self._make(flavor)
         self.restore()
         self._results: dict[tuple[str, str], Any] = {}
         with _no_training():
@@ -89,7 +89,7 @@ class Corpus:
                     if key not in self._results:
                         self._results[key] = door()
 
-    def _make(self, flavour: str) -> None:
+    def _make(self, flavor: str) -> None:
         import tf_prac
 
         run = self.intact / "run"
@@ -112,7 +112,7 @@ class Corpus:
             names = [n for n in archive.namelist() if "step_000000004" in n]
             archive.extractall(self.intact / "checkpoint", names)
         (self.intact / "model").mkdir()
-        shutil.copy(saved / f"pruned_{flavour}.keras", self.intact / "model" / "pruned.keras")
+        shutil.copy(saved / f"pruned_{flavor}.keras", self.intact / "model" / "pruned.keras")
         assert tf_prac.load_model(self.intact / "model" / "pruned.keras").masks
 
     def _tune(self) -> list[str]:

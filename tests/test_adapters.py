@@ -24,19 +24,19 @@ from tf_prac.data import as_samples
 from tf_prac.data.folder import FolderSamples
 from tf_prac.data.splits import names_split
 from tf_prac.errors import ArgumentError, DataError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 COUNT = 40
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(COUNT, 8)).astype(np.float32)
 Y = GENERATOR.integers(0, 3, COUNT)
 slices = tf.data.Dataset.from_tensor_slices
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
-def batches_by_index(flavour, shuffle=False, size=7):
-    keras = importlib.import_module(flavour)
-    base = keras.utils.PyDataset if flavour == "keras" else keras.utils.Sequence
+def batches_by_index(flavor, shuffle=False, size=7):
+    keras = importlib.import_module(flavor)
+    base = keras.utils.PyDataset if flavor == "keras" else keras.utils.Sequence
 
     class Batches(base):
         order = np.arange(COUNT)
@@ -117,8 +117,8 @@ SHUFFLED = {
     "another seed": lambda _: slices((X, Y)).shuffle(COUNT, seed=2).map(unchanged),
     "batched": lambda _: slices((X, Y)).shuffle(COUNT).map(unchanged).batch(7).prefetch(1),
     "shuffled batches": lambda _: slices((X, Y)).batch(7).shuffle(6).map(unchanged),
-    "by index": lambda flavour: batches_by_index(flavour, shuffle=True),
-    "by index, few batches": lambda flavour: batches_by_index(flavour, shuffle=True, size=20),
+    "by index": lambda flavor: batches_by_index(flavor, shuffle=True),
+    "by index, few batches": lambda flavor: batches_by_index(flavor, shuffle=True, size=20),
     "a function": lambda _: generator(shuffle=True),
     "an iterable": lambda _: Loader(shuffle=True),
 }
@@ -126,8 +126,8 @@ SHUFFLED = {
 
 @both
 @pytest.mark.parametrize("kind", FIXED)
-def test_data_in_a_fixed_order_is_that_of_the_arrays(kind, flavour):
-    samples = as_samples(FIXED[kind](flavour))
+def test_data_in_a_fixed_order_is_that_of_the_arrays(kind, flavor):
+    samples = as_samples(FIXED[kind](flavor))
     expected = as_samples((X, Y))
     assert samples.identity.order_hash == expected.identity.order_hash
     np.testing.assert_array_equal(samples.inputs(range(COUNT)), X)
@@ -136,9 +136,9 @@ def test_data_in_a_fixed_order_is_that_of_the_arrays(kind, flavour):
 
 @both
 @pytest.mark.parametrize("kind", SHUFFLED)
-def test_shuffled_data_has_one_order(kind, flavour):
-    samples = as_samples(SHUFFLED[kind](flavour))
-    expected = as_samples(SHUFFLED["dataset"](flavour))
+def test_shuffled_data_has_one_order(kind, flavor):
+    samples = as_samples(SHUFFLED[kind](flavor))
+    expected = as_samples(SHUFFLED["dataset"](flavor))
     assert samples.identity.order_hash == expected.identity.order_hash
     rows = {row.tobytes(): label for row, label in zip(X, Y, strict=True)}
     inputs = samples.inputs(range(COUNT))
@@ -146,8 +146,8 @@ def test_shuffled_data_has_one_order(kind, flavour):
     assert not rows
 
 
-def network(flavour):
-    keras = importlib.import_module(flavour)
+def network(flavor):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     ones = keras.initializers.RandomNormal(seed=1)
     return keras.Sequential(
@@ -159,10 +159,10 @@ def network(flavour):
     )
 
 
-def searched(data, flavour, directory):
+def searched(data, flavor, directory):
     recipe, pruning = TrainingRecipe(epochs=1, batch_size=8), PruningConfig(rounds=1)
     search = TicketSearch(
-        lambda: network(flavour), recipe, pruning, directory=directory, verbose=False
+        lambda: network(flavor), recipe, pruning, directory=directory, verbose=False
     )
     result = search.run(data)
     ticket = result.tickets[-1]
@@ -171,16 +171,16 @@ def searched(data, flavour, directory):
 
 
 @both
-def test_searches_are_those_of_the_arrays_to_the_bit(flavour, tmp_path):
-    first = as_samples(SHUFFLED["dataset"](flavour))
+def test_searches_are_those_of_the_arrays_to_the_bit(flavor, tmp_path):
+    first = as_samples(SHUFFLED["dataset"](flavor))
     in_order = first.inputs(range(COUNT)), first.labels
     tables = {
-        "fixed": [(X, Y), FIXED["by index"](flavour)],
-        "shuffled": [in_order, *(SHUFFLED[kind](flavour) for kind in ("batched", "another seed"))],
+        "fixed": [(X, Y), FIXED["by index"](flavor)],
+        "shuffled": [in_order, *(SHUFFLED[kind](flavor) for kind in ("batched", "another seed"))],
     }
     for name, table in tables.items():
         results = [
-            searched(data, flavour, tmp_path / f"{name}{number}")
+            searched(data, flavor, tmp_path / f"{name}{number}")
             for number, data in enumerate(table)
         ]
         for masks, weights, metrics in results[1:]:
@@ -191,9 +191,9 @@ def test_searches_are_those_of_the_arrays_to_the_bit(flavour, tmp_path):
                     np.testing.assert_array_equal(one[key], other[key])
 
 
-def trained(flavour, data):
-    keras = importlib.import_module(flavour)
-    model = network(flavour)
+def trained(flavor, data):
+    keras = importlib.import_module(flavor)
+    model = network(flavor)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.5), loss)
     logger, scores = ForgettingLogger(data), SampleScores(data, "el2n")
@@ -202,30 +202,30 @@ def trained(flavour, data):
 
 
 @both
-def test_callbacks_see_the_samples_of_the_arrays(flavour):
-    stats, scores = trained(flavour, (X, Y))
-    again, values = trained(flavour, FIXED["by index"](flavour))
+def test_callbacks_see_the_samples_of_the_arrays(flavor):
+    stats, scores = trained(flavor, (X, Y))
+    again, values = trained(flavor, FIXED["by index"](flavor))
     np.testing.assert_array_equal(again.events, stats.events)
     np.testing.assert_allclose(values, scores, rtol=1e-5)
-    samples = as_samples(SHUFFLED["dataset"](flavour))
+    samples = as_samples(SHUFFLED["dataset"](flavor))
     order = [np.flatnonzero((row == X).all(-1))[0] for row in samples.inputs(range(COUNT))]
     with pytest.warns(UserWarning, match="shuffled in each pass"):
-        again, values = trained(flavour, SHUFFLED["by index"](flavour))
+        again, values = trained(flavor, SHUFFLED["by index"](flavor))
     np.testing.assert_array_equal(again.events, stats.events[order])
     np.testing.assert_allclose(values, scores[order], rtol=1e-5)
 
 
 @both
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_prac_model_numbers_arrays_and_datasets(flavour, nested):
-    keras = importlib.import_module(flavour)
+def test_a_prac_model_numbers_arrays_and_datasets(flavor, nested):
+    keras = importlib.import_module(flavor)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if nested:
         a, b = keras.Input((8,), name="a"), keras.Input((8,), name="b")
         net = keras.Model({"a": a, "b": b}, keras.layers.Dense(3)(keras.layers.Add()([a, b])))
         x = {"a": X, "b": X}
     else:
-        net, x = network(flavour), X
+        net, x = network(flavor), X
     for data in ((x, Y), (slices((x, Y)).batch(8),)):
         model = PracModel(net, num_samples=COUNT)
         model.compile("sgd", loss)
@@ -233,12 +233,12 @@ def test_a_prac_model_numbers_arrays_and_datasets(flavour, nested):
         model.fit(*data, epochs=2, verbose=0, **options)
         assert model.forgetting.stats.presentations.tolist() == [2] * COUNT
     with pytest.raises(ArgumentError, match="with_sample_ids"):
-        model.fit(batches_by_index(flavour), verbose=0)
+        model.fit(batches_by_index(flavor), verbose=0)
 
 
 @both
-def test_images_and_texts_from_a_directory(flavour, tmp_path):
-    utils = importlib.import_module(flavour).utils
+def test_images_and_texts_from_a_directory(flavor, tmp_path):
+    utils = importlib.import_module(flavor).utils
     values = iter(range(100, 140))
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -463,16 +463,16 @@ def test_images_of_every_format_are_read(tmp_path, channels):
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 @both
-def test_the_page_about_data_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+def test_the_page_about_data_runs_as_it_stands(flavor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     code = "".join(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S))
-    if flavour == "tf_keras":
+    if flavor == "tf_keras":
         code = code.replace("import keras", "import tf_keras as keras")
         code = code.replace("PyDataset", "Sequence")
     x = GENERATOR.uniform(size=(300, 8)).astype(np.float32)
     names = {"x_train": x, "y_train": GENERATOR.integers(0, 3, 300)}
-    names["make_model"] = lambda: network(flavour)
+    names["make_model"] = lambda: network(flavor)
     exec(compile(code, "docs/data.md", "exec"), names)
     assert names["table"].classes == ("digit 0", "digit 1", "digit 2")
     assert names["inputs"].shape == (3, 8) and names["result"].best

@@ -27,7 +27,7 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.masks import Masks
 from tf_prac.storage.run_directory import RunDirectory
 
@@ -118,7 +118,7 @@ def test_images_are_drawn_from_both_sides_of_the_training_set():
         assert row["inside"] == (row["sample_id"] in prac_set)
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def run(request, tmp_path_factory):
     """A finished run with tentative masks."""
     directory = tmp_path_factory.mktemp("figures") / request.param
@@ -155,8 +155,8 @@ def test_tentative_masks_give_the_distances_that_the_round_recorded(run):
 
 
 def test_tentative_masks_are_small_and_change_nothing(run, tmp_path):
-    flavour = run.name
-    arguments = [*QUICK.split(), f"--keras={flavour}", f"--output_dir={tmp_path / 'plain'}"]
+    flavor = run.name
+    arguments = [*QUICK.split(), f"--keras={flavor}", f"--output_dir={tmp_path / 'plain'}"]
     assert main(["search", *arguments]) == 0
     assert not (tmp_path / "plain/round_00/tentative").exists()
     assert Masks.load(tmp_path / "plain/round_01/masks.npz") == Masks.load(

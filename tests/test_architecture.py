@@ -62,7 +62,7 @@ MAY_IMPORT_BY_RUN_TIME_NAME = {
     "tf_prac._lazy",
     "tf_prac.cli.main",
     "tf_prac.export.fresh_process",
-    "tf_prac.keras_api.flavour",
+    "tf_prac.keras_api.flavor",
     "tf_prac.registry",
 }
 
@@ -143,7 +143,7 @@ def test_one_module_imports_tfmot():
 def test_keras_is_never_imported_by_name():
     none_of(
         offences(lambda name, other: other.split(".")[0] not in KERASES),
-        "a Keras comes from tf_prac.keras_api.Flavour(...).module:",
+        "a Keras comes from tf_prac.keras_api.Flavor(...).module:",
     )
 
 
@@ -156,7 +156,7 @@ def test_one_module_chooses_a_keras():
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__")
     ]
-    none_of(found, "only keras_api imports a Keras; take Flavour(...).module from there:")
+    none_of(found, "only keras_api imports a Keras; take Flavor(...).module from there:")
 
 
 @pytest.mark.parametrize("module", source_tree.modules())

@@ -15,7 +15,7 @@ from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, fast
 from tf_prac.config import CheckpointConfig, SearchConfig
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, Flavour
+from tf_prac.keras_api import FLAVORS, Flavor
 from tf_prac.pruning.criteria import global_magnitude
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights, snapshot
@@ -26,15 +26,15 @@ from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 RECIPE = TrainingRecipe(epochs=4, batch_size=64)  # 32 steps
 AVERAGED = fast(RECIPE, rounds=3, rewind="3it", dense_budget="20it", round_budget="5it")
 SWA = {"round_schedule": "swa", "early_stop_eps": None}
 
 
-def run(flavour, directory, config=AVERAGED, **options):
+def run(flavor, directory, config=AVERAGED, **options):
     search = TicketSearch(
-        make_model_fn(flavour), config, directory=directory, verbose=False, **options
+        make_model_fn(flavor), config, directory=directory, verbose=False, **options
     )
     return search.run(TRAIN, test=TEST)
 
@@ -45,11 +45,11 @@ def run(flavour, directory, config=AVERAGED, **options):
 @both
 @pytest.mark.parametrize("schedule", ["constant", "step", "linear", "cosine", "exponential"])
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
-def test_the_rate_is_the_recipes_up_to_step_k_or_the_warmup_and_stays(flavour, schedule, warmup):
+def test_the_rate_is_the_recipes_up_to_step_k_or_the_warmup_and_stays(flavor, schedule, warmup):
     recipe = TrainingRecipe(steps=80, batch_size=10, schedule=schedule, warmup=warmup)
     options = {"rewind": "8it", "dense_budget": "60it", "round_budget": "7it", "rounds": 2}
     plan = RoundPlan(SearchConfig(recipe=recipe).replace(**SWA, **options), 100)
-    rates, rate = [], make_schedule(Flavour(flavour), recipe)
+    rates, rate = [], make_schedule(Flavor(flavor), recipe)
     for number in range(2):
         rate.set_budget(plan.budget(number, 100))
         rates.append([float(rate(step)) for step in range(plan.budget(number, 100).steps)])
@@ -95,15 +95,15 @@ def test_options_that_have_no_average_are_refused(options, message):
 # --- Averages --------------------------------------------------------------------------------
 
 
-def make_trainer(flavour):
-    network = make_model_fn(flavour, norm=True)()
+def make_trainer(flavor):
+    network = make_model_fn(flavor, norm=True)()
     trainer = Trainer(network, RECIPE, ArraySamples(*TRAIN))
     return trainer, snapshot(network), Masks.ones_like(prunable_weights(network))
 
 
 @both
-def test_the_average_is_the_mean_of_the_weights_at_its_steps(flavour):
-    trainer, weights, masks = make_trainer(flavour)
+def test_the_average_is_the_mean_of_the_weights_at_its_steps(flavor):
+    trainer, weights, masks = make_trainer(flavor)
     budget = Budget(8, 32, limit=24, held_from=3)
     steps = list(budget.averaged_at)
     trained = trainer.train(weights, masks, np.arange(500), budget, (3,), snapshot_at=steps)
@@ -119,8 +119,8 @@ def test_the_average_is_the_mean_of_the_weights_at_its_steps(flavour):
 
 
 @both
-def test_an_interrupted_training_resumes_to_the_same_average(flavour, tmp_path):
-    trainer, weights, masks = make_trainer(flavour)
+def test_an_interrupted_training_resumes_to_the_same_average(flavor, tmp_path):
+    trainer, weights, masks = make_trainer(flavor)
     budget = Budget(8, 32, limit=24, held_from=3)
 
     def train(advance=None, checkpoints=None):
@@ -153,11 +153,11 @@ def test_an_interrupted_training_resumes_to_the_same_average(flavour, tmp_path):
 
 
 @both
-def test_masks_are_those_of_an_independent_search_with_averages(flavour, tmp_path):
+def test_masks_are_those_of_an_independent_search_with_averages(flavor, tmp_path):
     """Rounds continue from the last weights, and masks are found from averages of snapshots."""
-    result = run(flavour, tmp_path / "run", retrain="none")
+    result = run(flavor, tmp_path / "run", retrain="none")
     search = TicketSearch(
-        make_model_fn(flavour), AVERAGED, directory=tmp_path / "other", verbose=False
+        make_model_fn(flavor), AVERAGED, directory=tmp_path / "other", verbose=False
     )
     network = search.make_network()
     weights, masks = snapshot(network), Masks.ones_like(prunable_weights(network))
@@ -183,9 +183,9 @@ def test_masks_are_those_of_an_independent_search_with_averages(flavour, tmp_pat
 
 
 @both
-def test_one_shot_tickets_come_from_one_average_and_resume(flavour, tmp_path):
+def test_one_shot_tickets_come_from_one_average_and_resume(flavor, tmp_path):
     config = AVERAGED.replace(larger_cuts=0.0, largest_cut=10)
-    result = run(flavour, tmp_path / "run", config, retrain="none")
+    result = run(flavor, tmp_path / "run", config, retrain="none")
     assert [r["steps"] for r in result.summary["rounds"]] == [20, 0, 0]
     average = read_npz(tmp_path / "run/round_00/averaged.npz", "weights")
     masks = Masks.ones_like(average)
@@ -195,7 +195,7 @@ def test_one_shot_tickets_come_from_one_average_and_resume(flavour, tmp_path):
     for file in ("masks.npz", "averaged.npz"):
         damaged = tmp_path / "run/round_01" / file
         damaged.write_bytes(damaged.read_bytes()[:-1])
-        again = run(flavour, tmp_path / "run", config, retrain="none")
+        again = run(flavor, tmp_path / "run", config, retrain="none")
         assert [t.masks for t in again.tickets] == [t.masks for t in result.tickets]
 
 

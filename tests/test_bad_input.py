@@ -22,7 +22,7 @@ from tf_prac import (
 )
 from tf_prac.cli.main import COMMANDS, main
 from tf_prac.errors import ArgumentError, TfPracError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.files import write_json
 from tf_prac.storage.run_directory import RunDirectory
 
@@ -481,9 +481,9 @@ def test_misuse_of_the_api_names_the_argument_and_writes_nothing(named, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_what_a_newcomer_does_first_is_told_plainly(flavour, tmp_path):
-    keras = importlib.import_module(flavour)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_what_a_newcomer_does_first_is_told_plainly(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
 
     def too_few():

@@ -34,12 +34,12 @@ from tf_prac import (
 )
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.training.state import identity_of
 
 DTYPES = {"layers": "bfloat16", "mixed": "mixed_bfloat16"}
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 all_kinds = pytest.mark.parametrize("kind", DTYPES)
 X = np.random.default_rng(0).normal(size=(40, 8)).astype("f4")
 Y = np.arange(40) % 3
@@ -48,8 +48,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def make_network(flavour, kind):
-    keras = importlib.import_module(flavour)
+def make_network(flavor, kind):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     dtype, layers = DTYPES[kind], keras.layers
     inputs = keras.Input((8,))
@@ -58,8 +58,8 @@ def make_network(flavour, kind):
     return keras.Model(inputs, layers.Dense(3, dtype="float32")(x))
 
 
-def compiled(model, flavour):
-    keras = importlib.import_module(flavour)
+def compiled(model, flavor):
+    keras = importlib.import_module(flavor)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, jit_compile=False)
     return model
@@ -74,18 +74,18 @@ def assert_same(actual, expected):
 
 @both
 @all_kinds
-def test_a_pruned_model_is_saved_with_its_masks(flavour, kind, tmp_path):
-    model = compiled(prune(make_network(flavour, kind), sparsity=0.5), flavour)
+def test_a_pruned_model_is_saved_with_its_masks(flavor, kind, tmp_path):
+    model = compiled(prune(make_network(flavor, kind), sparsity=0.5), flavor)
     model.fit(X, Y, batch_size=8, verbose=0)
     weights = snapshot(model)
     for name, mask in model.masks.items():
         assert not weights[name].astype("f4")[~mask].any()
     model.save(tmp_path / "model.keras")
-    if (flavour, kind) == ("tf_keras", "layers"):
+    if (flavor, kind) == ("tf_keras", "layers"):
         with pytest.raises(FileError, match="tf_keras cannot read the weights in bfloat16"):
             load_model(tmp_path / "model.keras")
         with pytest.raises(ArgumentError, match="as tf_keras cannot read them from a .keras"):
-            export.keras_file(make_network(flavour, kind), tmp_path / "export")
+            export.keras_file(make_network(flavor, kind), tmp_path / "export")
     else:
         loaded = load_model(tmp_path / "model.keras")
         assert_same(snapshot(loaded), weights)
@@ -94,9 +94,9 @@ def test_a_pruned_model_is_saved_with_its_masks(flavour, kind, tmp_path):
 
 @both
 @all_kinds
-def test_callbacks_and_tickets(flavour, kind, tmp_path):
-    network = make_network(flavour, kind)
-    model = compiled(PracModel(network, num_samples=40), flavour)
+def test_callbacks_and_tickets(flavor, kind, tmp_path):
+    network = make_network(flavor, kind)
+    model = compiled(PracModel(network, num_samples=40), flavor)
     data = with_sample_ids(tf.data.Dataset.from_tensor_slices((X, Y))).batch(8)
     logger, early = ForgettingLogger(), RewindCheckpoint("1it", path=tmp_path / "w_k")
     scores = [SampleScores(data, name) for name in ("el2n", "grand")]
@@ -114,13 +114,13 @@ def test_callbacks_and_tickets(flavour, kind, tmp_path):
 
 
 @both
-def test_a_search_resumes_from_its_checkpoints(flavour, tmp_path):
+def test_a_search_resumes_from_its_checkpoints(flavor, tmp_path):
     class Killed(BaseException):
         pass
 
     def search(directory):
         return TicketSearch(
-            lambda: make_network(flavour, "layers"),
+            lambda: make_network(flavor, "layers"),
             TrainingRecipe(epochs=2, batch_size=8, learning_rate=0.02),
             PruningConfig(rounds=1, rewind="2it"),
             directory=tmp_path / directory,
@@ -149,11 +149,11 @@ def test_a_search_resumes_from_its_checkpoints(flavour, tmp_path):
 
 @both
 @all_kinds
-def test_exports(flavour, kind, tmp_path):
-    network = make_network(flavour, kind)
+def test_exports(flavor, kind, tmp_path):
+    network = make_network(flavor, kind)
     rewind(network, snapshot(network), global_magnitude(prunable_weights(network), rate=0.5))
     export.npz(network, tmp_path / "npz")
-    check = (flavour, kind) == ("tf_keras", "layers")  # in a new process
+    check = (flavor, kind) == ("tf_keras", "layers")  # in a new process
     result = export.saved_model(network, tmp_path / "served", check=check)
     assert (result.max_error is not None) == check
     assert_same(snapshot(load_sparse(tmp_path / "served")), snapshot(network))

@@ -1,4 +1,4 @@
-"""The callbacks one by one, in a `fit` of any model and by hand, over both flavours."""
+"""The callbacks one by one, in a `fit` of any model and by hand, over both flavors."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from tf_prac import (
     with_sample_ids,
 )
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.training.data_pass import DataPass
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 X, Y = callback_battery.data("sparse")
 DATA = tf.data.Dataset.from_tensor_slices((X, Y))
 COVERING = [
@@ -52,11 +52,11 @@ COVERING = [
 ]
 
 
-def network(flavour, **options):
+def network(flavor, **options):
     """A compiled plain model."""
     return callback_battery.compiled(
-        callback_battery.make_network(flavour, "sparse", True, "one"),
-        flavour,
+        callback_battery.make_network(flavor, "sparse", True, "one"),
+        flavor,
         "sparse",
         True,
         "one",
@@ -83,9 +83,9 @@ def test_the_whole_battery():
 
 
 @both
-def test_every_callback_works_alone_with_a_plain_compiled_model(flavour):
-    keras = importlib.import_module(flavour)
-    model = network(flavour)
+def test_every_callback_works_alone_with_a_plain_compiled_model(flavor):
+    keras = importlib.import_module(flavor)
+    model = network(flavor)
     each = {
         "mask_distance": MaskDistance(0.3),
         "sparsity": SparsityLogger(),
@@ -100,8 +100,8 @@ def test_every_callback_works_alone_with_a_plain_compiled_model(flavour):
 
 
 @both
-def test_an_instance_can_be_reused_copied_and_serialized(flavour):
-    model = network(flavour)
+def test_an_instance_can_be_reused_copied_and_serialized(flavor):
+    model = network(flavor)
     start = snapshot(model)
     callbacks = [
         MaskDistance(0.3, eps=0.01, pruning=PruningConfig(prune_last_dense=True)),
@@ -127,8 +127,8 @@ def test_an_instance_can_be_reused_copied_and_serialized(flavour):
 
 
 @both
-def test_mask_distance_uses_the_masks_of_the_model(flavour):
-    pruned = prune(callback_battery.make_network(flavour, "sparse", True, "one"), sparsity=0.5)
+def test_mask_distance_uses_the_masks_of_the_model(flavor):
+    pruned = prune(callback_battery.make_network(flavor, "sparse", True, "one"), sparsity=0.5)
     pruned.compile("sgd", "sparse_categorical_crossentropy")
     watch = MaskDistance(0.3)
     fit(pruned, watch, epochs=2)
@@ -156,8 +156,8 @@ def test_tfmot_s_own_schedule_is_logged_and_not_changed():
 
 
 @both
-def test_sparsity_is_of_each_layer_too(flavour):
-    model = network(flavour)
+def test_sparsity_is_of_each_layer_too(flavor):
+    model = network(flavor)
     masks = random_mask(Masks.ones_like(prunable_weights(model)), 0.3, seed=0)
     model = PracModel(model, masks=masks)
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -167,11 +167,11 @@ def test_sparsity_is_of_each_layer_too(flavour):
 
 
 @both
-def test_grand_is_the_norm_of_each_sample_s_gradient(flavour):
-    model = network(flavour)
+def test_grand_is_the_norm_of_each_sample_s_gradient(flavor):
+    model = network(flavor)
     masks = random_mask(Masks.ones_like(prunable_weights(model)), 0.3, seed=0)
     pruned = PracModel(model, masks=masks)
-    callback_battery.compiled(pruned, flavour, "sparse", True, "one")
+    callback_battery.compiled(pruned, flavor, "sparse", True, "one")
     scores = SampleScores(DATA, "grand")
     history = fit(pruned, scores, epochs=1)
     names = {id(v): n for n, v in pruned.prunable.items()}
@@ -189,13 +189,13 @@ def test_grand_is_the_norm_of_each_sample_s_gradient(flavour):
     assert scores.highest(5).tolist() == sorted(order[-5:])
 
 
-@halved("flavour, kind", FLAVOURS, ["one_hot", "multi_label"])
-def test_scores_of_probabilities_are_those_of_their_logits(flavour, kind):
+@halved("flavor, kind", FLAVORS, ["one_hot", "multi_label"])
+def test_scores_of_probabilities_are_those_of_their_logits(flavor, kind):
     x, y = callback_battery.data(kind)
     values = {}
     for logits in (True, False):
-        model = callback_battery.make_network(flavour, kind, logits, "one")
-        callback_battery.compiled(model, flavour, kind, logits, "one")
+        model = callback_battery.make_network(flavor, kind, logits, "one")
+        callback_battery.compiled(model, flavor, kind, logits, "one")
         for name in ("grand", "loss", "margin"):
             scores = SampleScores((x, y), name)
             scores.set_model(model)
@@ -207,8 +207,8 @@ def test_scores_of_probabilities_are_those_of_their_logits(flavour, kind):
 
 
 @both
-def test_w_k_is_kept_at_every_step_at_which_weights_can_be_read(flavour, tmp_path):
-    model = network(flavour)
+def test_w_k_is_kept_at_every_step_at_which_weights_can_be_read(flavor, tmp_path):
+    model = network(flavor)
     expected = [snapshot(model)]
     for number in range(8):
         start = 11 * (number % 4)
@@ -218,7 +218,7 @@ def test_w_k_is_kept_at_every_step_at_which_weights_can_be_read(flavour, tmp_pat
     points[3] = (("3it", 3), ("4it", 4), ("1ep", 4), ("8it", 8))
     for at_once, asked in points.items():
         every = [RewindCheckpoint(text, path=tmp_path / f"{k}.npz") for text, k in asked]
-        fit(network(flavour, steps=at_once), *every)
+        fit(network(flavor, steps=at_once), *every)
         for early, (_, k) in zip(every, asked, strict=True):
             assert early.step == k
             saved = np.load(tmp_path / f"{k}.npz")
@@ -227,20 +227,20 @@ def test_w_k_is_kept_at_every_step_at_which_weights_can_be_read(flavour, tmp_pat
                 np.testing.assert_array_equal(saved[name], value)
     for text, nearest in (("2it", "0it or 3it"), ("5it", "4it or 7it"), ("1.5ep", "4it or 7it")):
         with pytest.raises(ArgumentError, match=f"steps_per_execution=3, such as {nearest}"):
-            fit(network(flavour, steps=3), RewindCheckpoint(text))
+            fit(network(flavor, steps=3), RewindCheckpoint(text))
     with pytest.raises(ArgumentError, match="before the end of training \\(12 steps"):
-        fit(network(flavour), RewindCheckpoint("12it"))
+        fit(network(flavor), RewindCheckpoint("12it"))
 
 
 @both
-def test_w_k_of_a_fit_with_an_unknown_number_of_steps(flavour):
+def test_w_k_of_a_fit_with_an_unknown_number_of_steps(flavor):
     unknown = DATA.batch(11).filter(lambda x, y: True)
     points = {"2ep": 8, "3it": 3, "6it": 6, "0%": 0}
     every = [RewindCheckpoint(text) for text in points]
-    model = network(flavour)
+    model = network(flavor)
     options = {"shuffle": False, "verbose": 0}
     # Keras 3 warns that it has learned the length only now.
-    with pytest.warns() if flavour == "keras" else tf.device(f"{precision.kind()}:0"):
+    with pytest.warns() if flavor == "keras" else tf.device(f"{precision.kind()}:0"):
         model.fit(unknown, epochs=3, callbacks=every, **options)
     assert [early.step for early in every] == list(points.values())
     for wrong in ("5%", "0.5ep"):
@@ -249,10 +249,10 @@ def test_w_k_of_a_fit_with_an_unknown_number_of_steps(flavour):
 
 
 @both
-def test_the_code_of_the_page_about_callbacks_runs(flavour, tmp_path, monkeypatch):
+def test_the_code_of_the_page_about_callbacks_runs(flavor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf-8")
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     x = np.pad(X, ((0, 0), (0, 2))).reshape(-1, 2, 4)
     layers = [keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(10)]
     model = keras.Sequential([keras.layers.InputLayer((2, 4)), *layers])
@@ -262,7 +262,7 @@ def test_the_code_of_the_page_about_callbacks_runs(flavour, tmp_path, monkeypatc
         "make_model": lambda: keras.models.clone_model(model),
     }
     for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
-        code = block.replace("import keras\n", f"import {flavour} as keras\n")
+        code = block.replace("import keras\n", f"import {flavor} as keras\n")
         code = re.sub(r"epochs=\d", "verbose=0, epochs=3", code)
         exec(compile(code, "docs/callbacks.md", "exec"), names)
     assert (names["recorder"].stats.presentations == 3).all()
@@ -357,8 +357,8 @@ def test_the_kind_of_targets_is_inferred_from_the_loss(loss, y, y_pred, kind, lo
 
 
 @both
-def test_from_logits_is_inferred_from_every_loss_of_keras(flavour):
-    losses = importlib.import_module(flavour).losses
+def test_from_logits_is_inferred_from_every_loss_of_keras(flavor):
+    losses = importlib.import_module(flavor).losses
     for name in ("SparseCategorical", "Categorical", "Binary", "BinaryFocal", "CategoricalFocal"):
         cls = getattr(losses, f"{name}Crossentropy")
         for logits in (True, False):
@@ -371,8 +371,8 @@ def test_from_logits_is_inferred_from_every_loss_of_keras(flavour):
 
 
 @both
-def test_an_output_is_selected_by_name_or_index_in_any_nesting(flavour):
-    keras = importlib.import_module(flavour)
+def test_an_output_is_selected_by_name_or_index_in_any_nesting(flavor):
+    keras = importlib.import_module(flavor)
     inputs = keras.Input((6,))
     a = keras.layers.Dense(3, name="a")(inputs)
     b = keras.layers.Dense(1, name="b")(inputs)
@@ -430,8 +430,8 @@ def test_bad_options_are_refused():
 
 
 @both
-def test_a_model_that_does_not_record_is_refused_with_both_remedies(flavour):
-    for model in (network(flavour), PracModel(network(flavour))):
+def test_a_model_that_does_not_record_is_refused_with_both_remedies(flavor):
+    for model in (network(flavor), PracModel(network(flavor))):
         model.compile("sgd", "sparse_categorical_crossentropy")
         with pytest.raises(
             ArgumentError, match="Wrap yours: PracModel.*ForgettingLogger\\(data\\)"
@@ -439,10 +439,10 @@ def test_a_model_that_does_not_record_is_refused_with_both_remedies(flavour):
             fit(model, ForgettingLogger())
 
 
-@halved("flavour, steps", FLAVOURS, [1, 3])
-def test_more_samples_than_num_samples_are_an_error_that_names_it(flavour, steps):
-    model = PracModel(network(flavour), num_samples=len(X) - 1)
-    callback_battery.compiled(model, flavour, "sparse", True, "one", steps)
+@halved("flavor, steps", FLAVORS, [1, 3])
+def test_more_samples_than_num_samples_are_an_error_that_names_it(flavor, steps):
+    model = PracModel(network(flavor), num_samples=len(X) - 1)
+    callback_battery.compiled(model, flavor, "sparse", True, "one", steps)
     with pytest.raises(ArgumentError, match="num_samples: received 43; .*above every sample id"):
         model.fit(with_sample_ids(DATA).batch(11), shuffle=False, verbose=0)
     model.forgetting.restart_checks()
@@ -450,8 +450,8 @@ def test_more_samples_than_num_samples_are_an_error_that_names_it(flavour, steps
 
 
 @both
-def test_nothing_to_prune_is_an_error_before_training(flavour):
-    keras = importlib.import_module(flavour)
+def test_nothing_to_prune_is_an_error_before_training(flavor):
+    keras = importlib.import_module(flavor)
     model = keras.Sequential([keras.layers.InputLayer((6,)), keras.layers.Dense(3)])
     model.compile("sgd", "sparse_categorical_crossentropy")
     for callback in (MaskDistance(), SparsityLogger()):

@@ -1,4 +1,4 @@
-"""Training resumes after any interruption with identical results, in both flavours."""
+"""Training resumes after any interruption with identical results, in both flavors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_prac.data.order import id_batches
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import FileError, NonFiniteLossError
-from tf_prac.keras_api import FLAVOURS, random_states
+from tf_prac.keras_api import FLAVORS, random_states
 from tf_prac.storage.manifest import write_manifest
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.checkpoint import Checkpoints
@@ -27,7 +27,7 @@ from tf_prac.training.schedules import Budget
 from tf_prac.training.signals import DeferredSignals
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 ALWAYS = CheckpointConfig(checkpoint_seconds=0)
 NONE = "none was due yet"
@@ -41,12 +41,12 @@ class Killed(BaseException):
     """Simulates the end of a process."""
 
 
-def make_trainer(flavour, recipe=RECIPE, huge=()):
+def make_trainer(flavor, recipe=RECIPE, huge=()):
     """Everything with a state of its own: BatchNorm, Dropout, noise, Adam, metrics.
 
     The samples `huge` are so large that the loss overflows.
     """
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     generator = np.random.default_rng(0)
     y = generator.integers(0, 3, 60)
     x = (generator.normal(size=(60, 6)) + 2 * np.eye(3, 6)[y]).astype(np.float32)
@@ -115,21 +115,19 @@ def assert_same(actual, expected):
 
 @pytest.fixture(scope="module")
 def undisturbed():
-    """For each flavour: a trainer, its start, and the result of an uninterrupted training."""
+    """For each flavor: a trainer, its start, and the result of an uninterrupted training."""
     results = {}
-    for flavour in FLAVOURS:
-        trainer = make_trainer(flavour)
+    for flavor in FLAVORS:
+        trainer = make_trainer(flavor)
         start = start_of(trainer)
-        results[flavour] = trainer, start, train(trainer, start)
+        results[flavor] = trainer, start, train(trainer, start)
     return results
 
 
 @both
-def test_a_training_killed_anywhere_resumes_bit_for_bit(
-    flavour, undisturbed, tmp_path, monkeypatch
-):
+def test_a_training_killed_anywhere_resumes_bit_for_bit(flavor, undisturbed, tmp_path, monkeypatch):
     """Killed inside epochs (of 5 steps) and between them; a new trainer resumes in the end."""
-    trainer, start, expected = undisturbed[flavour]
+    trainer, start, expected = undisturbed[flavor]
     monkeypatch.setattr(trainer._loop, "_steps_per_call", 1)
     monkeypatch.setattr("tf_prac.training.loop.CALL_SECONDS", 0)
     for steps in (2, 5, 6, 11, 12):
@@ -138,15 +136,15 @@ def test_a_training_killed_anywhere_resumes_bit_for_bit(
             train(trainer, start, advance=killed_after(steps), checkpoints=checkpoints)
     lines = []
     checkpoints = Checkpoints(tmp_path, ALWAYS, lines.append)
-    assert_same(train(make_trainer(flavour), start, checkpoints=checkpoints), expected)
+    assert_same(train(make_trainer(flavor), start, checkpoints=checkpoints), expected)
     assert len(lines) == 1 and lines[0].startswith("resuming at step 11, from ")
     assert_same(train(trainer, start), expected)
     assert_same(train(trainer, start, checkpoints=checkpoints), expected)  # from its end
 
 
 @both
-def test_random_layers_are_reset_with_each_order(flavour, undisturbed):
-    trainer, start, expected = undisturbed[flavour]
+def test_random_layers_are_reset_with_each_order(flavor, undisturbed):
+    trainer, start, expected = undisturbed[flavor]
     other = train(trainer, start, order=(1, 1))
     assert any((other.weights[name] != w).any() for name, w in expected.weights.items())
     states = [np.array(v.numpy()) for v in random_states(trainer.network)]
@@ -155,8 +153,8 @@ def test_random_layers_are_reset_with_each_order(flavour, undisturbed):
 
 
 @both
-def test_an_early_stop_is_the_same_after_a_kill(flavour, undisturbed, tmp_path):
-    trainer, start, _ = undisturbed[flavour]
+def test_an_early_stop_is_the_same_after_a_kill(flavor, undisturbed, tmp_path):
+    trainer, start, _ = undisturbed[flavor]
     uninterrupted = train(trainer, start, eps=0.04)
     assert uninterrupted.stop == "early_stop" and uninterrupted.steps == 15, (
         uninterrupted.mask_distances
@@ -288,9 +286,9 @@ def test_an_unwritable_directory_is_an_error(undisturbed, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @both
 def test_a_signal_is_delayed_until_the_checkpoint_is_saved(
-    flavour, number, undisturbed, tmp_path, monkeypatch
+    flavor, number, undisturbed, tmp_path, monkeypatch
 ):
-    trainer, start, expected = undisturbed[flavour]
+    trainer, start, expected = undisturbed[flavor]
     monkeypatch.setattr(trainer._loop, "_steps_per_call", 1)
     monkeypatch.setattr("tf_prac.training.loop.CALL_SECONDS", 0)
     taken, received = [], []
@@ -357,13 +355,13 @@ def test_nothing_is_installed_outside_the_main_thread_or_over_ignored_signals():
 
 
 @both
-def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(flavour, tmp_path):
+def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(flavor, tmp_path):
     """One sample overflows: the error names its step, and nothing after it is saved.
 
     What overflows first differs: the loss, a kernel, or only the variance in BatchNorm.
     """
     batches = id_batches(IDS, 8, seed=(1, 0), start_step=3)
-    trainer = make_trainer(flavour, huge=[int(next(iter(batches))[0])])
+    trainer = make_trainer(flavor, huge=[int(next(iter(batches))[0])])
     checkpoints = Checkpoints(
         tmp_path, CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=1)
     )
@@ -380,10 +378,10 @@ def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(flavour, tmp_p
 
 
 @both
-def test_weights_that_are_not_finite_are_an_error_even_if_the_last_loss_is_finite(flavour):
+def test_weights_that_are_not_finite_are_an_error_even_if_the_last_loss_is_finite(flavor):
     """The loss of a step comes before its update: the last update could poison W_k or the masks."""
     recipe = dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e38)
-    trainer = make_trainer(flavour, recipe)
+    trainer = make_trainer(flavor, recipe)
     weights, masks = start_of(trainer)
     weights = {name: w * 1e3 for name, w in weights.items()}
     with pytest.raises(NonFiniteLossError, match="kernel: NaN or infinite at step 1 "):

@@ -22,7 +22,7 @@ from tf_prac.analysis.results import cost_table, results_text, run_rows, table, 
 from tf_prac.cli.main import main
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
@@ -155,8 +155,8 @@ def test_an_unknown_arm_is_refused_with_a_list_of_all(names):
     assert all(name in str(error.value) for name in ARMS)
 
 
-def make_comparison(flavour, directory, arms=TWO_BY_TWO, **changes):
-    keras = importlib.import_module(flavour)
+def make_comparison(flavor, directory, arms=TWO_BY_TWO, **changes):
+    keras = importlib.import_module(flavor)
 
     def model_fn():
         layers = [keras.layers.Dense(30, activation="relu"), keras.layers.Dense(4)]
@@ -177,17 +177,17 @@ TRAIN, TEST = (X[:200], Y[:200]), (X[200:], Y[200:])
 
 @pytest.fixture(scope="module")
 def comparisons(tmp_path_factory):
-    """Finished comparisons by flavour: directory and results."""
+    """Finished comparisons by flavor: directory and results."""
     found = {}
-    for flavour in FLAVOURS:
-        directory = tmp_path_factory.mktemp("compare") / flavour
-        found[flavour] = directory, make_comparison(flavour, directory).run(TRAIN, test=TEST)
+    for flavor in FLAVORS:
+        directory = tmp_path_factory.mktemp("compare") / flavor
+        found[flavor] = directory, make_comparison(flavor, directory).run(TRAIN, test=TEST)
     return found
 
 
-@pytest.fixture(params=FLAVOURS)
+@pytest.fixture(params=FLAVORS)
 def compared(request, comparisons):
-    """A finished comparison: its flavour, directory and results."""
+    """A finished comparison: its flavor, directory and results."""
     return request.param, *comparisons[request.param]
 
 
@@ -218,11 +218,11 @@ def test_arms_train_on_the_samples_of_their_definition(compared):
 
 
 def test_the_same_call_trains_nothing_and_returns_the_same_results(compared, monkeypatch):
-    flavour, directory, results = compared
+    flavor, directory, results = compared
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
     monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
-    assert make_comparison(flavour, directory).run(TRAIN, test=TEST) == results
-    fewer = make_comparison(flavour, directory, ["imp"]).run(TRAIN, test=TEST)
+    assert make_comparison(flavor, directory).run(TRAIN, test=TEST) == results
+    fewer = make_comparison(flavor, directory, ["imp"]).run(TRAIN, test=TEST)
     assert fewer == results, "the table includes the runs of earlier calls"
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
 
@@ -238,9 +238,9 @@ def test_further_seeds_join_the_table(tmp_path):
 
 
 def test_controls_of_tickets_are_arms(comparisons):
-    flavour, (directory, _) = "tf_keras", comparisons["tf_keras"]
+    flavor, (directory, _) = "tf_keras", comparisons["tf_keras"]
     arms = ["random_ticket", "reinit"]
-    table = make_comparison(flavour, directory, arms).run(TRAIN, test=TEST)["table"]
+    table = make_comparison(flavor, directory, arms).run(TRAIN, test=TEST)["table"]
     found = {(row["arm"], row["round"]): row for row in table}
     for arm in arms:
         assert found[arm, 0]["test_accuracy"] == found["prac", 0]["test_accuracy"]
@@ -253,9 +253,9 @@ def test_controls_of_tickets_are_arms(comparisons):
 
 
 def test_selectors_take_the_sizes_and_steps_of_prac(comparisons):
-    flavour, (directory, _) = "keras", comparisons["keras"]
+    flavor, (directory, _) = "keras", comparisons["keras"]
     arms = ["random_subset", "entropy", "imp+same_steps", "snip"]
-    make_comparison(flavour, directory, arms).run(TRAIN, test=TEST)
+    make_comparison(flavor, directory, arms).run(TRAIN, test=TEST)
     rounds = {
         arm: RunDirectory(directory / arm / "seed_0").summary()["rounds"] for arm in ["prac", *arms]
     }
@@ -269,9 +269,9 @@ def test_selectors_take_the_sizes_and_steps_of_prac(comparisons):
 
 
 def test_sets_go_from_one_comparison_to_another(comparisons, tmp_path):
-    flavour, (directory, _) = "tf_keras", comparisons["tf_keras"]
+    flavor, (directory, _) = "tf_keras", comparisons["tf_keras"]
     prac = PracConfig(early_stop_eps=0.3, prac_from=str(directory / "prac"))
-    comparison = make_comparison(flavour, tmp_path / "c", ["random_transfer"], prac=prac)
+    comparison = make_comparison(flavor, tmp_path / "c", ["random_transfer"], prac=prac)
     comparison.run(TRAIN, test=TEST)
     theirs, mine, random = (
         PracSet.load(path / "seed_0/round_00/prac_set.npz")
@@ -282,8 +282,8 @@ def test_sets_go_from_one_comparison_to_another(comparisons, tmp_path):
 
 
 def test_other_options_in_the_same_directory_are_refused(compared):
-    flavour, directory, _ = compared
-    changed = make_comparison(flavour, directory, ["cet"], recipe=TrainingRecipe(epochs=4))
+    flavor, directory, _ = compared
+    changed = make_comparison(flavor, directory, ["cet"], recipe=TrainingRecipe(epochs=4))
     with pytest.raises(MismatchError, match="epochs: 4 requested"):
         changed.run(TRAIN, test=TEST)
     assert not (directory / "cet").exists()

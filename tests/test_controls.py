@@ -1,4 +1,4 @@
-"""Controls of tickets: random masks, other initial weights, and both, over both flavours."""
+"""Controls of tickets: random masks, other initial weights, and both, over both flavors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tf_prac import Masks, PracConfig, PruningConfig, Ticket, TicketSearch, Trai
 from tf_prac.cli.main import main
 from tf_prac.config import CONTROLS
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, seed_everything
+from tf_prac.keras_api import FLAVORS, seed_everything
 from tf_prac.pruning.criteria import shuffled_mask
 from tf_prac.search.ticket import Control
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 
 
@@ -54,9 +54,9 @@ def test_the_places_are_uniformly_random():
 make_model_fn = functools.partial(digits_search.make_model_fn, widths=(24, 16), norm=True)
 
 
-def make_ticket(flavour):
+def make_ticket(flavor):
     seed_everything(0)
-    weights = snapshot(make_model_fn(flavour)())
+    weights = snapshot(make_model_fn(flavor)())
     names = [name for name in weights if name.endswith("kernel")][:2]
     generator = np.random.default_rng(0)
     masks = Masks({name: generator.random(weights[name].shape) < 0.3 for name in names})
@@ -64,8 +64,8 @@ def make_ticket(flavour):
 
 
 @both
-def test_a_control_differs_from_its_ticket_in_what_its_kind_says(flavour):
-    ticket, model_fn = make_ticket(flavour), make_model_fn(flavour)
+def test_a_control_differs_from_its_ticket_in_what_its_kind_says(flavor):
+    ticket, model_fn = make_ticket(flavor), make_model_fn(flavor)
     made = {kind: ticket.make_control(Control(3, kind, 5), model_fn) for kind in CONTROLS}
     for kind, control in made.items():
         assert control.control == f"{kind}_5" and control.round == 3
@@ -79,8 +79,8 @@ def test_a_control_differs_from_its_ticket_in_what_its_kind_says(flavour):
 
 
 @both
-def test_other_initial_weights_depend_on_the_seed_alone_and_are_never_those_of_the_search(flavour):
-    ticket, model_fn = make_ticket(flavour), make_model_fn(flavour)
+def test_other_initial_weights_depend_on_the_seed_alone_and_are_never_those_of_the_search(flavor):
+    ticket, model_fn = make_ticket(flavor), make_model_fn(flavor)
     first = ticket.reinitialized(model_fn, seed=0).weights
     seed_everything(99)
     again = ticket.reinitialized(model_fn, seed=0).weights
@@ -91,7 +91,7 @@ def test_other_initial_weights_depend_on_the_seed_alone_and_are_never_those_of_t
         assert not np.array_equal(first[name], ticket.weights[name])  # seed 0 made this one too
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def run(request, tmp_path_factory):
     """A finished run, and controls of both of its tickets."""
     directory = tmp_path_factory.mktemp("controls") / "run"

@@ -29,7 +29,7 @@ from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.errors import FileError, TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.models import build_model
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.ticket import Ticket
@@ -37,14 +37,14 @@ from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 OPTIONS = ["--epochs=2", "--rounds=2", "--limit_train=300", "--batch_size=64", "--rewind=3it"]
 MEMORY = 32 * 2**20  # a run of the tests has 1.3 MB; 64 MiB of zeros are the largest damage
 MANY = int(os.environ.get("TF_PRAC_DAMAGES", "1000"))
 
 
 class Runs:
-    """Intact runs of one flavour, one that is damaged again and again, and what that one gives.
+    """Intact runs of one flavor, one that is damaged again and again, and what that one gives.
 
     `twin` has the configuration of `intact` but other initial weights: a run that threads or
     another machine made different.
@@ -122,7 +122,7 @@ def _ticket(path) -> tuple:
     return (_digest(ticket.masks), _digest(ticket.weights), *figures)
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def runs(request, tmp_path_factory):
     return Runs(tmp_path_factory.mktemp(request.param), request.param)
 
@@ -249,7 +249,7 @@ def attempt(count, runs, capsys, unpickled) -> collections.Counter:
     """Damages a run in `count` ways; says what came of them, and which went wrong."""
     total, wrong = collections.Counter(), []
 
-    @seed(FLAVOURS.index(runs.keras))  # other damages for each, the same each time
+    @seed(FLAVORS.index(runs.keras))  # other damages for each, the same each time
     @settings(max_examples=count, database=None, **QUIET)
     @given(damages(runs.intact, [runs.seed, runs.twin], runs.touched), st.sampled_from(COMMANDS))
     def damage_one(damage, command):
@@ -272,7 +272,7 @@ def test_damage_is_refused_or_harmless(prepared, capsys, unpickled):
 
 @pytest.mark.slow
 def test_much_damage_is_refused_or_harmless(prepared, capsys, unpickled, request):
-    total = attempt(-(-MANY // len(FLAVOURS)), prepared, capsys, unpickled)
+    total = attempt(-(-MANY // len(FLAVORS)), prepared, capsys, unpickled)
     with capsys.disabled():
         print(f"\n{request.node.name}: {dict(total)}")
 
@@ -293,7 +293,7 @@ def test_the_saved_model_is_never_loaded(prepared, capsys):
 @pytest.mark.parametrize("place", ["file", "directory"])
 def test_the_model_of_a_run_made_from_python_cannot_bring_code(place, prepared):
     """`export` loads it, for want of a name to build it from."""
-    keras = Flavour(RunDirectory(prepared.damaged).config()["keras"]).module
+    keras = Flavor(RunDirectory(prepared.damaged).config()["keras"]).module
     touched = prepared.touched
 
     def touch(x, path=str(touched)):  # Keras 2 saves it with its default, not its globals

@@ -33,7 +33,7 @@ from tf_prac import (
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.keras_api import FLAVORS, Flavor, make_optimizer
 from tf_prac.models import MODELS
 from tf_prac.training import recorder as recorder_module
 from tf_prac.training.batch_map import BatchMap
@@ -42,7 +42,7 @@ from tf_prac.training.loop import StepLoop, as_batches
 from tf_prac.training.placement import DataPlacement
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 COUNT, BATCH = 24, 8
 GENERATOR = np.random.default_rng(0)
 Y = np.arange(COUNT) % 3
@@ -64,8 +64,8 @@ def not_deterministic():
     (config.enable_op_determinism if was_enabled else config.disable_op_determinism)()
 
 
-def network(flavour):
-    keras = importlib.import_module(flavour)
+def network(flavor):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 1))
     hidden = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
@@ -74,8 +74,8 @@ def network(flavour):
     return keras.Model(inputs, keras.layers.Dense(3)(hidden))
 
 
-def compiled(model, flavour, **options):
-    keras = importlib.import_module(flavour)
+def compiled(model, flavor, **options):
+    keras = importlib.import_module(flavor)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(0.01, use_ema=True)
     model.compile(optimizer, loss, metrics=["accuracy"], **{"jit_compile": False, **options})
@@ -83,22 +83,22 @@ def compiled(model, flavour, **options):
     return model
 
 
-def recording(flavour, **options):
-    plain = network(flavour)
+def recording(flavor, **options):
+    plain = network(flavor)
     masks = random_mask(Masks.ones_like(prunable_weights(plain)), 0.4, seed=0)
-    return compiled(PracModel(plain, masks=masks, num_samples=COUNT), flavour, **options)
+    return compiled(PracModel(plain, masks=masks, num_samples=COUNT), flavor, **options)
 
 
-def in_a_scope(callback, flavour):
-    callback.set_model(compiled(network(flavour), flavour))
+def in_a_scope(callback, flavor):
+    callback.set_model(compiled(network(flavor), flavor))
     callback.on_train_begin()
     return callback
 
 
-def own_loop(flavour, jit_compile=None):
+def own_loop(flavor, jit_compile=None):
     """The custom training loop of docs/callbacks.md."""
-    keras = importlib.import_module(flavour)
-    model = network(flavour)
+    keras = importlib.import_module(flavor)
+    model = network(flavor)
     masked, recorder = MaskedWeights(prunable_weights(model)), ForgettingRecorder(COUNT)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.SGD(0.1)
@@ -127,24 +127,24 @@ X_SPEC, Y_SPEC = BATCHES.element_spec
 PADDED = (X_SPEC, Y_SPEC, tf.TensorSpec([None], tf.float32))
 
 
-def padded(flavour):
-    model = recording(flavour)
+def padded(flavor):
+    model = recording(flavor)
     model.padded_batches = True
     return with_spec(model.train_step, PADDED)
 
 
-def weighted(flavour):
+def weighted(flavor):
     """Loss weights by sample id, and PyTorch's momentum."""
-    model = recording(flavour)
+    model = recording(flavor)
     model.loss_weights_by_id = tf.Variable(tf.ones([COUNT]), trainable=False)
     options = {"momentum": 0.9, "momentum_form": "pytorch", "learning_rate": 0.1}
-    model.optimizer = make_optimizer(Flavour(flavour), "sgd", weight_decay=1e-4, **options)
+    model.optimizer = make_optimizer(Flavor(flavor), "sgd", weight_decay=1e-4, **options)
     model.optimizer.build(model.trainable_variables)
     return with_spec(model.train_step, (X_SPEC, Y_SPEC))
 
 
-def loop(flavour):
-    model = recording(flavour)
+def loop(flavor):
+    model = recording(flavor)
     steps, batches = StepLoop(model), as_batches(iter(BATCHES))
     steps.trace(batches)
     (function,) = steps._compiled.values()
@@ -152,35 +152,35 @@ def loop(flavour):
 
 
 STEPS = {
-    "fit": lambda flavour: with_spec(recording(flavour).train_step, (X_SPEC, Y_SPEC)),
+    "fit": lambda flavor: with_spec(recording(flavor).train_step, (X_SPEC, Y_SPEC)),
     "padded": padded,
     "weighted": weighted,
     "loop": loop,
-    "custom loop": lambda flavour: with_spec(own_loop(flavour)[0], X_SPEC, Y_SPEC),
-    "pruned": lambda flavour: with_spec(
-        compiled(prune(network(flavour), sparsity=0.5), flavour).train_step,
+    "custom loop": lambda flavor: with_spec(own_loop(flavor)[0], X_SPEC, Y_SPEC),
+    "pruned": lambda flavor: with_spec(
+        compiled(prune(network(flavor), sparsity=0.5), flavor).train_step,
         (X_SPEC["inputs"], Y_SPEC),
     ),
-    "forgetting of data": lambda flavour: with_spec(
-        in_a_scope(ForgettingLogger(DATA), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
+    "forgetting of data": lambda flavor: with_spec(
+        in_a_scope(ForgettingLogger(DATA), flavor)._pass._fn, X_SPEC["inputs"], Y_SPEC
     ),
-    "el2n": lambda flavour: with_spec(
-        in_a_scope(SampleScores(DATA), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
+    "el2n": lambda flavor: with_spec(
+        in_a_scope(SampleScores(DATA), flavor)._pass._fn, X_SPEC["inputs"], Y_SPEC
     ),
-    "grand": lambda flavour: with_spec(
-        in_a_scope(SampleScores(DATA, "grand"), flavour)._pass._fn, X_SPEC["inputs"], Y_SPEC
+    "grand": lambda flavor: with_spec(
+        in_a_scope(SampleScores(DATA, "grand"), flavor)._pass._fn, X_SPEC["inputs"], Y_SPEC
     ),
-    "predictions": lambda flavour: with_spec(
-        Predictor(network(flavour))._decide, *BATCHES.element_spec
+    "predictions": lambda flavor: with_spec(
+        Predictor(network(flavor))._decide, *BATCHES.element_spec
     ),
 }
 
 
 @pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
-@halved("flavour, name", FLAVOURS, tuple(STEPS))
-def test_a_step_stays_on_the_accelerator(flavour, name):
-    allowed = re.compile(OF_VECTORIZED_MAP if name == "grand" else OF_KERAS[flavour])
-    lines = device_walk.findings(STEPS[name](flavour))
+@halved("flavor, name", FLAVORS, tuple(STEPS))
+def test_a_step_stays_on_the_accelerator(flavor, name):
+    allowed = re.compile(OF_VECTORIZED_MAP if name == "grand" else OF_KERAS[flavor])
+    lines = device_walk.findings(STEPS[name](flavor))
     assert [line for line in lines if not allowed.match(line)] == []
 
 
@@ -199,12 +199,12 @@ def gpu(monkeypatch):
     monkeypatch.setattr(DataPlacement, "device", "CPU:0")
 
 
-def resident_functions(flavour, make_network, size, augment="crop_flip"):
+def resident_functions(flavor, make_network, size, augment="crop_flip"):
     """Returns the compiled functions of training, evaluation and predictions, by name."""
     images = ArraySamples(
         np.zeros((20, size, size, 3), np.uint8), np.arange(20) % 4, mean=[0.5] * 3, std=[1.0] * 3
     )
-    net = make_network(flavour, size)
+    net = make_network(flavor, size)
     options = {"jit_compile": False, "tf32": False, "mixed_precision": False}
     recipe = TrainingRecipe(batch_size=8, augment=augment, weight_decay=1e-4, **options)
     split = Split(images, np.arange(10))
@@ -221,8 +221,8 @@ def resident_functions(flavour, make_network, size, augment="crop_flip"):
     return {name: fn.get_concrete_function() for name, fn in functions.items()}
 
 
-def random_network(flavour, size):
-    keras = importlib.import_module(flavour)
+def random_network(flavor, size):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     layers = keras.layers
     x = inputs = keras.Input((size, size, 3))
@@ -232,26 +232,26 @@ def random_network(flavour, size):
 
 
 def model_of(name):
-    def make(flavour, size):
-        importlib.import_module(flavour)
-        return build_model(name, keras=flavour, input_shape=(size, size, 3), num_classes=4)
+    def make(flavor, size):
+        importlib.import_module(flavor)
+        return build_model(name, keras=flavor, input_shape=(size, size, 3), num_classes=4)
 
     return make
 
 
-def check_resident(flavour, *options):
-    for name, function in resident_functions(flavour, *options).items():
-        allowed = re.compile(f"{OF_KERAS[flavour]}|{OF_TENSORFLOW}")
+def check_resident(flavor, *options):
+    for name, function in resident_functions(flavor, *options).items():
+        allowed = re.compile(f"{OF_KERAS[flavor]}|{OF_TENSORFLOW}")
         lines = [line for line in device_walk.findings(function) if not allowed.match(line)]
         assert lines == [], name
 
 
 @pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
 @pytest.mark.parametrize(
-    "flavour, augment", [("keras", "resized_crop_flip"), ("tf_keras", "crop_flip")]
+    "flavor, augment", [("keras", "resized_crop_flip"), ("tf_keras", "crop_flip")]
 )
-def test_resident_samples_stay_on_the_accelerator(flavour, augment, gpu):
-    check_resident(flavour, random_network, 8, augment)
+def test_resident_samples_stay_on_the_accelerator(flavor, augment, gpu):
+    check_resident(flavor, random_network, 8, augment)
 
 
 SIZES = {"inception_v3": 76}  # at least 75; images with an odd number of bytes are streamed
@@ -261,8 +261,8 @@ SIZES = {"inception_v3": 76}  # at least 75; images with an odd number of bytes 
 @pytest.mark.skipif(not device_walk.has_gpu_kernels(), reason="TensorFlow without GPU kernels")
 @both
 @pytest.mark.parametrize("name", MODELS)
-def test_every_network_stays_on_the_accelerator(flavour, name, gpu):
-    check_resident(flavour, model_of(name), SIZES.get(name, 32))
+def test_every_network_stays_on_the_accelerator(flavor, name, gpu):
+    check_resident(flavor, model_of(name), SIZES.get(name, 32))
 
 
 def test_the_walk_sees_what_does_not_stay():
@@ -282,14 +282,14 @@ def test_the_walk_sees_what_does_not_stay():
         assert any(expected in line for line in lines), (expected, lines)
 
 
-@halved("flavour, name", FLAVOURS, ["fit", "padded", "custom loop"])
-def test_xla_gives_the_same_statistics(flavour, name):
+@halved("flavor, name", FLAVORS, ["fit", "padded", "custom loop"])
+def test_xla_gives_the_same_statistics(flavor, name):
     tables = []
     for jit in (False, True):
         if name == "custom loop":
-            step, recorder = own_loop(flavour, jit)
+            step, recorder = own_loop(flavor, jit)
         else:
-            model = recording(flavour)
+            model = recording(flavor)
             model.padded_batches = name == "padded"
             function = tf.function(model.train_step, jit_compile=jit)
             recorder, step = model.forgetting, lambda *batch, run=function: run(batch)

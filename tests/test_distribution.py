@@ -35,13 +35,13 @@ def test_on_two_devices():
 
 
 @both
-def test_the_step_compiles_with_xla_and_has_static_shapes(flavour):
+def test_the_step_compiles_with_xla_and_has_static_shapes(flavor):
     data, ids, shard = samples(), np.arange(TRAINED), BatchShard(0, 16, 16)
     batches = training_batches(data, ids, batch_size=16, seed=(0,), steps=7, shard=shard)
     for spec in tf.nest.flatten(batches.element_spec):
         assert spec.shape.is_fully_defined() and spec.dtype != tf.string
-    models = [PracModel(network(flavour), num_samples=COUNT) for _ in range(2)]
-    keras = importlib.import_module(flavour)
+    models = [PracModel(network(flavor), num_samples=COUNT) for _ in range(2)]
+    keras = importlib.import_module(flavor)
     losses = []
     for model, jit in zip(models, (True, False), strict=True):
         model.set_masks(random_mask(model.masks, 0.5, seed=1))
@@ -68,9 +68,9 @@ class OneDevice(tf.distribute.OneDeviceStrategy):
 
 
 @both
-def test_the_way_of_a_tpu_is_that_of_one_device(flavour, monkeypatch, tmp_path):
+def test_the_way_of_a_tpu_is_that_of_one_device(flavor, monkeypatch, tmp_path):
     """All except the TPU itself: how it is found, static shapes, padded batches."""
-    search(flavour, tmp_path / "one", Distribution(), rounds=1).run(samples())
+    search(flavor, tmp_path / "one", Distribution(), rounds=1).run(samples())
     steps, resolvers = [], tf.distribute.cluster_resolver
     monkeypatch.setenv("TPU_NAME", "my-tpu")
     monkeypatch.setattr(resolvers, "TPUClusterResolver", lambda tpu: f"resolver of {tpu}")
@@ -79,7 +79,7 @@ def test_the_way_of_a_tpu_is_that_of_one_device(flavour, monkeypatch, tmp_path):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", OneDevice)
     distribution = make_distribution("tpu")
     assert distribution.pads_batches and steps == 2 * ["resolver of my-tpu"]
-    search(flavour, tmp_path / "tpu", distribution, rounds=1).run(samples())
+    search(flavor, tmp_path / "tpu", distribution, rounds=1).run(samples())
     places = [tmp_path / name / "round_00" for name in ("one", "tpu")]
     assert Masks.load(places[0] / "masks.npz") == Masks.load(places[1] / "masks.npz")
     tables = [ForgettingStats.load(place / "forgetting.npz").table for place in places]

@@ -16,7 +16,7 @@ from source_tree import ROOT
 
 import tf_prac
 from tf_prac import export
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.models import MODELS
 from tf_prac.pruning import CRITERIA, PATTERNS
 from tf_prac.search.selectors import SELECTORS
@@ -50,8 +50,8 @@ def test_every_page_is_in_the_contents():
 @mock.patch.dict(PATTERNS)
 @mock.patch.dict(SELECTORS)
 @mock.patch.dict(MODELS)
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_page_about_extending_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_page_about_extending_runs_as_it_stands(flavor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = zip(*load_digits(return_X_y=True), strict=True)
     lines = [",".join([*map(str, (x / 16).tolist()), str(y)]) for x, y in rows]
@@ -59,7 +59,7 @@ def test_the_page_about_extending_runs_as_it_stands(flavour, tmp_path, monkeypat
     page = (DOCS / "extending.md").read_text(encoding="utf-8")
     code = "".join(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S))
     names: dict = {}
-    code = code.replace('keras="keras"', f'keras="{flavour}"').replace("epochs=5", "epochs=2")
+    code = code.replace('keras="keras"', f'keras="{flavor}"').replace("epochs=5", "epochs=2")
     exec(compile(code, "docs/extending.md", "exec"), names)
     rounds = names["result"].summary["rounds"]
     assert [each["train_samples"] for each in rounds] == [540, 216]
@@ -106,10 +106,10 @@ def test_the_index_of_the_architecture_names_files_that_exist():
     assert not missing, f"docs/architecture.md: no {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
-def test_the_page_about_tasks_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+@pytest.mark.parametrize("flavor", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
+def test_the_page_about_tasks_runs_as_it_stands(flavor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
 
     def make_model():
         layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from absl import app, flags
 
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
@@ -37,7 +37,7 @@ SLOW = "mobilenet_lite.py"  # trains a network of 150 layers
 
 
 def case(name, keras):
-    """A run of an example, which is slow unless its flavour is that of the quick run."""
+    """A run of an example, which is slow unless its flavor is that of the quick run."""
     quick = keras == ("keras" if name.startswith(WITH_KERAS) else "tf_keras") and name != SLOW
     return pytest.param(name, keras, marks=[] if quick else pytest.mark.slow)
 
@@ -57,7 +57,7 @@ def test_an_example_with_wrong_options_ends_with_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "keras"), [case(name, keras) for name in SETTINGS for keras in FLAVOURS]
+    ("name", "keras"), [case(name, keras) for name in SETTINGS for keras in FLAVORS]
 )
 # KerasTuner asks for the thread and its name in ways that Python 3.10 deprecated.
 @pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")

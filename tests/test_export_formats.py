@@ -27,11 +27,11 @@ from tf_prac.export.fresh_process import run_tflite
 from tf_prac.export.kernels import kernel_uses, multiplications
 from tf_prac.export.serving import serve
 from tf_prac.export.size import FORMATS
-from tf_prac.keras_api import Flavour, flavour_of
+from tf_prac.keras_api import Flavor, flavor_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.storage.files import read_npz
 
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 
 
@@ -41,7 +41,7 @@ def pruned(model, rate=0.9):
     return model, masks
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def lenet(request):
     return pruned(
         build_model("lenet300", keras=request.param, input_shape=(8, 8, 1), num_classes=4)
@@ -70,7 +70,7 @@ def test_tflite_of_rounded_weights_runs(lenet, storage, tmp_path):
     """Where the interpreter refuses sparse weights of a type, they are stored dense."""
     model, masks = lenet
     # The check finds out which weights the interpreter refuses; for float16 it accepts them.
-    check = storage == "int8" or flavour_of(model).name == "tf_keras"
+    check = storage == "int8" or flavor_of(model).name == "tf_keras"
     options = {"masks": masks, "storage": storage, "samples": IMAGES, "check": check}
     result = export.tflite(model, tmp_path / storage, **options)
     outputs = run_tflite(str(result.directory / "model.tflite"), {"image": IMAGES})
@@ -80,7 +80,7 @@ def test_tflite_of_rounded_weights_runs(lenet, storage, tmp_path):
 
 
 def test_tflite_needs_fixed_sizes(tmp_path):
-    keras = Flavour("keras").module
+    keras = Flavor("keras").module
     model = keras.Sequential(
         [
             keras.Input((None, None, 3)),
@@ -105,9 +105,9 @@ def test_keras_file_and_arrays(lenet, tmp_path):
     assert Masks.load(result.directory / "masks.npz") == masks
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_multiplications_are_those_of_the_layers(flavour):
-    keras = Flavour(flavour).module
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_multiplications_are_those_of_the_layers(flavor):
+    keras = Flavor(flavor).module
     layers = keras.layers
     model = keras.Sequential([
         keras.Input((16, 16, 3)), layers.Conv2D(8, 3, strides=2, padding="same"),
@@ -144,7 +144,7 @@ def test_report_of_sizes(lenet, tmp_path):
         export.size_report(model, formats=["onnx"])
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def run(request, tmp_path_factory):
     """A finished run of two rounds, made by the command."""
     directory = tmp_path_factory.mktemp("cli") / "run"
@@ -202,9 +202,9 @@ def test_command_shrinks_and_folds(run, tmp_path, capsys):
     assert strip(export.load_sparse(place)).count_params() == after
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_run_made_from_python_is_exported_from_its_saved_model(flavour, tmp_path, capsys):
-    keras = Flavour(flavour).module
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_run_made_from_python_is_exported_from_its_saved_model(flavor, tmp_path, capsys):
+    keras = Flavor(flavor).module
     rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
 
     def model_fn():

@@ -13,9 +13,9 @@ from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export import serving, vectors
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.verify import example_inputs
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 X = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 
 
@@ -29,8 +29,8 @@ def softmax(values):
 
 
 @both
-def test_each_head_is_served_with_its_own_probability(flavour):
-    keras = importlib.import_module(flavour)
+def test_each_head_is_served_with_its_own_probability(flavor):
+    keras = importlib.import_module(flavor)
     inputs = keras.Input((5,))
     heads = {"one": 1, "several": 4, "classes": 3}
     outputs = {n: keras.layers.Dense(units, name=n)(inputs) for n, units in heads.items()}
@@ -56,8 +56,8 @@ def test_each_head_is_served_with_its_own_probability(flavour):
 
 
 @both
-def test_the_check_compares_with_the_keras_model_itself(flavour, monkeypatch, tmp_path):
-    keras = importlib.import_module(flavour)
+def test_the_check_compares_with_the_keras_model_itself(flavor, monkeypatch, tmp_path):
+    keras = importlib.import_module(flavor)
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(1)])
     monkeypatch.setitem(serving.GRAPH, "sigmoid", tf.nn.softmax)  # 1.0 for every sample
     with pytest.raises(MismatchError, match="probabilities: the served function differs from the"):
@@ -101,8 +101,8 @@ def test_a_wrong_graph_is_refused(wrong, monkeypatch, tmp_path):
 
 
 @both
-def test_probabilities_are_not_made_probabilities_again(flavour, tmp_path):
-    keras = importlib.import_module(flavour)
+def test_probabilities_are_not_made_probabilities_again(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
     for units, activation in ((1, "sigmoid"), (3, "softmax")):
         layers = [keras.Input((5,)), keras.layers.Dense(units, activation=activation)]
         with pytest.raises(
@@ -115,8 +115,8 @@ TEXTS = np.array(["good film", "bad film", "very good", "very bad"])
 
 
 @both
-def test_text_models_are_pruned_and_exported(flavour, tmp_path):
-    keras = importlib.import_module(flavour)
+def test_text_models_are_pruned_and_exported(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     words = layers.TextVectorization(max_tokens=20, output_sequence_length=4)
     words.adapt(tf.constant(TEXTS))
@@ -128,7 +128,7 @@ def test_text_models_are_pruned_and_exported(flavour, tmp_path):
     assert sum(info.prunable for info in weight_report(network)) == 1
     assert all(value.dtype.kind in "fi" for value in snapshot(network).values())
     pruned = prune(network, sparsity=0.5)
-    check = flavour == "keras"
+    check = flavor == "keras"
     written = export.saved_model(pruned, tmp_path / "random", check=check)  # on its vocabulary
     assert written.max_error < 1e-5 if check else written.max_error is None
     with pytest.raises(ArgumentError, match="samples: received .*of shape"):

@@ -12,17 +12,17 @@ import tensorflow as tf
 from tf_prac import export, extras, global_magnitude, prunable_weights, rewind, snapshot
 from tf_prac.errors import MissingPackageError
 from tf_prac.export.n_m import is_two_of_four, two_of_four
-from tf_prac.keras_api import FLAVOURS, Flavour, named_weights
+from tf_prac.keras_api import FLAVORS, Flavor, named_weights
 from tf_prac.pruning.patterns import MByN
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 has_onnx = all(importlib.util.find_spec(n) for n in ("tf2onnx", "onnx", "onnxruntime"))
 X = np.random.default_rng(0).normal(size=(3, 8, 8, 4)).astype(np.float32)
 
 
-def network(flavour):
-    keras = Flavour(flavour).module
+def network(flavor):
+    keras = Flavor(flavor).module
     layers = keras.layers
     model = keras.Sequential([
         keras.Input((8, 8, 4), name="image"), layers.Conv2D(16, 3, name="conv"),
@@ -37,8 +37,8 @@ def network(flavour):
 
 @pytest.mark.skipif(not has_onnx, reason="needs tf-prac[onnx]")
 @both
-def test_an_onnx_file_gives_the_same_in_a_new_process(flavour, tmp_path):
-    model, masks = network(flavour)
+def test_an_onnx_file_gives_the_same_in_a_new_process(flavor, tmp_path):
+    model, masks = network(flavor)
     result = export.onnx(model, tmp_path / "onnx", masks=masks, samples=X, softmax=True)
     assert result.max_error is not None and result.max_error < 1e-5
     assert {p.name for p in result.directory.iterdir()} == {"model.onnx", "tf_prac.json"}
@@ -67,8 +67,8 @@ def test_missing_packages_are_named_before_anything_is_written(tmp_path, monkeyp
 
 
 @both
-def test_two_of_four_as_tensor_cores_need_it(flavour):
-    keras = Flavour(flavour).module
+def test_two_of_four_as_tensor_cores_need_it(flavor):
+    keras = Flavor(flavor).module
     layers = keras.layers
     model = keras.Sequential([
         keras.Input((8, 8, 3)), layers.Conv2D(16, 3, name="first"),
@@ -103,9 +103,9 @@ def test_two_of_four_as_tensor_cores_need_it(flavour):
 
 
 @both
-def test_int8_weights_keep_every_zero(flavour, tmp_path):
+def test_int8_weights_keep_every_zero(flavor, tmp_path):
     """Symmetric quantization maps 0 to the integer 0, whose value is exactly 0."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     layers = [keras.Input((64,)), keras.layers.Dense(48), keras.layers.Dense(40)]
     model = keras.Sequential(layers)
     weights = {w.name: w.variable for w in named_weights(model) if w.role == "kernel"}

@@ -19,7 +19,7 @@ from tf_prac.data.coverage import Coverage
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.criteria import CRITERIA, global_magnitude
 from tf_prac.pruning.mask_distance import mask_distance
 from tf_prac.pruning.masks import Masks
@@ -33,15 +33,15 @@ from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 RECIPE = TrainingRecipe(epochs=4, batch_size=64)
 
 
 make_search = functools.partial(digits_search.make_search, recipe=RECIPE, rounds=2)
 
 
-def run(flavour, directory, **options):
-    return make_search(flavour, directory, **options).run(TRAIN, test=TEST)
+def run(flavor, directory, **options):
+    return make_search(flavor, directory, **options).run(TRAIN, test=TEST)
 
 
 # --- Coverage --------------------------------------------------------------------------------
@@ -75,8 +75,8 @@ def test_weights_make_the_expected_gradient_that_of_the_full_data():
     assert (coverage.weights(10**6, 30) == 1).all()
 
 
-def make_trainer(flavour, placement="auto"):
-    network = make_model_fn(flavour)()
+def make_trainer(flavor, placement="auto"):
+    network = make_model_fn(flavor)()
     network.set_weights([np.full(w.shape, 0.01, np.float32) for w in network.get_weights()])
     recipe = TrainingRecipe(batch_size=64, learning_rate=0.5, momentum=0.0, schedule="constant")
     trainer = Trainer(network, recipe, ArraySamples(*TRAIN), data_placement=placement)
@@ -95,11 +95,11 @@ def softmax_gradient_of_bias(ids, weights):
 
 
 @both
-def test_a_step_has_the_weights_of_its_samples_on_the_device_and_streamed(flavour):
+def test_a_step_has_the_weights_of_its_samples_on_the_device_and_streamed(flavor):
     coverage = Coverage(np.arange(20), np.arange(20, 500), 0.0625, 1)  # 50 samples in one batch
     trained = {}
     for placement in ("device", "stream"):
-        trainer = make_trainer(flavour, placement)
+        trainer = make_trainer(flavor, placement)
         weights, masks = (
             snapshot(trainer.network),
             Masks.ones_like(prunable_weights(trainer.network)),
@@ -119,9 +119,9 @@ def test_a_step_has_the_weights_of_its_samples_on_the_device_and_streamed(flavou
 
 
 @both
-def test_an_interrupted_round_with_coverage_resumes_to_the_same_weights(flavour, tmp_path):
+def test_an_interrupted_round_with_coverage_resumes_to_the_same_weights(flavor, tmp_path):
     coverage, budget = Coverage(np.arange(50), np.arange(50, 500), 0.3, 2), Budget(3, 9)
-    trainer = make_trainer(flavour)
+    trainer = make_trainer(flavor)
     weights, masks = start_of(trainer)
     whole = trainer.train(weights, masks, coverage, budget, (3,))
 
@@ -222,11 +222,11 @@ def test_the_average_of_the_weights_is_pruned_if_requested():
 
 
 @both
-def test_cep_compares_with_the_network_that_the_option_names(flavour, tmp_path):
+def test_cep_compares_with_the_network_that_the_option_names(flavor, tmp_path):
     """Also counts the predictions that each option needs."""
     found = {}
     for reference in ("round_0", "round_before", "own_round"):
-        result = run(flavour, tmp_path / reference, cep_reference=reference, rounds=3)
+        result = run(flavor, tmp_path / reference, cep_reference=reference, rounds=3)
         found[reference] = [r["cep"] for r in result.summary["rounds"]]
         forward = [r["forward_samples"] for r in result.summary["rounds"]]
         predicted = {"round_0": 450, "round_before": 900, "own_round": 900}[reference]
@@ -240,9 +240,9 @@ def test_cep_compares_with_the_network_that_the_option_names(flavour, tmp_path):
 
 
 @both
-def test_a_mask_found_without_rewinding_is_put_on_w_k(flavour, tmp_path):
+def test_a_mask_found_without_rewinding_is_put_on_w_k(flavor, tmp_path):
     options = {"retraining": "lr_rewinding", "ticket_start": "rewind_point", "use_cet": False}
-    result = run(flavour, tmp_path / "run", use_cep=False, early_stop_eps=None, **options)
+    result = run(flavor, tmp_path / "run", use_cep=False, early_stop_eps=None, **options)
     w_k = read_npz(tmp_path / "run/rewind.npz", "rewind")
     ticket = result.tickets[-1]
     assert ticket.retraining == "weight_rewinding"
@@ -252,11 +252,11 @@ def test_a_mask_found_without_rewinding_is_put_on_w_k(flavour, tmp_path):
 
 
 @both
-def test_a_round_on_full_data_is_the_retraining_of_its_ticket(flavour, tmp_path, monkeypatch):
+def test_a_round_on_full_data_is_the_retraining_of_its_ticket(flavor, tmp_path, monkeypatch):
     calls, train = [], Trainer.train
     monkeypatch.setattr(Trainer, "train", lambda *a, **k: calls.append(1) or train(*a, **k))
     plain = {"use_cet": False, "use_cep": False, "early_stop_eps": None, "rounds": 3}
-    result = run(flavour, tmp_path / "run", retrain="all", **plain)
+    result = run(flavor, tmp_path / "run", retrain="all", **plain)
     assert len(calls) == 3 + 1, "three rounds, and the last ticket"
     tickets, rounds = result.summary["tickets"], result.summary["rounds"]
     assert [t.get("in_round", False) for t in tickets] == [False, True, True, False]
@@ -269,10 +269,10 @@ def test_a_round_on_full_data_is_the_retraining_of_its_ticket(flavour, tmp_path,
             assert not trained[name][~mask].any() and trained[name][mask].any()
     assert result.summary["cost"]["reference_steps"] == 0
     assert result.best.metrics in tickets
-    again = run(flavour, tmp_path / "run", retrain="all", **plain)
+    again = run(flavor, tmp_path / "run", retrain="all", **plain)
     assert len(calls) == 4 and again.summary == result.summary
     run(
-        flavour,
+        flavor,
         tmp_path / "stopped",
         retrain="all",
         **{**plain, "sizes_from": str(tmp_path / "run")},
@@ -312,10 +312,10 @@ class Messages(SearchCallback):
 
 @both
 @pytest.mark.parametrize("budget, warns", [("5it", True), ("100%", False)])
-def test_a_dense_round_that_is_not_trained_is_reported(budget, warns, flavour, tmp_path):
+def test_a_dense_round_that_is_not_trained_is_reported(budget, warns, flavor, tmp_path):
     config = fast(RECIPE, rounds=1, rewind="2it", dense_budget=budget, round_schedule="annealed")
     search = TicketSearch(
-        make_model_fn(flavour), config, directory=tmp_path, retrain="last", verbose=False
+        make_model_fn(flavor), config, directory=tmp_path, retrain="last", verbose=False
     )
     result = search.run(TRAIN, test=TEST, callbacks=[messages := Messages()])
     round_0, dense = result.summary["rounds"][0], result.summary["tickets"][0]

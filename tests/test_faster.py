@@ -14,19 +14,19 @@ from tf_prac import (
 )
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 ROUNDS = PruningConfig(rounds=2, rewind="1it")
 
 
-def result(flavour, directory, model="lenet300", data=None, **options):
+def result(flavor, directory, model="lenet300", data=None, **options):
     """What a short search finds; the last batch of each epoch is partial."""
     data = data or load_dataset("digits", limit_train=400).train
     recipe = TrainingRecipe(epochs=2, batch_size=48, schedule="constant", **options)
     search = TicketSearch(
         lambda: build_model(
-            model, keras=flavour, input_shape=data.input_shape, num_classes=data.num_classes
+            model, keras=flavor, input_shape=data.input_shape, num_classes=data.num_classes
         ),
         recipe,
         ROUNDS,
@@ -38,10 +38,10 @@ def result(flavour, directory, model="lenet300", data=None, **options):
 
 
 @both
-def test_a_search_in_bfloat16_keeps_weights_in_float32_and_resumes(flavour, tmp_path):
-    keras = importlib.import_module(flavour)
-    search, found = result(flavour, tmp_path / "run", mixed_precision=True)
-    _, plain = result(flavour, tmp_path / "plain")
+def test_a_search_in_bfloat16_keeps_weights_in_float32_and_resumes(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
+    search, found = result(flavor, tmp_path / "run", mixed_precision=True)
+    _, plain = result(flavor, tmp_path / "plain")
     assert keras.mixed_precision.global_policy().name == "float32"
     network = search.make_network()
     assert {layer.compute_dtype for layer in network.layers} == {"bfloat16", "float32"}
@@ -50,14 +50,14 @@ def test_a_search_in_bfloat16_keeps_weights_in_float32_and_resumes(flavour, tmp_
     masks, others = found.tickets[-1].masks, plain.tickets[-1].masks
     agree = sum(np.sum(masks[name] == others[name]) for name in masks) / masks.size
     assert 0.75 < agree < 1  # close to the search in float32, and not the same
-    assert result(flavour, tmp_path / "run", mixed_precision=True)[1].tickets[-1].masks == masks
+    assert result(flavor, tmp_path / "run", mixed_precision=True)[1].tickets[-1].masks == masks
 
 
 @both
-def test_a_search_compiled_by_xla_trains_as_without(flavour, tmp_path):
+def test_a_search_compiled_by_xla_trains_as_without(flavor, tmp_path):
     small = load_dataset("digits", limit_train=100).train
-    _, compiled = result(flavour, tmp_path / "xla", data=small, jit_compile=True)
-    _, plain = result(flavour, tmp_path / "plain", data=small)
+    _, compiled = result(flavor, tmp_path / "xla", data=small, jit_compile=True)
+    _, plain = result(flavor, tmp_path / "plain", data=small)
     for ours, theirs in zip(compiled.tickets, plain.tickets, strict=True):
         masks, others = ours.masks, theirs.masks
         same = sum(np.sum(masks[name] == others[name]) for name in masks)
@@ -67,8 +67,8 @@ def test_a_search_compiled_by_xla_trains_as_without(flavour, tmp_path):
 
 
 @both
-def test_layers_that_do_not_compute_in_bfloat16_are_refused(flavour, tmp_path):
-    keras = importlib.import_module(flavour)
+def test_layers_that_do_not_compute_in_bfloat16_are_refused(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
     samples = ArraySamples(np.zeros((20, 4), np.float32), np.arange(20) % 2)
 
     def search(dtype, last):

@@ -16,7 +16,7 @@ from file_faults import FAULTS
 from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.sweep import RewindSweep
 from tf_prac.errors import FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 
 def harness(*arguments):
@@ -78,7 +78,7 @@ def test_an_experiment_that_writes_nothing_leaves_nothing(kind, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keras", FLAVOURS)
+@pytest.mark.parametrize("keras", FLAVORS)
 def test_kills_of_all_commands_and_of_workers_and_pairs(keras):
     """The whole: `python tests/fault_commands.py --count=300 --workers=50 --pairs=1000`."""
     print("\n".join(harness("--count=30", "--workers=3", "--pairs=10", "--keras", keras)))

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tf_prac import PracModel
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 
 
-def model_of(shape=(5, 4, 3), flavour="keras", **options):
-    keras = importlib.import_module(flavour)
+def model_of(shape=(5, 4, 3), flavor="keras", **options):
+    keras = importlib.import_module(flavor)
     layer = keras.layers.BatchNormalization(momentum=0.8, **options)
     inputs = keras.Input(shape)
     hidden = keras.layers.Conv2D(3, 1)(inputs) if len(shape) == 3 else inputs
@@ -121,9 +121,9 @@ def test_threads_of_replicas_may_enter_at_the_same_time():
     assert "call" not in vars(layer)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_training_step_of_a_prac_model_is_fused_and_its_layers_are_not_changed(flavour):
-    keras = importlib.import_module(flavour)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_training_step_of_a_prac_model_is_fused_and_its_layers_are_not_changed(flavor):
+    keras = importlib.import_module(flavor)
     inputs = keras.Input((5, 4, 3))
     hidden = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(inputs))
     network = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(hidden)))
@@ -132,6 +132,6 @@ def test_the_training_step_of_a_prac_model_is_fused_and_its_layers_are_not_chang
     batch = (tf.ones((2, 5, 4, 3)), tf.zeros(2, tf.int64))
     model.evaluate(*batch, verbose=0)
     assert "FusedBatchNormV3" in operations(lambda: model.train_step(batch))
-    assert not [layer for layer in network.layers if flavour == "keras" and "call" in vars(layer)]
+    assert not [layer for layer in network.layers if flavor == "keras" and "call" in vars(layer)]
     again = type(network).from_config(network.get_config())
     assert [type(layer) for layer in again.layers] == [type(layer) for layer in network.layers]

@@ -7,18 +7,18 @@ import pytest
 import tensorflow as tf
 
 from tf_prac import PracModel
-from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.keras_api import FLAVORS, Flavor, make_optimizer
 from tf_prac.training.fused_sgd import FusedSGD
 
 OPTION = {"momentum": 0.9}
 FUSED = {"ResourceApplyKerasMomentum", "ResourceApplyMomentum"}
 
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
-def model_of(flavour, optimizer, dtype="float32", embedding=False):
-    keras = importlib.import_module(flavour)
+def model_of(flavor, optimizer, dtype="float32", embedding=False):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5,), dtype="int32" if embedding else dtype)
     hidden = inputs
@@ -73,15 +73,15 @@ def trained(model, fused):
     ids=str,
 )
 @both
-def test_computes_what_keras_computes(options, flavour):
+def test_computes_what_keras_computes(options, flavor):
     def model():
         arguments = dict(options)
         network = {key: arguments.pop(key) for key in ("dtype", "embedding") if key in arguments}
         if {"l2", "momentum_form"} & arguments.keys():
             arguments["weight_decay"] = arguments.pop("l2", 0.0)
-            return model_of(flavour, make_optimizer(Flavour(flavour), "sgd", **arguments))
-        keras = importlib.import_module(flavour)
-        return model_of(flavour, keras.optimizers.SGD(0.01, **arguments), **network)
+            return model_of(flavor, make_optimizer(Flavor(flavor), "sgd", **arguments))
+        keras = importlib.import_module(flavor)
+        return model_of(flavor, keras.optimizers.SGD(0.01, **arguments), **network)
 
     assert types(model()) & FUSED
     for ours, theirs in zip(trained(model(), True), trained(model(), False), strict=True):
@@ -103,14 +103,14 @@ def subclass(keras):
     ids=["no momentum", "Adam", "subclass", "float64"],
 )
 @both
-def test_other_updates_are_not_fused(optimizer, dtype, flavour):
-    keras = importlib.import_module(flavour)
-    assert not types(model_of(flavour, optimizer(keras), dtype)) & FUSED
+def test_other_updates_are_not_fused(optimizer, dtype, flavor):
+    keras = importlib.import_module(flavor)
+    assert not types(model_of(flavor, optimizer(keras), dtype)) & FUSED
 
 
 @both
-def test_the_training_step_of_a_prac_model_is_fused_and_its_optimizer_is_not_changed(flavour):
-    keras = importlib.import_module(flavour)
+def test_the_training_step_of_a_prac_model_is_fused_and_its_optimizer_is_not_changed(flavor):
+    keras = importlib.import_module(flavor)
     network = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(4)])
     model = PracModel(network)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse", jit_compile=False)

@@ -14,7 +14,7 @@ from tf_prac import Masks, prunable_weights, rewind, snapshot
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning import gradient_criteria
 from tf_prac.pruning.criteria import CRITERIA
 from tf_prac.pruning.gradient_criteria import ScoringInputs
@@ -24,15 +24,15 @@ from tf_prac.training import gradients
 from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.inference import Predictor
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(12, 4, 4, 1))
 LABELS = RANDOM.integers(0, 3, 12)
 
 
-def network(flavour, last="linear", dtype="float64"):
+def network(flavor, last="linear", dtype="float64"):
     """A small convolutional network with smooth activations, built by seed 1."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(1)
     layers, options = keras.layers, {"dtype": dtype}
     model = keras.Sequential(
@@ -90,9 +90,9 @@ def differences(variable, function, step=1e-5):
     return np.array(found).reshape(*start.shape, *np.shape(found[0]))
 
 
-@halved("flavour, last", FLAVOURS, ["linear", "softmax"])
-def test_snip_is_the_weight_times_the_difference_of_the_loss(flavour, last):
-    model = network(flavour, last)
+@halved("flavor, last", FLAVORS, ["linear", "softmax"])
+def test_snip_is_the_weight_times_the_difference_of_the_loss(flavor, last):
+    model = network(flavor, last)
     rewind(model, snapshot(model), half_pruned(model))
     scores = gradient_criteria.snip(inputs_of(model, last))
     for name, variable in prunable_weights(model).items():
@@ -102,10 +102,10 @@ def test_snip_is_the_weight_times_the_difference_of_the_loss(flavour, last):
         assert expected.max() > 1e-4
 
 
-@halved("flavour, temperature", FLAVOURS, [1.0, 200.0])
-def test_grasp_is_the_weight_times_hessian_times_gradient(flavour, temperature):
+@halved("flavor, temperature", FLAVORS, [1.0, 200.0])
+def test_grasp_is_the_weight_times_hessian_times_gradient(flavor, temperature):
     """With H g as half the gradient of the squared gradient norm, by differences."""
-    model = network(flavour)
+    model = network(flavor)
     rewind(model, snapshot(model), half_pruned(model))
     variables = list(prunable_weights(model).values())
 
@@ -126,9 +126,9 @@ def test_grasp_is_the_weight_times_hessian_times_gradient(flavour, temperature):
 
 
 @both
-def test_synflow_is_the_sum_over_paths(flavour):
+def test_synflow_is_the_sum_over_paths(flavor):
     """Of a network of dense layers: |w1| times the paths into and out of each weight."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(3)
     dense = keras.layers.Dense
     model = keras.Sequential(
@@ -150,9 +150,9 @@ def test_synflow_is_the_sum_over_paths(flavour):
 
 
 @both
-def test_synflow_of_a_deep_network_stays_within_float32(flavour):
+def test_synflow_of_a_deep_network_stays_within_float32(flavor):
     """Thirty layers of 64 x 64 ones: R is 64 ** 31, beyond float32, and all scores are equal."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     layers = [keras.layers.Dense(64, use_bias=False) for _ in range(30)]
     model = keras.Sequential([keras.layers.Input((64,)), *layers])
     for weight in model.weights:
@@ -164,15 +164,15 @@ def test_synflow_of_a_deep_network_stays_within_float32(flavour):
 
 
 @both
-def test_synflow_refuses_probabilities(flavour):
-    model = network(flavour, "softmax")
+def test_synflow_refuses_probabilities(flavor):
+    model = network(flavor, "softmax")
     with pytest.raises(ArgumentError, match="criterion: .*probabilities.*without the last softmax"):
         gradient_criteria.synflow(inputs_of(model, "softmax"))
 
 
-@halved("flavour, last", FLAVOURS, ["linear", "softmax"])
-def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
-    model = network(flavour, last, dtype="float32")
+@halved("flavor, last", FLAVORS, ["linear", "softmax"])
+def test_grand_is_the_norm_of_each_samples_own_gradient(flavor, last):
+    model = network(flavor, last, dtype="float32")
     masks = half_pruned(model)
     rewind(model, snapshot(model), masks)
     samples = ArraySamples(INPUTS.astype(np.float32), LABELS)
@@ -205,9 +205,9 @@ def test_grand_is_the_norm_of_each_samples_own_gradient(flavour, last):
 
 @both
 @pytest.mark.parametrize("rank", [2, 3])
-def test_grand_of_samples_that_are_multiplied_by_one_matrix(flavour, rank):
+def test_grand_of_samples_that_are_multiplied_by_one_matrix(flavor, rank):
     """TensorFlow 2.21 crashes on CPUs if it multiplies [samples, 1, rows, columns] by a matrix."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
 
     class Product(keras.layers.Layer):
         def build(self, shape):
@@ -228,9 +228,9 @@ def test_grand_of_samples_that_are_multiplied_by_one_matrix(flavour, rank):
 
 
 @both
-def test_grand_is_scored_one_by_one_on_cpus_only(flavour, monkeypatch):
+def test_grand_is_scored_one_by_one_on_cpus_only(flavor, monkeypatch):
     """The error of TensorFlow is in its kernels for CPUs; the network is traced once."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     traces = []
 
     class Counted(keras.layers.Layer):
@@ -292,9 +292,9 @@ def test_every_criterion_that_needs_the_network_has_its_function():
         assert criterion.needs_network == hasattr(gradient_criteria, name)
 
 
-def normalized_network(flavour, last):
+def normalized_network(flavor, last):
     """A network with Dropout and BatchNorm, whose moving statistics are not those of the data."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(2)
     layers, options = keras.layers, {"dtype": "float64"}
     return keras.Sequential(
@@ -311,9 +311,9 @@ def normalized_network(flavour, last):
     )
 
 
-@halved("flavour, last", FLAVOURS, ["linear", "softmax"])
-def test_taylor_is_the_weight_times_the_difference_of_the_loss_at_inference(flavour, last):
-    model = normalized_network(flavour, last)
+@halved("flavor, last", FLAVORS, ["linear", "softmax"])
+def test_taylor_is_the_weight_times_the_difference_of_the_loss_at_inference(flavor, last):
+    model = normalized_network(flavor, last)
     rewind(model, snapshot(model), half_pruned(model))
     before = snapshot(model)
     scores = gradient_criteria.taylor(inputs_of(model, last))

@@ -1,4 +1,4 @@
-"""Masks survive whatever Keras does with weights: every habit, kind of model and flavour.
+"""Masks survive whatever Keras does with weights: every habit, kind of model and flavor.
 
 After each habit, the masks are those of the weights that the model now has, and the zeros of the
 weights equal the masks to the element; after one more training step they still do.
@@ -16,11 +16,11 @@ import tensorflow as tf
 
 import tf_prac
 from tf_prac import Masks, PracModel, Ticket, prunable_weights, prune, random_mask, snapshot, strip
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 KINDS = ("pruned", "own class", "PracModel", "PracModel of pruned", "ticket")
 SOME = ("pruned", "PracModel")
-"""The kinds that are tested with every habit in a quick run, each with one flavour."""
+"""The kinds that are tested with every habit in a quick run, each with one flavor."""
 X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 Y = np.arange(8) % 3
 
@@ -93,9 +93,9 @@ def compiled(keras, model, optimizer=None):
 class Bench:
     """A model that all habits of its kind use, and what they need."""
 
-    def __init__(self, kind, flavour):
-        self.kind, self.keras = kind, importlib.import_module(flavour)
-        self.flavour = flavour
+    def __init__(self, kind, flavor):
+        self.kind, self.keras = kind, importlib.import_module(flavor)
+        self.flavor = flavor
         self.model = self.make()
         self.dense = self.model.masks
         self.wholly = snapshot(self._network(self.model))
@@ -252,7 +252,7 @@ def moving_averages(b):
 
 
 def swapped_moving_averages(b):
-    if b.flavour == "tf_keras":
+    if b.flavor == "tf_keras":
         pytest.skip("tf_keras has no SwapEMAWeights")
     ema = b.keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
     model = compiled(b.keras, b.make(), ema)
@@ -268,7 +268,7 @@ def single_batches(b):
 
 
 def legacy_h5_weights(b):
-    if b.flavour == "keras":
+    if b.flavor == "keras":
         pytest.skip("Keras 3 has no such format")
     path = _checkpoint(b, "model.h5", save_weights_only=True)
     model = b.make()
@@ -277,7 +277,7 @@ def legacy_h5_weights(b):
 
 
 def tensorflow_weights(b):
-    if b.flavour == "keras":
+    if b.flavor == "keras":
         pytest.skip("Keras 3 has no such format")
     path = _checkpoint(b, "weights", save_weights_only=True)
     model = b.make()
@@ -286,7 +286,7 @@ def tensorflow_weights(b):
 
 
 def saved_model(b):
-    if b.flavour == "keras":
+    if b.flavor == "keras":
         pytest.skip("Keras 3 has no such format")
     b.model.fit(X, Y, verbose=0)
     b.model.save(b.path / "directory")
@@ -319,31 +319,31 @@ HABITS = (
 BENCHES: dict = {}
 
 
-def is_quick(flavour, kind, habit):
-    """Each habit with both kinds of `SOME` and with both flavours."""
+def is_quick(flavor, kind, habit):
+    """Each habit with both kinds of `SOME` and with both flavors."""
     if kind not in SOME or habit is saved_model:
         return False
-    return (FLAVOURS.index(flavour) + SOME.index(kind) + HABITS.index(habit)) % 2 == 0
+    return (FLAVORS.index(flavor) + SOME.index(kind) + HABITS.index(habit)) % 2 == 0
 
 
 CASES = [
     pytest.param(
-        flavour,
+        flavor,
         kind,
         habit,
-        id=f"{flavour}-{kind}-{habit.__name__}",
-        marks=() if is_quick(flavour, kind, habit) else pytest.mark.slow,
+        id=f"{flavor}-{kind}-{habit.__name__}",
+        marks=() if is_quick(flavor, kind, habit) else pytest.mark.slow,
     )
-    for flavour in FLAVOURS
+    for flavor in FLAVORS
     for kind in KINDS
     for habit in HABITS
 ]
 
 
-def bench(kind, flavour, path):
-    if (kind, flavour) not in BENCHES:
-        BENCHES[kind, flavour] = Bench(kind, flavour)
-    return BENCHES[kind, flavour].prepare(path)
+def bench(kind, flavor, path):
+    if (kind, flavor) not in BENCHES:
+        BENCHES[kind, flavor] = Bench(kind, flavor)
+    return BENCHES[kind, flavor].prepare(path)
 
 
 def assert_masked(model, masks):
@@ -352,9 +352,9 @@ def assert_masked(model, masks):
         np.testing.assert_array_equal(model.prunable[name].numpy() != 0, mask)
 
 
-@pytest.mark.parametrize(("flavour", "kind", "habit"), CASES)
-def test_zeros_equal_the_masks_after(flavour, kind, habit, tmp_path):
-    b = bench(kind, flavour, tmp_path)
+@pytest.mark.parametrize(("flavor", "kind", "habit"), CASES)
+def test_zeros_equal_the_masks_after(flavor, kind, habit, tmp_path):
+    b = bench(kind, flavor, tmp_path)
     model, masks = habit(b)
     assert_masked(model, masks)
     evaluated = model.predict(X, verbose=0)

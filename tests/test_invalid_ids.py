@@ -18,9 +18,9 @@ from tf_prac import (
     TicketSearch,
 )
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 COUNT, BATCH = 16, 8
 IDS = np.arange(COUNT)
 X = np.random.default_rng(0).normal(size=(COUNT, 8)).astype(np.float32)
@@ -60,15 +60,15 @@ TYPES = {
 }
 
 
-def network(flavour):
-    keras = importlib.import_module(flavour)
+def network(flavor):
+    keras = importlib.import_module(flavor)
     return keras.Sequential(
         [keras.layers.InputLayer((8,)), keras.layers.Dense(6), keras.layers.Dense(4)]
     )
 
 
-def compiled(model, flavour, **options):
-    loss = importlib.import_module(flavour).losses.SparseCategoricalCrossentropy(from_logits=True)
+def compiled(model, flavor, **options):
+    loss = importlib.import_module(flavor).losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, **{"jit_compile": False, **options})
     return model
 
@@ -78,8 +78,8 @@ def batches(ids, y=Y):
     return data.batch(BATCH, drop_remainder=True)
 
 
-def fit(flavour, ids, num_samples, y=Y, callbacks=None, **options):
-    model = compiled(PracModel(network(flavour), num_samples=num_samples), flavour, **options)
+def fit(flavor, ids, num_samples, y=Y, callbacks=None, **options):
+    model = compiled(PracModel(network(flavor), num_samples=num_samples), flavor, **options)
     try:
         model.fit(batches(ids, y), epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
     finally:
@@ -87,23 +87,23 @@ def fit(flavour, ids, num_samples, y=Y, callbacks=None, **options):
     return rows
 
 
-@halved("flavour, jit_compile, case", FLAVOURS, [False, True], tuple({**VALUES, **TYPES}))
-def test_a_fit_ends_with_the_error(flavour, jit_compile, case):
+@halved("flavor, jit_compile, case", FLAVORS, [False, True], tuple({**VALUES, **TYPES}))
+def test_a_fit_ends_with_the_error(flavor, jit_compile, case):
     ids, num_samples, message = {**VALUES, **TYPES}[case]
     ends = []
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     count = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(epoch))
     with pytest.raises(ArgumentError, match=message):
-        fit(flavour, ids, num_samples, jit_compile=jit_compile, callbacks=[count])
+        fit(flavor, ids, num_samples, jit_compile=jit_compile, callbacks=[count])
     assert ends == []  # it ended before other callbacks see the end of an epoch
 
 
 @both
 @pytest.mark.parametrize("case", VALUES)
-def test_with_several_steps_per_execution(flavour, case):
+def test_with_several_steps_per_execution(flavor, case):
     ids, num_samples, message = VALUES[case]
     with pytest.raises(ArgumentError, match=message):
-        fit(flavour, ids, num_samples, steps_per_execution=2)
+        fit(flavor, ids, num_samples, steps_per_execution=2)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -159,8 +159,8 @@ def test_padding_is_legal_in_padded_batches_and_nothing_else_is(jit_compile):
 
 
 @both
-def test_a_fit_after_a_refused_one_is_checked_by_itself(flavour):
-    model = compiled(PracModel(network(flavour), num_samples=COUNT), flavour)
+def test_a_fit_after_a_refused_one_is_checked_by_itself(flavor):
+    model = compiled(PracModel(network(flavor), num_samples=COUNT), flavor)
     options = {"shuffle": False, "verbose": 0}
     with pytest.raises(ArgumentError, match="received -3"):
         model.fit(batches(changed(IDS, 2, -3)), **options)
@@ -171,11 +171,11 @@ def test_a_fit_after_a_refused_one_is_checked_by_itself(flavour):
 
 
 @both
-def test_callbacks_of_every_form_are_called(flavour):
+def test_callbacks_of_every_form_are_called(flavor):
     """The check of the ids is one more callback."""
-    keras, seen = importlib.import_module(flavour), []
+    keras, seen = importlib.import_module(flavor), []
     each = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
-    model = compiled(PracModel(network(flavour), num_samples=COUNT), flavour)
+    model = compiled(PracModel(network(flavor), num_samples=COUNT), flavor)
     for callbacks in (each, [each], (each,), keras.callbacks.CallbackList([each], model=model)):
         model.fit(batches(IDS), None, None, 1, 0, callbacks, shuffle=False)
     assert seen == [0] * 4
@@ -185,17 +185,17 @@ def test_callbacks_of_every_form_are_called(flavour):
         model.fit(wrong, shuffle=False, verbose=0, callbacks=alone)
 
 
-@halved("flavour, jit_compile, label", FLAVOURS, [False, True], [4, -1])
-def test_a_label_without_an_output_ends_a_fit(flavour, jit_compile, label):
+@halved("flavor, jit_compile, label", FLAVORS, [False, True], [4, -1])
+def test_a_label_without_an_output_ends_a_fit(flavor, jit_compile, label):
     with pytest.raises(ArgumentError, match=f"labels: received {label}; .*Renumber the classes"):
-        fit(flavour, IDS, COUNT, changed(Y, 5, label), jit_compile=jit_compile)
+        fit(flavor, IDS, COUNT, changed(Y, 5, label), jit_compile=jit_compile)
 
 
 @both
-def test_a_label_that_the_loss_ignores_is_legal(flavour):
-    keras = importlib.import_module(flavour)
+def test_a_label_that_the_loss_ignores_is_legal(flavor):
+    keras = importlib.import_module(flavor)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
-    model = PracModel(network(flavour), num_samples=COUNT)
+    model = PracModel(network(flavor), num_samples=COUNT)
     model.compile("sgd", loss, jit_compile=False)
     model.fit(batches(IDS, changed(Y, 5, -1)), shuffle=False, verbose=0)
     assert model.forgetting.stats.presentations.sum() == COUNT
@@ -208,9 +208,9 @@ CALLBACKS = {
 }
 
 
-@halved("flavour, name", FLAVOURS, tuple(CALLBACKS))
-def test_callbacks_with_their_own_data(flavour, name):
-    model = compiled(network(flavour), flavour)
+@halved("flavor, name", FLAVORS, tuple(CALLBACKS))
+def test_callbacks_with_their_own_data(flavor, name):
+    model = compiled(network(flavor), flavor)
 
     def use(ids, y=Y):
         callback = CALLBACKS[name](batches(ids, y))

@@ -8,7 +8,7 @@ import pytest
 from kinds import COMMANDS, KINDS, NEEDS_DATA, outcome
 from source_tree import ROOT
 
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 REFUSALS = {
     ("subclassed", "export"): "inputs: received None; allowed: a tf.TensorSpec",
@@ -19,23 +19,23 @@ REFUSALS = {
 }
 IN_CI = {("keras", "shared"), ("tf_keras", "text")}
 CASES = [
-    pytest.param(flavour, kind, marks=[] if (flavour, kind) in IN_CI else [pytest.mark.slow])
-    for flavour in FLAVOURS
+    pytest.param(flavor, kind, marks=[] if (flavor, kind) in IN_CI else [pytest.mark.slow])
+    for flavor in FLAVORS
     for kind in KINDS
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 @pytest.mark.filterwarnings("ignore:.shuffle=True. was passed, but will be ignored")
-@pytest.mark.parametrize(("flavour", "kind"), CASES)
-def test_commands_work_or_say_what_to_give(flavour, kind, tmp_path, request):
+@pytest.mark.parametrize(("flavor", "kind"), CASES)
+def test_commands_work_or_say_what_to_give(flavor, kind, tmp_path, request):
     if kind in NEEDS_DATA:
         request.getfixturevalue("tfds_dir")
     for command in COMMANDS:
         refusal = REFUSALS.get((kind, command), "")
         if refusal is None:
             continue
-        message = outcome(kind, command, flavour, tmp_path)
+        message = outcome(kind, command, flavor, tmp_path)
         assert re.search(refusal, message) if refusal else not message, f"{command}: {message}"
 
 

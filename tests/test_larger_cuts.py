@@ -21,7 +21,7 @@ from tf_prac.analysis.report.run_data import read_run_data
 from tf_prac.config import PRAC_VARIANTS, CheckpointConfig, SearchConfig
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, Flavour
+from tf_prac.keras_api import FLAVORS, Flavor
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.mask_distance import mask_agreement, order_distance
 from tf_prac.pruning.masks import Masks
@@ -34,9 +34,9 @@ from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 both_slowly = pytest.mark.parametrize(
-    "flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
+    "flavor", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
 )
 RECIPE = TrainingRecipe(epochs=2, batch_size=64)
 FAST = {**PRAC_VARIANTS["fast"].pruning, "rewind": "3it"}
@@ -47,8 +47,8 @@ FAST |= {"early_stop_eps": None, "round_schedule": "annealed", "round_budget": "
 make_search = functools.partial(digits_search.make_search, recipe=RECIPE, rounds=3)
 
 
-def run(flavour, directory, **options):
-    return make_search(flavour, directory, **options).run(TRAIN, test=TEST)
+def run(flavor, directory, **options):
+    return make_search(flavor, directory, **options).run(TRAIN, test=TEST)
 
 
 def weights_of(run_path, number):
@@ -145,8 +145,8 @@ def slow_search(path, initial, rounds, threshold, largest, rate):
     ],
     ids=["fast", "weight_rewinding_on_sets"],
 )
-def test_rounds_masks_and_steps_are_those_of_a_slow_search(flavour, tmp_path, options):
-    search = make_search(flavour, tmp_path / "run", rounds=7, **options)
+def test_rounds_masks_and_steps_are_those_of_a_slow_search(flavor, tmp_path, options):
+    search = make_search(flavor, tmp_path / "run", rounds=7, **options)
     initial = snapshot(search.make_network())
     result = search.run(TRAIN, test=TEST)
     rounds = result.summary["rounds"]
@@ -172,9 +172,9 @@ def test_rounds_masks_and_steps_are_those_of_a_slow_search(flavour, tmp_path, op
 
 
 @both_slowly
-def test_a_search_with_larger_cuts_resumes_to_the_same_files(flavour, tmp_path, monkeypatch):
+def test_a_search_with_larger_cuts_resumes_to_the_same_files(flavor, tmp_path, monkeypatch):
     options = {**FAST, "larger_cuts": 0.0, "rounds": 4}
-    whole = run(flavour, tmp_path / "whole", **options)
+    whole = run(flavor, tmp_path / "whole", **options)
 
     class Stop(Exception):
         pass
@@ -190,8 +190,8 @@ def test_a_search_with_larger_cuts_resumes_to_the_same_files(flavour, tmp_path, 
         with monkeypatch.context() as patch:
             patch.setattr("tf_prac.storage.run_directory.RunDirectory.finish_round", interrupted)
             with pytest.raises(Stop):
-                run(flavour, tmp_path / "resumed", **options)
-    resumed = run(flavour, tmp_path / "resumed", **options)
+                run(flavor, tmp_path / "resumed", **options)
+    resumed = run(flavor, tmp_path / "resumed", **options)
     assert [r["stop"] for r in whole.summary["rounds"]] == [
         "budget",
         "larger_cut",
@@ -207,7 +207,7 @@ def test_a_search_with_larger_cuts_resumes_to_the_same_files(flavour, tmp_path, 
         assert one.masks == other.masks
     damaged = tmp_path / "resumed/round_01/masks.npz"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    again = run(flavour, tmp_path / "resumed", **options)
+    again = run(flavor, tmp_path / "resumed", **options)
     assert again.tickets[-1].masks == whole.tickets[-1].masks
 
 
@@ -272,10 +272,10 @@ def test_one_shot_and_early_bird_train_the_dense_network_alone(tmp_path):
 
 
 @both
-def test_the_rounds_of_one_cycle_have_the_learning_rates_of_one_training(flavour):
+def test_the_rounds_of_one_cycle_have_the_learning_rates_of_one_training(flavor):
     options = {**FAST, "round_schedule": "one_cycle", "dense_budget": "9it", "rounds": 4}
     plan = RoundPlan(SearchConfig(recipe=RECIPE).replace(**options), 450)
-    schedule, rates = make_schedule(Flavour(flavour), RECIPE), []
+    schedule, rates = make_schedule(Flavor(flavor), RECIPE), []
     for number in range(4):
         budget = plan.budget(number, 450)
         schedule.set_budget(budget)
@@ -352,9 +352,9 @@ def test_the_weights_near_the_threshold_are_between_half_and_more_of_the_pruning
             assert 0.4 * count < below < 0.6 * count
 
 
-def watched(flavour, epochs, **options):
+def watched(flavor, epochs, **options):
     """Returns the callback after epochs with these weights."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     model = keras.Sequential([keras.Input((50,)), keras.layers.Dense(1, name="d", use_bias=False)])
     callback = MaskDistance(0.2, pruning=PruningConfig(prune_last_dense=True), **options)
     callback.set_model(model)
@@ -368,24 +368,24 @@ def watched(flavour, epochs, **options):
 
 
 @both
-def test_the_order_of_the_scores_stops_training_if_requested(flavour):
+def test_the_order_of_the_scores_stops_training_if_requested(flavor):
     generator = np.random.default_rng(0)
     start = generator.normal(size=50).astype(np.float32)
     noise = [generator.normal(size=50).astype(np.float32) for _ in range(2)]
     # The same order from the third epoch on, while all weights grow.
     epochs = [start + noise[0], start + noise[1], start, 2 * start, 3 * start]
-    callback = watched(flavour, epochs, distance="order", eps=0.1, window=2)
+    callback = watched(flavor, epochs, distance="order", eps=0.1, window=2)
     assert callback.stopped and callback.order_distances[-2:] == [0, 0]
     assert min(callback.order_distances[:2]) > 0.1
-    assert not watched(flavour, epochs[:4], distance="order", eps=0.1, window=2).stopped
+    assert not watched(flavor, epochs[:4], distance="order", eps=0.1, window=2).stopped
     with pytest.raises(ArgumentError, match="rule"):
         MaskDistance(distance="order", rule=lambda weights, masks: masks)
 
 
 @both
 @pytest.mark.parametrize("average", [0.0, 0.5])
-def test_an_interrupted_training_stops_by_order_at_the_same_epoch(flavour, tmp_path, average):
-    network = make_model_fn(flavour)()
+def test_an_interrupted_training_stops_by_order_at_the_same_epoch(flavor, tmp_path, average):
+    network = make_model_fn(flavor)()
     trainer = Trainer(network, RECIPE, ArraySamples(*TRAIN))
     weights, masks = snapshot(network), Masks.ones_like(prunable_weights(network))
     budget = Budget(8, 64)

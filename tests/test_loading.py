@@ -26,7 +26,7 @@ from tf_prac.config import PruningConfig, TrainingRecipe
 from tf_prac.errors import FileError, UnsafeFileError
 from tf_prac.export import encoding
 from tf_prac.export.directory import read_metadata, write_metadata
-from tf_prac.keras_api import FLAVOURS, Flavour, flavour_of
+from tf_prac.keras_api import FLAVORS, Flavor, flavor_of
 from tf_prac.loading.archive import read_archive
 from tf_prac.loading.classes import DENIED, allowed, is_allowed_op
 from tf_prac.loading.documents import check_document
@@ -34,7 +34,7 @@ from tf_prac.loading.sizes import COPIES, EXTRA, open_checkpoint
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.run_directory import RunDirectory
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
 def small(keras, *hidden):
@@ -50,7 +50,7 @@ def functional(keras, *hidden):
 
 
 def document(model):
-    saving = flavour_of(model).module.saving
+    saving = flavor_of(model).module.saving
     return json.loads(json.dumps(saving.serialize_keras_object(model)))
 
 
@@ -76,8 +76,8 @@ def with_config(change):
 # Code
 
 
-def exported(flavour, directory):
-    model = functional(Flavour(flavour).module)
+def exported(flavor, directory):
+    model = functional(Flavor(flavor).module)
     kernel = np.array(model.layers[-1].get_weights()[0])
     kernel[0] = 0
     model.layers[-1].set_weights([kernel, model.layers[-1].get_weights()[1]])
@@ -86,25 +86,25 @@ def exported(flavour, directory):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Keras about Lambda layers
 @both
-def test_a_command_in_an_export_is_not_run(flavour, tmp_path):
+def test_a_command_in_an_export_is_not_run(flavor, tmp_path):
     proof = tmp_path / "ran"
-    place = exported(flavour, tmp_path / "export")
+    place = exported(flavor, tmp_path / "export")
     content = read_metadata(place)
-    content["architecture"]["config"]["layers"].append(running(flavour, f"touch {proof}"))
+    content["architecture"]["config"]["layers"].append(running(flavor, f"touch {proof}"))
     write_metadata(place, content)
     with pytest.raises(UnsafeFileError, match="export: not loaded.*'Lambda'; it contains Python"):
         load_sparse(tmp_path / "export")
     assert not proof.exists()
-    if flavour == "tf_keras":  # Keras 2 by itself runs it
-        tf_keras = Flavour(flavour).module
+    if flavor == "tf_keras":  # Keras 2 by itself runs it
+        tf_keras = Flavor(flavor).module
         with pytest.raises(AttributeError):
             tf_keras.saving.deserialize_keras_object(content["architecture"])
         assert proof.exists()
 
 
 @both
-def test_a_command_in_the_model_of_a_run_is_not_run(flavour, tmp_path, capsys):
-    keras = Flavour(flavour).module
+def test_a_command_in_the_model_of_a_run_is_not_run(flavor, tmp_path, capsys):
+    keras = Flavor(flavor).module
     rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     pruning = PruningConfig(rounds=1, rewind="1it")
     recipe = TrainingRecipe(epochs=1, batch_size=5)
@@ -112,7 +112,7 @@ def test_a_command_in_the_model_of_a_run_is_not_run(flavour, tmp_path, capsys):
     search.run((rows, np.arange(20) % 3))
     run, proof = RunDirectory(tmp_path / "run"), tmp_path / "ran"
     metrics = run.finished_ticket(1)
-    evil = running(flavour, f"touch {proof}")
+    evil = running(flavor, f"touch {proof}")
     changed_archive(
         run.ticket_path(1) / "model.keras",
         with_config(lambda config: config["config"]["layers"].append(evil)),
@@ -126,8 +126,8 @@ def test_a_command_in_the_model_of_a_run_is_not_run(flavour, tmp_path, capsys):
 
 
 @both
-def test_every_hostile_object_is_refused_wherever_it_is(flavour):
-    keras = Flavour(flavour).module
+def test_every_hostile_object_is_refused_wherever_it_is(flavor):
+    keras = Flavor(flavor).module
     plain = document(functional(keras))
     places = {
         "a layer": lambda d, evil: d["config"]["layers"].append(evil),
@@ -140,11 +140,11 @@ def test_every_hostile_object_is_refused_wherever_it_is(flavour):
         "the model": lambda d, evil: d.update(evil),
     }
     for place, put in places.items():
-        for evil in hostile(flavour):
+        for evil in hostile(flavor):
             changed = copy.deepcopy(plain)
             put(changed, evil)
             with pytest.raises(UnsafeFileError, match="FILE: not loaded"):
-                check_document(Flavour(flavour), changed, None, "FILE")
+                check_document(Flavor(flavor), changed, None, "FILE")
                 pytest.fail(f"{place}: {evil}")
 
 
@@ -157,8 +157,8 @@ def _config(config):
 
 
 @both
-def test_what_the_lists_contain(flavour):
-    listed = allowed(Flavour(flavour))
+def test_what_the_lists_contain(flavor):
+    listed = allowed(Flavor(flavor))
     assert {("keras.layers", "Dense"), ("keras", "Sequential")} <= listed.classes
     assert not {name for _, name in listed.classes} & set(DENIED)
     roots = {module.split(".")[0] for module, _ in listed.classes}
@@ -175,9 +175,9 @@ def test_what_the_lists_contain(flavour):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Keras 3 about optimizers without steps
 @both
-def test_models_of_all_kinds_are_loaded(flavour, tmp_path):
+def test_models_of_all_kinds_are_loaded(flavor, tmp_path):
     """The seeds of the fuzzer: operations on tensors, text, optimizers, nested, pruned models."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     for model in models(keras):
         path = tmp_path / "model.keras"
         model.save(path)
@@ -187,8 +187,8 @@ def test_models_of_all_kinds_are_loaded(flavour, tmp_path):
 
 
 @both
-def test_classes_of_the_caller_are_loaded(flavour, tmp_path):
-    keras = Flavour(flavour).module
+def test_classes_of_the_caller_are_loaded(flavor, tmp_path):
+    keras = Flavor(flavor).module
 
     class Mine(keras.layers.Layer):
         size = 2**40  # a number that is the class's own business
@@ -252,35 +252,35 @@ def test_classes_of_the_caller_are_loaded(flavour, tmp_path):
     ],
 )
 @both
-def test_the_name_of_a_known_class_does_not_import_another(flavour, node):
+def test_the_name_of_a_known_class_does_not_import_another(flavor, node):
     """Keras 2 looks for a registered name of None, and then imports the module."""
-    flavour = Flavour(flavour)
+    flavor = Flavor(flavor)
 
-    class Mine(flavour.module.layers.Layer):
+    class Mine(flavor.module.layers.Layer):
         pass
 
     with pytest.raises(UnsafeFileError):
-        check_document(flavour, node, {"Mine": Mine}, "FILE")
+        check_document(flavor, node, {"Mine": Mine}, "FILE")
     check_document(
-        flavour, node | {"class_name": "Mine", "registered_name": "Mine"}, {"Mine": Mine}, "FILE"
+        flavor, node | {"class_name": "Mine", "registered_name": "Mine"}, {"Mine": Mine}, "FILE"
     )
 
 
 @both
-def test_calls_that_wait_forever_are_refused(flavour):
-    keras = Flavour(flavour).module
+def test_calls_that_wait_forever_are_refused(flavor):
+    keras = Flavor(flavor).module
     x = keras.Input((4,), name="x")
     y = keras.layers.Dense(4, name="a")(x)
     config = document(keras.Model(x, keras.layers.Dense(4, name="b")(y)))
-    check_document(Flavour(flavour), config, None, "FILE")
+    check_document(Flavor(flavor), config, None, "FILE")
     text = json.dumps(config["config"]["layers"][1]["inbound_nodes"]).replace('"x"', '"b"')
     config["config"]["layers"][1]["inbound_nodes"] = json.loads(text)
     with pytest.raises(UnsafeFileError, match="layers.a: received a call on an output that no"):
-        check_document(Flavour(flavour), config, None, "FILE")
+        check_document(Flavor(flavor), config, None, "FILE")
 
 
 def test_a_code_layer_is_refused_even_if_passed_and_loaded_only_without_safe_mode(tmp_path):
-    keras = Flavour("keras").module
+    keras = Flavor("keras").module
     model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)])
     model.save(tmp_path / "m.keras")
     for options in ({}, {"custom_objects": {"Lambda": keras.layers.Lambda}}):
@@ -311,14 +311,14 @@ def test_fuzz_much(tmp_path, capsys):
 
 @pytest.fixture
 def saved_model(tmp_path):
-    keras = Flavour("tf_keras").module
+    keras = Flavor("tf_keras").module
     model = small(keras)
     model.save(tmp_path / "saved")
     return tmp_path / "saved"
 
 
 def test_a_saved_model_with_code_in_its_metadata_is_refused(saved_model):
-    metadata = Flavour("tf_keras").module.protobuf.saved_metadata_pb2.SavedMetadata()
+    metadata = Flavor("tf_keras").module.protobuf.saved_metadata_pb2.SavedMetadata()
     path = saved_model / "keras_metadata.pb"
     metadata.ParseFromString(path.read_bytes())
     content = json.loads(metadata.nodes[0].metadata)
@@ -336,7 +336,7 @@ def test_a_saved_model_with_code_in_its_metadata_is_refused(saved_model):
 def test_a_saved_model_whose_graph_has_effects_is_refused(op, saved_model):
     path = saved_model / "saved_model.pb"
     graph = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    assert isinstance(tf_prac.load_model(saved_model), Flavour("tf_keras").module.Model)
+    assert isinstance(tf_prac.load_model(saved_model), Flavor("tf_keras").module.Model)
     functions = graph.meta_graphs[0].graph_def.library.function
     called = next(f for f in functions if "restored" not in f.signature.name)
     called.node_def.add(name="evil", op=op)
@@ -382,29 +382,29 @@ BAD_ARCHIVES = {
 
 
 @both
-def test_an_error_names_the_keras_that_saved_a_model(flavour, tmp_path):
-    newer = {"keras": "3.99.0", "tf_keras": "2.99.0"}[flavour]
-    path, module = tmp_path / "a.keras", Flavour(flavour).module
+def test_an_error_names_the_keras_that_saved_a_model(flavor, tmp_path):
+    newer = {"keras": "3.99.0", "tf_keras": "2.99.0"}[flavor]
+    path, module = tmp_path / "a.keras", Flavor(flavor).module
     small(module).save(path)
     changed_archive(path, with_config(lambda c: c["config"]["layers"][1]["config"].update(new=1)))
     with pytest.raises(FileError, match="cannot be built") as raised:
         tf_prac.load_model(path)
     assert "saved it" not in str(raised.value)
     changed_archive(path, _metadata(newer))
-    place = exported(flavour, tmp_path / "b")
+    place = exported(flavor, tmp_path / "b")
     metadata = read_metadata(place)
-    metadata["versions"][flavour] = newer
+    metadata["versions"][flavor] = newer
     metadata["architecture"]["config"]["layers"][1]["config"]["new"] = 1
     write_metadata(place, metadata)
-    reason = f"{flavour} {newer} saved it; {flavour} {module.__version__} is installed"
+    reason = f"{flavor} {newer} saved it; {flavor} {module.__version__} is installed"
     for door in (lambda: tf_prac.load_model(path), lambda: load_sparse(place)):
         with pytest.raises(FileError, match=f"cannot be built: .* {reason}"):
             door()
 
 
 @both
-def test_a_bad_archive_is_refused_by_name(flavour, tmp_path):
-    model = small(Flavour(flavour).module)
+def test_a_bad_archive_is_refused_by_name(flavor, tmp_path):
+    model = small(Flavor(flavor).module)
     model.save(tmp_path / "whole.keras")
     for name, (change, reason) in BAD_ARCHIVES.items():
         path = tmp_path / f"{name}.keras"
@@ -427,9 +427,9 @@ def test_a_bad_archive_is_refused_by_name(flavour, tmp_path):
     renamed = shutil.copy(tmp_path / "whole.keras", tmp_path / "model.zip")
     with pytest.raises(FileError, match=r"model.zip: its model cannot be built"):
         tf_prac.load_model(renamed)
-    other = _metadata({"keras": "2.15.0", "tf_keras": "3.0.0"}[flavour])
+    other = _metadata({"keras": "2.15.0", "tf_keras": "3.0.0"}[flavor])
     changed_archive(tmp_path / "whole.keras", other)
-    if flavour == "keras":
+    if flavor == "keras":
         with pytest.raises(FileError, match="whole.keras: not loaded.*DTypePolicy"):
             tf_prac.load_model(tmp_path / "whole.keras")
     else:  # Keras 3 reads files of Keras 2
@@ -439,8 +439,8 @@ def test_a_bad_archive_is_refused_by_name(flavour, tmp_path):
 
 
 @both
-def test_every_flipped_byte_is_refused_or_harmless(flavour, tmp_path):
-    model = small(Flavour(flavour).module)
+def test_every_flipped_byte_is_refused_or_harmless(flavor, tmp_path):
+    model = small(Flavor(flavor).module)
     model.save(tmp_path / "whole.keras")
     content = (tmp_path / "whole.keras").read_bytes()
     generator = np.random.default_rng(0)
@@ -496,8 +496,8 @@ BAD_WEIGHTS = {
 
 @both
 @pytest.mark.parametrize("case", BAD_WEIGHTS)
-def test_weights_that_are_not_in_the_file_are_refused(flavour, case, tmp_path):
-    small(Flavour(flavour).module).save(tmp_path / "m.keras")
+def test_weights_that_are_not_in_the_file_are_refused(flavor, case, tmp_path):
+    small(Flavor(flavor).module).save(tmp_path / "m.keras")
     changed_archive(tmp_path / "m.keras", weights_file(BAD_WEIGHTS[case]))
 
     def load():
@@ -509,7 +509,7 @@ def test_weights_that_are_not_in_the_file_are_refused(flavour, case, tmp_path):
 
 def test_an_archive_that_declares_more_than_deflate_can_hold_is_refused(tmp_path):
     path = tmp_path / "bomb.keras"
-    small(Flavour("keras").module).save(path)
+    small(Flavor("keras").module).save(path)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("assets/zeros", bytes(1000))
     content = bytearray(path.read_bytes())
@@ -529,7 +529,7 @@ def _wide(config, units):
     "shape", [[2**16, 2**20], [2**33], [2**70, 1], [-1, 4], ["4", 8], 32, [[]]]
 )
 def test_masks_larger_than_their_weights_are_refused(shape, tmp_path):
-    model = tf_prac.prune(small(Flavour("keras").module, 8), sparsity=0.5)
+    model = tf_prac.prune(small(Flavor("keras").module, 8), sparsity=0.5)
     model.save(tmp_path / "m.keras")
 
     def change(config):
@@ -545,10 +545,10 @@ def test_masks_larger_than_their_weights_are_refused(shape, tmp_path):
 
 @both
 @pytest.mark.parametrize("units", [2**20, 2**31 - 1, 6_000_000_000, 2**70])
-def test_an_architecture_larger_than_its_weights_is_refused(flavour, units, tmp_path):
-    small(Flavour(flavour).module).save(tmp_path / "m.keras")
+def test_an_architecture_larger_than_its_weights_is_refused(flavor, units, tmp_path):
+    small(Flavor(flavor).module).save(tmp_path / "m.keras")
     changed_archive(tmp_path / "m.keras", with_config(lambda config: _wide(config, units)))
-    place = exported(flavour, tmp_path / "export")
+    place = exported(flavor, tmp_path / "export")
     content = read_metadata(place)
     _wide(content["architecture"], units)
     write_metadata(place, content)
@@ -624,8 +624,8 @@ def _resize_group(content, size):
 
 
 @both
-def test_an_export_that_declares_what_it_has_not_is_refused(flavour, tmp_path):
-    place = exported(flavour, tmp_path / "export")
+def test_an_export_that_declares_what_it_has_not_is_refused(flavor, tmp_path):
+    place = exported(flavor, tmp_path / "export")
     original = read_metadata(place)
     assert any(row["pruned"] for row in original["weights"])
 
@@ -673,7 +673,7 @@ def test_long_runs_of_pruned_weights_are_written_so_that_they_are_read(monkeypat
 def test_variables_within_the_limit_are_created(tmp_path):
     """Masks and the state of an optimizer are not in the file of a plain model."""
     assert COPIES >= 4 and EXTRA >= 2**16
-    keras = Flavour("tf_keras").module
+    keras = Flavor("tf_keras").module
     model = tf_prac.prune(small(keras, 500_000), sparsity=0.5)
     model.compile("adam", "mse")
     model.save(tmp_path / "m.keras")
@@ -688,9 +688,9 @@ def test_a_link_to_a_device_is_refused_without_waiting(tmp_path):
             tf_prac.load_model(path)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_loss_is_not_checked_in_a_file_that_is_not_compiled(flavour, tmp_path):
-    keras = Flavour(flavour).module
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_loss_is_not_checked_in_a_file_that_is_not_compiled(flavor, tmp_path):
+    keras = Flavor(flavor).module
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
 
     def unknown(y_true, y_pred):

@@ -1,4 +1,4 @@
-"""The networks of the papers: sizes, names, initial values, and the arithmetic of both flavours."""
+"""The networks of the papers: sizes, names, initial values, and the arithmetic of both flavors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tf_prac.errors import ArgumentError
 from tf_prac.models import MODELS, build_model
 
-FLAVOURS = ["keras", "tf_keras"]
+FLAVORS = ["keras", "tf_keras"]
 
 SMALLEST = {
     "conv2": 2,
@@ -32,10 +32,10 @@ SMALLEST = {
 }
 
 
-def build(name, flavour, size=None, classes=10):
+def build(name, flavor, size=None, classes=10):
     size = size or (28 if name == "lenet300" else max(8, SMALLEST[name]))
     shape = (28, 28, 1) if name == "lenet300" else (size, size, 3)
-    return build_model(name, keras=flavour, input_shape=shape, num_classes=classes)
+    return build_model(name, keras=flavor, input_shape=shape, num_classes=classes)
 
 
 def by_name(model):
@@ -126,12 +126,12 @@ PUBLISHED_MILLIONS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def network(request):
-    """A name and its model in both flavours, as published; nobody changes it."""
+    """A name and its model in both flavors, as published; nobody changes it."""
     name = request.param
     imagenet = name in ("resnet18", "resnet50", "inception_v3", "squeezenet")
     size, classes = max(32, SMALLEST.get(name, 0)), 1000 if imagenet else 10
     size = 28 if name == "lenet300" else size
-    return name, {flavour: build(name, flavour, size, classes) for flavour in FLAVOURS}
+    return name, {flavor: build(name, flavor, size, classes) for flavor in FLAVORS}
 
 
 def test_number_of_parameters(network):
@@ -143,10 +143,10 @@ def test_number_of_parameters(network):
         assert trainable / 1e6 == pytest.approx(PUBLISHED_MILLIONS[name], rel=0.02)
 
 
-# --- One source, two flavours ----------------------------------------------------------------
+# --- One source, two flavors ----------------------------------------------------------------
 
 
-def test_names_are_the_same_in_both_flavours_and_every_time(network):
+def test_names_are_the_same_in_both_flavors_and_every_time(network):
     name, (model, other) = network[0], network[1].values()
     again = build(name, "keras", model.input_shape[1], model.output_shape[1])
     three = (model, other, again)
@@ -158,8 +158,8 @@ def test_names_are_the_same_in_both_flavours_and_every_time(network):
 
 
 def test_networks_are_built_in_layers_that_end_in_logits(network):
-    for flavour, model in network[1].items():
-        keras = import_module(flavour)
+    for flavor, model in network[1].items():
+        keras = import_module(flavor)
         for layer in model.layers:
             assert type(layer) is getattr(keras.layers, type(layer).__name__)
             assert not isinstance(layer, keras.layers.Lambda)
@@ -171,7 +171,7 @@ def test_networks_are_built_in_layers_that_end_in_logits(network):
 @pytest.mark.parametrize(
     "name", ["lenet300", "conv4", "resnet20", "resnet18", "resnet50", "vgg16", "squeezenet"]
 )
-def test_both_flavours_compute_the_same(name):
+def test_both_flavors_compute_the_same(name):
     model, other = build(name, "keras"), build(name, "tf_keras")
     randomize(model)
     other.set_weights(model.get_weights())
@@ -182,7 +182,7 @@ def test_both_flavours_compute_the_same(name):
     np.testing.assert_allclose(other(x, training=False), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_both_flavours_normalize_by_the_batch_and_follow_it_alike():
+def test_both_flavors_normalize_by_the_batch_and_follow_it_alike():
     model, other = build("resnet20", "keras"), build("resnet20", "tf_keras")
     randomize(model)
     other.set_weights(model.get_weights())
@@ -248,7 +248,7 @@ def numpy_resnet(weights, x, stages, kernel_strides, imagenet):
     return x.mean((1, 2)) @ weights["logits/kernel"] + weights["logits/bias"]
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize(
     ("name", "size", "stages", "kernel_strides", "imagenet"),
     [
@@ -259,19 +259,19 @@ def numpy_resnet(weights, x, stages, kernel_strides, imagenet):
     ],
 )
 def test_residual_networks_are_those_of_the_papers(
-    flavour, name, size, stages, kernel_strides, imagenet
+    flavor, name, size, stages, kernel_strides, imagenet
 ):
-    model = build(name, flavour, size=size)
+    model = build(name, flavor, size=size)
     randomize(model)
     x = images(model)
     expected = numpy_resnet(by_name(model), x, stages, kernel_strides, imagenet)
     np.testing.assert_allclose(model(x, training=False), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_option_a_shortcut_takes_every_second_pixel_and_centers_the_channels(flavour):
-    keras = import_module(flavour)
-    model = build("resnet20", flavour, size=8)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_option_a_shortcut_takes_every_second_pixel_and_centers_the_channels(flavor):
+    keras = import_module(flavor)
+    model = build("resnet20", flavor, size=8)
     start = model.get_layer("stage1_block3_relu2").output
     shortcut = keras.Model(start, model.get_layer("stage2_block1_widen").output)
     x = np.random.default_rng(2).normal(size=(2, 8, 8, 16)).astype("float32")
@@ -293,10 +293,10 @@ def parents(layer):
     return found
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_inception_is_that_of_keras_applications(flavour):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_inception_is_that_of_keras_applications(flavor):
     """Walking both graphs from the logits, every layer meets its like; then they compute alike."""
-    keras, model = import_module(flavour), build("inception_v3", flavour)
+    keras, model = import_module(flavor), build("inception_v3", flavor)
     theirs = keras.applications.InceptionV3(
         weights=None, input_shape=(75, 75, 3), classes=10, classifier_activation=None
     )
@@ -353,29 +353,29 @@ INITIAL_STD = [
 ]
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize(("name", "layer", "std"), INITIAL_STD)
-def test_initial_weights_have_the_variance_of_the_papers(flavour, name, layer, std):
-    kernel = build(name, flavour, classes=200).get_layer(layer).get_weights()[0]
+def test_initial_weights_have_the_variance_of_the_papers(flavor, name, layer, std):
+    kernel = build(name, flavor, classes=200).get_layer(layer).get_weights()[0]
     tolerance = 5 / sqrt(2 * kernel.size)
     assert kernel.std() == pytest.approx(std, rel=tolerance)
     assert abs(kernel.mean()) < 5 * std / sqrt(kernel.size)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("name", ["resnet20", "vgg16"])
-def test_he_normal_is_not_truncated(flavour, name):
-    kernel = build(name, flavour).get_layer(
+def test_he_normal_is_not_truncated(flavor, name):
+    kernel = build(name, flavor).get_layer(
         "stage3_block1_conv2" if "res" in name else "stage3_conv2"
     )
     values = kernel.get_weights()[0]
     assert np.abs(values).max() > 3.5 * values.std()
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("name", ["conv2", "resnet20", "vgg16"])
-def test_layers_of_one_shape_start_different_and_biases_at_zero(flavour, name):
-    weights = by_name(build(name, flavour, classes=256))
+def test_layers_of_one_shape_start_different_and_biases_at_zero(flavor, name):
+    weights = by_name(build(name, flavor, classes=256))
     kernels = [value for path, value in weights.items() if path.endswith("kernel")]
     for index, kernel in enumerate(kernels):
         for other in kernels[:index]:
@@ -383,11 +383,11 @@ def test_layers_of_one_shape_start_different_and_biases_at_zero(flavour, name):
     assert not any(value.any() for path, value in weights.items() if path.endswith("bias"))
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_seed_decides_the_initial_weights(flavour):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_seed_decides_the_initial_weights(flavor):
     def weights(seed):
-        import_module(flavour).utils.set_random_seed(seed)
-        return build("resnet20", flavour).get_weights()
+        import_module(flavor).utils.set_random_seed(seed)
+        return build("resnet20", flavor).get_weights()
 
     first, again, other = weights(3), weights(3), weights(4)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -398,10 +398,10 @@ def test_the_seed_decides_the_initial_weights(flavour):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3's own
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("name", ["lenet300", "conv2", "resnet20", "resnet18"])
-def test_saved_models_load_in_safe_mode_without_this_library(tmp_path, flavour, name):
-    keras, model = import_module(flavour), build(name, flavour)
+def test_saved_models_load_in_safe_mode_without_this_library(tmp_path, flavor, name):
+    keras, model = import_module(flavor), build(name, flavor)
     randomize(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
@@ -413,17 +413,17 @@ def test_saved_models_load_in_safe_mode_without_this_library(tmp_path, flavour, 
 # --- Bad input -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("name", SMALLEST)
-def test_the_smallest_image_works_and_a_smaller_one_is_refused(flavour, name):
+def test_the_smallest_image_works_and_a_smaller_one_is_refused(flavor, name):
     smallest = SMALLEST[name]
-    model = build(name, flavour, size=smallest)
+    model = build(name, flavor, size=smallest)
     assert np.isfinite(model(images(model), training=False)).all()
     for shape in [(smallest - 1, 64, 3), (64, smallest - 1, 3)]:
         with pytest.raises(
             ArgumentError, match=f"at least {smallest} x {smallest} pixels"
         ) as error:
-            build_model(name, keras=flavour, input_shape=shape, num_classes=10)
+            build_model(name, keras=flavor, input_shape=shape, num_classes=10)
         assert error.value.argument == "model"
 
 
@@ -459,7 +459,7 @@ def test_an_unknown_model_is_answered_with_the_known_ones():
         build_model("resnet", keras="keras", input_shape=(32, 32, 3), num_classes=10)
 
 
-def test_a_flavour_may_be_given_as_its_module():
+def test_a_flavor_may_be_given_as_its_module():
     keras = import_module("tf_keras")
     model = build_model("lenet300", keras=keras, input_shape=(8, 8, 1), num_classes=10)
     assert isinstance(model, keras.Model)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from mutations import BAD, Corpus, mutate, show
 
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_every_kind_of_file_is_refused_or_harmless(flavour, tmp_path, capsys):
-    table, wrong = mutate(Corpus(tmp_path, flavour), count=120)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_every_kind_of_file_is_refused_or_harmless(flavor, tmp_path, capsys):
+    table, wrong = mutate(Corpus(tmp_path, flavor), count=120)
     with capsys.disabled():
         print(f"\n{show(table)}")
     assert not wrong, "\n".join(wrong)

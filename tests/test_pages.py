@@ -15,7 +15,7 @@ from source_tree import ROOT, modules, package_modules
 import tf_prac
 from tf_prac import errors
 from tf_prac.cli.main import COMMANDS, command_module, main
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 DOCS = ROOT / "docs"
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in DOCS.rglob("*.md")}
@@ -67,9 +67,9 @@ def world(tmp_path_factory):
     return directory, {"x_train": x_train, "y_train": y_train, "x_test": x_train, "y_test": y_train}
 
 
-def names_of(world, flavour):
+def names_of(world, flavor):
     """The names that pages use without defining them."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     layers = keras.layers
 
     def make_model():
@@ -244,11 +244,11 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_tutorial_runs_as_it_stands(flavour, tmp_path, monkeypatch):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_tutorial_runs_as_it_stands(flavor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "".join(blocks("docs/tutorial.md", "python"))
-    code = code.replace("import keras\n", f"import {flavour} as keras\n")
+    code = code.replace("import keras\n", f"import {flavor} as keras\n")
     names: dict = {}
     exec(compile(code, "docs/tutorial.md", "exec"), names)
     assert names["ticket"]["test_accuracy"] > names["accuracy"]

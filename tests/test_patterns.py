@@ -13,7 +13,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import pruning_imp
 
 from tf_prac import ConstantSparsity, Masks, PolynomialDecay, PruningConfig, prune
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, flavour_of
+from tf_prac.keras_api import FLAVORS, flavor_of
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.patterns import (
     PATTERNS,
@@ -28,7 +28,7 @@ from tf_prac.pruning.patterns import (
 from tf_prac.pruning.sparsity_schedules import as_schedule, schedule_config
 
 THEIRS = tfmot.sparsity.keras
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
 def weights_of(shape, seed):
@@ -244,8 +244,8 @@ def test_schedules_are_checked_when_built(make, argument):
 # Both together, in a `fit`
 
 
-def network(flavour, name="net"):
-    keras = importlib.import_module(flavour)
+def network(flavor, name="net"):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     keras.utils.set_random_seed(1)
     return keras.Sequential(
@@ -255,7 +255,7 @@ def network(flavour, name="net"):
 
 
 def fit(model, epochs=1):
-    keras = flavour_of(model).module
+    keras = flavor_of(model).module
     if not getattr(model, "optimizer", None):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, jit_compile=False)
@@ -265,12 +265,12 @@ def fit(model, epochs=1):
 
 
 @both
-def test_sparsity_grows_during_fit_as_scheduled_and_goes_on_after_loading(flavour, tmp_path):
+def test_sparsity_grows_during_fit_as_scheduled_and_goes_on_after_loading(flavor, tmp_path):
     from tf_prac import load_model
 
     schedule = PolynomialDecay(0.25, 0.75, begin_step=2, end_step=14, power=1, frequency=4)
     config = PruningConfig(block_size=(2, 2), scope="layerwise")
-    model = prune(network(flavour), schedule=schedule, pruning=config)
+    model = prune(network(flavor), schedule=schedule, pruning=config)
     assert model.masks.sparsity == 0
     fit(model)  # 10 steps: updates at 2, 6 and 10
     assert model.masks.sparsity == pytest.approx(schedule.sparsity(10), abs=0.02)
@@ -315,17 +315,17 @@ def test_gradual_pruning_agrees_with_tfmot():
 
 
 @both
-def test_a_schedule_below_the_current_sparsity_is_refused(flavour):
-    model = prune(network(flavour), sparsity=0.5)
+def test_a_schedule_below_the_current_sparsity_is_refused(flavor):
+    model = prune(network(flavor), sparsity=0.5)
     with pytest.raises(ArgumentError, match="schedule: received 0.2; allowed: .* at 0.5 or more"):
         prune(model, schedule=PolynomialDecay(0.2, 0.9, 0, 10))
     assert model.masks.sparsity == 0.5
 
 
 @both
-def test_two_of_four_without_a_sparsity(flavour):
+def test_two_of_four_without_a_sparsity(flavor):
     config = PruningConfig(sparsity_m_by_n=(2, 4))
-    model = prune(network(flavour), pruning=config)
+    model = prune(network(flavor), pruning=config)
     assert model.masks.sparsity == 0.5
     fit(model)
     for name, mask in model.masks.items():

@@ -28,7 +28,7 @@ from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.splits import Split
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import prunable_weights, snapshot
 from tf_prac.training import placement as placement_module
@@ -57,12 +57,12 @@ CASES = {
     "one batch": ("float", {"augment": "crop", "batch_size": TRAINED}),
     "table": ("table", {"batch_size": 5, "weight_decay": 0.01, "schedule": "cosine"}),
 }
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
-def network(flavour: str, input_shape: tuple[int, ...]):
+def network(flavor: str, input_shape: tuple[int, ...]):
     """A network; for images with batch normalization and dropout, which have states."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(1)
     layers = keras.layers
     x = inputs = keras.Input(input_shape)
@@ -73,11 +73,11 @@ def network(flavour: str, input_shape: tuple[int, ...]):
     return keras.Model(inputs, layers.Dense(4)(layers.Dense(8, "relu")(x)))
 
 
-def make_trainer(flavour: str, data: str, placement: str, **options) -> Trainer:
+def make_trainer(flavor: str, data: str, placement: str, **options) -> Trainer:
     samples = DATA[data]
     recipe = TrainingRecipe(**{"epochs": 3, "batch_size": 8, **options})
     validation = Split(samples, np.arange(TRAINED, COUNT))
-    net = network(flavour, samples.input_shape)
+    net = network(flavor, samples.input_shape)
     return Trainer(net, recipe, samples, validation, PruningConfig(), placement)
 
 
@@ -107,39 +107,39 @@ QUICK = ("augmented", "batch larger than the data", "table")
 @pytest.mark.parametrize(
     "case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
 )
-def test_both_placements_train_the_same_network(flavour, case):
+def test_both_placements_train_the_same_network(flavor, case):
     data, options = CASES[case]
-    one, other = (make_trainer(flavour, data, name, **options) for name in ("device", "stream"))
+    one, other = (make_trainer(flavor, data, name, **options) for name in ("device", "stream"))
     assert_same(train(one), train(other))
     assert one.model.traces == other.model.traces == 1
 
 
 @both
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) for c in CASES])
-def test_both_placements_train_the_same_network_with_xla(flavour, case):
-    check_with_xla(flavour, case)
+def test_both_placements_train_the_same_network_with_xla(flavor, case):
+    check_with_xla(flavor, case)
 
 
 @both
-def test_both_placements_train_the_same_table_with_xla(flavour):
-    check_with_xla(flavour, "table")
+def test_both_placements_train_the_same_table_with_xla(flavor):
+    check_with_xla(flavor, "table")
 
 
-def check_with_xla(flavour, case):
+def check_with_xla(flavor, case):
     data, options = CASES[case]
     options = {**options, "jit_compile": True}
-    one, other = (make_trainer(flavour, data, name, **options) for name in ("device", "stream"))
+    one, other = (make_trainer(flavor, data, name, **options) for name in ("device", "stream"))
     assert_same(train(one), train(other))
 
 
 @pytest.mark.parametrize(
-    ("flavour", "names"),
+    ("flavor", "names"),
     [("keras", ("device", "stream")), ("tf_keras", ("stream", "device"))],
 )
-def test_a_run_resumes_with_the_other_placement(flavour, names, tmp_path):
+def test_a_run_resumes_with_the_other_placement(flavor, names, tmp_path):
     """Killed in the middle of the second epoch; the checkpoint does not know the placement."""
     options = {"augment": "crop_flip"}
-    killed = make_trainer(flavour, "images", names[0], **options)
+    killed = make_trainer(flavor, "images", names[0], **options)
 
     class Killed(Exception):
         pass
@@ -153,11 +153,11 @@ def test_a_run_resumes_with_the_other_placement(flavour, names, tmp_path):
     often = CheckpointConfig(checkpoint_steps=1)
     with pytest.raises(Killed):
         train(killed, checkpoints=KilledAfter(tmp_path, often, lambda line: None))
-    resumed = make_trainer(flavour, "images", names[1], **options)
+    resumed = make_trainer(flavor, "images", names[1], **options)
     log: list[str] = []
     result = train(resumed, checkpoints=Checkpoints(tmp_path, often, log.append))
     assert any("7" in line for line in log)
-    assert_same(train(make_trainer(flavour, "images", names[0], **options)), result)
+    assert_same(train(make_trainer(flavor, "images", names[0], **options)), result)
 
 
 def gathered(kind: str, samples: Samples, ids, size: int, **options):
@@ -251,9 +251,9 @@ HOST = ("Iterator", "Dataset", "PyFunc", "Print", "Assert", "Recv", "Send", "Str
 
 @both
 @pytest.mark.parametrize("step", ["train_step", "test_step"])
-def test_the_loop_reads_no_host_memory(flavour, step):
+def test_the_loop_reads_no_host_memory(flavor, step):
     """Walks the traced function and all functions that it calls."""
-    trainer = make_trainer(flavour, "images", "device", augment="crop_flip")
+    trainer = make_trainer(flavor, "images", "device", augment="crop_flip")
     loop = StepLoop(trainer.model, trainer.distribution)
     batches = trainer.placement.training(
         trainer.samples,
@@ -350,9 +350,9 @@ def test_sizes_as_text():
 
 @pytest.mark.slow
 @both
-def test_streams_of_several_chunks_train_the_same_network_with_xla(flavour, monkeypatch):
+def test_streams_of_several_chunks_train_the_same_network_with_xla(flavor, monkeypatch):
     monkeypatch.setattr(batches_module, "CHUNK_STEPS", 2)
-    check_with_xla(flavour, "table")
+    check_with_xla(flavor, "table")
 
 
 def test_a_search_shows_where_its_data_is(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Policies: ours chooses what TFMOT's chooses, in both flavours."""
+"""Policies: ours chooses what TFMOT's chooses, in both flavors."""
 
 import importlib
 
@@ -13,9 +13,9 @@ from tf_prac import (
     weight_report,
 )
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 TFMOTS = tfmot.sparsity.keras.PruneForLatencyOnXNNPack
 
 
@@ -52,12 +52,12 @@ def tfmots_choice(model):
 
 
 @pytest.mark.parametrize("options", [{}, {"inner": True}])
-def test_the_choice_is_that_of_tfmot_in_both_flavours(options):
+def test_the_choice_is_that_of_tfmot_in_both_flavors(options):
     choices = {}
-    for flavour in FLAVOURS:
-        model = mobile(importlib.import_module(flavour), **options)
-        choices[flavour] = list(prunable_weights(model, policy=PruneForLatencyOnXNNPack()))
-        assert list(prunable_weights(model, PruningConfig(policy="xnnpack"))) == choices[flavour]
+    for flavor in FLAVORS:
+        model = mobile(importlib.import_module(flavor), **options)
+        choices[flavor] = list(prunable_weights(model, policy=PruneForLatencyOnXNNPack()))
+        assert list(prunable_weights(model, PruningConfig(policy="xnnpack"))) == choices[flavor]
     assert choices["keras"] == choices["tf_keras"]
     assert len(choices["keras"]) == (4 if options else 3)
     if not options:  # TFMOT cannot ask a layer of an inner sequential model for its producers
@@ -65,12 +65,12 @@ def test_the_choice_is_that_of_tfmot_in_both_flavours(options):
 
 
 @both
-def test_a_network_that_xnnpack_cannot_run_sparse_is_refused(flavour):
-    keras = importlib.import_module(flavour)
+def test_a_network_that_xnnpack_cannot_run_sparse_is_refused(flavor):
+    keras = importlib.import_module(flavor)
     for options in SPOILT:
         with pytest.raises(ArgumentError, match="policy: received '?PruneForLatencyOnXNNPack"):
             weight_report(mobile(keras, **options), policy=PruneForLatencyOnXNNPack())
-        if flavour == "tf_keras":
+        if flavor == "tf_keras":
             with pytest.raises(ValueError):
                 TFMOTS().ensure_model_supports_pruning(mobile(keras, **options))
     dense = keras.Sequential([keras.layers.InputLayer((3,)), keras.layers.Dense(2)])
@@ -93,7 +93,7 @@ def test_tfmots_policies_work_for_tf_keras_and_are_refused_for_keras_3():
 
 
 @both
-def test_a_policy_of_ones_own(flavour):
+def test_a_policy_of_ones_own(flavor):
     class OnlyLast:
         def allow_pruning(self, layer):
             return layer.name == "last"
@@ -101,7 +101,7 @@ def test_a_policy_of_ones_own(flavour):
         def ensure_model_supports_pruning(self, model):
             pass
 
-    model = mobile(importlib.import_module(flavour))
+    model = mobile(importlib.import_module(flavor))
     assert list(prune(model, sparsity=0.5, policy=OnlyLast()).masks) == ["last/kernel"]
     with pytest.raises(ArgumentError, match="policy: received 'xnnpack'"):
         prune(model, sparsity=0.5, policy="xnnpack")

@@ -1,4 +1,4 @@
-"""`PracModel`, its recorder and the callbacks, over both flavours."""
+"""`PracModel`, its recorder and the callbacks, over both flavors."""
 
 import importlib
 
@@ -21,11 +21,11 @@ from tf_prac import (
     with_sample_ids,
 )
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.keras_api import FLAVORS, Flavor, make_optimizer
 from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.masked_weights import attach_masks, get_masks, get_prunable, set_masks
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 OPTIMIZERS = {
     "sgd": {"momentum": 0.9, "weight_decay": 1e-3},
     "adam": {},
@@ -35,8 +35,8 @@ OPTIMIZERS = {
 }
 
 
-def small_network(flavour):
-    keras = importlib.import_module(flavour)
+def small_network(flavor):
+    keras = importlib.import_module(flavor)
     inputs = keras.Input((6,))
     hidden = keras.layers.Dense(8, activation="relu")(inputs)
     hidden = keras.layers.BatchNormalization()(hidden)
@@ -51,22 +51,22 @@ def blobs(count=50, seed=0):
     return x.astype(np.float32), y
 
 
-def compiled(model, flavour, optimizer="sgd", **options):
-    keras = importlib.import_module(flavour)
+def compiled(model, flavor, optimizer="sgd", **options):
+    keras = importlib.import_module(flavor)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     arguments = {"learning_rate": 0.05, **OPTIMIZERS[optimizer]}
     options = {"metrics": ["accuracy"], "jit_compile": False, **options}
-    optimizer = make_optimizer(Flavour(flavour), optimizer, **arguments)
+    optimizer = make_optimizer(Flavor(flavor), optimizer, **arguments)
     model.compile(optimizer=optimizer, loss=loss, **options)
     return model
 
 
-@halved("flavour, optimizer, steps_per_execution", FLAVOURS, tuple(OPTIMIZERS), (1, 4))
-def test_pruned_weights_are_exactly_zero_after_fit(flavour, optimizer, steps_per_execution):
-    network = small_network(flavour)
+@halved("flavor, optimizer, steps_per_execution", FLAVORS, tuple(OPTIMIZERS), (1, 4))
+def test_pruned_weights_are_exactly_zero_after_fit(flavor, optimizer, steps_per_execution):
+    network = small_network(flavor)
     masks = random_mask(Masks.ones_like(prunable_weights(network)), 0.6, seed=3)
     model = PracModel(network, masks=masks)
-    compiled(model, flavour, optimizer, steps_per_execution=steps_per_execution)
+    compiled(model, flavor, optimizer, steps_per_execution=steps_per_execution)
     before = {name: v.numpy() for name, v in model.prunable.items()}
     x, y = blobs()
     model.fit(x, y, batch_size=8, epochs=2, verbose=0)
@@ -87,13 +87,13 @@ class CorrectByEpoch(Callback):
         self.tables.append(self.model.forgetting.stats.table.copy())
 
 
-@halved("flavour, steps_per_execution", FLAVOURS, (1, 3))
-def test_recorded_forgetting_equals_a_step_by_step_reference(flavour, steps_per_execution):
+@halved("flavor, steps_per_execution", FLAVORS, (1, 3))
+def test_recorded_forgetting_equals_a_step_by_step_reference(flavor, steps_per_execution):
     x, y = blobs(45)
     ids = np.array([7 * i % 45 for i in range(30)])  # 15 samples are never presented
-    network = small_network(flavour)
+    network = small_network(flavor)
     model = PracModel(network, num_samples=45)
-    compiled(model, flavour, steps_per_execution=steps_per_execution)
+    compiled(model, flavor, steps_per_execution=steps_per_execution)
     batches = (
         tf.data.Dataset.from_tensor_slices(({"inputs": x[ids], "sample_id": ids}, y[ids]))
         .batch(7)
@@ -102,9 +102,9 @@ def test_recorded_forgetting_equals_a_step_by_step_reference(flavour, steps_per_
     start = [w.numpy() for w in network.weights]
     model.fit(batches, epochs=6, shuffle=False, verbose=0)
 
-    reference_network = small_network(flavour)
+    reference_network = small_network(flavor)
     reference = ForgettingStats(45)
-    plain = compiled(PracModel(reference_network), flavour)
+    plain = compiled(PracModel(reference_network), flavor)
     for weight, value in zip(reference_network.weights, start, strict=True):
         weight.assign(value)
     for _ in range(6):
@@ -120,9 +120,9 @@ def test_recorded_forgetting_equals_a_step_by_step_reference(flavour, steps_per_
 
 
 @both
-def test_evaluation_and_prediction_record_nothing(flavour):
+def test_evaluation_and_prediction_record_nothing(flavor):
     x, y = blobs()
-    model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
+    model = compiled(PracModel(small_network(flavor), num_samples=50), flavor)
     batches = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y))).batch(10)
     model.evaluate(batches, verbose=0)
     assert model.predict(batches, verbose=0).shape == (50, 3)
@@ -133,9 +133,9 @@ def test_evaluation_and_prediction_record_nothing(flavour):
 
 
 @both
-def test_masks_and_data_change_without_retracing(flavour):
+def test_masks_and_data_change_without_retracing(flavor):
     x, y = blobs()
-    model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
+    model = compiled(PracModel(small_network(flavor), num_samples=50), flavor)
     dataset = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y)))
     model.fit(dataset.batch(8), shuffle=False, epochs=1, verbose=0)
     traces = model.traces
@@ -146,15 +146,15 @@ def test_masks_and_data_change_without_retracing(flavour):
 
 
 @both
-def test_a_wrapped_model_trains_like_the_plain_one(flavour):
+def test_a_wrapped_model_trains_like_the_plain_one(flavor):
     x, y = blobs()
-    plain, network = small_network(flavour), small_network(flavour)
+    plain, network = small_network(flavor), small_network(flavor)
     for a, b in zip(plain.weights, network.weights, strict=True):
         b.assign(a)
     model = PracModel(network, num_samples=50)
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
-    compiled(plain, flavour).fit(dataset.batch(8), shuffle=False, epochs=3, verbose=0)
-    compiled(model, flavour).fit(
+    compiled(plain, flavor).fit(dataset.batch(8), shuffle=False, epochs=3, verbose=0)
+    compiled(model, flavor).fit(
         with_sample_ids(dataset).batch(8), shuffle=False, epochs=3, verbose=0
     )
     for a, b in zip(plain.weights, network.weights, strict=True):
@@ -162,9 +162,9 @@ def test_a_wrapped_model_trains_like_the_plain_one(flavour):
 
 
 @both
-def test_logger_adds_forgetting_to_the_logs_and_resets_with_each_fit(flavour):
+def test_logger_adds_forgetting_to_the_logs_and_resets_with_each_fit(flavor):
     x, y = blobs()
-    model = compiled(PracModel(small_network(flavour), num_samples=50), flavour)
+    model = compiled(PracModel(small_network(flavor), num_samples=50), flavor)
     batches = with_sample_ids(tf.data.Dataset.from_tensor_slices((x, y))).batch(8)
     logger = ForgettingLogger()
     for _ in range(2):
@@ -176,9 +176,9 @@ def test_logger_adds_forgetting_to_the_logs_and_resets_with_each_fit(flavour):
 
 
 @both
-def test_mask_distance_is_in_the_logs_and_can_stop(flavour):
+def test_mask_distance_is_in_the_logs_and_can_stop(flavor):
     x, y = blobs()
-    model = compiled(PracModel(small_network(flavour)), flavour)
+    model = compiled(PracModel(small_network(flavor)), flavor)
     watch = MaskDistance(0.3)
     history = model.fit(x, y, epochs=4, verbose=0, callbacks=[watch]).history
     assert history["mask_distance"] == pytest.approx([np.inf, *watch.distances])
@@ -201,8 +201,8 @@ def test_mask_distance_is_in_the_logs_and_can_stop(flavour):
 
 
 @both
-def test_masks_of_any_model_are_read_attached_and_set(flavour):
-    network = small_network(flavour)
+def test_masks_of_any_model_are_read_attached_and_set(flavor):
+    network = small_network(flavor)
     weights = prunable_weights(network)
     dense, masks = Masks.ones_like(weights), random_mask(Masks.ones_like(weights), 0.5, seed=1)
     set_masks(network, masks)  # a model without masks is not changed
@@ -231,11 +231,11 @@ def test_the_recorder_ignores_padding():
 
 
 @both
-def test_finite_steps_names_the_first_bad_step(flavour):
+def test_finite_steps_names_the_first_bad_step(flavor):
     x, y = blobs(40)
     sample_weight = np.ones(40, np.float32)
     sample_weight[25] = np.nan
-    model = compiled(PracModel(small_network(flavour)), flavour, steps_per_execution=2)
+    model = compiled(PracModel(small_network(flavor)), flavor, steps_per_execution=2)
     model.fit(x, y, sample_weight=sample_weight, batch_size=10, shuffle=False, verbose=0)
     assert model.finite_steps == 2
     model.reset_finite_steps()
@@ -243,9 +243,9 @@ def test_finite_steps_names_the_first_bad_step(flavour):
 
 
 @both
-def test_invalid_arguments_are_errors(flavour):
-    keras = importlib.import_module(flavour)
-    network = small_network(flavour)
+def test_invalid_arguments_are_errors(flavor):
+    keras = importlib.import_module(flavor)
+    network = small_network(flavor)
     with pytest.raises(ArgumentError, match="model: received .*object.*; allowed: a model built"):
         PracModel(object())
     only_last = keras.Sequential([keras.layers.InputLayer((4,)), keras.layers.Dense(3)])
@@ -255,28 +255,28 @@ def test_invalid_arguments_are_errors(flavour):
     with pytest.raises(MismatchError, match="masks: "):
         PracModel(network, masks=Masks({"dense/kernel": np.ones((2, 2))}))
     x, y = blobs()
-    model = compiled(PracModel(network, num_samples=50), flavour)
+    model = compiled(PracModel(network, num_samples=50), flavor)
     with pytest.raises(ArgumentError, match="with_sample_ids"):
         model.fit(iter([(x, y)]), verbose=0)
-    plain = compiled(small_network(flavour), flavour)
+    plain = compiled(small_network(flavor), flavor)
     with pytest.raises(ArgumentError, match="Wrap yours: PracModel"):
         plain.fit(x, y, verbose=0, callbacks=[ForgettingLogger()])
 
 
 @both
-def test_sample_weights_of_padded_batches_count_samples_in_metrics_and_others_are_left(flavour):
+def test_sample_weights_of_padded_batches_count_samples_in_metrics_and_others_are_left(flavor):
     """The loss is weighted as Keras does it; metrics of padded batches count each sample once."""
     x, y = blobs(16)
     weight = np.where(np.arange(16) < 12, 16 / 12, 0).astype(np.float32)
-    plain = small_network(flavour)
-    expected = compiled(plain, flavour, weighted_metrics=["accuracy"], metrics=None)
+    plain = small_network(flavor)
+    expected = compiled(plain, flavor, weighted_metrics=["accuracy"], metrics=None)
     expected = expected.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
     unpadded = plain.evaluate(x[:12], y[:12], verbose=0, return_dict=True)
     batch = tf.data.Dataset.from_tensors(({"inputs": x, "sample_id": np.arange(16)}, y, weight))
     for padded in (False, True):
         model = PracModel(plain)
         model.padded_batches = padded
-        compiled(model, flavour, weighted_metrics=["accuracy"], metrics=None)
+        compiled(model, flavor, weighted_metrics=["accuracy"], metrics=None)
         found = model.evaluate(batch, verbose=0, return_dict=True)
         assert found["loss"] == pytest.approx(expected["loss"], rel=precision.rounding(1e-6))
         assert found["accuracy"] == pytest.approx(

@@ -22,7 +22,7 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.main import main
 from tf_prac.config import CheckpointConfig, SearchConfig
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.training import devices
 from tf_prac.training.checkpoint import Checkpoints
@@ -37,7 +37,7 @@ from tf_prac.training.precision import (
     tf32_execution,
 )
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 HOPPER, VOLTA = (9, 0), (7, 0)
 X = np.random.default_rng(0).normal(size=(40, 6)).astype("f4")
 Y = np.arange(40) % 3
@@ -152,8 +152,8 @@ def test_checkpoints_of_0_1_0_are_those_of_the_same_recipe():
     assert "tf32" not in recipe.to_json()
 
 
-def search(flavour, directory, **options):
-    keras = importlib.import_module(flavour)
+def search(flavor, directory, **options):
+    keras = importlib.import_module(flavor)
 
     def model_fn():
         layers = [keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]
@@ -169,11 +169,11 @@ def search(flavour, directory, **options):
 
 
 @both
-def test_a_run_of_a_gpu_is_resumed_on_a_cpu(flavour, gpu, tf32, tmp_path, capsys, monkeypatch):
+def test_a_run_of_a_gpu_is_resumed_on_a_cpu(flavor, gpu, tf32, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         gpus = gpu(HOPPER)
         patch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
-        first = search(flavour, tmp_path / "run")
+        first = search(flavor, tmp_path / "run")
         first.run((X, Y))
         line = "GPU:0: float32 with TensorFloat-32 products, compiled by XLA"
         assert line in capsys.readouterr().out
@@ -181,11 +181,11 @@ def test_a_run_of_a_gpu_is_resumed_on_a_cpu(flavour, gpu, tf32, tmp_path, capsys
     assert enabled()
     recipe = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
     assert recipe["jit_compile"] is recipe["tf32"] is True and recipe["mixed_precision"] is False
-    second = search(flavour, tmp_path / "run")
+    second = search(flavor, tmp_path / "run")
     assert second.config == first.config
     second.run((X, Y))
     with pytest.raises(Exception, match="jit_compile: False requested, but the run .* has True"):
-        search(flavour, tmp_path / "run", jit_compile=False).run((X, Y))
+        search(flavor, tmp_path / "run", jit_compile=False).run((X, Y))
     assert main(["info", str(tmp_path / "run")]) == 0
     assert "numbers  float32 with TensorFloat-32 products, compiled" in capsys.readouterr().out
 
@@ -344,9 +344,9 @@ def test_other_errors_pass():
         raise tf.errors.InvalidArgumentError(None, None, "shapes differ")
 
 
-def make_uncompilable(flavour):
+def make_uncompilable(flavor):
     """A model with an operation that XLA cannot compile."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
 
     class Digits(keras.layers.Layer):
@@ -362,12 +362,12 @@ def make_uncompilable(flavour):
 
 
 @both
-def test_xla_is_given_up_unless_it_is_forced(flavour, gpu, monkeypatch, tmp_path):
+def test_xla_is_given_up_unless_it_is_forced(flavor, gpu, monkeypatch, tmp_path):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpu(VOLTA))
 
     def run(directory, **options):
         search = TicketSearch(
-            lambda: make_uncompilable(flavour),
+            lambda: make_uncompilable(flavor),
             TrainingRecipe(epochs=2, batch_size=16, **options),
             PruningConfig(rounds=1, prune_last_dense=True),
             directory=tmp_path / directory,
@@ -400,7 +400,7 @@ def run_battery(*cases):
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("ok ")]
     assert done.returncode == 0, done.stdout[-5000:]
-    assert len(lines) == len(cases or determinism_battery.CASES) * len(FLAVOURS)
+    assert len(lines) == len(cases or determinism_battery.CASES) * len(FLAVORS)
 
 
 def test_determinism_refuses_nothing_and_repeats_bits():

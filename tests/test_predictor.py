@@ -13,7 +13,7 @@ from tf_prac import Masks, PruningConfig, prunable_weights, random_mask
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.tasks import MultiLabel, Outputs, Regression, Sparse
 from tf_prac.training import batch_map, inference
 from tf_prac.training.batch_map import BatchMap
@@ -22,7 +22,7 @@ from tf_prac.training.gradients import GradientNorms
 from tf_prac.training.inference import Predictor
 from tf_prac.training.placement import DataPlacement
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 COUNT = 47
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (COUNT, 6, 6, 1), np.uint8)
@@ -38,8 +38,8 @@ CASES = {
 }
 
 
-def network(flavour, positions):
-    keras = importlib.import_module(flavour)
+def network(flavor, positions):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((6, 6, 1))
     if positions:
@@ -56,16 +56,16 @@ def results(predictor, split):
 QUICK = [("keras", "classes"), ("tf_keras", "positions")]
 EVERY = [
     pair if pair in QUICK else pytest.param(*pair, marks=pytest.mark.slow)
-    for pair in itertools.product(FLAVOURS, CASES)
+    for pair in itertools.product(FLAVORS, CASES)
 ]
 
 
-@pytest.mark.parametrize("flavour, case", EVERY)
-def test_predictions_do_not_depend_on_the_placement(flavour, case, monkeypatch):
+@pytest.mark.parametrize("flavor, case", EVERY)
+def test_predictions_do_not_depend_on_the_placement(flavor, case, monkeypatch):
     monkeypatch.setattr(inference, "EVALUATION_BATCH", 8)
     task, labels, weights = CASES[case]
     samples = ArraySamples(IMAGES, labels, mean=[0.4], std=[0.2], weights=weights)
-    model, split = network(flavour, case == "positions"), Split(samples, IDS)
+    model, split = network(flavor, case == "positions"), Split(samples, IDS)
     distribution, expected = Distribution(), None
     for placement, call_bytes in (("stream", 1), ("device", 2**20)):  # one batch a call, and all
         monkeypatch.setattr(batch_map, "CALL_BYTES", call_bytes)
@@ -83,9 +83,9 @@ def test_predictions_do_not_depend_on_the_placement(flavour, case, monkeypatch):
 
 
 @both
-def test_gradient_norms_do_not_depend_on_the_placement(flavour, monkeypatch):
+def test_gradient_norms_do_not_depend_on_the_placement(flavor, monkeypatch):
     samples = ArraySamples(IMAGES, CLASSES, mean=[0.4], std=[0.2], weights=WEIGHTS)
-    model, split, distribution = network(flavour, False), Split(samples, IDS), Distribution()
+    model, split, distribution = network(flavor, False), Split(samples, IDS), Distribution()
     pruning, task = PruningConfig(prune_last_dense=True), Sparse(from_logits=True)
     prunable = prunable_weights(model, pruning)
     norms = GradientNorms(model, prunable, lambda *y: tf.reduce_mean(task.losses(*y)))
@@ -131,9 +131,9 @@ def test_a_pass_reads_the_host_in_two_calls(monkeypatch):
 
 @pytest.mark.slow
 @both
-def test_several_outputs(flavour, monkeypatch):
+def test_several_outputs(flavor, monkeypatch):
     monkeypatch.setattr(inference, "EVALUATION_BATCH", 8)
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 1))
     x = keras.layers.Flatten()(inputs)

@@ -11,7 +11,7 @@ from tf_prac.cli.settings import read_settings
 from tf_prac.config import PRAC_VARIANTS, PracConfig, PruningConfig, TrainingRecipe
 from tf_prac.data.ids import split_validation
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.models import MODELS, build_model
 from tf_prac.presets import PRESETS
 from tf_prac.presets.prac import PRAC_PAPER
@@ -146,7 +146,7 @@ def test_steps_rewind_point_density_and_learning_rates_are_those_of_the_table(na
     assert (budget.steps_per_epoch, budget.total_steps) == (per_epoch, total)
     assert found.config.pruning.rewind_point.steps(per_epoch, total) == k
     assert not found.config.prac.selects_data and found.config.prac.early_stop_eps is None
-    schedule = make_schedule(Flavour("keras"), found.config.recipe)
+    schedule = make_schedule(Flavor("keras"), found.config.recipe)
     schedule.set_budget(budget)
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-3), step

@@ -21,7 +21,7 @@ from tf_prac.data.ids import split_validation
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, DamagedFileError, MismatchError
-from tf_prac.keras_api import FLAVOURS, seed_everything
+from tf_prac.keras_api import FLAVORS, seed_everything
 from tf_prac.pruning.weights import snapshot
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.pretraining import pretraining_ids
@@ -32,7 +32,7 @@ from tf_prac.training.masked_weights import get_masks
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 K, ROUNDS = 5, 2
 RECIPE = TrainingRecipe(epochs=2, batch_size=50, validation_split=0.1)
@@ -43,15 +43,15 @@ TRAIN = ArraySamples(X[:400], Y[:400], name="digits", version="1")
 FULL_STEPS = 16  # 2 epochs of 360 samples
 
 
-def make_model(flavour):
-    keras = importlib.import_module(flavour)
+def make_model(flavor):
+    keras = importlib.import_module(flavor)
     layers = [keras.layers.Input((64,)), keras.layers.Dense(16, activation="relu")]
     return keras.Sequential([*layers, keras.layers.Dense(10)])
 
 
-def make_search(directory, prac, flavour="keras", **changes):
+def make_search(directory, prac, flavor="keras", **changes):
     options = {"recipe": RECIPE, "pruning": PRUNING, "retrain": "none", "verbose": False, **changes}
-    return TicketSearch(lambda: make_model(flavour), prac=prac, directory=directory, **options)
+    return TicketSearch(lambda: make_model(flavor), prac=prac, directory=directory, **options)
 
 
 def search(*args, **changes):
@@ -65,9 +65,9 @@ def files(directory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Finished runs that took their first steps on a random subset, by flavour."""
+    """Finished runs that took their first steps on a random subset, by flavor."""
     directory = tmp_path_factory.mktemp("finished")
-    return {flavour: search(directory / flavour, RANDOM, flavour) for flavour in FLAVOURS}
+    return {flavor: search(directory / flavor, RANDOM, flavor) for flavor in FLAVORS}
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def run(finished, tmp_path):
 
 
 @both
-def test_the_run_is_k_steps_on_the_subset_and_the_rest_on_everything(finished, flavour):
+def test_the_run_is_k_steps_on_the_subset_and_the_rest_on_everything(finished, flavor):
     """Against two trainings written out."""
-    result = finished[flavour]
+    result = finished[flavor]
     seed_everything(0)
-    network = make_model(flavour)
+    network = make_model(flavor)
     trainer = Trainer(network, RECIPE, TRAIN, pruning=PRUNING)
     everything, _ = split_validation(400, fraction=0.1, method="seeded", seed=0)
     chosen = pretraining_ids(RANDOM, Split(TRAIN, everything), 0)
@@ -119,8 +119,8 @@ class _Stop(Exception):
     pass
 
 
-@halved("flavour, after", FLAVOURS, ["steps to W_k", "round 0"])
-def test_a_search_that_is_stopped_goes_on_from_the_same_w_k(finished, tmp_path, flavour, after):
+@halved("flavor, after", FLAVORS, ["steps to W_k", "round 0"])
+def test_a_search_that_is_stopped_goes_on_from_the_same_w_k(finished, tmp_path, flavor, after):
     trained = []
 
     class Watch(SearchCallback):
@@ -134,12 +134,12 @@ def test_a_search_that_is_stopped_goes_on_from_the_same_w_k(finished, tmp_path, 
 
     following = {"steps to W_k": "round 0", "round 0": "round 1"}[after]
     with pytest.raises(_Stop):
-        make_search(tmp_path / "run", RANDOM, flavour).run(TRAIN, callbacks=[Watch(following)])
+        make_search(tmp_path / "run", RANDOM, flavor).run(TRAIN, callbacks=[Watch(following)])
     assert trained[-1] == after
     trained.clear()
-    make_search(tmp_path / "run", RANDOM, flavour).run(TRAIN, callbacks=[Watch()])
+    make_search(tmp_path / "run", RANDOM, flavor).run(TRAIN, callbacks=[Watch()])
     assert trained[0] == following and "steps to W_k" not in trained
-    assert files(tmp_path / "run") == files(finished[flavour].directory)
+    assert files(tmp_path / "run") == files(finished[flavor].directory)
 
 
 def test_a_damaged_w_k_is_made_again(run):

@@ -1,4 +1,4 @@
-"""`prune`, `strip` and `load_model` in both flavours and with TFMOT's wrappers."""
+"""`prune`, `strip` and `load_model` in both flavors and with TFMOT's wrappers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from tf_prac import (
     weight_report,
 )
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning import tfmot as tfmot_module
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 KINDS = ("keras", "tf_keras", "wrapped")
 
 
-def load(flavour):
-    return importlib.import_module(flavour)
+def load(flavor):
+    return importlib.import_module(flavor)
 
 
 def functional(keras):
@@ -180,10 +180,10 @@ def test_saved_models_train_on_in_a_new_process(tmp_path):
 
 @both
 @pytest.mark.parametrize("file", ["model.keras", "directory"])
-def test_every_file_format_restores_the_masks(flavour, file, tmp_path):
-    if (flavour, file) == ("keras", "directory"):
+def test_every_file_format_restores_the_masks(flavor, file, tmp_path):
+    if (flavor, file) == ("keras", "directory"):
         pytest.skip("Keras 3 saves no directories")
-    model = prune(sequential(load(flavour)), sparsity=0.7)
+    model = prune(sequential(load(flavor)), sparsity=0.7)
     fit(model)
     model.save(tmp_path / file)
     again = tf_prac.load_model(tmp_path / file)
@@ -191,7 +191,7 @@ def test_every_file_format_restores_the_masks(flavour, file, tmp_path):
     fit(again)
     assert_masked(again.prunable, model.masks)
     model.save_weights(tmp_path / "some.weights.h5")
-    other = prune(sequential(load(flavour)))
+    other = prune(sequential(load(flavor)))
     other.load_weights(tmp_path / "some.weights.h5")
     assert other.masks == model.masks
 
@@ -259,7 +259,7 @@ def test_a_ticket_of_any_kind_applies_to_any_other_bit_for_bit(source, target, m
     assert_masked({n: model.prunable[n] for n in ticket.masks}, ticket.masks)
 
 
-def test_the_same_ticket_predicts_the_same_in_both_flavours():
+def test_the_same_ticket_predicts_the_same_in_both_flavors():
     ticket = ticket_of("tf_keras", nested)
     x, _ = blobs()
     predictions = [
@@ -270,8 +270,8 @@ def test_the_same_ticket_predicts_the_same_in_both_flavours():
 
 
 @both
-def test_a_pruned_model_can_be_pruned_further_but_not_back(flavour):
-    model = prune(functional(load(flavour)), sparsity=0.5)
+def test_a_pruned_model_can_be_pruned_further_but_not_back(flavor):
+    model = prune(functional(load(flavor)), sparsity=0.5)
     first = model.masks
     assert prune(model, sparsity=0.8) is model
     assert model.masks.iou(first) == model.masks.remaining / first.remaining
@@ -280,19 +280,19 @@ def test_a_pruned_model_can_be_pruned_further_but_not_back(flavour):
 
 
 @both
-def test_a_prac_model_uses_the_masks_of_its_network(flavour):
-    model = prune(functional(load(flavour)), sparsity=0.5)
+def test_a_prac_model_uses_the_masks_of_its_network(flavor):
+    model = prune(functional(load(flavor)), sparsity=0.5)
     around = PracModel(model)
     assert around.masks == model.masks
     fit(around)
     assert_masked(model.prunable, model.masks)
     assert {i.name for i in weight_report(model) if i.prunable} == set(model.masks)
-    assert type(strip(around)) is type(functional(load(flavour)))
+    assert type(strip(around)) is type(functional(load(flavor)))
 
 
 @both
-def test_invalid_arguments_are_errors_and_change_nothing(flavour):
-    model = functional(load(flavour))
+def test_invalid_arguments_are_errors_and_change_nothing(flavor):
+    model = functional(load(flavor))
     before = snapshot(model)
     with pytest.raises(ArgumentError, match="prune: received 'masks, sparsity'; allowed: one of"):
         prune(model, masks=Masks({}), sparsity=0.5)
@@ -306,7 +306,7 @@ def test_invalid_arguments_are_errors_and_change_nothing(flavour):
             prune(model, sparsity=sparsity)
     with pytest.raises(ArgumentError, match="model: received .*allowed: a model built with keras"):
         prune("model", sparsity=0.5)
-    ticket = ticket_of(flavour, sequential)
+    ticket = ticket_of(flavor, sequential)
     with pytest.raises(MismatchError):
         prune(model, ticket=ticket)
     for name, value in snapshot(model).items():
@@ -337,8 +337,8 @@ def test_tfmots_code_paths_refuse_keras_3_and_name_it():
 
 
 @both
-def test_a_model_that_overrides_train_step_is_refused(flavour):
-    keras = load(flavour)
+def test_a_model_that_overrides_train_step_is_refused(flavor):
+    keras = load(flavor)
 
     class Own(keras.Model):
         def train_step(self, data):

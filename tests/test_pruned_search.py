@@ -45,8 +45,8 @@ def test_a_search_starts_from_the_masks_of_tfmots_wrappers(tmp_path):
     assert list(found[0].masks) == ["dense/kernel", "dense_1/kernel", "dense_2/kernel"]
     for before, after in zip(found, found[1:], strict=False):
         assert not any((after.masks[n] & ~before.masks[n]).any() for n in after.masks)
-    for flavour in ("keras", "tf_keras"):
-        model = prune(functional(load(flavour)), ticket=found[-1])
+    for flavor in ("keras", "tf_keras"):
+        model = prune(functional(load(flavor)), ticket=found[-1])
         expected = found[-1].masks.apply(found[-1].weights)
         for name, value in snapshot(model).items():
             assert value.tobytes() == expected[name].tobytes()
@@ -55,10 +55,10 @@ def test_a_search_starts_from_the_masks_of_tfmots_wrappers(tmp_path):
 
 
 @both
-def test_a_search_prunes_blocks_to_the_sparsities_of_a_schedule(flavour, tmp_path):
+def test_a_search_prunes_blocks_to_the_sparsities_of_a_schedule(flavor, tmp_path):
     targets = PolynomialDecay(0.0, 0.75, begin_step=0, end_step=2).per_round(2)
     options = {"sparsities": targets, "block_size": (2, 1), "layers": ("dense",), **EVERYTHING}
-    tickets = search(lambda: functional(load(flavour)), tmp_path, **options).tickets
+    tickets = search(lambda: functional(load(flavor)), tmp_path, **options).tickets
     assert [t.sparsity for t in tickets] == pytest.approx([0, *targets], abs=0.05)
     for mask in tickets[-1].masks.values():
         blocks = Block((2, 1)).split(mask[: len(mask) // 2 * 2], 0)
@@ -66,9 +66,9 @@ def test_a_search_prunes_blocks_to_the_sparsities_of_a_schedule(flavour, tmp_pat
 
 
 @both
-def test_two_of_four_take_one_round(flavour, tmp_path):
+def test_two_of_four_take_one_round(flavor, tmp_path):
     def model_fn():
-        return functional(load(flavour))
+        return functional(load(flavor))
 
     with pytest.raises(ArgumentError, match="rounds: received 2; allowed: 1 with sparsity_m_by_n"):
         search(model_fn, tmp_path, sparsity_m_by_n=(2, 4))

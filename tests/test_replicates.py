@@ -1,4 +1,4 @@
-"""Replicates, stability and connectivity of small runs, over both flavours."""
+"""Replicates, stability and connectivity of small runs, over both flavors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tf_prac.analysis.stability import measure_stability
 from tf_prac.analysis.weight_space import angle, distance, interpolate
 from tf_prac.data.pipeline import training_batches
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.search.ticket import REPLICATE_ORDER
 from tf_prac.training.batch_norm import MovingStatistics
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32).reshape(-1, 8, 8, 1)
 TRAIN, TEST = (X[:400], Y[:400]), (X[400:600], Y[400:600])
@@ -36,8 +36,8 @@ PRUNING = PruningConfig(rounds=2, prune_rate=0.5, rewind="5it", prune_last_dense
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 
 
-def make_model_fn(flavour):
-    keras = importlib.import_module(flavour)
+def make_model_fn(flavor):
+    keras = importlib.import_module(flavor)
 
     def model_fn():
         inputs = keras.Input((8, 8, 1))
@@ -51,12 +51,12 @@ def make_model_fn(flavour):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A finished search for each flavour."""
+    """A finished search for each flavor."""
     found = {}
-    for flavour in FLAVOURS:
-        directory = tmp_path_factory.mktemp(flavour) / "run"
+    for flavor in FLAVORS:
+        directory = tmp_path_factory.mktemp(flavor) / "run"
         search = TicketSearch(
-            make_model_fn(flavour),
+            make_model_fn(flavor),
             RECIPE,
             PRUNING,
             PLAIN,
@@ -66,20 +66,20 @@ def runs(tmp_path_factory):
             verbose=False,
         )
         search.run(TRAIN, test=TEST)
-        found[flavour] = search
+        found[flavor] = search
     return found
 
 
 @pytest.fixture(scope="module")
 def opened(runs):
-    """The replicates of each flavour's run."""
-    return {flavour: Replicates(runs[flavour], TRAIN, test=TEST) for flavour in FLAVOURS}
+    """The replicates of each flavor's run."""
+    return {flavor: Replicates(runs[flavor], TRAIN, test=TEST) for flavor in FLAVORS}
 
 
 @pytest.fixture
-def replicates(opened, flavour):
-    """The replicates of one flavour's run."""
-    return opened[flavour]
+def replicates(opened, flavor):
+    """The replicates of one flavor's run."""
+    return opened[flavor]
 
 
 def recorded_batches(monkeypatch):
@@ -158,12 +158,12 @@ def test_replicates_start_from_the_masked_rewind_weights_and_keep_the_mask(repli
 
 
 @both
-def test_a_replicate_is_trained_once_and_read_afterwards(replicates, runs, flavour, monkeypatch):
+def test_a_replicate_is_trained_once_and_read_afterwards(replicates, runs, flavor, monkeypatch):
     path = replicates.run.replicate_path(1, "ticket", 0)
     path.unlink(missing_ok=True)
     first = replicates.trained(1, "ticket", 0)
     content = path.read_bytes()
-    new = Replicates(runs[flavour], TRAIN, test=TEST)  # as another process would
+    new = Replicates(runs[flavor], TRAIN, test=TEST)  # as another process would
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
         second = new.trained(1, "ticket", 0)
@@ -287,8 +287,8 @@ def direct_statistics(network, variables, weights, replicates):
 
 
 @both
-def test_frozen_statistics_stay(flavour):
-    network = make_model_fn(flavour)()
+def test_frozen_statistics_stay(flavor):
+    network = make_model_fn(flavor)()
     network.layers[2].trainable = False
     before = snapshot(network)
     MovingStatistics(network, tf.data.Dataset.from_tensors(({"inputs": X[:9]}, Y[:9]))).recompute()
@@ -372,7 +372,7 @@ def test_controls_are_compared_with_the_full_network_of_their_own_weights(replic
     assert replicates.trained(2, "both", 0).steps == 18  # from step 0, not from W_k
 
 
-@pytest.mark.parametrize("flavour", ["keras"])
+@pytest.mark.parametrize("flavor", ["keras"])
 def test_bad_input(replicates, runs, monkeypatch):
     assert isinstance(replicates.ticket(0).masks, Masks)
     with pytest.raises(ArgumentError, match="rounds: received 5; allowed: tickets of the run, 0"):

@@ -26,7 +26,7 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.masks import Masks
 from tf_prac.storage.run_directory import RunDirectory
 
@@ -75,7 +75,7 @@ def self_contained(text: str) -> Page:
     return page
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def run(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("report") / request.param
     arguments = [*QUICK.split(), f"--keras={request.param}", f"--output_dir={directory}"]

@@ -33,7 +33,7 @@ from tf_prac.config import SearchConfig
 from tf_prac.data.datasets import load_dataset
 from tf_prac.data.tfds_source import open_builder
 from tf_prac.errors import FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.models import MODELS
 from tf_prac.registry import ITEMS, PAPERS, item_names
 from tf_prac.storage.files import read_csv
@@ -113,9 +113,9 @@ def files_of(directory):
     return texts | {"verdict": {k: v for k, v in verdict.items() if k not in ("seconds", "sha256")}}
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_an_item_runs_end_to_end(flavour, tmp_path, monkeypatch):
-    item, options = tiny_item("figure_2"), {"keras": flavour, "verbose": False}
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_an_item_runs_end_to_end(flavor, tmp_path, monkeypatch):
+    item, options = tiny_item("figure_2"), {"keras": flavor, "verbose": False}
     result = reproduce(item, "small", tmp_path, **options)
     assert result["steps"] == item.count("small").steps == 12
     assert {"table.csv", "table.md", "figure.csv"} <= set(result["files"])
@@ -125,13 +125,13 @@ def test_an_item_runs_end_to_end(flavour, tmp_path, monkeypatch):
     assert reproduce(item, "small", tmp_path, **options) == result
 
 
-@pytest.mark.parametrize("flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
-def test_a_resumed_item_equals_an_uninterrupted_one(flavour, tmp_path, monkeypatch):
+@pytest.mark.parametrize("flavor", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
+def test_a_resumed_item_equals_an_uninterrupted_one(flavor, tmp_path, monkeypatch):
     item = dataclasses.replace(
         accuracy_item("mine", "Mine", "Figure 0", arms=("imp",), checks=lambda *_: [], rounds=2),
         scales={"small": dataclasses.replace(tiny(), seeds=(0,))},
     )
-    options = {"keras": flavour, "verbose": False}
+    options = {"keras": flavor, "verbose": False}
     result = reproduce(item, "small", tmp_path / "whole", **options)
     assert Count(result["steps"], result["steps"] * 128) == item.count("small")
     train, calls = Trainer.train, []

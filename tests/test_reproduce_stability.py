@@ -58,10 +58,10 @@ def check_written(path, result):
     return rows
 
 
-@pytest.mark.parametrize("flavour", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
-def test_an_item_runs_once_and_is_read_afterwards(flavour, tmp_path, few_ks, monkeypatch):
+@pytest.mark.parametrize("flavor", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
+def test_an_item_runs_once_and_is_read_afterwards(flavor, tmp_path, few_ks, monkeypatch):
     item = tiny(get_item("stabilizing", "figure_4"), [stabilizing.RESNET])
-    options = {"keras": flavour, "verbose": False}
+    options = {"keras": flavor, "verbose": False}
     result = reproduce(item, "small", tmp_path, **options)
     rows = check_written(tmp_path / item.name, result)
     assert [row["k"] for row in rows] == ["0", "10"]

@@ -14,12 +14,12 @@ import fault_harness
 import pytest
 from conftest import REPOSITORY
 
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 
 SCENARIOS = ["signals", "two_at_once", "full_disk"]
 
 
-def harness(*scenarios, kills=2, keras=FLAVOURS):
+def harness(*scenarios, kills=2, keras=FLAVORS):
     """The harness with some kills, and the lines that it prints."""
     arguments = ["--digits", f"--kills={kills}", "--slow_write=0.02", "--keras", *keras]
     arguments += ["--scenarios", *scenarios]
@@ -37,7 +37,7 @@ def harness(*scenarios, kills=2, keras=FLAVOURS):
 
 
 def test_a_killed_search_ends_like_an_undisturbed_one():
-    """One kill of each flavour."""
+    """One kill of each flavor."""
     harness()
 
 
@@ -71,7 +71,7 @@ def test_a_search_that_ends_just_before_the_kill_is_no_kill(monkeypatch):
 
 
 @pytest.mark.slow  # a signal has to arrive before the search ends: a quick machine is in the way
-@pytest.mark.parametrize("keras", FLAVOURS)
+@pytest.mark.parametrize("keras", FLAVORS)
 def test_signals_two_searches_and_a_full_disk(keras):
     lines = harness(*SCENARIOS, keras=[keras])
     for scenario in SCENARIOS:

@@ -1,4 +1,4 @@
-"""What is rewound: weights, statistics, learning rate, optimizer; over both flavours."""
+"""What is rewound: weights, statistics, learning rate, optimizer; over both flavors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tf_prac import (
 )
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import MismatchError
-from tf_prac.keras_api import FLAVOURS, seed_everything
+from tf_prac.keras_api import FLAVORS, seed_everything
 from tf_prac.pruning.weights import OPTIMIZER
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 RECIPE = TrainingRecipe(epochs=4, batch_size=64)  # 13 steps an epoch; /10 at steps 26 and 39 of 52
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 
@@ -39,10 +39,10 @@ PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 make_model_fn = functools.partial(digits_search.make_model_fn, widths=(24,), norm=True)
 
 
-def search(flavour, directory, **pruning):
+def search(flavor, directory, **pruning):
     options = PruningConfig(**{"rounds": 2, "prune_rate": 0.5, "rewind": "5it", **pruning})
     made = TicketSearch(
-        make_model_fn(flavour), RECIPE, options, PLAIN, directory=directory, verbose=False
+        make_model_fn(flavor), RECIPE, options, PLAIN, directory=directory, verbose=False
     )
     return made.run((X[:900], Y[:900]), test=(X[900:], Y[900:]))
 
@@ -60,11 +60,11 @@ def equal(ours, theirs, names):
     return all(np.array_equal(ours[name], theirs[name]) for name in names)
 
 
-@halved("flavour, retraining", FLAVOURS, ["lr_rewinding", "fine_tuning"])
+@halved("flavor, retraining", FLAVORS, ["lr_rewinding", "fine_tuning"])
 def test_weights_stay_as_trained_and_the_learning_rate_is_rewound_or_the_last(
-    flavour, retraining, tmp_path
+    flavor, retraining, tmp_path
 ):
-    result = search(flavour, tmp_path / "run", retraining=retraining)
+    result = search(flavor, tmp_path / "run", retraining=retraining)
     rounds = result.summary["rounds"]
     assert [figures["steps"] for figures in rounds] == [52, 47]
     w_k = RunDirectory(result.directory).load_rewind(rounds[0]["rewind_sha256"])
@@ -81,7 +81,7 @@ def test_weights_stay_as_trained_and_the_learning_rate_is_rewound_or_the_last(
     for path in ("round_01", "tickets/round_02"):
         assert learning_rates(result.directory / path) == pytest.approx(expected)
     assert result.summary["tickets"][-1]["retrain_steps"] == 47
-    again = search(flavour, tmp_path / "run", retraining=retraining)
+    again = search(flavor, tmp_path / "run", retraining=retraining)
     assert again.summary == result.summary
 
 
@@ -98,8 +98,8 @@ def test_the_three_modes_share_the_dense_network_and_part_from_there(tmp_path):
 
 
 @both
-def test_statistics_are_rewound_or_stay_as_trained(flavour, tmp_path):
-    result = search(flavour, tmp_path / "run", rewind_statistics=False)
+def test_statistics_are_rewound_or_stay_as_trained(flavor, tmp_path):
+    result = search(flavor, tmp_path / "run", rewind_statistics=False)
     digest = result.summary["rounds"][0]["rewind_sha256"]
     w_k = RunDirectory(result.directory).load_rewind(digest)
     statistics = {name for name in w_k if name.rpartition("/")[2].startswith("moving_")}
@@ -111,14 +111,14 @@ def test_statistics_are_rewound_or_stay_as_trained(flavour, tmp_path):
         assert not equal(trained, w_k, statistics)
 
 
-@halved("flavour, optimizer", FLAVOURS, ["sgd", "adam"])
-def test_a_rewound_optimizer_goes_on_as_if_nothing_had_been(flavour, optimizer):
+@halved("flavor, optimizer", FLAVORS, ["sgd", "adam"])
+def test_a_rewound_optimizer_goes_on_as_if_nothing_had_been(flavor, optimizer):
     """All samples in one batch: the order of the data cannot matter."""
     recipe = TrainingRecipe(
         steps=12, batch_size=90, optimizer=optimizer, learning_rate=0.02, schedule="cosine"
     )
     seed_everything(0)
-    network = make_model_fn(flavour)()
+    network = make_model_fn(flavor)()
     pruning = PruningConfig(rewind_optimizer=True)
     trainer = Trainer(network, recipe, ArraySamples(X[:90], Y[:90]), None, pruning)
     start, masks = snapshot(network), Masks.ones_like(prunable_weights(network))

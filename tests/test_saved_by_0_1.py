@@ -23,7 +23,7 @@ from tf_prac import Comparison, PracConfig, PruningConfig, Ticket, TicketSearch,
 from tf_prac.cli.main import main
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.weights import snapshot
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.storage.files import read_npz
@@ -41,8 +41,8 @@ def samples(seed, count):
     return x + 0.7 * np.eye(6, dtype="float32")[labels], labels
 
 
-def make_model(flavour):
-    keras = importlib.import_module(flavour)
+def make_model(flavor):
+    keras = importlib.import_module(flavor)
     return lambda: keras.Sequential(
         [
             keras.Input((6,)),
@@ -69,18 +69,18 @@ def unpacked(name, directory):
     return directory / name
 
 
-@pytest.fixture(params=FLAVOURS)
+@pytest.fixture(params=FLAVORS)
 def run(request, tmp_path):
-    """A finished search of either flavour, opened under the versions that it was made with."""
+    """A finished search of either flavor, opened under the versions that it was made with."""
     path = unpacked(f"search_{request.param}", tmp_path)
     versions = json.loads((path / "config.json").read_text())["versions"]
     with mock.patch("tf_prac.search.summary._version", versions.get):
         yield request.param, path
 
 
-def search(flavour, path):
+def search(flavor, path):
     return TicketSearch(
-        make_model(flavour), RECIPE, PRUNING, directory=path, retrain=(3,), verbose=False
+        make_model(flavor), RECIPE, PRUNING, directory=path, retrain=(3,), verbose=False
     )
 
 
@@ -103,22 +103,22 @@ def stored_summary(path):
 
 
 def test_tickets_load(run):
-    flavour, path = run
+    flavor, path = run
     w_k = read_npz(path / "rewind.npz", "rewind")
     for number in range(4):
         ticket = Ticket.load(path / "tickets" / f"round_{number:02d}")
         assert (ticket.round, ticket.rewind_step) == (number, 2)
         assert ticket.sparsity == pytest.approx([0, 10 / 48, 18 / 48, 24 / 48][number], abs=0.01)
         assert all(np.array_equal(ticket.weights[name], w_k[name]) for name in w_k)
-    model = ticket.apply(make_model(flavour)())
+    model = ticket.apply(make_model(flavor)())
     kernel = snapshot(model)["dense/kernel"]
     assert np.array_equal(kernel != 0, ticket.masks["dense/kernel"])
 
 
 def test_a_finished_search_trains_nothing(run, trained):
-    flavour, path = run
+    flavor, path = run
     before = stored_summary(path)
-    result = search(flavour, path).run(TRAIN, test=TEST)
+    result = search(flavor, path).run(TRAIN, test=TEST)
     assert trained == []
     for group in ("dataset", "dense", "rounds", "tickets", "cost"):
         found = result.summary[group]
@@ -128,12 +128,12 @@ def test_a_finished_search_trains_nothing(run, trained):
 
 
 def test_a_search_resumes_after_its_second_round(run, trained):
-    flavour, path = run
+    flavor, path = run
     before = stored_summary(path)
     (path / "summary.json").unlink()
     shutil.rmtree(path / "round_02")
     shutil.rmtree(path / "tickets")
-    result = search(flavour, path).run(TRAIN, test=TEST)
+    result = search(flavor, path).run(TRAIN, test=TEST)
     last = result.summary["rounds"][2]
     assert trained == [last["steps"], result.summary["tickets"][3]["retrain_steps"]]
     assert result.summary["rounds"][:2] == before["rounds"][:2]
@@ -193,16 +193,16 @@ def test_a_comparison_trains_nothing_and_reports_the_same(tmp_path, trained):
         ] == before[part]
 
 
-def needs_the_keras_of(path, flavour):
+def needs_the_keras_of(path, flavor):
     """Skips a test with an older Keras than that of a file, if it cannot read the file."""
     with zipfile.ZipFile(path) as archive:
         saved_by = json.loads(archive.read("metadata.json"))["keras_version"]
-    installed = importlib.import_module(flavour).__version__
+    installed = importlib.import_module(flavor).__version__
     if version(installed) < version(saved_by):
         try:
             tf_prac.load_model(path)
         except FileError as error:
-            reason = f"{flavour} {saved_by} saved it; {flavour} {installed} is installed."
+            reason = f"{flavor} {saved_by} saved it; {flavor} {installed} is installed."
             assert reason in str(error)
             pytest.skip(reason)
 
@@ -229,11 +229,11 @@ def test_an_export_loads(tmp_path):
     np.testing.assert_allclose(tf_prac.load_sparse(path)(x), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_pruned_model_loads_with_its_masks(flavour, tmp_path):
-    needs_the_keras_of(SAVED / f"pruned_{flavour}.keras", flavour)
-    ticket = Ticket.load(unpacked(f"search_{flavour}", tmp_path) / "tickets" / "round_03")
-    model = tf_prac.load_model(SAVED / f"pruned_{flavour}.keras")
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_pruned_model_loads_with_its_masks(flavor, tmp_path):
+    needs_the_keras_of(SAVED / f"pruned_{flavor}.keras", flavor)
+    ticket = Ticket.load(unpacked(f"search_{flavor}", tmp_path) / "tickets" / "round_03")
+    model = tf_prac.load_model(SAVED / f"pruned_{flavor}.keras")
     assert model.masks == ticket.masks
     model.compile("sgd", "mse")
     model.fit(TRAIN[0], np.eye(3, dtype="float32")[TRAIN[1]], epochs=1, verbose=0)
@@ -241,9 +241,9 @@ def test_a_pruned_model_loads_with_its_masks(flavour, tmp_path):
     assert np.array_equal(kernel != 0, ticket.masks["dense/kernel"])
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_damaged_saved_model_is_refused(flavour, tmp_path):
-    content = (SAVED / f"pruned_{flavour}.keras").read_bytes()
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_damaged_saved_model_is_refused(flavor, tmp_path):
+    content = (SAVED / f"pruned_{flavor}.keras").read_bytes()
     path = tmp_path / "pruned.keras"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         places = [i.header_offset + 30 + len(i.filename) + 9 for i in archive.infolist()]

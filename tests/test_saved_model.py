@@ -37,12 +37,12 @@ from tf_prac.errors import (
 from tf_prac.export import architecture, writer
 from tf_prac.export.directory import directory_bytes
 from tf_prac.export.verify import rounding_of
-from tf_prac.keras_api import Flavour, flavour_of, named_weights, to_numpy
+from tf_prac.keras_api import Flavor, flavor_of, named_weights, to_numpy
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(np.object|tf.bool|distutils|imp module).*:DeprecationWarning"
 )
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 ROUNDING = precision.rounding(1e-6)
 IMAGES = np.random.default_rng(0).normal(size=(5, 12, 12, 3)).astype(np.float32)
 
@@ -54,9 +54,9 @@ def pruned(model, rate=0.9):
     return model, masks
 
 
-def small_network(flavour, softmax=False):
+def small_network(flavor, softmax=False):
     """Convolutions, batch normalization with statistics, dropout, and a dense end."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     keras.utils.set_random_seed(3)
     layers = keras.layers
     x = inputs = keras.Input((12, 12, 3), name="image")
@@ -83,7 +83,7 @@ def outputs(result, x=IMAGES):
     return loaded.serve(tf.constant(x))
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def exported(request, tmp_path_factory):
     """A pruned network and its export; that of Keras 3 is checked in a new process."""
     model, masks = pruned(small_network(request.param))
@@ -96,7 +96,7 @@ def exported(request, tmp_path_factory):
 def test_outputs_are_those_of_the_model(exported):
     model, _, result = exported
     expected = predict(model)
-    checked = flavour_of(model).name == "keras"
+    checked = flavor_of(model).name == "keras"
     assert result.max_error <= ROUNDING if checked else result.max_error is None
     loaded = tf.saved_model.load(result.directory)
     served = loaded.signatures["serving_default"](image=tf.constant(IMAGES))
@@ -187,10 +187,10 @@ def test_a_loader_builds_no_graph_that_nobody_runs(exported):
     assert len(list(result.directory.rglob("*"))) == 7 and meta.ByteSize() < 12_000
 
 
-@halved("flavour, rank", FLAVOURS, [2, 3])
-def test_layer_normalization_is_served_as_it_is(flavour, rank, tmp_path):
+@halved("flavor, rank", FLAVORS, [2, 3])
+def test_layer_normalization_is_served_as_it_is(flavor, rank, tmp_path):
     """TensorFlow fuses it, and took the first vector of the joined ones for gamma."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     keras.utils.set_random_seed(3)
     inputs = hidden = keras.Input((6, 8) if rank == 3 else (8,))
     for _ in range(2):
@@ -218,11 +218,11 @@ def test_metadata_says_what_it_is(exported):
 def test_round_trip_trains_on_and_masks_hold(exported):
     model, masks, result = exported
     loaded = load_sparse(result.directory)
-    assert loaded.masks == masks and flavour_of(loaded) == flavour_of(model)
+    assert loaded.masks == masks and flavor_of(loaded) == flavor_of(model)
     for name, value in snapshot(model).items():
         np.testing.assert_array_equal(snapshot(loaded)[name], value)
     np.testing.assert_array_equal(predict(loaded), predict(model))
-    losses = Flavour(result.metadata["keras"]).module.losses
+    losses = Flavor(result.metadata["keras"]).module.losses
     loaded.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True))
     loaded.fit(IMAGES, np.arange(5) % 10, epochs=2, verbose=0)
     for name, variable in loaded.prunable.items():
@@ -232,13 +232,13 @@ def test_round_trip_trains_on_and_masks_hold(exported):
 
 
 @pytest.mark.parametrize(
-    "flavour, storage",
+    "flavor, storage",
     [("keras", "float16"), ("tf_keras", "bfloat16"), ("keras", "int8"), ("tf_keras", "int8")],
 )
-def test_rounded_storage_is_smaller_and_close(flavour, storage, tmp_path):
-    model, masks = pruned(small_network(flavour))
+def test_rounded_storage_is_smaller_and_close(flavor, storage, tmp_path):
+    model, masks = pruned(small_network(flavor))
     exact = export.saved_model(model, tmp_path / "exact", masks=masks, check=False)
-    check = (flavour, storage) == ("keras", "int8")  # one new process is enough: the same code
+    check = (flavor, storage) == ("keras", "int8")  # one new process is enough: the same code
     small = export.saved_model(model, tmp_path / "small", masks=masks, storage=storage, check=check)
     assert small.bytes < exact.bytes
     served = outputs(small)["logits"]
@@ -250,10 +250,10 @@ def test_rounded_storage_is_smaller_and_close(flavour, storage, tmp_path):
     assert np.abs(served - predict(model)).max() > 0
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_layers_without_a_single_weight_left(flavour, tmp_path):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_layers_without_a_single_weight_left(flavor, tmp_path):
     """The first, the last and two neighboring weights are all zero."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     widths = (30, 20, 25, 30, 15, 10)
     dense = [keras.layers.Dense(n, bias_initializer="ones") for n in widths]
     model = keras.Sequential([keras.Input((8,)), *dense])
@@ -272,9 +272,9 @@ def test_layers_without_a_single_weight_left(flavour, tmp_path):
         np.testing.assert_allclose(found, predict(model, x), atol=tolerance)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_preprocessing_and_softmax_are_served(flavour, tmp_path):
-    model, _ = pruned(small_network(flavour))
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_preprocessing_and_softmax_are_served(flavor, tmp_path):
+    model, _ = pruned(small_network(flavor))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
     result = export.saved_model(
         model,
@@ -290,10 +290,10 @@ def test_preprocessing_and_softmax_are_served(flavour, tmp_path):
     np.testing.assert_allclose(served, expected, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("nested", ["list", "dict"])
-def test_several_inputs_and_outputs_have_names(flavour, nested, tmp_path):
-    keras = Flavour(flavour).module
+def test_several_inputs_and_outputs_have_names(flavor, nested, tmp_path):
+    keras = Flavor(flavor).module
     left, right = keras.Input((4,), name="left"), keras.Input((3,))
     joined = keras.layers.Concatenate()([left, right])
     hidden = keras.layers.Dense(20, name="hidden")(joined)
@@ -326,9 +326,9 @@ def test_several_inputs_and_outputs_have_names(flavour, nested, tmp_path):
         np.testing.assert_allclose(found, value, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_recurrent_and_embedding_weights(flavour, tmp_path):
-    keras = Flavour(flavour).module
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_recurrent_and_embedding_weights(flavor, tmp_path):
+    keras = Flavor(flavor).module
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32", name="tokens"),
@@ -351,9 +351,9 @@ def test_recurrent_and_embedding_weights(flavour, tmp_path):
     assert load_sparse(result.directory).masks.sparsity == pytest.approx(0.8, abs=0.01)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_ticket_is_exported_with_its_rewind_weights(flavour, tmp_path):
-    trained, masks = pruned(small_network(flavour))
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_ticket_is_exported_with_its_rewind_weights(flavor, tmp_path):
+    trained, masks = pruned(small_network(flavor))
     weights = {name: value + 1 for name, value in snapshot(trained).items()}
     ticket = Ticket(masks, weights, round=3, rewind_step=7)
     ticket.save(tmp_path / "ticket")
@@ -371,9 +371,9 @@ def test_a_ticket_is_exported_with_its_rewind_weights(flavour, tmp_path):
         export.saved_model(ticket, tmp_path / "none")
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_model_without_zeros_is_exported_dense_and_said_so(flavour, tmp_path):
-    model = small_network(flavour)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_model_without_zeros_is_exported_dense_and_said_so(flavor, tmp_path):
+    model = small_network(flavor)
     with pytest.warns(UserWarning, match="small has neither masks nor zeros: exported dense"):
         result = export.saved_model(model, tmp_path / "served", check=False)
     assert result.metadata["sparsity"] == 0
@@ -381,9 +381,9 @@ def test_a_model_without_zeros_is_exported_dense_and_said_so(flavour, tmp_path):
     np.testing.assert_allclose(served, predict(model), atol=ROUNDING)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_dense_export_of_a_sparse_model_on_demand(flavour, tmp_path):
-    model, masks = pruned(small_network(flavour))
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_dense_export_of_a_sparse_model_on_demand(flavor, tmp_path):
+    model, masks = pruned(small_network(flavor))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dense = export.saved_model(model, tmp_path / "dense", sparse=False, check=False)
@@ -423,9 +423,9 @@ def test_overwriting_replaces_the_export_whole(exported, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["served"]
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_weights_under_the_mask_are_refused(flavour, tmp_path):
-    model = small_network(flavour)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_weights_under_the_mask_are_refused(flavor, tmp_path):
+    model = small_network(flavor)
     masks = global_magnitude(prunable_weights(model), rate=0.9)
     count = int((~masks["conv/kernel"]).sum())
     with pytest.raises(MismatchError, match=f"conv/kernel has {count:,} non-zero weights"):
@@ -435,9 +435,9 @@ def test_weights_under_the_mask_are_refused(flavour, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_what_cannot_be_served_is_refused_by_name(flavour, tmp_path):
-    keras = Flavour(flavour).module
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_what_cannot_be_served_is_refused_by_name(flavor, tmp_path):
+    keras = Flavor(flavor).module
     place = tmp_path / "served"
 
     class Subclassed(keras.Model):
@@ -477,9 +477,9 @@ def test_what_cannot_be_served_is_refused_by_name(flavour, tmp_path):
     assert again.masks.sparsity == result.metadata["sparsity"]
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_layer_that_cannot_be_exported_is_named(flavour, tmp_path):
-    keras = Flavour(flavour).module
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_layer_that_cannot_be_exported_is_named(flavor, tmp_path):
+    keras = Flavor(flavor).module
 
     class Python(keras.layers.Layer):
         def call(self, x):
@@ -532,26 +532,26 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
 
 
 def test_code_in_an_architecture_is_not_run(tmp_path):
-    for flavour in FLAVOURS:
-        keras = Flavour(flavour).module
+    for flavor in FLAVORS:
+        keras = Flavor(flavor).module
         model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)])
         with pytest.warns(UserWarning, match="exported dense"):
-            result = export.saved_model(model, tmp_path / flavour, check=False)
+            result = export.saved_model(model, tmp_path / flavor, check=False)
         with pytest.raises(UnsafeFileError, match="'Lambda'; it contains Python code"):
             load_sparse(result.directory)
 
 
-def test_resnet_of_both_flavours_is_the_same_file(tmp_path):
+def test_resnet_of_both_flavors_is_the_same_file(tmp_path):
     """The same weights give the same packed variables, whichever Keras holds them."""
     files = []
     weights = None
-    for flavour in FLAVOURS:
-        model = build_model("resnet20", keras=flavour, input_shape=(32, 32, 3), num_classes=10)
+    for flavor in FLAVORS:
+        model = build_model("resnet20", keras=flavor, input_shape=(32, 32, 3), num_classes=10)
         weights = weights or snapshot(model)
         rewind(model, weights)
         masks = global_magnitude(prunable_weights(model), rate=0.95)
         rewind(model, weights, masks)
-        result = export.saved_model(model, tmp_path / flavour, masks=masks, check=False)
+        result = export.saved_model(model, tmp_path / flavor, masks=masks, check=False)
         files.append(result.metadata["weights"])
     assert files[0] == files[1]
 
@@ -568,7 +568,7 @@ def flipped(bit):
 
 
 @pytest.mark.parametrize(
-    "flavour, kind, bit",
+    "flavor, kind, bit",
     [
         ("keras", "saved_model", 0),
         ("tf_keras", "saved_model", 31),
@@ -576,9 +576,9 @@ def flipped(bit):
         pytest.param("tf_keras", "keras_file", 30, marks=pytest.mark.slow),
     ],
 )
-def test_a_wrong_bit_of_a_weight_is_refused(kind, bit, flavour, tmp_path, monkeypatch):
+def test_a_wrong_bit_of_a_weight_is_refused(kind, bit, flavor, tmp_path, monkeypatch):
     """The written weights have another bit: the lowest of the mantissa, sign, or exponent."""
-    model, masks = pruned(small_network(flavour))
+    model, masks = pruned(small_network(flavor))
     name = "conv/kernel"
 
     def wrong(write):
@@ -618,7 +618,7 @@ def wrong_content(write, name, change):
 
 def test_rounding_grows_with_sums_depth_and_coarser_layers():
     def rounding(units, dtype):
-        keras = Flavour("keras").module
+        keras = Flavor("keras").module
         layers = [keras.layers.Dense(n, dtype=dtype) for n in units]
         return rounding_of(keras.Sequential([keras.Input((50,)), *layers]))
 

@@ -10,14 +10,14 @@ import pytest
 from tf_prac import PracConfig, TrainingRecipe
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.keras_api import FLAVORS, Flavor, make_optimizer
 from tf_prac.presets import PRESETS
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.rounds import annealed_peak
 from tf_prac.training.schedules import Budget, make_schedule
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 CIFAR = TrainingRecipe(epochs=182, milestones=("91ep", "136ep"), warmup="15ep", learning_rate=0.03)
 
 
@@ -41,8 +41,8 @@ def authors_rates(size):
 
 
 @both
-def test_the_truncated_budget_is_that_of_the_authors_code(flavour):
-    schedule = make_schedule(Flavour(flavour), CIFAR)
+def test_the_truncated_budget_is_that_of_the_authors_code(flavor):
+    schedule = make_schedule(Flavor(flavor), CIFAR)
     full = Budget.full(CIFAR, 45000)
     for size in (29703, 24667, 16751, 9001, 500):
         budget = full.scaled(CIFAR, size, 45000, "epochs_truncated")
@@ -54,8 +54,8 @@ def test_the_truncated_budget_is_that_of_the_authors_code(flavour):
 
 
 @both
-def test_later_rounds_do_not_keep_the_schedule_of_a_truncated_one(flavour):
-    schedule, full = make_schedule(Flavour(flavour), CIFAR), Budget.full(CIFAR, 45000)
+def test_later_rounds_do_not_keep_the_schedule_of_a_truncated_one(flavor):
+    schedule, full = make_schedule(Flavor(flavor), CIFAR), Budget.full(CIFAR, 45000)
     schedule.set_budget(full)
     steps = [0, 100, 91 * 352 - 1, 91 * 352, 136 * 352 - 1, 136 * 352]
     before = [float(schedule(step)) for step in steps]
@@ -74,8 +74,8 @@ def test_warmup_ends_after_its_epochs_despite_floating_point():
 
 
 @both
-def test_an_annealed_round_rises_for_a_tenth_and_falls_to_zero(flavour):
-    schedule = make_schedule(Flavour(flavour), TrainingRecipe(learning_rate=0.2))
+def test_an_annealed_round_rises_for_a_tenth_and_falls_to_zero(flavor):
+    schedule = make_schedule(Flavor(flavor), TrainingRecipe(learning_rate=0.2))
     schedule.set_budget(Budget(10, 200, annealed=0.5))
     for step in range(200):
         expected = 0.1 * min((step + 1) / 20, 1, (200 - step) / 180)
@@ -128,12 +128,12 @@ def pytorch_sgd(weight, gradients, rates, momentum, decay):
 
 @both
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_pytorch_momentum_applies_a_drop_of_the_rate_at_once(flavour, decay):
-    keras = importlib.import_module(flavour)
+def test_pytorch_momentum_applies_a_drop_of_the_rate_at_once(flavor, decay):
+    keras = importlib.import_module(flavor)
     rates = [0.1, 0.1, 0.1, 0.01, 0.01]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])
     options = {"learning_rate": schedule, "momentum": 0.9, "weight_decay": decay}
-    optimizer = make_optimizer(Flavour(flavour), "sgd", momentum_form="pytorch", **options)
+    optimizer = make_optimizer(Flavor(flavor), "sgd", momentum_form="pytorch", **options)
     layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     layer.build((None, 1))
     optimizer.build(layer.trainable_variables)

@@ -30,33 +30,33 @@ from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning import Criterion
 from tf_prac.pruning.gradient_criteria import snip, taylor
 from tf_prac.search.scoring import few_of_each_class
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 RECIPE = TrainingRecipe(epochs=3, batch_size=50, validation_split=0)
 PRUNING = PruningConfig(rounds=2, rewind="4it", prune_rate=0.5, score_samples=3)
 NONE = PRAC_VARIANTS["none"].prac
 TRAIN = ArraySamples(X[:400], Y[:400], name="digits", version="1")
 
 
-def make_model(flavour):
+def make_model(flavor):
     """A network whose training depends on random numbers and batch statistics."""
-    layers = importlib.import_module(flavour).layers
-    return importlib.import_module(flavour).Sequential(
+    layers = importlib.import_module(flavor).layers
+    return importlib.import_module(flavor).Sequential(
         [layers.Input((64,)), layers.Dense(24, use_bias=False), layers.BatchNormalization()]
         + [layers.Activation("relu"), layers.Dropout(0.3), layers.Dense(12, activation="relu")]
         + [layers.Dense(10)]
     )
 
 
-def search(directory, criterion, flavour="keras", prac=NONE, **changes):
+def search(directory, criterion, flavor="keras", prac=NONE, **changes):
     options = {field: getattr(PRUNING, field) for field in PRUNING.__dataclass_fields__}
     pruning = PruningConfig(**{**options, "criterion": criterion, **changes})
     return TicketSearch(
-        lambda: make_model(flavour),
+        lambda: make_model(flavor),
         RECIPE,
         pruning,
         prac,
@@ -91,10 +91,10 @@ def recorded_network(score, calls):
 
 
 @both
-def test_a_criterion_of_gradients_scores_the_trained_network(flavour, tmp_path):
+def test_a_criterion_of_gradients_scores_the_trained_network(flavor, tmp_path):
     trained, scored = [], []
-    reference = search(tmp_path / "reference", recorded_weights(trained), flavour, rounds=1)
-    result = search(tmp_path / "run", recorded_network(taylor, scored), flavour)
+    reference = search(tmp_path / "reference", recorded_weights(trained), flavor, rounds=1)
+    result = search(tmp_path / "run", recorded_network(taylor, scored), flavor)
     # After each epoch for the mask distance, and once to prune; training is not disturbed.
     assert len(trained) == 4 and len(scored) == 8
     for weights, (before, _) in zip(trained, scored, strict=False):
@@ -106,7 +106,7 @@ def test_a_criterion_of_gradients_scores_the_trained_network(flavour, tmp_path):
     kept = {name: [True] * mask.size for name, mask in result.tickets[0].masks.items()}
     for number, call in ((1, 3), (2, 7)):
         before, scores = scored[call]
-        expected = slow_taylor(flavour, before)
+        expected = slow_taylor(flavor, before)
         for name, score in scores.items():
             np.testing.assert_allclose(score, expected[name], rtol=1e-3, atol=1e-7)
         kept = slow_prune(scores, kept, 0.5, "global")
@@ -114,13 +114,13 @@ def test_a_criterion_of_gradients_scores_the_trained_network(flavour, tmp_path):
         assert {name: mask.ravel().tolist() for name, mask in masks.items()} == kept
     for name, mask in result.tickets[1].masks.items():  # round 1 trained under these masks
         assert not scored[7][0][name][~mask].any()
-    shipped = search(tmp_path / "shipped", "taylor", flavour)
+    shipped = search(tmp_path / "shipped", "taylor", flavor)
     assert [t.masks for t in shipped.tickets] == [t.masks for t in result.tickets]
 
 
-def slow_taylor(flavour, weights):
+def slow_taylor(flavor, weights):
     """Scores by one batch at inference, of a network of its own."""
-    model = make_model(flavour)
+    model = make_model(flavor)
     rewind(model, weights)
     ids = few_of_each_class(Split(TRAIN, np.arange(400)), TRAIN.labels[:400], 3, seed=0)
     with tf.GradientTape() as tape:

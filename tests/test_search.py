@@ -1,4 +1,4 @@
-"""The whole search, on real data, over both flavours."""
+"""The whole search, on real data, over both flavors."""
 
 import dataclasses
 import functools
@@ -29,12 +29,12 @@ from tf_prac.config import PRAC_VARIANTS
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, DataError, FileError, MismatchError, NonFiniteLossError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.files import read_json, read_npz, write_json
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 RECIPE = TrainingRecipe(epochs=4, batch_size=32)
 PRUNING = PruningConfig(rounds=3, rewind="15it")
@@ -46,17 +46,17 @@ make_model_fn = functools.partial(
 )
 
 
-def make_search(flavour, directory, **changes):
+def make_search(flavor, directory, **changes):
     options = {"recipe": RECIPE, "pruning": PRUNING, "retrain": "all", "verbose": False, **changes}
-    return TicketSearch(make_model_fn(flavour), directory=directory, **options)
+    return TicketSearch(make_model_fn(flavor), directory=directory, **options)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """One finished run for each flavour, and the number of traces after each training."""
+    """One finished run for each flavor, and the number of traces after each training."""
     found = {}
-    for flavour in FLAVOURS:
-        directory = tmp_path_factory.mktemp(flavour) / "run"
+    for flavor in FLAVORS:
+        directory = tmp_path_factory.mktemp(flavor) / "run"
         traces = []
         train = Trainer.train
 
@@ -67,8 +67,8 @@ def runs(tmp_path_factory):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Trainer, "train", counted)
-            result = make_search(flavour, directory).run(TRAIN, test=TEST)
-        found[flavour] = (result, traces)
+            result = make_search(flavor, directory).run(TRAIN, test=TEST)
+        found[flavor] = (result, traces)
     return found
 
 
@@ -77,8 +77,8 @@ def files_of(directory):
 
 
 @both
-def test_sparsities_are_exact_and_every_ticket_is_there(runs, flavour):
-    result, _ = runs[flavour]
+def test_sparsities_are_exact_and_every_ticket_is_there(runs, flavor):
+    result, _ = runs[flavor]
     size = 64 * 40 + 40 * 20
     remaining = size
     for number, ticket in enumerate(result.tickets):
@@ -92,15 +92,15 @@ def test_sparsities_are_exact_and_every_ticket_is_there(runs, flavour):
 
 
 @both
-def test_nothing_is_compiled_anew_after_round_0(runs, flavour):
-    _, traces = runs[flavour]
+def test_nothing_is_compiled_anew_after_round_0(runs, flavor):
+    _, traces = runs[flavor]
     assert len(traces) >= PRUNING.rounds * 2
     assert len(set(traces)) == 1
 
 
 @both
-def test_rounds_after_the_first_train_on_the_prac_set_of_the_round_before(runs, flavour):
-    result, _ = runs[flavour]
+def test_rounds_after_the_first_train_on_the_prac_set_of_the_round_before(runs, flavor):
+    result, _ = runs[flavor]
     rounds = result.summary["rounds"]
     train_samples = result.summary["dataset"]["train_samples"]
     assert train_samples == 810 == rounds[0]["train_samples"]
@@ -114,8 +114,8 @@ def test_rounds_after_the_first_train_on_the_prac_set_of_the_round_before(runs, 
 
 
 @both
-def test_validation_samples_never_enter_training(runs, flavour):
-    result, _ = runs[flavour]
+def test_validation_samples_never_enter_training(runs, flavor):
+    result, _ = runs[flavor]
     from tf_prac.data.forgetting import ForgettingStats
     from tf_prac.data.ids import split_validation
 
@@ -127,8 +127,8 @@ def test_validation_samples_never_enter_training(runs, flavour):
 
 
 @both
-def test_summary_has_the_specified_fields(runs, flavour):
-    result, _ = runs[flavour]
+def test_summary_has_the_specified_fields(runs, flavor):
+    result, _ = runs[flavor]
     summary = json.loads((result.directory / "summary.json").read_text())
     assert {"schema", "dataset", "model", "keras", "seed", "dense", "rounds", "tickets"} <= set(
         summary
@@ -151,13 +151,13 @@ def test_summary_has_the_specified_fields(runs, flavour):
     assert cost["end_to_end_steps"] == cost["search_steps"] + (steps - 15)
     for name in ("steps_saved", "end_to_end_steps_saved"):
         assert 0 <= cost[name] <= 1
-    assert summary["keras"] == flavour
+    assert summary["keras"] == flavor
 
 
 @both
-def test_pruned_weights_are_zero_in_the_saved_files(runs, flavour):
-    result, _ = runs[flavour]
-    keras = importlib.import_module(flavour)
+def test_pruned_weights_are_zero_in_the_saved_files(runs, flavor):
+    result, _ = runs[flavor]
+    keras = importlib.import_module(flavor)
     for ticket in result.tickets[1:]:
         path = result.directory / "tickets" / f"round_{ticket.round:02d}"
         saved = keras.models.load_model(path / "model.keras")
@@ -172,14 +172,14 @@ def test_pruned_weights_are_zero_in_the_saved_files(runs, flavour):
 
 
 @both
-def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavour):
+def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavor):
     """And W_k is what k = 15 steps give, in the middle of an epoch of 26, by Keras alone."""
-    result, _ = runs[flavour]
-    keras = importlib.import_module(flavour)
+    result, _ = runs[flavor]
+    keras = importlib.import_module(flavor)
     from tf_prac.keras_api import seed_everything
 
     seed_everything(0)
-    model = make_model_fn(flavour)()
+    model = make_model_fn(flavor)()
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9),
         "sparse_categorical_crossentropy",
@@ -203,41 +203,41 @@ def test_a_loaded_ticket_has_w_k_to_the_bit(runs, flavour):
             np.testing.assert_allclose(
                 value, reference[name], rtol=1e-4, atol=precision.rounding(1e-6)
             )
-        applied = snapshot(loaded.apply(make_model_fn(flavour)()))
+        applied = snapshot(loaded.apply(make_model_fn(flavor)()))
         for name, mask in loaded.masks.items():
             np.testing.assert_array_equal(applied[name][mask], w_k[name][mask])
             assert not applied[name][~mask].any()
 
 
-def test_both_flavours_find_the_same_ticket(runs):
-    keras, tf_keras = (runs[flavour][0].tickets[-1].masks for flavour in FLAVOURS)
+def test_both_flavors_find_the_same_ticket(runs):
+    keras, tf_keras = (runs[flavor][0].tickets[-1].masks for flavor in FLAVORS)
     assert keras.hamming(tf_keras) <= 0.01 * keras.size
 
 
 @both
-def test_the_same_command_again_returns_from_the_files(runs, flavour, monkeypatch):
-    result, _ = runs[flavour]
+def test_the_same_command_again_returns_from_the_files(runs, flavor, monkeypatch):
+    result, _ = runs[flavor]
     before = files_of(result.directory)
 
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(Trainer, "train", refuse)
-    again = make_search(flavour, result.directory).run(TRAIN, test=TEST)
+    again = make_search(flavor, result.directory).run(TRAIN, test=TEST)
     assert again.summary == result.summary
     assert [t.masks for t in again.tickets] == [t.masks for t in result.tickets]
     assert files_of(result.directory) == before
 
 
 @both
-def test_a_search_goes_on_after_the_last_finished_round(runs, flavour, tmp_path):
-    result, _ = runs[flavour]
+def test_a_search_goes_on_after_the_last_finished_round(runs, flavor, tmp_path):
+    result, _ = runs[flavor]
     shutil.copytree(result.directory, tmp_path / "run")
     for leftover in ("round_01/round.json", "summary.json"):
         (tmp_path / "run" / leftover).unlink()
     for directory in ("round_02", "tickets"):
         shutil.rmtree(tmp_path / "run" / directory)
-    again = make_search(flavour, tmp_path / "run").run(TRAIN, test=TEST)
+    again = make_search(flavor, tmp_path / "run").run(TRAIN, test=TEST)
     assert [t.masks for t in again.tickets] == [t.masks for t in result.tickets]
     for before, after in zip(result.summary["rounds"], again.summary["rounds"], strict=True):
         assert {k: v for k, v in before.items() if k != "seconds"} == {
@@ -269,8 +269,8 @@ def test_other_options_are_refused_and_nothing_changes(runs, changes, named):
     assert files_of(result.directory) == before
 
 
-@halved("flavour, rounds_and_rate", FLAVOURS, [(1, 0.93), (2, 0.2)])
-def test_plain_imp_equals_a_reference_written_out(flavour, rounds_and_rate, tmp_path):
+@halved("flavor, rounds_and_rate", FLAVORS, [(1, 0.93), (2, 0.2)])
+def test_plain_imp_equals_a_reference_written_out(flavor, rounds_and_rate, tmp_path):
     """--prac=none against the algorithm in a dozen lines: own loop, own sorting."""
     rounds, rate = rounds_and_rate
     none = PRAC_VARIANTS["none"].prac
@@ -278,15 +278,15 @@ def test_plain_imp_equals_a_reference_written_out(flavour, rounds_and_rate, tmp_
     pruning = dataclasses.replace(PRUNING, **options)
     recipe = dataclasses.replace(RECIPE, epochs=2, schedule="constant", validation_split=0.0)
     search = make_search(
-        flavour, tmp_path / "run", pruning=pruning, recipe=recipe, prac=none, retrain="none"
+        flavor, tmp_path / "run", pruning=pruning, recipe=recipe, prac=none, retrain="none"
     )
     result = search.run(TRAIN)
 
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     from tf_prac.keras_api import seed_everything
 
     seed_everything(0)
-    model = make_model_fn(flavour)()
+    model = make_model_fn(flavor)()
     start = [w.numpy() for w in model.weights]
     kernels = list(prunable_weights(model).values())
     masks = [np.ones(k.shape, bool) for k in kernels]
@@ -318,18 +318,18 @@ def test_plain_imp_equals_a_reference_written_out(flavour, rounds_and_rate, tmp_
 
 
 @both
-def test_ticket_retrains_with_masks_held(runs, flavour):
-    result, _ = runs[flavour]
+def test_ticket_retrains_with_masks_held(runs, flavor):
+    result, _ = runs[flavor]
     ticket = result.tickets[2]
-    model = make_model_fn(flavour)()
+    model = make_model_fn(flavor)()
     trained = ticket.retrain(model, TRAIN, recipe=RECIPE)
     assert trained.steps == 4 * 26 - 15
     weights = snapshot(model)
     for name, mask in ticket.masks.items():
         assert np.count_nonzero(weights[name]) == np.count_nonzero(mask)
-    wide = importlib.import_module(flavour).Sequential(
-        [importlib.import_module(flavour).layers.InputLayer((64,))]
-        + [importlib.import_module(flavour).layers.Dense(n) for n in (41, 20, 10)]
+    wide = importlib.import_module(flavor).Sequential(
+        [importlib.import_module(flavor).layers.InputLayer((64,))]
+        + [importlib.import_module(flavor).layers.Dense(n) for n in (41, 20, 10)]
     )
     before = snapshot(wide)
     with pytest.raises(MismatchError, match="Use a model of the same architecture"):
@@ -363,7 +363,7 @@ def test_early_stop_waits_for_the_rewind_point_and_dense_is_trained_for_comparis
 
 @both
 def test_test_accuracy_is_that_of_the_best_validation_epoch_and_of_the_last(
-    flavour, tmp_path, monkeypatch
+    flavor, tmp_path, monkeypatch
 ):
     trainings = []
     train = Trainer.train
@@ -371,7 +371,7 @@ def test_test_accuracy_is_that_of_the_best_validation_epoch_and_of_the_last(
         Trainer, "train", lambda *a, **k: trainings.append(train(*a, **k)) or trainings[-1]
     )
     pruning = dataclasses.replace(PRUNING, rounds=1)
-    search = make_search(flavour, tmp_path / "run", pruning=pruning, retrain="last")
+    search = make_search(flavor, tmp_path / "run", pruning=pruning, retrain="last")
     summary = search.run(TRAIN, test=TEST).summary
     for trained, figures in zip(trainings, (summary["dense"], summary["tickets"][1]), strict=True):
         best, last = trained.best_weights, trained.weights
@@ -413,10 +413,10 @@ def test_official_preset_runs(tmp_path):
 
 
 @both
-def test_a_diverging_loss_stops_the_round_and_says_where(flavour, tmp_path):
+def test_a_diverging_loss_stops_the_round_and_says_where(flavor, tmp_path):
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30)
     with pytest.raises(NonFiniteLossError, match=r"NaN or infinite at step \d+ of 104 .epoch 1"):
-        make_search(flavour, tmp_path / "run", recipe=recipe).run(TRAIN)
+        make_search(flavor, tmp_path / "run", recipe=recipe).run(TRAIN)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {".lock", "config.json"}
 
 
@@ -428,8 +428,8 @@ def test_a_diverging_loss_stops_the_round_and_says_where(flavour, tmp_path):
         (3, ArgumentError, "model: received '3 outputs'"),
     ],
 )
-def test_a_model_has_an_output_for_each_class(flavour, units, error, message, tmp_path):
-    keras = importlib.import_module(flavour)
+def test_a_model_has_an_output_for_each_class(flavor, units, error, message, tmp_path):
+    keras = importlib.import_module(flavor)
     layers = [keras.layers.InputLayer((64,)), keras.layers.Dense(9), keras.layers.Dense(units)]
     search = TicketSearch(lambda: keras.Sequential(layers), RECIPE, directory=tmp_path / "run")
     with pytest.raises(error, match=message):
@@ -539,10 +539,10 @@ def nested(keras):
     )
 
 
-@halved("flavour, make", FLAVOURS, [subclassed, nested])
+@halved("flavor, make", FLAVORS, [subclassed, nested])
 @pytest.mark.filterwarnings("ignore:.*saved as HDF5:UserWarning")
-def test_any_kind_of_model_goes_through(flavour, make, tmp_path, capsys):
-    keras = importlib.import_module(flavour)
+def test_any_kind_of_model_goes_through(flavor, make, tmp_path, capsys):
+    keras = importlib.import_module(flavor)
     recipe = dataclasses.replace(RECIPE, optimizer="adam", learning_rate=0.003)
     pruning = PruningConfig(rounds=2, scope="layerwise", prune_last_dense=True)
     search = TicketSearch(

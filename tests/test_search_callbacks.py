@@ -11,7 +11,7 @@ from digits_search import X, Y
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.callbacks import SearchCallback
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.search.ticket import Control
 
 TRAIN, TEST = (X[:400], Y[:400]), (X[400:600], Y[400:600])
@@ -53,8 +53,8 @@ class Record(SearchCallback):
         self.content["summary"] = summary
 
 
-def make_search(flavour, directory, **options):
-    keras = importlib.import_module(flavour)
+def make_search(flavor, directory, **options):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     return TicketSearch(
         lambda: keras.Sequential(
@@ -71,7 +71,7 @@ def run(search, callbacks):
     return search.run(TRAIN, test=TEST, controls=[Control(2, "reinit")], callbacks=callbacks)
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def finished(request, tmp_path_factory):
     """A finished search, what two callbacks saw of it, and how to make the search again."""
     directory = tmp_path_factory.mktemp("callbacks") / "run"

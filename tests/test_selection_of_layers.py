@@ -24,18 +24,18 @@ from tf_prac import (
     with_sample_ids,
 )
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.criteria import prune as by_scores
 from tf_prac.pruning.report import PruningReport
 from tf_prac.storage.files import read_json
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 X = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
 Y = np.arange(32) % 3
 
 
-def load(flavour):
-    return importlib.import_module(flavour)
+def load(flavor):
+    return importlib.import_module(flavor)
 
 
 def loss(keras):
@@ -56,15 +56,15 @@ def transfer(keras):
 
 
 @both
-def test_frozen_layers_stay_dense_and_that_is_said(flavour):
-    model = transfer(load(flavour))
+def test_frozen_layers_stay_dense_and_that_is_said(flavor):
+    model = transfer(load(flavor))
     reasons = {i.name: i.reason for i in weight_report(model) if i.name.endswith("kernel")}
     assert list(reasons.values()).count("frozen (trainable=False)") == 2
     with pytest.warns(UserWarning, match="2 kernels of frozen layers stay dense"):
         pruned = prune(model, sparsity=0.5)
     assert list(pruned.masks) == ["dense/kernel"]
     assert pruned.masks.sparsity == 0.5
-    frozen = prune(transfer(load(flavour)), masks=Masks({"sequential/dense/kernel": np.eye(6, 5)}))
+    frozen = prune(transfer(load(flavor)), masks=Masks({"sequential/dense/kernel": np.eye(6, 5)}))
     assert frozen.masks.sparsity > 0.5  # named by the user
     model.trainable = False
     with pytest.raises(ArgumentError, match="dense/kernel: frozen"):
@@ -92,8 +92,8 @@ def two_heads(keras, names=("digit", "even")):
 
 
 @both
-def test_no_output_layer_is_pruned(flavour):
-    keras = load(flavour)
+def test_no_output_layer_is_pruned(flavor):
+    keras = load(flavor)
     assert list(prunable_weights(two_heads(keras))) == ["body/kernel"]
     outer = keras.Input((6,))
     nested = keras.Model(outer, two_heads(keras)(outer))
@@ -103,8 +103,8 @@ def test_no_output_layer_is_pruned(flavour):
 
 
 @both
-def test_outputs_keep_their_names(flavour, tmp_path):
-    keras = load(flavour)
+def test_outputs_keep_their_names(flavor, tmp_path):
+    keras = load(flavor)
     config = PruningConfig(prune_last_dense=True)
     model = prune(two_heads(keras), sparsity=0.5, pruning=config)
     again = type(model).from_config(model.get_config())
@@ -116,8 +116,8 @@ def test_outputs_keep_their_names(flavour, tmp_path):
 
 
 @both
-def test_layers_are_chosen_by_their_groups(flavour):
-    keras = load(flavour)
+def test_layers_are_chosen_by_their_groups(flavor):
+    keras = load(flavor)
     inputs = keras.Input((4, 3))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.LSTM(4)(inputs)))
     pruned = prune(model, layers=("dense", "recurrent"), sparsity=0.5)
@@ -128,8 +128,8 @@ def test_layers_are_chosen_by_their_groups(flavour):
 
 
 @both
-def test_forgetting_is_recorded_without_prunable_weights(flavour):
-    keras = load(flavour)
+def test_forgetting_is_recorded_without_prunable_weights(flavor):
+    keras = load(flavor)
     inputs = keras.Input((6, 1))
     network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.LSTM(4)(inputs)))
     with pytest.raises(ArgumentError, match="a model with weights to prune"):
@@ -161,8 +161,8 @@ def test_a_layer_that_dies_is_named_with_a_remedy():
 
 
 @both
-def test_a_pruned_model_shows_its_sparsity(flavour):
-    model = prune(two_heads(load(flavour)), sparsity=0.5)
+def test_a_pruned_model_shows_its_sparsity(flavor):
+    model = prune(two_heads(load(flavor)), sparsity=0.5)
     assert repr(model).endswith(": 50.0% of 48 weights pruned: body/kernel 50.0%>")
     many = {f"layer_{n}/kernel": np.arange(10) < n for n in range(10)}
     assert len(repr(PruningReport.of(many))) < 300
@@ -181,8 +181,8 @@ OVERRIDES = {
 @both
 @pytest.mark.parametrize("wrap", [lambda m: prune(m, sparsity=0.5), PracModel])
 @pytest.mark.parametrize("name", OVERRIDES)
-def test_a_model_whose_overrides_would_be_bypassed_is_refused(flavour, wrap, name):
-    keras = load(flavour)
+def test_a_model_whose_overrides_would_be_bypassed_is_refused(flavor, wrap, name):
+    keras = load(flavor)
     own = type("Own", (keras.Model,), {name: OVERRIDES[name]})
     inputs = keras.Input((6,))
     model = own(inputs, keras.layers.Dense(3)(keras.layers.Dense(4)(inputs)))
@@ -191,8 +191,8 @@ def test_a_model_whose_overrides_would_be_bypassed_is_refused(flavour, wrap, nam
 
 
 @both
-def test_a_schedule_that_never_prunes_warns(flavour):
-    keras = load(flavour)
+def test_a_schedule_that_never_prunes_warns(flavor):
+    keras = load(flavor)
     network = mlp(keras, 4, 3)
     model = prune(network, schedule=PolynomialDecay(0.0, 0.8, 0, 1000, frequency=100))
     model.compile("sgd", loss(keras), run_eagerly=True)
@@ -225,8 +225,8 @@ def test_a_rewind_point_of_less_than_a_step_is_said():
 
 
 @both
-def test_a_failed_save_keeps_the_file_before_it(flavour, tmp_path, monkeypatch):
-    keras = load(flavour)
+def test_a_failed_save_keeps_the_file_before_it(flavor, tmp_path, monkeypatch):
+    keras = load(flavor)
     network = mlp(keras, 4, 3)
     for model in (prune(network), PracModel(network)):
         path = tmp_path / "model.keras"
@@ -261,9 +261,9 @@ def test_a_floor_keeps_the_best_weights_of_each_layer():
 
 
 @both
-def test_a_floor_of_prune_and_of_a_schedule(flavour, tmp_path):
+def test_a_floor_of_prune_and_of_a_schedule(flavor, tmp_path):
     def network():
-        keras = load(flavour)
+        keras = load(flavor)
         keras.utils.set_random_seed(0)
         model = mlp(keras, 8, 8, 3)
         model.layers[-2].kernel.assign(model.layers[-2].kernel / 100)
@@ -275,7 +275,7 @@ def test_a_floor_of_prune_and_of_a_schedule(flavour, tmp_path):
     pruned = prune(network(), sparsity=0.6, pruning=floor)
     assert [int(mask.sum()) for mask in pruned.masks.values()] == [38, 7]
     model = prune(network(), schedule=PolynomialDecay(0.1, 0.6, 0, 4, frequency=1), pruning=floor)
-    model.compile("sgd", loss(load(flavour)))
+    model.compile("sgd", loss(load(flavor)))
     model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
     assert model.masks.sparsity == pytest.approx(0.6, abs=0.01) and not model.pruning_report.empty
     model.save(tmp_path / "model.keras")

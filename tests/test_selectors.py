@@ -37,7 +37,7 @@ from tf_prac.data.ids import split_validation
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import DataSplits, Split
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.selection import RoundOutcome
@@ -47,7 +47,7 @@ from tf_prac.tasks.classification import Sparse
 from tf_prac.training.trained_network import untrained
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 RECIPE = TrainingRecipe(epochs=3, batch_size=50)
 PRUNING = PruningConfig(rounds=3, rewind="4it")
@@ -56,8 +56,8 @@ TRAIN = ArraySamples(X[:600], Y[:600], name="digits", version="1")
 VALIDATION = split_validation(600, fraction=0.1, method="seeded", seed=0)[1]
 
 
-def make_model(flavour, width=24, last="linear"):
-    keras = importlib.import_module(flavour)
+def make_model(flavor, width=24, last="linear"):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     return keras.Sequential(
         [layers.Input((64,)), layers.Dense(width, activation="relu")]
@@ -65,10 +65,10 @@ def make_model(flavour, width=24, last="linear"):
     )
 
 
-def search(directory, prac, train=TRAIN, flavour="keras", width=24, **changes):
+def search(directory, prac, train=TRAIN, flavor="keras", width=24, **changes):
     options = {"recipe": RECIPE, "pruning": PRUNING, "retrain": "none", "verbose": False, **changes}
     made = TicketSearch(
-        lambda: make_model(flavour, width), prac=prac, directory=directory, **options
+        lambda: make_model(flavor, width), prac=prac, directory=directory, **options
     )
     return made.run(train)
 
@@ -143,16 +143,16 @@ def test_random_subsets_are_nested_and_balanced_when_asked(tmp_path):
 
 
 @halved(
-    "flavour, last, selector",
-    FLAVOURS,
+    "flavor, last, selector",
+    FLAVORS,
     ["linear", "softmax"],
     ["entropy", "margin", "el2n", "loss"],
 )
 def test_scores_of_logits_and_of_probabilities_are_those_of_a_softmax(
-    flavour, last, selector, tmp_path
+    flavor, last, selector, tmp_path
 ):
     """The chosen samples are the highest of formulas written out, over Keras's own predictions."""
-    model = make_model(flavour, last=last)
+    model = make_model(flavor, last=last)
     ids = np.arange(0, 600, 3)
     masks = {name: np.ones(v.shape, bool) for name, v in prunable_weights(model).items()}
     next(iter(masks.values()))[::2] = False
@@ -209,12 +209,12 @@ def dataclass_option(name):
 
 
 @both
-def test_a_function_selects_as_a_registered_one(flavour, tmp_path, monkeypatch):
+def test_a_function_selects_as_a_registered_one(flavor, tmp_path, monkeypatch):
     monkeypatch.setitem(SELECTORS, "loudest", loudest)
     prac = PracConfig(selector=loudest, subset_size=0.3)
-    result = search(tmp_path / "run", prac, flavour=flavour)
+    result = search(tmp_path / "run", prac, flavor=flavor)
     named = dataclasses.replace(prac, selector="loudest")
-    assert sets_of(result) == sets_of(search(tmp_path / "named", named, flavour=flavour))
+    assert sets_of(result) == sets_of(search(tmp_path / "named", named, flavor=flavor))
     ids = np.setdiff1d(np.arange(600), VALIDATION)
     chosen = sets_of(result)[0].ids
     left = np.setdiff1d(ids, chosen)
@@ -358,7 +358,7 @@ def test_each_class_keeps_its_share_of_the_minimum():
 def test_sets_of_another_run_are_used_with_another_network(source, tmp_path):
     directory = str(source.directory)
     prac = PracConfig(prac_from=directory, early_stop_eps=None)
-    result = search(tmp_path / "each", prac, flavour="tf_keras", width=30)
+    result = search(tmp_path / "each", prac, flavor="tf_keras", width=30)
     assert sets_of(result) == sets_of(source)
     assert column(result, "train_samples") == column(source, "train_samples")
     assert result.summary["cost"]["forward_samples"] == 60 * sum(column(result, "epochs"))
@@ -444,10 +444,10 @@ def test_the_other_run_may_be_moved_but_not_changed(source, tmp_path):
 # Pruning at initialization
 
 
-@halved("flavour, criterion", FLAVOURS, ["magnitude_init", "snip", "grasp", "synflow"])
-def test_pruning_at_initialization_does_not_train(flavour, criterion, tmp_path):
+@halved("flavor, criterion", FLAVORS, ["magnitude_init", "snip", "grasp", "synflow"])
+def test_pruning_at_initialization_does_not_train(flavor, criterion, tmp_path):
     pruning = PruningConfig(rounds=2, rewind="0it", criterion=criterion, score_samples=3)
-    result = search(tmp_path / "run", NONE, flavour=flavour, pruning=pruning, retrain="last")
+    result = search(tmp_path / "run", NONE, flavor=flavor, pruning=pruning, retrain="last")
     size = 64 * 24 + 24 * 12
     for ticket, left in zip(result.tickets, (1824, 1459, 1167), strict=True):
         assert ticket.masks.size == size and ticket.masks.remaining == left

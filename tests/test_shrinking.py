@@ -17,11 +17,11 @@ from tf_prac.export.shrinking.network import LAST
 from tf_prac.export.shrinking.rebuild import rebuild, sliced
 from tf_prac.export.shrinking.shrink import network_of
 
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 GENERATOR = np.random.default_rng(0)
 
 
-@pytest.fixture(params=FLAVOURS)
+@pytest.fixture(params=FLAVORS)
 def keras(request):
     return importlib.import_module(request.param)
 
@@ -78,8 +78,8 @@ def same_gradients(model, masks, x):
             np.testing.assert_allclose(b / scale, a / scale, atol=1e-4, err_msg=variable.name)
 
 
-def check_plan(flavour, plan):
-    keras = importlib.import_module(flavour)
+def check_plan(flavor, plan):
+    keras = importlib.import_module(flavor)
     keras.backend.clear_session()
     model, masks = random_networks.build(keras, plan)
     x = inputs_of(model)
@@ -91,20 +91,20 @@ def check_plan(flavour, plan):
     same_outputs(model, export.fold_batch_norm(model, masks=masks, check=False).model, x, 1e-4)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @example((985, ("conv", "excite", "average", "nested"), "global", 0.6))  # all channels are constant
 @given(plan=random_networks.plans())
 @settings(max_examples=2, deadline=None)
-def test_random_networks(flavour, plan):
-    check_plan(flavour, plan)
+def test_random_networks(flavor, plan):
+    check_plan(flavor, plan)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @given(plan=random_networks.plans())
 @settings(max_examples=100, deadline=None)
-def test_more_random_networks(flavour, plan):
-    check_plan(flavour, plan)
+def test_more_random_networks(flavor, plan):
+    check_plan(flavor, plan)
 
 
 def zoo(keras, name):

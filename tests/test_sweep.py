@@ -15,7 +15,7 @@ from digits_search import X, Y
 from tf_prac import PracConfig, PruningConfig, RewindSweep, Ticket, TicketSearch, TrainingRecipe
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, FileError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
@@ -29,7 +29,7 @@ REWINDS = ("0it", "5it", "1ep")
 make_model_fn = functools.partial(digits_search.make_model_fn, widths=(24,), norm=True)
 
 
-def make_sweep(flavour, directory, rewinds=REWINDS, **changes):
+def make_sweep(flavor, directory, rewinds=REWINDS, **changes):
     options = {
         "recipe": RECIPE,
         "pruning": PruningConfig(rounds=2, prune_rate=0.6),
@@ -38,14 +38,14 @@ def make_sweep(flavour, directory, rewinds=REWINDS, **changes):
         "verbose": False,
         **changes,
     }
-    return RewindSweep(make_model_fn(flavour), rewinds, directory=directory, **options)
+    return RewindSweep(make_model_fn(flavor), rewinds, directory=directory, **options)
 
 
-def make_search(flavour, directory, **changes):
+def make_search(flavor, directory, **changes):
     rewind = changes.pop("rewind", "5it")
     pruning = PruningConfig(**{"rounds": 2, "prune_rate": 0.6, "rewind": rewind})
     options = {"recipe": RECIPE, "pruning": pruning, "prac": PLAIN, "retrain": "all", **changes}
-    return TicketSearch(make_model_fn(flavour), directory=directory, verbose=False, **options)
+    return TicketSearch(make_model_fn(flavor), directory=directory, verbose=False, **options)
 
 
 def counted(monkeypatch):
@@ -63,25 +63,25 @@ def counted(monkeypatch):
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
-    """Finished sweeps by flavour: flavour, directory, results and steps of each training."""
+    """Finished sweeps by flavor: flavor, directory, results and steps of each training."""
     found = {}
-    for flavour in FLAVOURS:
-        directory = tmp_path_factory.mktemp("sweep") / flavour
+    for flavor in FLAVORS:
+        directory = tmp_path_factory.mktemp("sweep") / flavor
         with pytest.MonkeyPatch.context() as patch:
             steps = counted(patch)
-            results = make_sweep(flavour, directory).run(**DATA)
-        found[flavour] = (flavour, directory, results, steps)
+            results = make_sweep(flavor, directory).run(**DATA)
+        found[flavor] = (flavor, directory, results, steps)
     return found
 
 
-@pytest.fixture(params=FLAVOURS)
+@pytest.fixture(params=FLAVORS)
 def swept(request, sweeps):
     return sweeps[request.param]
 
 
 def test_a_shared_dense_round_has_the_results_of_a_separate_search(swept, tmp_path):
-    flavour, directory, _, _ = swept
-    alone = make_search(flavour, tmp_path / "run", rewind="1ep").run(**DATA)
+    flavor, directory, _, _ = swept
+    alone = make_search(flavor, tmp_path / "run", rewind="1ep").run(**DATA)
     path = directory / "rewind_1ep/seed_0"
     shared = RunDirectory(path).summary()
     for ours, theirs in zip(shared["rounds"], alone.summary["rounds"], strict=True):
@@ -149,14 +149,14 @@ def test_the_table_has_a_row_for_each_rewind_point_control_and_sparsity(swept):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_one_shot_tickets_are_pruned_from_the_dense_network(flavour, tmp_path, monkeypatch):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_one_shot_tickets_are_pruned_from_the_dense_network(flavor, tmp_path, monkeypatch):
     """Only round 0 trains; each ticket keeps the largest of its trained weights."""
     pruning = PruningConfig(rounds=3, prune_rate=0.5, larger_cuts=0, largest_cut=3)
     options = {"pruning": pruning, "controls": ()}
     with monkeypatch.context() as patch:
         steps = counted(patch)
-        results = make_sweep(flavour, tmp_path, ("0it", "5it"), **options).run(**DATA)
+        results = make_sweep(flavor, tmp_path, ("0it", "5it"), **options).run(**DATA)
     assert steps == [39] + 3 * [39] + 3 * [34]  # both k have one dense network
     assert [row["search_steps"] for row in results["table"] if row["round"]] == 6 * [39]
     for rewind in ("0it", "5it"):
@@ -175,23 +175,23 @@ def test_one_shot_tickets_are_pruned_from_the_dense_network(flavour, tmp_path, m
             before = masks
         with monkeypatch.context() as patch:  # a finished search trains nothing
             patch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
-            make_sweep(flavour, tmp_path, ("0it", "5it"), **options).run(**DATA)
+            make_sweep(flavor, tmp_path, ("0it", "5it"), **options).run(**DATA)
 
 
 def test_the_same_call_trains_nothing_and_more_rewind_points_train_their_own(sweeps, tmp_path):
-    flavour, directory, results, _ = sweeps["keras"]
+    flavor, directory, results, _ = sweeps["keras"]
     shutil.copytree(directory, tmp_path / "sweep")
     with pytest.MonkeyPatch.context() as patch:
         steps = counted(patch)
-        again = make_sweep(flavour, tmp_path / "sweep").run(**DATA)
+        again = make_sweep(flavor, tmp_path / "sweep").run(**DATA)
         assert steps == [] and again["table"] == results["table"]
-        more = make_sweep(flavour, tmp_path / "sweep", (*REWINDS, "20it"), controls=()).run(**DATA)
+        more = make_sweep(flavor, tmp_path / "sweep", (*REWINDS, "20it"), controls=()).run(**DATA)
         assert steps == [39, 19, 19]  # dense, a sparse round, which is ticket 1, and ticket 2
     assert more["steps"]["shared"] == 2 * 39
 
 
 def test_an_interrupted_sweep_resumes(sweeps, tmp_path):
-    flavour, directory, results, _ = sweeps["keras"]
+    flavor, directory, results, _ = sweeps["keras"]
     shutil.copytree(directory, tmp_path / "sweep")
     shutil.rmtree(tmp_path / "sweep/rewind_1ep")
     shutil.rmtree(tmp_path / "sweep/rewind_5it/seed_0/round_01")
@@ -199,7 +199,7 @@ def test_an_interrupted_sweep_resumes(sweeps, tmp_path):
     for run in ("rewind_5it/seed_0/tickets", "rewind_5it/seed_0/summary.json"):
         path = tmp_path / "sweep" / run
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    again = make_sweep(flavour, tmp_path / "sweep").run(**DATA)
+    again = make_sweep(flavor, tmp_path / "sweep").run(**DATA)
     for ours, theirs in zip(again["table"], results["table"], strict=True):
         assert ours == theirs
 
@@ -225,19 +225,19 @@ def test_bad_sweeps_are_refused_and_write_nothing(tmp_path, rewinds, changes, me
 
 
 def test_a_directory_of_other_things_or_another_sweep_is_refused(sweeps, tmp_path):
-    flavour, directory, _, _ = sweeps["keras"]
+    flavor, directory, _, _ = sweeps["keras"]
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileError, match="not empty and not a sweep"):
-        make_sweep(flavour, tmp_path).run(**DATA)
+        make_sweep(flavor, tmp_path).run(**DATA)
     before = (directory / "results.json").read_bytes()
     pruning = PruningConfig(rounds=2, prune_rate=0.5)
     with pytest.raises(MismatchError, match="prune_rate: 0.5 requested"):
-        make_sweep(flavour, directory, pruning=pruning).run(**DATA)
+        make_sweep(flavor, directory, pruning=pruning).run(**DATA)
     assert (directory / "results.json").read_bytes() == before
 
 
 def test_a_dense_round_is_reused_only_if_it_is_the_same(sweeps, tmp_path):
-    flavour, directory, _, _ = sweeps["keras"]
+    flavor, directory, _, _ = sweeps["keras"]
     source = directory / "rewind_0it/seed_0"
     cases = [
         ({"seed": 1}, MismatchError, "seed: 1 requested"),
@@ -247,15 +247,15 @@ def test_a_dense_round_is_reused_only_if_it_is_the_same(sweeps, tmp_path):
     for number, (changes, error, message) in enumerate(cases):
         path = tmp_path / str(number)
         with pytest.raises(error, match=message):
-            make_search(flavour, path, dense_from=source, **changes).run(**DATA)
+            make_search(flavor, path, dense_from=source, **changes).run(**DATA)
         assert {p.name for p in path.iterdir()} <= {"config.json", ".lock"}
     with pytest.raises(FileError, match="not a run"):
-        make_search(flavour, tmp_path / "n", dense_from=tmp_path / "nothing").run(**DATA)
+        make_search(flavor, tmp_path / "n", dense_from=tmp_path / "nothing").run(**DATA)
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
     (copy / "round_00/round.json").unlink()
     with pytest.raises(FileError, match="dense round is not finished"):
-        make_search(flavour, tmp_path / "u", dense_from=copy).run(**DATA)
+        make_search(flavor, tmp_path / "u", dense_from=copy).run(**DATA)
 
 
 def test_an_early_stop_waits_for_every_saved_rewind_point(tmp_path, monkeypatch):

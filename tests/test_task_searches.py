@@ -20,12 +20,12 @@ from tf_prac import (
 )
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.errors import ArgumentError, DataError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.storage.files import read_json
 from tf_prac.tasks import MultiLabel, OneHot, Outputs, Regression, Sparse
 from tf_prac.training.loop import StepLoop
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 N = 64
 X, Y = load_digits(return_X_y=True)
 X, Y = (X[:N] / 16).astype(np.float32), Y[:N]
@@ -73,8 +73,8 @@ CASES = {
 }
 
 
-def search(flavour, model, directory, task=None, **options):
-    keras = importlib.import_module(flavour)
+def search(flavor, model, directory, task=None, **options):
+    keras = importlib.import_module(flavor)
     options = {"recipe": RECIPE, "pruning": PRUNING, "verbose": False, **options}
     model_fn = (lambda: model(keras)) if inspect.isfunction(model) else model
     return TicketSearch(model_fn, directory=directory, task=task, **options)
@@ -82,16 +82,16 @@ def search(flavour, model, directory, task=None, **options):
 
 ALIKE = {("keras", "one_hot"), ("tf_keras", "sparse"), ("keras", "binary"), ("tf_keras", "outputs")}
 SEARCHES = [
-    pytest.param(flavour, name, marks=[pytest.mark.slow] if (flavour, name) in ALIKE else [])
-    for flavour in FLAVOURS
+    pytest.param(flavor, name, marks=[pytest.mark.slow] if (flavor, name) in ALIKE else [])
+    for flavor in FLAVORS
     for name in CASES
 ]
 
 
-@pytest.mark.parametrize(("flavour", "name"), SEARCHES)
-def test_a_search_of_each_task(flavour, name, tmp_path):
+@pytest.mark.parametrize(("flavor", "name"), SEARCHES)
+def test_a_search_of_each_task(flavor, name, tmp_path):
     model, x, y, task = CASES[name]
-    started = search(flavour, model, tmp_path / "run", task)
+    started = search(flavor, model, tmp_path / "run", task)
     result = started.run((x, y), test=(x, y))
     network, summary = result.model, result.summary
     masks = result.tickets[1].masks
@@ -136,11 +136,11 @@ def metric_of(name, outputs, y):
     return np.mean(np.abs(outputs[:, 0] - y))
 
 
-@pytest.mark.parametrize(("flavour", "selector"), [("keras", "entropy"), ("tf_keras", "grand")])
-def test_selectors_of_multi_label_samples(flavour, selector, tmp_path):
+@pytest.mark.parametrize(("flavor", "selector"), [("keras", "entropy"), ("tf_keras", "grand")])
+def test_selectors_of_multi_label_samples(flavor, selector, tmp_path):
     model, x, y, task = CASES["multi_label"]
     prac = PracConfig(selector=selector, subset_size=0.5)
-    result = search(flavour, model, tmp_path / "run", task, prac=prac, retrain="none").run((x, y))
+    result = search(flavor, model, tmp_path / "run", task, prac=prac, retrain="none").run((x, y))
     assert result.summary["rounds"][0]["prac_size"] == 24
     assert "none retrained" in repr(result) and result.best_round is None
     with pytest.raises(ArgumentError, match="no retrained ticket"):
@@ -180,7 +180,7 @@ def test_what_a_task_cannot_do_is_refused_before_anything_is_written(tmp_path):
 
 
 @both
-def test_data_that_does_not_fit_is_refused_before_training_by_split(flavour, tmp_path):
+def test_data_that_does_not_fit_is_refused_before_training_by_split(flavor, tmp_path):
     wide, missing = np.tile(X, 2), np.concatenate([X[:1] * np.nan, X[1:]])
     for train, splits, message in (
         ((wide, Y), {}, r"inputs: float32 \(N, 128\) received; allowed: float32 \(N, 64\)"),
@@ -196,7 +196,7 @@ def test_data_that_does_not_fit_is_refused_before_training_by_split(flavour, tmp
         ((X[:1], Y[:1]), {}, "validation_split: received '0.25, 1 training samples'.*Set it to 0"),
     ):
         with pytest.raises((ArgumentError, DataError), match=message):
-            search(flavour, CASES["sparse"][0], tmp_path / "run").run(train, **splits)
+            search(flavor, CASES["sparse"][0], tmp_path / "run").run(train, **splits)
         assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -211,9 +211,9 @@ def compiled(keras, rate=None, loss=None):
 
 
 @both
-def test_a_compiled_model_keeps_its_loss_metrics_optimizer_and_schedule(flavour, tmp_path):
+def test_a_compiled_model_keeps_its_loss_metrics_optimizer_and_schedule(flavor, tmp_path):
     """Against `fit` batch by batch with the same data order."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     made, rates = [], []
     original = StepLoop.train
 
@@ -227,7 +227,7 @@ def test_a_compiled_model_keeps_its_loss_metrics_optimizer_and_schedule(flavour,
     weights = [w.copy() for w in model.get_weights()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepLoop, "train", train)
-        result = search(flavour, model, tmp_path / "run").run((X, Y), test=(X, Y))
+        result = search(flavor, model, tmp_path / "run").run((X, Y), test=(X, Y))
     assert all(np.array_equal(*w) for w in zip(weights, model.get_weights(), strict=True))
     optimizer = made[0]
     assert type(optimizer) is type(model.optimizer) and optimizer is not model.optimizer
@@ -243,14 +243,14 @@ def test_a_compiled_model_keeps_its_loss_metrics_optimizer_and_schedule(flavour,
     assert first > last
     changed = compiled(keras, rate=0.01)
     with pytest.raises(MismatchError, match="compiled"):
-        search(flavour, changed, tmp_path / "run").run((X, Y), test=(X, Y))
+        search(flavor, changed, tmp_path / "run").run((X, Y), test=(X, Y))
     with pytest.raises(ArgumentError, match="learning_rate, momentum for a model that is compiled"):
         recipe = TrainingRecipe(learning_rate=0.5, momentum=0.1)
-        search(flavour, changed, tmp_path / "new", recipe=recipe).run((X, Y))
+        search(flavor, changed, tmp_path / "new", recipe=recipe).run((X, Y))
 
 
 @both
-def test_sample_and_class_weights(flavour, tmp_path):
+def test_sample_and_class_weights(flavor, tmp_path):
     """A sample of weight 0 does not change the result, whatever its label."""
     weights = np.ones(N, np.float32)
     weights[:8] = 0
@@ -258,7 +258,7 @@ def test_sample_and_class_weights(flavour, tmp_path):
     other[:8] = (Y[:8] + 1) % 10
     results = []
     for number, labels in enumerate((Y, other)):
-        started = search(flavour, CASES["sparse"][0], tmp_path / f"{number}")
+        started = search(flavor, CASES["sparse"][0], tmp_path / f"{number}")
         results.append(started.run((X, labels, weights), validation=(X, Y)))
     first, second = (
         [(r["cet"], r["cep"], r["val_accuracy"]) for r in each.summary["rounds"]]
@@ -268,7 +268,7 @@ def test_sample_and_class_weights(flavour, tmp_path):
     prac_set = PracSet.load(results[0].directory / "round_00" / "prac_set.npz")
     assert not set(range(8)) & {*prac_set.cet.tolist(), *prac_set.cep.tolist()}
     by_class = {number: float(number != 3) for number in range(10)}
-    started = search(flavour, CASES["sparse"][0], tmp_path / "c", class_weight=by_class)
+    started = search(flavor, CASES["sparse"][0], tmp_path / "c", class_weight=by_class)
     result = started.run((X, Y), validation=(X, Y))
     prac_set = PracSet.load(result.directory / "round_00" / "prac_set.npz")
     assert not set(np.flatnonzero(Y == 3).tolist()) & set(prac_set.cet.tolist())
@@ -277,4 +277,4 @@ def test_sample_and_class_weights(flavour, tmp_path):
         name = "sparse" if message.startswith("1") else "multi_label"
         model, x, y, task = CASES[name]
         with pytest.raises(ArgumentError, match=f"class_weight: .*{message}"):
-            search(flavour, model, tmp_path / "w", task, class_weight=wrong).run((x, y))
+            search(flavor, model, tmp_path / "w", task, class_weight=wrong).run((x, y))

@@ -16,14 +16,14 @@ import tensorflow as tf
 from tf_prac import ForgettingLogger, PracModel, SampleScores, Targets, TrainingRecipe
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, DataError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.registry import TASKS
 from tf_prac.tasks import Binary, MultiLabel, OneHot, Outputs, Regression, Sparse, Task
 from tf_prac.tasks.infer import as_task, infer
 from tf_prac.training.scores import parts_of, score_of
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 IGNORED = 9
 
 
@@ -178,9 +178,9 @@ def test_correct_disagree_and_metric_are_those_of_the_reference(name, seed, shap
 
 
 @both
-def test_what_the_loss_ignores_does_not_change_forgetting_or_scores(flavour):
+def test_what_the_loss_ignores_does_not_change_forgetting_or_scores(flavor):
     """Ignored labels, positions and samples may have any value."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     generator = np.random.default_rng(0)
     x = generator.integers(1, 9, (20, 6))
     x[:, 4:] = 0  # masked by the embedding
@@ -217,9 +217,9 @@ def test_what_the_loss_ignores_does_not_change_forgetting_or_scores(flavour):
 
 
 @both
-def test_smoothed_labels_change_the_loss_alone(flavour):
+def test_smoothed_labels_change_the_loss_alone(flavor):
     """Forgetting and the task of a run are those of labels that are not smoothed."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
     samples = ArraySamples(x, np.arange(40) % 4)
     weights, stats = [], []
@@ -259,8 +259,8 @@ def test_a_compiled_model_keeps_its_loss():
 
 
 @both
-def test_regression_without_a_bound_is_refused_before_training(flavour):
-    keras = importlib.import_module(flavour)
+def test_regression_without_a_bound_is_refused_before_training(flavor):
+    keras = importlib.import_module(flavor)
     x, y = np.ones((8, 3), np.float32), np.ones(8, np.float32)
     for loss in ("mse", "mean_absolute_error", keras.losses.Huber()):
         network = keras.Sequential(
@@ -413,8 +413,8 @@ def warnings_of(call):
 
 @both
 @pytest.mark.parametrize(("end", "from_logits", "of_search", "of_fit"), ENDS)
-def test_logits_and_probabilities_are_not_mistaken(flavour, end, from_logits, of_search, of_fit):
-    keras = importlib.import_module(flavour)
+def test_logits_and_probabilities_are_not_mistaken(flavor, end, from_logits, of_search, of_fit):
+    keras = importlib.import_module(flavor)
     x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32) * 9
     y = np.arange(20) % 2
     samples = ArraySamples(x, y)
@@ -438,8 +438,8 @@ def test_logits_and_probabilities_are_not_mistaken(flavour, end, from_logits, of
 
 
 @both
-def test_training_with_a_loss_of_other_outputs_warns(flavour):
-    keras = importlib.import_module(flavour)
+def test_training_with_a_loss_of_other_outputs_warns(flavor):
+    keras = importlib.import_module(flavor)
     x, y = np.ones((8, 6), np.float32), np.arange(8) % 2
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     for make, callbacks in (
@@ -454,8 +454,8 @@ def test_training_with_a_loss_of_other_outputs_warns(flavour):
 
 
 @both
-def test_the_task_of_each_loss(flavour):
-    losses = importlib.import_module(flavour).losses
+def test_the_task_of_each_loss(flavor):
+    losses = importlib.import_module(flavor).losses
     ints, floats = np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]])
     one, two = tf.zeros([2, 1]), tf.zeros([2, 2])
     for loss, labels, outputs, expected in (

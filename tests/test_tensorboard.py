@@ -23,7 +23,7 @@ from tf_prac import (
 )
 from tf_prac.analysis.tensorboard import grid
 from tf_prac.cli.main import main
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.masks import Masks
 
 QUICK = "--epochs=3 --rounds=2 --limit_train=300 --batch_size=64 --rewind=1it --retrain=all"
@@ -65,10 +65,10 @@ def hyperparameters_of(directory):
 
 
 @pytest.mark.skipif(not THERE, reason="needs the extra tensorboard")
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_events_are_what_the_run_wrote_down(flavour, tmp_path, capsys):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_events_are_what_the_run_wrote_down(flavor, tmp_path, capsys):
     run = tmp_path / "run"
-    arguments = ["search", *QUICK.split(), f"--keras={flavour}", f"--output_dir={run}"]
+    arguments = ["search", *QUICK.split(), f"--keras={flavor}", f"--output_dir={run}"]
     for _ in range(2):  # the second call has nothing to train, and writes the same
         assert main([*arguments, "--tensorboard"]) == 0
         events = events_of(run / "tensorboard")
@@ -115,9 +115,9 @@ def test_events_are_what_the_run_wrote_down(flavour, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not THERE, reason="needs the extra tensorboard")
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_keras_s_own_callback_writes_what_ours_put_into_the_logs(flavour, tmp_path):
-    keras = importlib.import_module(flavour)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_keras_s_own_callback_writes_what_ours_put_into_the_logs(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
     x, y = np.random.default_rng(0).normal(size=(60, 6)).astype("f4"), np.arange(60) % 3
     layers = [keras.layers.InputLayer((6,)), keras.layers.Dense(8), keras.layers.Dense(3)]
     model = keras.Sequential(layers)

@@ -91,9 +91,9 @@ def test_prune_some_layers():
 def test_a_custom_layer_says_what_is_pruned():
     """The guide's `MyDenseLayer`, which prunes its bias; and its twin for Keras 3."""
     models = {}
-    for flavour in ("keras", "tf_keras"):
-        keras = importlib.import_module(flavour)
-        base = (tfmot.sparsity.keras.PrunableLayer,) if flavour == "tf_keras" else ()
+    for flavor in ("keras", "tf_keras"):
+        keras = importlib.import_module(flavor)
+        base = (tfmot.sparsity.keras.PrunableLayer,) if flavor == "tf_keras" else ()
 
         class MyDenseLayer(keras.layers.Dense, *base):
             def get_prunable_weights(self):
@@ -101,7 +101,7 @@ def test_a_custom_layer_says_what_is_pruned():
 
         inputs = keras.Input((20,))
         outputs = keras.layers.Dense(10)(MyDenseLayer(16, bias_initializer="ones")(inputs))
-        models[flavour] = keras.Model(inputs, outputs)
+        models[flavor] = keras.Model(inputs, outputs)
     ticket = ticket_for(models["keras"], PruningConfig())
     assert [name.rpartition("/")[2] for name in ticket.masks] == ["kernel", "bias"]
     model = trained(prune(models["tf_keras"], ticket=ticket), shape=(20,))

@@ -25,7 +25,7 @@ from tf_prac import (
 from tf_prac.analysis.connectivity import ConnectivityRows
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.errors import DamagedFileError, FileError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.search.ticket import W_K_OF_RUN, Control
 from tf_prac.storage.files import read_json, sha256, write_json
 from tf_prac.training.trainer import Trainer
@@ -33,8 +33,8 @@ from tf_prac.training.trainer import Trainer
 PLAIN = PracConfig(use_cet=False, use_cep=False, early_stop_eps=None)
 
 
-def make_search(flavour, directory, **pruning):
-    keras = importlib.import_module(flavour)
+def make_search(flavor, directory, **pruning):
+    keras = importlib.import_module(flavor)
     layers = keras.layers
     return TicketSearch(
         lambda: keras.Sequential(
@@ -48,11 +48,11 @@ def make_search(flavour, directory, **pruning):
     )
 
 
-def search(flavour, directory, controls=(), **pruning):
-    return make_search(flavour, directory, **pruning).run((X[:300], Y[:300]), controls=controls)
+def search(flavor, directory, controls=(), **pruning):
+    return make_search(flavor, directory, **pruning).run((X[:300], Y[:300]), controls=controls)
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=FLAVORS)
 def finished(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param) / "run"
     controls = [Control(2, "reinit"), Control(2, "random_mask")]
@@ -188,8 +188,8 @@ def test_two_references_none_or_another_file_are_refused(run):
 
 
 def test_weights_of_another_run_are_refused(finished, run, tmp_path):
-    flavour, _ = finished
-    other = search(flavour, tmp_path / "other", rewind="2it")
+    flavor, _ = finished
+    other = search(flavor, tmp_path / "other", rewind="2it")
     shutil.copy(other.directory / "rewind.npz", run)
     with pytest.raises(DamagedFileError, match=r"rewind.npz: damaged, or not the file that .*json"):
         Ticket.load(run / "tickets/round_02")
@@ -207,7 +207,7 @@ def test_a_path_that_is_no_ticket_is_refused_by_name(run, tmp_path):
 
 
 def test_results_are_shown_in_one_line(finished, tmp_path):
-    flavour, result = finished
+    flavor, result = finished
     stats = ForgettingStats.load(result.directory / "round_00/forgetting.npz")
     never, rows = stats.never_learned.sum(), [{"k": 1}] * 3
     options = {"directory": "runs/c", "seeds": (0, 1)}
@@ -217,7 +217,7 @@ def test_results_are_shown_in_one_line(finished, tmp_path):
             stats,
             f"ForgettingStats(300 samples: 270 presented, 0 forgotten, {never} never learned)",
         ),
-        (make_search(flavour, "runs/a"), "TicketSearch(runs/a: 2 rounds, seed 0)"),
+        (make_search(flavor, "runs/a"), "TicketSearch(runs/a: 2 rounds, seed 0)"),
         (Comparison(lambda: None, ["imp"], **options), "Comparison(runs/c: seeds 0, 1)"),
         (StabilityRows(rows, rows), "StabilityRows(3 replicates, 3 pairs)"),
         (ConnectivityRows(rows, rows, []), "ConnectivityRows(3 lines, 3 points)"),
@@ -233,12 +233,12 @@ def test_a_link_out_of_the_run_is_not_followed(run, tmp_path):
 
 
 def test_the_tickets_of_earlier_versions_are_left_as_they_are(finished, run, monkeypatch):
-    flavour, result = finished
+    flavor, result = finished
     shutil.rmtree(run / "tickets")
     for ticket in result.tickets:  # each with its own copy of W_k
         ticket.save(run / f"tickets/round_{ticket.round:02d}")
     old = {p: p.read_bytes() for p in (run / "tickets").rglob("*") if p.is_file()}
-    again = search(flavour, run)
+    again = search(flavor, run)
     assert {p: p.read_bytes() for p in old} == old
     for ours, theirs in zip(again.tickets, result.tickets, strict=True):
         same(ours, theirs)
@@ -246,5 +246,5 @@ def test_the_tickets_of_earlier_versions_are_left_as_they_are(finished, run, mon
     monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
     weights = run / "tickets/round_02/weights.npz"
     weights.write_bytes(weights.read_bytes()[:-9])
-    search(flavour, run)
+    search(flavor, run)
     assert weights.read_bytes() == old[weights], "it is made again, and still fits its retraining"

@@ -1,4 +1,4 @@
-"""`Trainer`, `StepLoop`, `Budget` and the learning-rate schedule, over both flavours."""
+"""`Trainer`, `StepLoop`, `Budget` and the learning-rate schedule, over both flavors."""
 
 import dataclasses
 import importlib
@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from tf_prac import Masks, TrainingRecipe, prunable_weights, snapshot
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
-from tf_prac.keras_api import FLAVOURS, Flavour, make_optimizer
+from tf_prac.keras_api import FLAVORS, Flavor, make_optimizer
 from tf_prac.tasks.classification import is_probability
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
-def make_trainer(flavour, recipe, count=50, validation=True, softmax=False):
-    keras = importlib.import_module(flavour)
+def make_trainer(flavor, recipe, count=50, validation=True, softmax=False):
+    keras = importlib.import_module(flavor)
     generator = np.random.default_rng(0)
     y = generator.integers(0, 3, count)
     x = (generator.normal(size=(count, 6)) + 2 * np.eye(3, 6)[y]).astype(np.float32)
@@ -41,11 +41,11 @@ def start_of(trainer):
     return snapshot(trainer.network), Masks.ones_like(prunable_weights(trainer.network))
 
 
-@halved("flavour, cut", FLAVOURS, [0, 1, 7, 10, 13, 20])
-def test_a_snapshot_at_any_step_changes_nothing(flavour, cut):
+@halved("flavor, cut", FLAVORS, [0, 1, 7, 10, 13, 20])
+def test_a_snapshot_at_any_step_changes_nothing(flavor, cut):
     """40 samples in batches of 4: 10 steps an epoch, and W_k inside or between epochs."""
     recipe = TrainingRecipe(epochs=3, batch_size=4, schedule="constant")
-    trainer = make_trainer(flavour, recipe)
+    trainer = make_trainer(flavor, recipe)
     weights, masks = start_of(trainer)
     budget, ids = Budget.full(recipe, 40), np.arange(40)
     plain = trainer.train(weights, masks, ids, budget, (1,))
@@ -68,9 +68,9 @@ def test_a_snapshot_at_any_step_changes_nothing(flavour, cut):
 
 
 @both
-def test_each_training_starts_with_a_fresh_optimizer_and_metrics(flavour):
+def test_each_training_starts_with_a_fresh_optimizer_and_metrics(flavor):
     recipe = TrainingRecipe(epochs=2, batch_size=8, optimizer="adam", learning_rate=0.01)
-    trainer = make_trainer(flavour, recipe)
+    trainer = make_trainer(flavor, recipe)
     weights, masks = start_of(trainer)
     budget = Budget.full(recipe, 40)
     first = trainer.train(weights, masks, np.arange(40), budget, (1,))
@@ -90,9 +90,9 @@ def test_each_training_starts_with_a_fresh_optimizer_and_metrics(flavour):
 
 
 @both
-def test_history_and_counts(flavour):
+def test_history_and_counts(flavor):
     recipe = TrainingRecipe(epochs=3, batch_size=16)
-    trainer = make_trainer(flavour, recipe)
+    trainer = make_trainer(flavor, recipe)
     weights, masks = start_of(trainer)
     advanced = []
     budget = Budget(3, 8)  # 2 epochs and 2 steps of a third
@@ -107,15 +107,15 @@ def test_history_and_counts(flavour):
     assert result.best.value == best["val_accuracy"] and result.best.epoch == best["epoch"] - 1
     trainer.load(result.best_weights)
     assert trainer.predictor.measure(trainer.validation) == pytest.approx(best["val_accuracy"])
-    without = make_trainer(flavour, recipe, validation=False)
+    without = make_trainer(flavor, recipe, validation=False)
     plain = without.train(*start_of(without), np.arange(40), budget, (0,))
     assert plain.best.value is None and plain.best_weights is plain.weights
 
 
-@halved("flavour, softmax", FLAVOURS, [False, True])
-def test_logits_and_probabilities_are_distinguished_and_train_alike(flavour, softmax):
+@halved("flavor, softmax", FLAVORS, [False, True])
+def test_logits_and_probabilities_are_distinguished_and_train_alike(flavor, softmax):
     recipe = TrainingRecipe(epochs=5, batch_size=8)
-    trainer = make_trainer(flavour, recipe, softmax=softmax)
+    trainer = make_trainer(flavor, recipe, softmax=softmax)
     result = trainer.train(*start_of(trainer), np.arange(40), Budget.full(recipe, 40), (0,))
     assert result.history[-1]["loss"] < 0.5
     assert result.history[-1]["accuracy"] > 0.8
@@ -196,10 +196,10 @@ def reference_rate(recipe, step, total):
     step=st.integers(0, 700),
 )
 def test_schedule_equals_a_plain_reference(
-    flavour, schedule, warmup, final_rate, first, total, step
+    flavor, schedule, warmup, final_rate, first, total, step
 ):
     recipe = TrainingRecipe(schedule=schedule, warmup=warmup, final_rate=final_rate)
-    made = make_schedule(Flavour(flavour), recipe)
+    made = make_schedule(Flavor(flavor), recipe)
     made.set_budget(Budget(10, total, first))
     step = min(step, total - first - 1)
     expected = reference_rate(recipe, first + step, total)
@@ -207,10 +207,10 @@ def test_schedule_equals_a_plain_reference(
 
 
 @both
-def test_milestones_fall_on_the_step_of_the_papers(flavour):
+def test_milestones_fall_on_the_step_of_the_papers(flavor):
     """91 and 136 of 182 epochs of 352 steps, as the PrAC authors train CIFAR-10."""
     recipe = TrainingRecipe(epochs=182, milestones=(91 / 182, 136 / 182))
-    made = make_schedule(Flavour(flavour), recipe)
+    made = make_schedule(Flavor(flavor), recipe)
     made.set_budget(Budget.full(recipe, 45000))
     for epoch, before, after in ((91, 0.1, 0.01), (136, 0.01, 0.001)):
         assert float(made(epoch * 352 - 1)) == pytest.approx(before)
@@ -218,16 +218,16 @@ def test_milestones_fall_on_the_step_of_the_papers(flavour):
 
 
 @both
-def test_weight_decay_is_that_of_the_papers_sgd(flavour):
+def test_weight_decay_is_that_of_the_papers_sgd(flavor):
     """v <- 0.9 v + (g + wd w);  w <- w - lr v."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     layer = keras.layers.Dense(1, use_bias=False)
     layer.build((None, 3))
     weight = layer.kernel
     w = weight.numpy()
     velocity = np.zeros_like(w)
     optimizer = make_optimizer(
-        Flavour(flavour), "sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.05
+        Flavor(flavor), "sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.05
     )
     optimizer.build([weight])
     for gradient in np.random.default_rng(0).normal(size=(4, 3, 1)).astype(np.float32):
@@ -240,17 +240,17 @@ def test_weight_decay_is_that_of_the_papers_sgd(flavour):
 
 
 @both
-def test_epsilon_is_that_of_the_recipe_or_of_keras(flavour):
+def test_epsilon_is_that_of_the_recipe_or_of_keras(flavor):
     for epsilon, expected in ((1.0, 1.0), (None, 1e-7)):
         options = {"learning_rate": 0.1, "momentum": 0.9, "epsilon": epsilon}
-        assert make_optimizer(Flavour(flavour), "rmsprop", **options).epsilon == expected
-    make_optimizer(Flavour(flavour), "sgd", epsilon=1.0)  # has none
+        assert make_optimizer(Flavor(flavor), "rmsprop", **options).epsilon == expected
+    make_optimizer(Flavor(flavor), "sgd", epsilon=1.0)  # has none
 
 
 @both
-def test_unknown_optimizers_are_named(flavour):
+def test_unknown_optimizers_are_named(flavor):
     with pytest.raises(ValueError, match="optimizer: received 'sgdx'; allowed: one of ada"):
-        make_optimizer(Flavour(flavour), "sgdx")
+        make_optimizer(Flavor(flavor), "sgdx")
 
 
 def test_many_trainers_in_a_process_are_not_told_of_retracing(caplog):

@@ -42,8 +42,8 @@ def data():
     return (generator.normal(size=(60, 6)) + 2 * np.eye(3, 6)[y]).astype(np.float32), y
 
 
-def make_tuner(flavour, directory, *, space=SPACE, objective="score", **options):
-    keras = importlib.import_module(flavour)
+def make_tuner(flavor, directory, *, space=SPACE, objective="score", **options):
+    keras = importlib.import_module(flavor)
 
     def build(hp):
         units = hp.Int("units", 4, 40)
@@ -62,9 +62,9 @@ def make_tuner(flavour, directory, *, space=SPACE, objective="score", **options)
 
 
 @pytest.mark.parametrize(  # the other tests are of Keras 3
-    "flavour", [pytest.param("keras", marks=pytest.mark.slow), "tf_keras"]
+    "flavor", [pytest.param("keras", marks=pytest.mark.slow), "tf_keras"]
 )
-def test_a_killed_tuning_resumes_within_its_trial(flavour, tmp_path, monkeypatch):
+def test_a_killed_tuning_resumes_within_its_trial(flavor, tmp_path, monkeypatch):
     finish = _Session.finish
 
     def killed(self, *arguments):
@@ -72,13 +72,13 @@ def test_a_killed_tuning_resumes_within_its_trial(flavour, tmp_path, monkeypatch
 
     monkeypatch.setattr(_Session, "finish", killed)
     with pytest.raises(KeyboardInterrupt):
-        make_tuner(flavour, tmp_path).search(data())
+        make_tuner(flavor, tmp_path).search(data())
     first = tmp_path / "tuning" / "trial_0" / "seed_0"
     done = {path: path.stat().st_mtime_ns for path in first.glob("round_*/round.json")}
     assert len(done) >= 2
 
     monkeypatch.setattr(_Session, "finish", finish)
-    tuner = make_tuner(flavour, tmp_path)
+    tuner = make_tuner(flavor, tmp_path)
     tuner.search(data())
     assert {path: path.stat().st_mtime_ns for path in done} == done
     written = (tmp_path / "tuning" / "trials.csv").read_text().splitlines()
@@ -93,7 +93,7 @@ def test_a_killed_tuning_resumes_within_its_trial(flavour, tmp_path, monkeypatch
         score = ticket["val_accuracy"] + 0.1 * cost["steps_saved"]
         assert float(row["score"]) == pytest.approx(score)
         config = read_json(tuner.run_path(trial) / "config.json", "config")
-        assert config["keras"] == flavour
+        assert config["keras"] == flavor
         assert str(config["recipe"]["learning_rate"]) == row["learning_rate"]
         assert str(config["prac"]["early_stop_eps"] or "") == row["early_stop_eps"]
         assert config["pruning"]["rounds"] == (3 if row["prune_rate"] == "0.3" else 2)
@@ -107,7 +107,7 @@ def test_a_killed_tuning_resumes_within_its_trial(flavour, tmp_path, monkeypatch
     np.testing.assert_array_equal(kept, kept & mask)
 
     monkeypatch.setattr(_Session, "finish", killed)
-    make_tuner(flavour, tmp_path).search(data())  # has nothing more to do
+    make_tuner(flavor, tmp_path).search(data())  # has nothing more to do
 
 
 def test_an_impossible_trial_fails_and_the_tuning_continues(tmp_path):

@@ -111,7 +111,7 @@ def test_the_lowest_versions_are_the_lower_bounds():
 
 
 def test_the_cells_of_the_matrix_can_fail(monkeypatch, capsys):
-    monkeypatch.setitem(version_smoke.CELLS, "prune", lambda flavour: np.testing.assert_equal(1, 2))
+    monkeypatch.setitem(version_smoke.CELLS, "prune", lambda flavor: np.testing.assert_equal(1, 2))
     assert version_smoke.result("prune", "keras").startswith("AssertionError")
     assert version_smoke.result("TFMOT", "keras") == "-"
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Names, prunable weights, snapshots and rewinding, over both flavours."""
+"""Names, prunable weights, snapshots and rewinding, over both flavors."""
 
 import importlib
 
@@ -16,14 +16,14 @@ from tf_prac import (
     weight_report,
 )
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS, flavour_of, named_weights
+from tf_prac.keras_api import FLAVORS, flavor_of, named_weights
 from tf_prac.pruning.weights import prune_rates
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
-def load(flavour):
-    return importlib.import_module(flavour)
+def load(flavor):
+    return importlib.import_module(flavor)
 
 
 def nested(keras):
@@ -73,14 +73,14 @@ MODELS = [nested, subclassed, shared, many_layers]
 
 
 @pytest.mark.parametrize("make", MODELS)
-def test_names_are_equal_over_flavours_and_over_time(make):
+def test_names_are_equal_over_flavors_and_over_time(make):
     first = {
         f: [(w.name, tuple(w.variable.shape)) for w in named_weights(make(load(f)))]
-        for f in FLAVOURS
+        for f in FLAVORS
     }
     again = {
         f: [(w.name, tuple(w.variable.shape)) for w in named_weights(make(load(f)))]
-        for f in FLAVOURS
+        for f in FLAVORS
     }
     assert first == again
     assert first["keras"] == first["tf_keras"]
@@ -88,16 +88,16 @@ def test_names_are_equal_over_flavours_and_over_time(make):
     assert len(set(names)) == len(names)
 
 
-@halved("flavour, make", FLAVOURS, tuple(MODELS))
-def test_every_weight_is_named_once(flavour, make):
-    model = make(load(flavour))
+@halved("flavor, make", FLAVORS, tuple(MODELS))
+def test_every_weight_is_named_once(flavor, make):
+    model = make(load(flavor))
     assert {id(w.variable) for w in named_weights(model)} == {id(w) for w in model.weights}
     assert len(named_weights(model)) == len(model.weights)
 
 
 @both
-def test_default_prunable_weights(flavour):
-    keras = load(flavour)
+def test_default_prunable_weights(flavor):
+    keras = load(flavor)
     assert list(prunable_weights(subclassed(keras))) == [
         "dense/kernel",
         "dense_1/kernel",
@@ -112,8 +112,8 @@ def test_default_prunable_weights(flavour):
 
 
 @both
-def test_every_skipped_weight_has_a_reason(flavour):
-    model = many_layers(load(flavour))
+def test_every_skipped_weight_has_a_reason(flavor):
+    model = many_layers(load(flavor))
     report = {info.name: info for info in weight_report(model)}
     assert report["dense_1/kernel"].reason == "the last dense layer (prune_last_dense=False)"
     assert report["dense/bias"].reason == "a bias, not a kernel"
@@ -131,8 +131,8 @@ def test_every_skipped_weight_has_a_reason(flavour):
 
 
 @both
-def test_a_layer_can_choose_its_prunable_weights(flavour):
-    keras = load(flavour)
+def test_a_layer_can_choose_its_prunable_weights(flavor):
+    keras = load(flavor)
 
     class Chooses(keras.layers.Layer):
         def build(self, shape):
@@ -149,9 +149,9 @@ def test_a_layer_can_choose_its_prunable_weights(flavour):
     assert list(prunable_weights(model)) == ["chooses/a"]
 
 
-@halved("flavour, make", FLAVOURS, tuple(MODELS))
-def test_snapshot_and_rewind_restore_every_bit(flavour, make):
-    model = make(load(flavour))
+@halved("flavor, make", FLAVORS, tuple(MODELS))
+def test_snapshot_and_rewind_restore_every_bit(flavor, make):
+    model = make(load(flavor))
     before = snapshot(model)
     for weight in model.weights:
         weight.assign(weight.numpy() + 1)
@@ -162,8 +162,8 @@ def test_snapshot_and_rewind_restore_every_bit(flavour, make):
         np.testing.assert_array_equal(before[name], after[name])
 
 
-def test_a_snapshot_moves_between_flavours():
-    models = {f: nested(load(f)) for f in FLAVOURS}
+def test_a_snapshot_moves_between_flavors():
+    models = {f: nested(load(f)) for f in FLAVORS}
     masks = random_mask(Masks.ones_like(prunable_weights(models["keras"])), 0.7, seed=1)
     weights = snapshot(models["keras"])
     for model in models.values():
@@ -177,8 +177,8 @@ def test_a_snapshot_moves_between_flavours():
 
 
 @both
-def test_mismatches_change_nothing(flavour):
-    model = subclassed(load(flavour))
+def test_mismatches_change_nothing(flavor):
+    model = subclassed(load(flavor))
     before = snapshot(model)
     for change, message in (
         (
@@ -197,14 +197,14 @@ def test_mismatches_change_nothing(flavour):
 
 
 @both
-def test_flavours_and_unbuilt_models(flavour):
-    keras = load(flavour)
+def test_flavors_and_unbuilt_models(flavor):
+    keras = load(flavor)
     model = keras.Sequential([keras.layers.Dense(3)])
-    assert flavour_of(model).name == flavour
+    assert flavor_of(model).name == flavor
     with pytest.raises(ArgumentError, match="Call it on a batch"):
         prunable_weights(model)
     with pytest.raises(ArgumentError, match="keras .Keras 3. or tf_keras"):
-        flavour_of("a string")
+        flavor_of("a string")
 
 
 def two_kinds(keras):
@@ -216,8 +216,8 @@ def two_kinds(keras):
 
 
 @both
-def test_the_first_rule_that_fits_gives_the_rate_of_a_layer(flavour):
-    model = two_kinds(load(flavour))
+def test_the_first_rule_that_fits_gives_the_rate_of_a_layer(flavor):
+    model = two_kinds(load(flavor))
     assert set(prune_rates(model).values()) == {0.2}
     rules = ("output=0.05", "conv_b=0.3", "conv=0.1", "dense=0.4", "conv_a/*=0.9")
     config = PruningConfig(prune_last_dense=True, layer_rates=rules)
@@ -229,7 +229,7 @@ def test_the_first_rule_that_fits_gives_the_rate_of_a_layer(flavour):
     }
     assert (
         prune_rates(
-            two_kinds(load(flavour)),
+            two_kinds(load(flavor)),
             PruningConfig(layer_rates=("logits*=0.1",), prune_last_dense=True),
         )["logits/kernel"]
         == 0.1
@@ -238,13 +238,13 @@ def test_the_first_rule_that_fits_gives_the_rate_of_a_layer(flavour):
 
 @both
 @pytest.mark.parametrize("rule", ["output=0.1", "logits=0.1", "embedding=0.1", "nothing=0.1"])
-def test_a_rule_that_fits_nothing_is_refused(flavour, rule):
+def test_a_rule_that_fits_nothing_is_refused(flavor, rule):
     with pytest.raises(ArgumentError, match="layer_rates: .*conv_a/kernel.*no weight that is pr"):
-        prune_rates(two_kinds(load(flavour)), PruningConfig(layer_rates=(rule,)))
+        prune_rates(two_kinds(load(flavor)), PruningConfig(layer_rates=(rule,)))
 
 
 @both
-def test_a_name_to_ignore_that_fits_nothing_is_refused(flavour):
-    model = two_kinds(load(flavour))
+def test_a_name_to_ignore_that_fits_nothing_is_refused(flavor):
+    model = two_kinds(load(flavor))
     with pytest.raises(ArgumentError, match="ignore: received 'conv_z'; allowed: .*conv_a"):
         prunable_weights(model, PruningConfig(ignore=("conv_a", "conv_z")))

@@ -23,7 +23,7 @@ from two_workers import EPOCHS, ROUNDS, search
 from tf_prac.cli.main import WORKER_LOST
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.workers import ReadOnlyCheckpoints
 from tf_prac.training.checkpoint import SavedState
@@ -76,17 +76,17 @@ def workers(request, tmp_path_factory):
 
 
 def test_workers_agree_with_each_other(workers):
-    paths = [f"{name}/round_{number:02d}" for name in FLAVOURS for number in range(ROUNDS)]
+    paths = [f"{name}/round_{number:02d}" for name in FLAVORS for number in range(ROUNDS)]
     paths += ["norm/round_00"] if len(workers) > 2 else []
     for path in [f"{each}/{file}" for each in paths for file in FILES]:
         assert len({(worker / path).read_bytes() for worker in workers}) == 1, path
 
 
 @both
-def test_workers_agree_with_one_device(workers, flavour, tmp_path):
-    search(flavour, tmp_path / "one", Distribution()).run(samples())
+def test_workers_agree_with_one_device(workers, flavor, tmp_path):
+    search(flavor, tmp_path / "one", Distribution()).run(samples())
     for number in range(ROUNDS):
-        places = [p / f"round_{number:02d}" for p in (tmp_path / "one", workers[0] / flavour)]
+        places = [p / f"round_{number:02d}" for p in (tmp_path / "one", workers[0] / flavor)]
         one, all_of = (ForgettingStats.load(place / "forgetting.npz") for place in places)
         assert np.array_equal(one.table, all_of.table)
         presented = all_of.presentations[one.presentations > 0]
@@ -95,7 +95,7 @@ def test_workers_agree_with_one_device(workers, flavour, tmp_path):
         masks = [Masks.load(place / "masks.npz") for place in places]
         assert masks[0] == masks[1]
         assert np.array_equal(*[PracSet.load(place / "prac_set.npz").ids for place in places])
-    summary = json.loads((workers[0] / flavour / "summary.json").read_text())
+    summary = json.loads((workers[0] / flavor / "summary.json").read_text())
     assert summary["distribution"]["workers"] == len(workers)
 
 
@@ -132,7 +132,7 @@ def test_values_of_replicas_are_the_same_in_all_workers(workers):
 
 @pytest.mark.slow
 @both
-def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavour, tmp_path):
+def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavor, tmp_path):
     def workers(directory):
         options = "--rounds=1 --epochs=60 --batch_size=64 --retrain=none --checkpoint_seconds=0"
         command = [
@@ -141,7 +141,7 @@ def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavour,
             "tf_prac",
             "search",
             *options.split(),
-            f"--keras={flavour}",
+            f"--keras={flavor}",
         ]
         command += ["--deterministic", "--strategy=multi_worker", f"--output_dir={directory}"]
         return start(2, command)

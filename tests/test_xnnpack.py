@@ -10,16 +10,16 @@ from tf_prac.export import xnnpack
 from tf_prac.export.kernels import kernel_uses
 from tf_prac.export.serving import serve
 from tf_prac.export.xnnpack import has_sparse_kernels, sparse_inference
-from tf_prac.keras_api import FLAVOURS, Flavour, named_weights
+from tf_prac.keras_api import FLAVORS, Flavor, named_weights
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 
 
-def mobile(flavour, *, size=16, kernel=3, stride=2, padding=1, channels=3, same=False, depth=3,
+def mobile(flavor, *, size=16, kernel=3, stride=2, padding=1, channels=3, same=False, depth=3,
            depth_stride=1, asymmetric=False, dilation=1, multiplier=1, pointwise=1,
            pointwise_stride=1, groups=1, end="mean", extra=None):  # fmt: skip
     """A network as XNNPACK's sparse inference wants it, with one thing changed."""
-    keras = Flavour(flavour).module
+    keras = Flavor(flavor).module
     layers = keras.layers
     x = inputs = keras.Input((size, size, channels))
     if same:
@@ -82,20 +82,20 @@ NETWORKS = {
 
 
 @both
-def test_networks_that_qualify(flavour):
+def test_networks_that_qualify(flavor):
     for options in ({}, {"depth": 5}, {"size": 17}):
-        assert verdict(mobile(flavour, **options))["reasons"] == []
-    found = verdict(mobile(flavour), (0.5, 0.9))  # together more than two thirds
+        assert verdict(mobile(flavor, **options))["reasons"] == []
+    found = verdict(mobile(flavor), (0.5, 0.9))  # together more than two thirds
     assert found["qualifies"] and 2 / 3 < found["zeros"] < 0.9
 
 
 @both
-def test_networks_that_do_not(flavour):
+def test_networks_that_do_not(flavor):
     for name, (options, reason) in NETWORKS.items():
-        found = verdict(mobile(flavour, **options))
+        found = verdict(mobile(flavor, **options))
         assert not found["qualifies"], name
         assert any(reason in each for each in found["reasons"]), (name, found["reasons"])
-    model = mobile(flavour)
+    model = mobile(flavor)
     for options, reason in (
         ({"zeros": (0.6, 0.7)}, "not more than two thirds"),
         ({"storage": "int8"}, "floating point"),
@@ -104,8 +104,8 @@ def test_networks_that_do_not(flavour):
         found = verdict(model, **options)
         assert not found["qualifies"] and reason in found["reasons"][0]
     for model in (
-        build_model("resnet20", keras=flavour, input_shape=(32, 32, 3), num_classes=10),
-        build_model("lenet300", keras=flavour, input_shape=(8, 8, 1), num_classes=4),
+        build_model("resnet20", keras=flavor, input_shape=(32, 32, 3), num_classes=10),
+        build_model("lenet300", keras=flavor, input_shape=(8, 8, 1), num_classes=4),
     ):
         assert not verdict(model)["qualifies"]
 

@@ -27,7 +27,7 @@ from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.gradients import GradientNorms
@@ -36,7 +36,7 @@ from tf_prac.training.schedules import Budget
 from tf_prac.training.strategies import make_distribution
 from tf_prac.training.trainer import Trainer
 
-both = pytest.mark.parametrize("flavour", FLAVOURS)
+both = pytest.mark.parametrize("flavor", FLAVORS)
 COUNT, TRAINED, RECIPE = 120, 100, TrainingRecipe(epochs=3, batch_size=16, weight_decay=1e-3)
 
 
@@ -52,8 +52,8 @@ def samples():
     return ArraySamples((generator.normal(size=(COUNT, 6)) + np.eye(3, 6)[y]).astype("f4"), y)
 
 
-def network(flavour, norm=False):
-    keras = importlib.import_module(flavour)
+def network(flavor, norm=False):
+    keras = importlib.import_module(flavor)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6,))
     hidden = keras.layers.Dense(8, activation="relu")(inputs)
@@ -61,11 +61,11 @@ def network(flavour, norm=False):
     return keras.Model(inputs, keras.layers.Dense(3)(hidden))
 
 
-def trained(flavour, distribution):
+def trained(flavor, distribution):
     """Two rounds on 100 and 30 samples, with partial batches; predictions and GraNd of some."""
     data = samples()
     with distribution.strategy.scope():
-        net = network(flavour)
+        net = network(flavor)
         trainer = Trainer(net, RECIPE, data, Split(data, np.arange(TRAINED, COUNT)))
         weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
         masks = random_mask(dense, 0.4, seed=0)
@@ -84,9 +84,9 @@ def trained(flavour, distribution):
 
 
 @both
-def test_two_devices_train_as_one_does(flavour, two):
-    _, one, classes_of_one, norms_of_one = trained(flavour, Distribution())
-    trainer, results, classes, norms = trained(flavour, two)
+def test_two_devices_train_as_one_does(flavor, two):
+    _, one, classes_of_one, norms_of_one = trained(flavor, Distribution())
+    trainer, results, classes, norms = trained(flavor, two)
     assert trainer.model.traces <= 4  # twice in each replica where that makes variables
     for a, b in zip(one, results, strict=True):
         for name in a.weights:
@@ -129,11 +129,11 @@ class StoppingCheckpoints(Checkpoints):
 
 
 @both
-def test_checkpoints_and_resuming_change_no_bit_of_the_result(flavour, two, tmp_path):
+def test_checkpoints_and_resuming_change_no_bit_of_the_result(flavor, two, tmp_path):
     """Sums of metrics and BatchNorm's averages have another value in each replica."""
     data, ids = samples(), np.arange(TRAINED)
     with two.strategy.scope():
-        net = network(flavour, norm=True)
+        net = network(flavor, norm=True)
         trainer = Trainer(net, RECIPE, data, Split(data, np.arange(TRAINED, COUNT)))
         weights, dense = snapshot(net), Masks.ones_like(prunable_weights(net))
 
@@ -170,11 +170,11 @@ def _reduces(node):
     return "Collective" in node.op or (node.op == "AddN" and kind == tf.int64.as_datatype_enum)
 
 
-def traced_nodes(flavour, distribution, forgetting=True):
+def traced_nodes(flavor, distribution, forgetting=True):
     """The operations of the traced training step."""
     with distribution.strategy.scope():
-        net = network(flavour)
-        keras = importlib.import_module(flavour)
+        net = network(flavor)
+        keras = importlib.import_module(flavor)
         model = PracModel(net, num_samples=COUNT if forgetting else None)
         model.compile(
             optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
@@ -200,15 +200,15 @@ def collectives(nodes):
 
 
 @both
-def test_replicas_exchange_gradients_and_statistics_and_nothing_else(flavour, two):
+def test_replicas_exchange_gradients_and_statistics_and_nothing_else(flavor, two):
     """Each replica has one reduction of all gradients, and one of integers."""
-    nodes = traced_nodes(flavour, two)
+    nodes = traced_nodes(flavor, two)
     assert collectives(nodes) == {"float32": 2, "int64": 2}
     # Each replica reads the rows of a batch; to read them all would copy them in each step.
     tables = [node.input[0] for node in nodes if node.op == "ResourceGather"]
     assert len(tables) == 2
     assert not [n.name for n in nodes if n.op == "ReadVariableOp" and n.input[0] in tables]
-    assert collectives(traced_nodes(flavour, two, forgetting=False)) == {"float32": 2}
+    assert collectives(traced_nodes(flavor, two, forgetting=False)) == {"float32": 2}
 
 
 def test_statistics_take_16_bytes_a_sample_in_each_replica(two):
@@ -223,14 +223,14 @@ def test_statistics_take_16_bytes_a_sample_in_each_replica(two):
 
 
 @both
-def test_keras_fit_in_a_scope_records_every_sample(flavour, two):
+def test_keras_fit_in_a_scope_records_every_sample(flavor, two):
     data = samples()
     dataset = with_sample_ids(
         tf.data.Dataset.from_tensor_slices((data._images.numpy(), data.labels))
     )
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     with two.strategy.scope():
-        model = PracModel(network(flavour), num_samples=COUNT)
+        model = PracModel(network(flavor), num_samples=COUNT)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
     logger = ForgettingLogger()
@@ -240,10 +240,10 @@ def test_keras_fit_in_a_scope_records_every_sample(flavour, two):
 
 
 @both
-def test_invalid_ids_on_any_replica_end_a_fit(flavour, two):
-    keras = importlib.import_module(flavour)
+def test_invalid_ids_on_any_replica_end_a_fit(flavor, two):
+    keras = importlib.import_module(flavor)
     with two.strategy.scope():
-        model = PracModel(network(flavour), num_samples=COUNT)
+        model = PracModel(network(flavor), num_samples=COUNT)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
     for position, sample_id, message in (
@@ -262,12 +262,12 @@ def test_invalid_ids_on_any_replica_end_a_fit(flavour, two):
 
 
 @both
-def test_a_search_on_two_devices_resumes_and_reports_its_devices(flavour, two, tmp_path, capsys):
+def test_a_search_on_two_devices_resumes_and_reports_its_devices(flavor, two, tmp_path, capsys):
     data = samples()
 
     def search(strategy, directory, rounds=1):
         return TicketSearch(
-            lambda: network(flavour, norm=True),
+            lambda: network(flavor, norm=True),
             short_recipe(),
             PruningConfig(rounds=rounds, prune_rate=0.3, rewind="3it"),
             directory=tmp_path / directory,

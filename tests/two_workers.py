@@ -15,16 +15,16 @@ from tf_prac import ForgettingLogger, PracModel, TicketSearch, TrainingRecipe, w
 from tf_prac.config import PruningConfig
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.training.distribution import ReplicaVariable
 from tf_prac.training.strategies import make_distribution
 
 EPOCHS, ROUNDS = 2, 2
 
 
-def search(flavour, directory, strategy, seed=0, rounds=ROUNDS, **options):
+def search(flavor, directory, strategy, seed=0, rounds=ROUNDS, **options):
     return TicketSearch(
-        lambda: network(flavour, **options),
+        lambda: network(flavor, **options),
         TrainingRecipe(epochs=EPOCHS, batch_size=18, learning_rate=0.01),
         PruningConfig(rounds=rounds, prune_rate=0.3, rewind="3it"),
         directory=directory,
@@ -56,12 +56,12 @@ def refused(distribution, directory):
     return errors
 
 
-def own_fit(flavour, distribution):
+def own_fit(flavor, distribution):
     """How often Keras's own `fit` presented the samples, the fewest and the most; or why not."""
-    data, keras = samples(), importlib.import_module(flavour)
+    data, keras = samples(), importlib.import_module(flavor)
     rows = tf.data.Dataset.from_tensor_slices((data._images.numpy(), data.labels))
     with distribution.strategy.scope():
-        model = PracModel(network(flavour), num_samples=COUNT)
+        model = PracModel(network(flavor), num_samples=COUNT)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
     logger = ForgettingLogger()
@@ -97,12 +97,12 @@ def main(directory, *also):
         "tf_prac.search.ticket_search.worker_directory",
         lambda _, path: contextlib.nullcontext(path),
     ):
-        for flavour in FLAVOURS:
-            search(flavour, place / flavour, distribution).run(samples())
+        for flavor in FLAVORS:
+            search(flavor, place / flavor, distribution).run(samples())
         if "norm" in also:
             search("keras", place / "norm", distribution, rounds=1, norm=True).run(samples())
-    for flavour in FLAVOURS:
-        found[flavour] = own_fit(flavour, distribution)
+    for flavor in FLAVORS:
+        found[flavor] = own_fit(flavor, distribution)
     found["replicas"] = replica_values(distribution)
     (place / "found.json").write_text(json.dumps(found))
 

@@ -52,10 +52,10 @@ def environment(directory: pathlib.Path, row: str) -> pathlib.Path:
     return program
 
 
-def results(program: pathlib.Path, flavour: str) -> dict[str, str]:
+def results(program: pathlib.Path, flavor: str) -> dict[str, str]:
     """Returns the result of each cell."""
     process = subprocess.run(
-        [str(program), str(SMOKE), flavour],
+        [str(program), str(SMOKE), flavor],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -76,10 +76,10 @@ def main(directory: pathlib.Path, rows: list[str]) -> int:
         program = environment(directory, row)
         shown = subprocess.run([program, "-c", VERSIONS], capture_output=True, check=True).stdout
         python, tensorflow, keras, tf_keras, numpy = json.loads(shown)
-        for flavour, version in (("keras", keras), ("tf_keras", tf_keras)):
-            cells = results(program, flavour)
+        for flavor, version in (("keras", keras), ("tf_keras", tf_keras)):
+            cells = results(program, flavor)
             failed |= any(cell not in ("yes", "-") for cell in cells.values())
-            values = [python, tensorflow, f"{flavour} {version}", numpy, *cells.values()]
+            values = [python, tensorflow, f"{flavor} {version}", numpy, *cells.values()]
             print("| " + " | ".join(values) + " |", flush=True)
     return int(failed)
 

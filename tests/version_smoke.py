@@ -1,8 +1,8 @@
-"""The main functions in the installed versions, for one flavour of Keras: which of them work.
+"""The main functions in the installed versions, for one flavor of Keras: which of them work.
 
-    python version_smoke.py FLAVOUR [CELL ...]
+    python version_smoke.py FLAVOR [CELL ...]
 
-Prints the result of each cell as JSON: "yes", "-" if the flavour does not have it, or the error.
+Prints the result of each cell as JSON: "yes", "-" if the flavor does not have it, or the error.
 Needs no test tools, so that it runs where only `tf-prac[all]` is installed.
 """
 
@@ -31,9 +31,9 @@ class Stop(Exception):
     """Ends a search after its first round."""
 
 
-def network(flavour: str) -> Any:
-    """Returns a new model of a flavour."""
-    keras = importlib.import_module(flavour)
+def network(flavor: str) -> Any:
+    """Returns a new model of a flavor."""
+    keras = importlib.import_module(flavor)
     return keras.Sequential(
         [
             keras.layers.InputLayer((6,)),
@@ -46,9 +46,9 @@ def network(flavour: str) -> Any:
     )
 
 
-def compiled(model: Any, flavour: str) -> Any:
+def compiled(model: Any, flavor: str) -> Any:
     """Returns the model, compiled."""
-    keras = importlib.import_module(flavour)
+    keras = importlib.import_module(flavor)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
@@ -60,12 +60,12 @@ def recipe() -> Any:
     return tf_prac.TrainingRecipe(epochs=2, batch_size=20, jit_compile=False)
 
 
-def run_search(flavour: str, directory: str, callbacks: Any = ()) -> Any:
+def run_search(flavor: str, directory: str, callbacks: Any = ()) -> Any:
     """Runs or resumes a search of two rounds."""
     import tf_prac
 
     search = tf_prac.TicketSearch(
-        functools.partial(network, flavour),
+        functools.partial(network, flavor),
         recipe(),
         tf_prac.PruningConfig(rounds=2, prune_rate=0.4),
         directory=directory,
@@ -73,18 +73,18 @@ def run_search(flavour: str, directory: str, callbacks: Any = ()) -> Any:
     return search.run((X, Y), test=(X, Y), callbacks=callbacks)
 
 
-def search(flavour: str) -> None:
+def search(flavor: str) -> None:
     """A search, its ticket and the trained model."""
-    result = run_search(flavour, "run")
+    result = run_search(flavor, "run")
     assert [round(ticket.sparsity, 1) for ticket in result.tickets] == [0, 0.4, 0.6]
     assert result.model.predict(X, verbose=0).shape == (120, 3)
 
 
-def prune(flavour: str) -> None:
+def prune(flavor: str) -> None:
     """`prune`, `fit`, `save`, `load_model` and `strip`."""
     import tf_prac
 
-    model = compiled(tf_prac.prune(network(flavour), sparsity=0.5), flavour)
+    model = compiled(tf_prac.prune(network(flavor), sparsity=0.5), flavor)
     model.fit(X, Y, epochs=1, verbose=0)
     assert 0.45 < tf_prac.prune(model).masks.sparsity < 0.55
     model.save("pruned.keras")
@@ -99,11 +99,11 @@ def prune(flavour: str) -> None:
         assert not dense[name][~mask].any()
 
 
-def callbacks(flavour: str) -> None:
+def callbacks(flavor: str) -> None:
     """Keras callbacks in a `fit`."""
     from tf_prac.callbacks import ForgettingLogger, MaskDistance, SampleScores, SparsityLogger
 
-    model = compiled(network(flavour), flavour)
+    model = compiled(network(flavor), flavor)
     observers = [
         MaskDistance(0.3),
         SparsityLogger(),
@@ -115,11 +115,11 @@ def callbacks(flavour: str) -> None:
         assert len(history[name]) == 3 and np.isfinite(history[name][1:]).all(), name
 
 
-def export(flavour: str) -> None:
+def export(flavor: str) -> None:
     """A sparse SavedModel, npz and TFLite; each is loaded in a process without tf_prac."""
     import tf_prac
 
-    model = tf_prac.prune(network(flavour), sparsity=0.6)
+    model = tf_prac.prune(network(flavor), sparsity=0.6)
     for name in ("saved_model", "npz", "tflite", "keras_file"):
         getattr(tf_prac.export, name)(model, f"export_{name}")
     loaded = tf_prac.export.load_sparse("export_saved_model")
@@ -128,7 +128,7 @@ def export(flavour: str) -> None:
     )
 
 
-def resume(flavour: str) -> None:
+def resume(flavor: str) -> None:
     """A search that stops after a round and resumes has the masks of one that does not stop."""
     from tf_prac.search import SearchCallback
 
@@ -139,29 +139,29 @@ def resume(flavour: str) -> None:
             """Called after each round."""
             raise Stop
 
-    whole = run_search(flavour, "run")
+    whole = run_search(flavor, "run")
     with contextlib.suppress(Stop):
-        run_search(flavour, "resumed", [StopAfterRound()])
+        run_search(flavor, "resumed", [StopAfterRound()])
     assert not pathlib.Path("resumed/summary.json").exists()
-    resumed = run_search(flavour, "resumed")
+    resumed = run_search(flavor, "resumed")
     for one, other in zip(whole.tickets, resumed.tickets, strict=True):
         assert one.masks == other.masks
 
 
-def tfmot(flavour: str) -> None:
+def tfmot(flavor: str) -> None:
     """A model that TFMOT wrapped keeps its masks, and TFMOT strips the model of `prune`."""
     import tf_prac
 
     sparsity = importlib.import_module("tensorflow_model_optimization").sparsity.keras
-    wrapped = sparsity.prune_low_magnitude(network(flavour))
-    model = compiled(tf_prac.prune(wrapped, sparsity=0.5), flavour)
+    wrapped = sparsity.prune_low_magnitude(network(flavor))
+    model = compiled(tf_prac.prune(wrapped, sparsity=0.5), flavor)
     model.fit(X, Y, epochs=1, verbose=0)
     plain = sparsity.strip_pruning(model)
     assert plain.predict(X, verbose=0).shape == (120, 3)
     assert model.masks.sparsity > 0.4
 
 
-def tuner(flavour: str) -> None:
+def tuner(flavor: str) -> None:
     """One trial of KerasTuner."""
     import keras_tuner
 
@@ -172,7 +172,7 @@ def tuner(flavour: str) -> None:
     )
     tuned = PracTuner(
         oracle,
-        lambda hp: network(flavour),
+        lambda hp: network(flavor),
         {"prune_rate": Range(0.4, 0.6)},
         recipe=recipe(),
         directory="tuning",
@@ -194,13 +194,13 @@ CELLS: dict[str, Callable[[str], None]] = {
 }
 
 
-def result(cell: str, flavour: str) -> str:
+def result(cell: str, flavor: str) -> str:
     """Runs a cell in the current directory; returns "yes", "-" or the error."""
-    if cell == "TFMOT" and flavour == "keras":  # TFMOT does not support Keras 3
+    if cell == "TFMOT" and flavor == "keras":  # TFMOT does not support Keras 3
         return "-"
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            CELLS[cell](flavour)
+            CELLS[cell](flavor)
     except Exception as error:
         traceback.print_exc()
         text = str(error).strip()

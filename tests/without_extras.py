@@ -47,11 +47,11 @@ COMMANDS = {
 
 
 @door("tf_keras")
-def flavour() -> None:
-    """`Flavour.module`."""
-    from tf_prac.keras_api import Flavour
+def flavor() -> None:
+    """`Flavor.module`."""
+    from tf_prac.keras_api import Flavor
 
-    assert Flavour("tf_keras").module
+    assert Flavor("tf_keras").module
 
 
 @door("tf_keras")
@@ -155,15 +155,15 @@ def messages(packages: set[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def use_the_rest(packages: set[str]) -> None:
-    """Searches, prunes, exports and reports, with the flavours that are installed."""
-    flavour = "keras" if "tf_keras" in packages else "tf_keras"
+    """Searches, prunes, exports and reports, with the flavors that are installed."""
+    flavor = "keras" if "tf_keras" in packages else "tf_keras"
     options = "--rounds=1 --epochs=1 --limit_train=200 --jit_compile=false"
-    run(f"search --keras={flavour} {options} --output_dir=run")
+    run(f"search --keras={flavor} {options} --output_dir=run")
     for command in ("info", "evaluate", "report"):
         run(f"{command} run")
     for name in ("keras", "npz", "sparse_saved_model"):
         run(f"export run --format={name} --output={name} --nocheck")  # the packages are there
-    if flavour == "keras":
+    if flavor == "keras":
         use_functions()
 
 

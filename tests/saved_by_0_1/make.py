@@ -23,10 +23,10 @@ from tf_prac.training.checkpoint import Checkpoints, SavedState
 
 def main(out: pathlib.Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for flavour in ("keras", "tf_keras"):
+    for flavor in ("keras", "tf_keras"):
         directory = pathlib.Path(tempfile.mkdtemp()) / "run"
         search = TicketSearch(
-            saved.make_model(flavour),
+            saved.make_model(flavor),
             saved.RECIPE,
             saved.PRUNING,
             directory=directory,
@@ -34,11 +34,11 @@ def main(out: pathlib.Path) -> None:
             verbose=False,
         )
         result = search.run(saved.TRAIN, test=saved.TEST)
-        pack(directory, out / f"search_{flavour}.zip")
-        model = prune(saved.make_model(flavour)(), ticket=result.tickets[-1])
+        pack(directory, out / f"search_{flavor}.zip")
+        model = prune(saved.make_model(flavor)(), ticket=result.tickets[-1])
         model.compile("sgd", "mse")
-        model.save(out / f"pruned_{flavour}.keras")
-        if flavour == "keras":
+        model.save(out / f"pruned_{flavor}.keras")
+        if flavor == "keras":
             export.saved_model(strip(model), directory.parent / "export")
             pack(directory.parent / "export", out / "export.zip")
     with mock.patch.object(Checkpoints, "save", interrupting(saved.INTERRUPTED)):

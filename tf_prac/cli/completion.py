@@ -10,13 +10,13 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.reproduce import SCALES
 from tf_prac.config import PRAC_VARIANTS
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.models import MODELS
 from tf_prac.presets import PRESETS
 from tf_prac.registry import PAPERS, item_names
 
 VALUES = {
-    "keras": FLAVOURS,
+    "keras": FLAVORS,
     "model": tuple(MODELS),
     "preset": tuple(PRESETS),
     "prac": tuple(PRAC_VARIANTS),

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.storage.atomic import scratch_directory
 
 LOADING = "loading TensorFlow ..."
@@ -70,7 +70,7 @@ def load_tensorflow(
     """Imports TensorFlow and a Keras quietly; returns the `Distribution` of a strategy.
 
     Args:
-        keras: the flavour.
+        keras: the flavor.
         strategy: see `make_distribution`. Default "one".
         devices: number of devices. Default None.
         device: "auto", "gpu" or "cpu", see `use_device`. Default "auto".
@@ -81,12 +81,12 @@ def load_tensorflow(
             `use_device`.
         MissingPackageError: If the Keras is not installed.
     """
-    flavour = Flavour(keras)
-    flavour.require()
+    flavor = Flavor(keras)
+    flavor.require()
     with quiet_start(not quiet):
         import tensorflow as tf
 
-        assert flavour.module is not None
+        assert flavor.module is not None
         tf.get_logger().setLevel("ERROR")
         tf.config.list_physical_devices()
     from tf_prac.training.devices import use_device

@@ -11,7 +11,7 @@ from tf_prac.cli.flags import Flags
 from tf_prac.cli.output import define_json_flag, print_json
 from tf_prac.cli.quiet import load_tensorflow
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.registry import PAPERS, item_names
 from tf_prac.storage.names import check_name
 from tf_prac.tables import wrapped
@@ -41,7 +41,7 @@ def define_flags() -> Flags:
     flags.string(
         "data_dir", None, "Directory of the data sets. Default: that of TensorFlow Datasets."
     )
-    flags.string("keras", "keras", f"Flavour of Keras, one of {', '.join(FLAVOURS)}.")
+    flags.string("keras", "keras", f"Flavor of Keras, one of {', '.join(FLAVORS)}.")
     flags.string("output_dir", None, "Output directory. Default: reproductions/PAPER_SCALE_KERAS.")
     define_device_flag(flags)
     define_json_flag(flags)
@@ -53,7 +53,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     refuse_positional(positional)
     names = item_names(flags.paper)
     check_choice("scale", flags.scale, SCALES)
-    check_choice("keras", flags.keras, FLAVOURS)
+    check_choice("keras", flags.keras, FLAVORS)
     if flags.item is not None and flags.item not in names:
         raise ArgumentError("item", flags.item, f"one of {', '.join(names)}")
 

@@ -16,7 +16,7 @@ from tf_prac.config import (
     TrainingRecipe,
 )
 from tf_prac.data.datasets import check_packages
-from tf_prac.keras_api import FLAVOURS
+from tf_prac.keras_api import FLAVORS
 from tf_prac.models import MODELS
 from tf_prac.presets import PRESETS
 from tf_prac.presets.preset import Preset
@@ -30,7 +30,7 @@ class Settings:
 
     Attributes:
         labels: the names and sizes from which data set and network can be built again.
-        keras: the flavour.
+        keras: the flavor.
         config: the options of the search.
     """
 
@@ -66,7 +66,7 @@ def define_settings_flags(flags: Flags) -> None:
     )
     flags.integer("limit_train", None, "Use only the first n training samples.")
     flags.string("model", None, f"Network, one of {', '.join(MODELS)}. Default lenet300.")
-    flags.string("keras", "keras", f"Flavour of Keras, one of {', '.join(FLAVOURS)}.")
+    flags.string("keras", "keras", f"Flavor of Keras, one of {', '.join(FLAVORS)}.")
     names = ", ".join(PRAC_VARIANTS)
     flags.string("prac", None, f"Variant of the PrAC method: {names}. Default paper.")
     flags.options("Training", TrainingRecipe)
@@ -97,7 +97,7 @@ def read_settings(flags: Flags) -> Settings:
     prac_name = preset.prac if flags.prac is None else flags.prac
     model = preset.model if flags.model is None else flags.model
     check_choice("prac", prac_name, tuple(PRAC_VARIANTS))
-    check_choice("keras", flags.keras, FLAVOURS)
+    check_choice("keras", flags.keras, FLAVORS)
     check_choice("model", model, tuple(MODELS))
     if flags.image_size is not None:
         check_int("image_size", flags.image_size, 1)

@@ -8,7 +8,7 @@ import json
 import logging
 from typing import Any
 
-from tf_prac.keras_api import flavour_of, quiet_log, stable_name, unique_name
+from tf_prac.keras_api import flavor_of, quiet_log, stable_name, unique_name
 
 
 def output_names(model: Any) -> list[str]:
@@ -30,7 +30,7 @@ def export_dense(model: Any, directory: Any) -> None:
 def model_config(model: Any) -> dict[str, Any] | None:
     """Returns the architecture of a model as JSON values; None if Keras cannot serialize it."""
     try:
-        config = flavour_of(model).module.saving.serialize_keras_object(model)
+        config = flavor_of(model).module.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
         return json.loads(json.dumps(config))
     except (NotImplementedError, TypeError, ValueError):

@@ -24,7 +24,7 @@ from tf_prac.export.vectors import join_vectors
 from tf_prac.keras_api import (
     NamedWeight,
     class_names,
-    flavour_of,
+    flavor_of,
     named_weights,
     stable_name,
     tf_variable,
@@ -42,7 +42,7 @@ def description(source: Source, export_format: str, storage: str) -> dict[str, A
         "content": source.kind,
         **source.metadata,
         "model": stable_name(source.network),
-        "keras": flavour_of(source.network).name,
+        "keras": flavor_of(source.network).name,
         "sparsity": source.masks.sparsity,
         "storage": storage,
         "versions": {name: _version(name) for name in _VERSIONS},

@@ -14,7 +14,7 @@ from tf_prac.export.destination import Destination, Export
 from tf_prac.export.directory import METADATA
 from tf_prac.export.serving import serve
 from tf_prac.export.source import Source, source_of
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavor_of
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import read_npz, write_json, write_npz
 from tf_prac.storage.layout import MASKS, MODEL, WEIGHTS
@@ -43,8 +43,8 @@ def keras_file(
         directory=directory, metadata=metadata, samples=samples, check=check, overwrite=overwrite
     )
     source = source_of(model_or_ticket, model=model, masks=masks)
-    flavour = flavour_of(source.network).name
-    if flavour == "tf_keras" and any(w.dtype == "bfloat16" for w in source.network.weights):
+    flavor = flavor_of(source.network).name
+    if flavor == "tf_keras" and any(w.dtype == "bfloat16" for w in source.network.weights):
         allowed = "weights in another dtype, as tf_keras cannot read them from a .keras file"
         raise ArgumentError("model", "weights in bfloat16", allowed, "Export as saved_model.")
     document = destination.document(source, "keras", "float32", {})
@@ -52,7 +52,7 @@ def keras_file(
         _save(source.network, temporary / MODEL)
         max_error = None
         if check and (expected := destination.expected(source.network, serve(source.network))):
-            max_error = expected.compare(flavour, temporary / MODEL)
+            max_error = expected.compare(flavor, temporary / MODEL)
         write_json(temporary / METADATA, "export", document)
     return destination.export(document, max_error)
 

@@ -71,7 +71,7 @@ def kernel_uses(model: Any, served: Serving) -> list[KernelUse]:
     Operations inside loops are not included.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         served: its traced graph.
     """
     weights = {}

@@ -13,7 +13,7 @@ import numpy as np
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.export.directory import read_metadata
 from tf_prac.export.encoding import DATA, Packed, Stored, decompress, unpack
-from tf_prac.keras_api import FLAVOURS, Flavour
+from tf_prac.keras_api import FLAVORS, Flavor
 from tf_prac.loading.models import model_from_config
 from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.pruning.masks import Masks
@@ -38,7 +38,7 @@ def load_sparse(
     Args:
         directory: an export of `saved_model`.
         model: a built model of the same architecture that receives the weights. By default the
-            model is built from the architecture in the export, in its flavour of Keras; the
+            model is built from the architecture in the export, in its flavor of Keras; the
             architecture of a subclassed model is not in the export.
         custom_objects: user-defined classes of the architecture, by name.
 
@@ -200,12 +200,12 @@ def _network(
             "a built model of the same architecture",
             f"{path} does not describe the architecture: its model class has no configuration.",
         )
-    if metadata.get("keras") not in FLAVOURS:
-        allowed = ", ".join(FLAVOURS)
+    if metadata.get("keras") not in FLAVORS:
+        allowed = ", ".join(FLAVORS)
         raise FileError(f"{path}: keras: received {metadata.get('keras')!r}; allowed: {allowed}.")
     versions = metadata.get("versions")
     return model_from_config(
-        Flavour(metadata["keras"]),
+        Flavor(metadata["keras"]),
         architecture,
         custom_objects,
         source=str(path),

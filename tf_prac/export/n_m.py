@@ -36,7 +36,7 @@ def two_of_four(model: Any, masks: Mapping[str, np.ndarray]) -> list[dict[str, A
     sizes: `torch/sparse/semi_structured.py` of PyTorch.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         masks: masks of its pruned weights, by name.
 
     Returns:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.architecture import output_names
-from tf_prac.keras_api import class_names, flavour_of, output_activations, structures
+from tf_prac.keras_api import class_names, flavor_of, output_activations, structures
 from tf_prac.tasks.infer import BINARY, loss_name
 from tf_prac.tasks.outputs import select
 from tf_prac.training.precision import exact_float32
@@ -57,7 +57,7 @@ def serve(
     """Traces a model for inference.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         inputs: the `tf.TensorSpec` of the served input, or a dictionary of several by name. If
             none is given, the model's inputs. Required for subclassed models, and if `preprocess`
             takes other shapes or types.
@@ -70,7 +70,7 @@ def serve(
     Raises:
         ArgumentError: If the inputs cannot be served, or a layer cannot be exported; it is named.
     """
-    flavour_of(model)
+    flavor_of(model)
     specs, pack = _input_specs(model, inputs)
 
     def run(served: dict[str, Any]) -> Any:

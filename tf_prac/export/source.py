@@ -28,7 +28,7 @@ class Source:
     """A model or ticket to export.
 
     Attributes:
-        network: a built model of either flavour.
+        network: a built model of either flavor.
         masks: the masks of its pruned weights; empty for a dense network.
         kind: "model", or "ticket" for masked rewind weights.
         metadata: values of the ticket for the metadata.

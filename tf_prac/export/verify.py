@@ -61,7 +61,7 @@ def rounding_of(network: Any) -> float:
     the expected error is allowed.
 
     Args:
-        network: a built model of either flavour.
+        network: a built model of either flavor.
     """
     kernels = [w for w in named_weights(network) if len(w.variable.shape) > 1]
     products = sum(math.prod(w.variable.shape[:-1]) for w in kernels)

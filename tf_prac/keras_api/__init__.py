@@ -1,7 +1,7 @@
 """The only package that knows both Kerases.
 
 `keras` (Keras 3) and `tf_keras` (Keras 2, which TensorFlow Model Optimization needs) can be used
-in one process. The flavour is a property of each model or layer, not of the process, and a package
+in one process. The flavor is a property of each model or layer, not of the process, and a package
 is imported only when it is needed.
 """
 
@@ -10,12 +10,12 @@ from tf_prac.keras_api.compiled_model import compile_arguments as compile_argume
 from tf_prac.keras_api.compiled_model import compile_config as compile_config
 from tf_prac.keras_api.compiled_model import copy_of as copy_of
 from tf_prac.keras_api.compiled_model import steps_per_execution as steps_per_execution
-from tf_prac.keras_api.flavour import FLAVOURS as FLAVOURS
-from tf_prac.keras_api.flavour import Flavour as Flavour
-from tf_prac.keras_api.flavour import flavour_of as flavour_of
-from tf_prac.keras_api.flavour import is_model as is_model
-from tf_prac.keras_api.flavour import new_network as new_network
-from tf_prac.keras_api.flavour import quiet_log as quiet_log
+from tf_prac.keras_api.flavor import FLAVORS as FLAVORS
+from tf_prac.keras_api.flavor import Flavor as Flavor
+from tf_prac.keras_api.flavor import flavor_of as flavor_of
+from tf_prac.keras_api.flavor import is_model as is_model
+from tf_prac.keras_api.flavor import new_network as new_network
+from tf_prac.keras_api.flavor import quiet_log as quiet_log
 from tf_prac.keras_api.graph import Call as Call
 from tf_prac.keras_api.graph import Graph as Graph
 from tf_prac.keras_api.graph import Value as Value

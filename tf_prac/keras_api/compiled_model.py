@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api.flavour import flavour_of
+from tf_prac.keras_api.flavor import flavor_of
 
 
 def compile_arguments(model: Any) -> dict[str, Any] | None:
@@ -21,7 +21,7 @@ def compile_arguments(model: Any) -> dict[str, Any] | None:
 
 def compile_config(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the configurations of losses, metrics and an optimizer as JSON values."""
-    serialize = flavour_of(model).module.saving.serialize_keras_object
+    serialize = flavor_of(model).module.saving.serialize_keras_object
 
     def describe(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -48,9 +48,9 @@ def copy_of(model: Any) -> Any:
     Raises:
         ArgumentError: If Keras cannot clone it.
     """
-    flavour = flavour_of(model)
+    flavor = flavor_of(model)
     try:
-        copy = flavour.module.models.clone_model(model)
+        copy = flavor.module.models.clone_model(model)
         for layer, original in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
             if hasattr(original, "set_vocabulary") and hasattr(original, "get_vocabulary"):
                 layer.set_vocabulary(original.get_vocabulary())
@@ -93,5 +93,5 @@ def build_metrics(model: Any, inputs: Any, outputs: Any, labels: Any) -> None:
     if not tf.distribute.has_strategy():
         model.compute_metrics(inputs, labels, outputs)
         model.reset_metrics()
-    elif flavour_of(model).name == "keras":
+    elif flavor_of(model).name == "keras":
         model._symbolic_build(data_batch=(inputs, labels))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api.flavour import FLAVOURS
+from tf_prac.keras_api.flavor import FLAVORS
 from tf_prac.keras_api.layers import class_names, unwrapped
 
 
@@ -175,7 +175,7 @@ def graph_of(model: Any) -> Graph:
 def _has_graph(layer: Any) -> bool:
     """Whether a layer is a model of one of Keras's own functional classes, built."""
     kinds = {"Functional", "Sequential"} & {type(layer).__name__}
-    own = type(layer).__module__.startswith(FLAVOURS)
+    own = type(layer).__module__.startswith(FLAVORS)
     return bool(kinds) and own and structures(layer)[1] is not None
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from tf_prac.checks import class_path
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api.flavour import Flavour
+from tf_prac.keras_api.flavor import Flavor
 from tf_prac.keras_api.weights import tf_variable, to_numpy
 
 
 def make_optimizer(
-    flavour: Flavour,
+    flavor: Flavor,
     name: str,
     *,
     weight_decay: float = 0.0,
@@ -22,7 +22,7 @@ def make_optimizer(
     """Builds an optimizer by name; options that its constructor does not have are ignored.
 
     Args:
-        flavour: which Keras.
+        flavor: which Keras.
         name: class name in lower case, such as "sgd".
         weight_decay: coefficient of an L2 term that is added to the gradients; for "adamw" and
             others whose name ends with "w", Keras's decoupled weight decay. Default 0.
@@ -33,7 +33,7 @@ def make_optimizer(
     Raises:
         ArgumentError: If there is no such optimizer.
     """
-    optimizers = flavour.module.optimizers
+    optimizers = flavor.module.optimizers
     classes = {
         key.lower(): value
         for key, value in vars(optimizers).items()
@@ -49,9 +49,9 @@ def make_optimizer(
     parameters = inspect.signature(cls).parameters
     accepted = {k: v for k, v in options.items() if k in parameters and v is not None}
     if momentum_form == "pytorch" and name == "sgd" and accepted.get("momentum"):
-        cls = flavour.subclass(PyTorchMomentum, cls)
+        cls = flavor.subclass(PyTorchMomentum, cls)
     if weight_decay and not name.endswith("w"):
-        cls = flavour.subclass(CoupledWeightDecay, cls)
+        cls = flavor.subclass(CoupledWeightDecay, cls)
         optimizer = cls(**accepted)
         optimizer.l2 = weight_decay
         return optimizer

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.keras_api.flavour import FLAVOURS, flavour_of
+from tf_prac.keras_api.flavor import FLAVORS, flavor_of
 
 
 def seed_everything(seed: int) -> None:
@@ -18,14 +18,14 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     tf.random.set_seed(seed)
-    for name in FLAVOURS:
+    for name in FLAVORS:
         if name in sys.modules:
             sys.modules[name].utils.set_random_seed(seed)
 
 
 def random_states(model: Any) -> list[Any]:
     """Returns the state variables of the random generators of a model's layers."""
-    if flavour_of(model).name == "keras":
+    if flavor_of(model).name == "keras":
         weights = {id(variable) for variable in model.weights}
         others = [variable for variable in model.variables if id(variable) not in weights]
         return [v for v in others if v.name == "seed_generator_state"]
@@ -40,10 +40,10 @@ def reset_random_layers(model: Any, seed: tuple[int, ...]) -> None:
     neither read nor written. Such layers are switched to generators whose state is a variable.
 
     Args:
-        model: a built model of either flavour; with Keras 2, not yet traced for training.
+        model: a built model of either flavor; with Keras 2, not yet traced for training.
         seed: non-negative integers.
     """
-    key_index = 0 if flavour_of(model).name == "keras" else -1  # the other elements are counters
+    key_index = 0 if flavor_of(model).name == "keras" else -1  # the other elements are counters
     for number, state in enumerate(random_states(model)):
         value = np.zeros(state.shape, np.int64)
         value[key_index] = np.random.SeedSequence([*seed, number]).generate_state(1)[0] >> 1

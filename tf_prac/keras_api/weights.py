@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api.flavour import flavour_of
+from tf_prac.keras_api.flavor import flavor_of
 from tf_prac.keras_api.layers import class_names, stable_name, unique_name, unwrapped
 
 
 class NamedWeight(NamedTuple):
-    """A weight of a model, with a name that does not depend on flavour or process.
+    """A weight of a model, with a name that does not depend on flavor or process.
 
     Attributes:
         name: the path of layers to the weight, such as "conv1/kernel".
@@ -33,10 +33,10 @@ def named_weights(model: Any) -> list[NamedWeight]:
 
     A name is the path of layers to the weight, such as "mobilenet/conv1/kernel". Names generated
     by Keras ("dense_7") are renumbered for each model, so that the same architecture always has
-    the same names, in both flavours. Pruning wrappers of TFMOT do not appear in the path.
+    the same names, in both flavors. Pruning wrappers of TFMOT do not appear in the path.
 
     Args:
-        model: a built model or layer of either flavour.
+        model: a built model or layer of either flavor.
 
     Returns:
         A `NamedWeight` for each weight.
@@ -44,7 +44,7 @@ def named_weights(model: Any) -> list[NamedWeight]:
     Raises:
         ArgumentError: If the model is not built.
     """
-    flavour_of(model)
+    flavor_of(model)
     if not model.built:
         raise ArgumentError(
             "model", model.name, "a built model", "Call it on a batch, or give it an Input."
@@ -72,7 +72,7 @@ def to_numpy(variable: Any) -> np.ndarray:
 
 
 def tf_variable(variable: Any) -> Any:
-    """Returns the `tf.Variable` of a weight of either flavour."""
+    """Returns the `tf.Variable` of a weight of either flavor."""
     for attribute in ("_value", "_variable"):  # Keras 3; mixed precision in Keras 2
         if (inner := getattr(variable, attribute, None)) is not None:
             return inner

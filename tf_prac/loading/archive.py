@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tf_prac.errors import DamagedFileError, FileError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.loading.sizes import hdf5_elements
 from tf_prac.storage.files import MAX_JSON_BYTES, open_regular, zip_members
 
@@ -24,13 +24,13 @@ class Archive:
     """The content of a `.keras` file.
 
     Attributes:
-        flavour: the Keras that wrote it.
+        flavor: the Keras that wrote it.
         version: of that Keras.
         config: the serialized model.
         elements: the number of elements of its weights.
     """
 
-    flavour: Flavour
+    flavor: Flavor
     version: str
     config: dict[str, Any]
     elements: int
@@ -48,12 +48,12 @@ def read_archive(path: str | os.PathLike) -> Archive:
         members = zip_members(path, archive)
         metadata = _read_json(path, archive, members, _METADATA)
         version = metadata.get("keras_version")
-        flavour = _flavour(path, version)
+        flavor = _flavor(path, version)
         config = _read_json(path, archive, members, _CONFIG)
         if _WEIGHTS not in members:
             raise DamagedFileError(f"{path}: damaged, it has no {_WEIGHTS}.")
         elements = _elements(path, archive, members[_WEIGHTS])
-        return Archive(flavour, str(version), config, elements)
+        return Archive(flavor, str(version), config, elements)
 
 
 @contextlib.contextmanager
@@ -91,15 +91,15 @@ def _read_json(
     return document
 
 
-def _flavour(path: str | os.PathLike, version: object) -> Flavour:
-    flavours = {"2": "tf_keras", "3": "keras"}
-    name = flavours.get(version.partition(".")[0]) if isinstance(version, str) else None
+def _flavor(path: str | os.PathLike, version: object) -> Flavor:
+    flavors = {"2": "tf_keras", "3": "keras"}
+    name = flavors.get(version.partition(".")[0]) if isinstance(version, str) else None
     if name is None:
         raise FileError(
             f"{path}: {_METADATA}: keras_version: received {version!r}; allowed: 2.x or 3.x. "
             "Save the model again with one of these."
         )
-    return Flavour(name)
+    return Flavor(name)
 
 
 def _elements(path: str | os.PathLike, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:

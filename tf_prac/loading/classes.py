@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
 _NAMESPACES = (
     "",
@@ -86,7 +86,7 @@ _MORE_OPS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Allowed:
-    """What a file may name in one flavour of Keras.
+    """What a file may name in one flavor of Keras.
 
     Attributes:
         classes: the pairs (module, class name) as in files.
@@ -100,19 +100,19 @@ class Allowed:
 
 
 @functools.cache
-def allowed(flavour: Flavour) -> Allowed:
-    """Returns what a file may name in a flavour: Keras's own classes without `DENIED`."""
+def allowed(flavor: Flavor) -> Allowed:
+    """Returns what a file may name in a flavor: Keras's own classes without `DENIED`."""
     classes: set[tuple[str, str]] = set()
     functions: set[str] = set()
     for namespace in _NAMESPACES:
-        for name, value in _members(flavour, namespace):
+        for name, value in _members(flavor, namespace):
             if isinstance(value, type):
                 if hasattr(value, "from_config") and value.__name__ not in DENIED:
                     classes |= {(".".join(filter(None, ("keras", namespace))), name)}
                     classes |= {(value.__module__, value.__name__)}
             elif namespace in _FUNCTIONS and name not in ("get", "serialize", "deserialize"):
                 functions.add(name)
-    keras = flavour.module
+    keras = flavor.module
     classes |= {
         (cls.__module__, cls.__name__)
         for base in (
@@ -123,7 +123,7 @@ def allowed(flavour: Flavour) -> Allowed:
         for cls in _subclasses(base)
         if _INTERNAL.match(cls.__module__) and cls.__name__ not in DENIED
     }
-    if flavour.name == "tf_keras":
+    if flavor.name == "tf_keras":
         classes |= {("tf_keras.src.layers.core.tf_op_layer", name) for name in OP_LAYERS}
         # Keras 2 calls itself keras in the names of public modules, and older ones in all names.
         classes |= {(_other_name(module), name) for module, name in classes}
@@ -144,13 +144,13 @@ def is_allowed_op(symbol: object) -> bool:
     return bool(_OPS.fullmatch(symbol) or _MORE_OPS.fullmatch(symbol))
 
 
-def _members(flavour: Flavour, namespace: str) -> Iterator[tuple[str, Any]]:
+def _members(flavor: Flavor, namespace: str) -> Iterator[tuple[str, Any]]:
     """Yields the names and objects of a public namespace that are Keras's own."""
-    module = flavour.module
+    module = flavor.module
     for part in filter(None, namespace.split(".")):
         module = getattr(module, part, None)
     for name, value in vars(module).items() if module is not None else ():
-        if callable(value) and getattr(value, "__module__", "").startswith(f"{flavour.name}."):
+        if callable(value) and getattr(value, "__module__", "").startswith(f"{flavor.name}."):
             yield name, value
 
 

@@ -1,7 +1,7 @@
 """The check of a serialized Keras object, before Keras sees it.
 
 Keras builds an object from nested JSON objects with a "class_name". Keras 2 imports any module that
-such an object names, and both flavours read files and call functions that some of them name.
+such an object names, and both flavors read files and call functions that some of them name.
 `check_document` walks the whole document first, and refuses what is neither Keras's own class, nor
 registered by this process, nor passed by the caller.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from tf_prac.errors import UnsafeFileError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.loading.classes import DENIED, OP_LAYERS, allowed, is_allowed_op, spelled
 from tf_prac.loading.graphs import find_bad_call
 
@@ -44,7 +44,7 @@ _COUNTS = ("num_thresholds", "fft_length", "frame_length", "sequence_length", "n
 
 
 def check_document(
-    flavour: Flavour,
+    flavor: Flavor,
     document: Any,
     custom_objects: Mapping[str, Any] | None,
     source: str,
@@ -54,7 +54,7 @@ def check_document(
     """Checks a serialized Keras object, and returns the custom objects to build it with.
 
     Args:
-        flavour: which Keras builds the object.
+        flavor: which Keras builds the object.
         document: what `serialize_keras_object` returned, as read from JSON.
         custom_objects: the caller's classes and functions, by name.
         source: the file, for errors.
@@ -65,7 +65,7 @@ def check_document(
         UnsafeFileError: If the document names a class or function that is neither Keras's own, nor
             registered with Keras, nor among `custom_objects`; a file or a size above the limits.
     """
-    check = _Check(flavour, custom_objects, source, by_name)
+    check = _Check(flavor, custom_objects, source, by_name)
     pending: list[tuple[tuple[Any, ...], Any, bool]] = [((), document, True)]
     while pending:
         path, value, own = pending.pop()
@@ -88,15 +88,15 @@ class _Check:
 
     def __init__(
         self,
-        flavour: Flavour,
+        flavor: Flavor,
         custom_objects: Mapping[str, Any] | None,
         source: str,
         by_name: bool,
     ) -> None:
-        self.flavour, self.source, self.by_name = flavour, source, by_name
+        self.flavor, self.source, self.by_name = flavor, source, by_name
         self.custom_objects = dict(custom_objects or {})
-        self._allowed = allowed(flavour)
-        self._saving = flavour.module.saving
+        self._allowed = allowed(flavor)
+        self._saving = flavor.module.saving
         self._graphs: list[tuple[tuple[Any, ...], list[Any]]] = []
 
     def refuse(
@@ -201,7 +201,7 @@ class _Check:
             if self._is_known(name, name):
                 return
             last_parts = {key.rpartition(">")[2] for key in self._saving.get_custom_objects()}
-            if self.flavour.name == "keras" and module == "builtins" and name in last_parts:
+            if self.flavor.name == "keras" and module == "builtins" and name in last_parts:
                 return  # Keras up to 3.6 saves only the last part of a registered name
             is_own = name in self._allowed.functions and registered in (None, name)
             if is_own and (module is None or _MODULES_OF_FUNCTIONS.fullmatch(module)):
@@ -248,7 +248,7 @@ class _Check:
             "Keras's own classes and functions, and those registered with Keras or passed",
             f"If you trust the file and have the code of {name!r}, pass "
             f"custom_objects={{{name!r}: ...}}, or decorate it with "
-            f"@{self.flavour.name}.saving.register_keras_serializable() before loading.",
+            f"@{self.flavor.name}.saving.register_keras_serializable() before loading.",
         )
 
 

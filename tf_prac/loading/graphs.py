@@ -16,7 +16,7 @@ def find_bad_call(layers: list[Any]) -> tuple[Any, str] | None:
     """Returns the name of a layer whose calls cannot be made, and why; None if all can be.
 
     Args:
-        layers: the "layers" of a serialized model of either flavour.
+        layers: the "layers" of a serialized model of either flavor.
     """
     layers = [layer for layer in layers if isinstance(layer, dict)]
     names = {str(layer.get("name")) for layer in layers}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_prac.errors import FileError, TfPracError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.loading.archive import read_archive
 from tf_prac.loading.documents import check_document
 from tf_prac.loading.saved_model import SAVED_MODEL_FILES, check_saved_model
@@ -18,13 +18,13 @@ from tf_prac.storage.layout import MODEL, TICKET
 
 
 class ModelFile:
-    """A `.keras` file of either flavour, or a SavedModel directory of tf_keras.
+    """A `.keras` file of either flavor, or a SavedModel directory of tf_keras.
 
     Args:
         path: the file or directory.
 
     Attributes:
-        flavour: the Keras that wrote it.
+        flavor: the Keras that wrote it.
 
     Raises:
         FileError: If the file is missing, damaged, or of another format.
@@ -34,7 +34,7 @@ class ModelFile:
         self._path = pathlib.Path(path)
         _check_exists(self._path)
         self._archive = None if self._path.is_dir() else read_archive(path)
-        self.flavour = Flavour("tf_keras") if self._archive is None else self._archive.flavour
+        self.flavor = Flavor("tf_keras") if self._archive is None else self._archive.flavor
 
     def load(
         self, custom_objects: Mapping[str, Any], *, safe_mode: bool = True, **options: Any
@@ -52,22 +52,22 @@ class ModelFile:
         """
         source, known = str(self._path), dict(custom_objects)
         if self._archive is None:
-            elements, known = check_saved_model(self._path, self.flavour, known, safe_mode)
+            elements, known = check_saved_model(self._path, self.flavor, known, safe_mode)
         else:
             elements = self._archive.elements
             if safe_mode:
                 config = self._archive.config
                 if not options.get("compile", True):  # Keras then replaces this part by None too
                     config = {**config, "compile_config": None}
-                known = check_document(self.flavour, config, known, source)
+                known = check_document(self.flavor, config, known, source)
         remedy = "Build the model in Python, and load its weights instead."
         saved_by = self._archive.version if self._archive else None
-        remedy = _other_version(self.flavour, saved_by) + remedy
+        remedy = _other_version(self.flavor, saved_by) + remedy
         with _as_file_error(source, remedy), at_most(elements, source):
-            model = self.flavour.module.models.load_model(
+            model = self.flavor.module.models.load_model(
                 self._path, custom_objects=known, safe_mode=safe_mode, **options
             )
-        return _checked(model, self.flavour, source)
+        return _checked(model, self.flavor, source)
 
 
 def _check_exists(path: pathlib.Path) -> None:
@@ -86,7 +86,7 @@ def _check_exists(path: pathlib.Path) -> None:
 
 
 def model_from_config(
-    flavour: Flavour,
+    flavor: Flavor,
     config: dict[str, Any],
     custom_objects: Mapping[str, Any] | None,
     *,
@@ -97,7 +97,7 @@ def model_from_config(
     """Builds a model from an architecture in a JSON document.
 
     Args:
-        flavour: which Keras.
+        flavor: which Keras.
         config: what `serialize_keras_object` returned for the model, without its optimizer.
         custom_objects: user-defined classes and functions, by name.
         source: the file that contains the architecture, for errors.
@@ -108,26 +108,26 @@ def model_from_config(
         UnsafeFileError: If the architecture names classes or functions that are not allowed.
         FileError: If Keras cannot build the model.
     """
-    known = check_document(flavour, config, custom_objects, source)
+    known = check_document(flavor, config, custom_objects, source)
     remedy = "Pass a built model: load_sparse(directory, model=...)."
-    remedy = _other_version(flavour, saved_by) + remedy
+    remedy = _other_version(flavor, saved_by) + remedy
     with _as_file_error(source, remedy), at_most(elements, source):
-        model = flavour.module.saving.deserialize_keras_object(
+        model = flavor.module.saving.deserialize_keras_object(
             config, custom_objects=known, safe_mode=True
         )
-    return _checked(model, flavour, source)
+    return _checked(model, flavor, source)
 
 
-def _other_version(flavour: Flavour, saved_by: object) -> str:
+def _other_version(flavor: Flavor, saved_by: object) -> str:
     """Returns a sentence about the version of Keras that wrote a file, if it is another."""
-    name, installed = flavour.name, flavour.module.__version__
+    name, installed = flavor.name, flavor.module.__version__
     if not isinstance(saved_by, str) or saved_by == installed:
         return ""
     return f"{name} {saved_by} saved it; {name} {installed} is installed. "
 
 
-def _checked(model: Any, flavour: Flavour, source: str) -> Any:
-    if not isinstance(model, flavour.module.Model):
+def _checked(model: Any, flavor: Flavor, source: str) -> Any:
+    if not isinstance(model, flavor.module.Model):
         raise FileError(f"{source}: it describes a {type(model).__name__}, not a Keras model.")
     return model
 

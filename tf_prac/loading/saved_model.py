@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_prac.errors import DamagedFileError, TfPracError, UnsafeFileError
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.loading.documents import check_document
 from tf_prac.loading.sizes import open_checkpoint
 from tf_prac.storage.files import MAX_JSON_BYTES, open_regular
@@ -36,7 +36,7 @@ _STATEFUL = re.compile(
 
 def check_saved_model(
     path: pathlib.Path,
-    flavour: Flavour,
+    flavor: Flavor,
     custom_objects: Mapping[str, Any] | None,
     safe_mode: bool,
 ) -> tuple[int, dict[str, Any]]:
@@ -49,8 +49,8 @@ def check_saved_model(
     known = dict(custom_objects or {})
     try:
         if safe_mode:
-            for node in _metadata(path, flavour):
-                known |= check_document(flavour, node, known, str(path), by_name=True)
+            for node in _metadata(path, flavor):
+                known |= check_document(flavor, node, known, str(path), by_name=True)
             _check_graph(path)
         reader = open_checkpoint(path / "variables" / "variables")
         shapes = reader.get_variable_to_shape_map().values()
@@ -62,9 +62,9 @@ def check_saved_model(
     return sum(math.prod(shape) for shape in shapes), known
 
 
-def _metadata(path: pathlib.Path, flavour: Flavour) -> Iterator[dict[str, Any]]:
+def _metadata(path: pathlib.Path, flavor: Flavor) -> Iterator[dict[str, Any]]:
     """Yields the serialized objects of a SavedModel, which are JSON in a protocol buffer."""
-    metadata = flavour.module.protobuf.saved_metadata_pb2.SavedMetadata()
+    metadata = flavor.module.protobuf.saved_metadata_pb2.SavedMetadata()
     metadata.ParseFromString(_bytes(path / _METADATA, MAX_JSON_BYTES))
     if not metadata.nodes:
         raise DamagedFileError(f"{path}: not loaded, its {_METADATA} describes no model.")

@@ -19,7 +19,7 @@ COPIES = 4
 
 @contextlib.contextmanager
 def at_most(elements: int, source: str) -> Iterator[None]:
-    """Limits the variables that are created in the block, in either flavour of Keras.
+    """Limits the variables that are created in the block, in either flavor of Keras.
 
     Args:
         elements: the number of elements in the file that the model is built from.

@@ -1,7 +1,7 @@
 """The networks of the papers, for both Kerases; `MODELS` lists them by name.
 
 A new network is one builder function and one line in `MODELS`. Inputs are normalized images,
-outputs are logits, and layers have the same names in both flavours, so masks are portable.
+outputs are logits, and layers have the same names in both flavors, so masks are portable.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TypeAlias
 
 from tf_prac.checks import check_choice, check_int
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 from tf_prac.models.conv import conv2, conv4, conv6
 from tf_prac.models.inception import inception_v3
 from tf_prac.models.layers import Model
@@ -30,7 +30,7 @@ from tf_prac.models.vgg import vgg16, vgg19
 __all__ = ["MODELS", "Builder", "build_model"]
 
 Builder: TypeAlias = Callable[[ModuleType, tuple[int, ...], int], Model]
-"""(flavour module, input shape without the batch, number of classes) -> built model."""
+"""(flavor module, input shape without the batch, number of classes) -> built model."""
 
 MODELS: dict[str, Builder] = {
     "lenet300": lenet300,
@@ -55,7 +55,7 @@ def build_model(
 ) -> Model:
     """Builds a network of the papers with random initial weights.
 
-    The weights depend on the seed of the flavour, `keras.utils.set_random_seed`.
+    The weights depend on the seed of the flavor, `keras.utils.set_random_seed`.
 
     Args:
         name: a key of `MODELS`.
@@ -68,7 +68,7 @@ def build_model(
         `[batch, *input_shape]`, to logits, float32 `[batch, num_classes]`.
 
     Raises:
-        ArgumentError: If the name or flavour is unknown, a size is not a positive integer, or the
+        ArgumentError: If the name or flavor is unknown, a size is not a positive integer, or the
             network cannot take such inputs.
 
     Example:
@@ -81,5 +81,5 @@ def build_model(
     check_int("num_classes", num_classes, minimum=2)
     for size in input_shape:
         check_int("input_shape", size, minimum=1)
-    flavour = keras if isinstance(keras, ModuleType) else Flavour(keras).module
-    return MODELS[name](flavour, tuple(input_shape), num_classes)
+    flavor = keras if isinstance(keras, ModuleType) else Flavor(keras).module
+    return MODELS[name](flavor, tuple(input_shape), num_classes)

@@ -1,7 +1,7 @@
 """The building blocks of the networks, for both Kerases.
 
-Every function takes the flavour module as its first argument, `keras`, and uses only what the two
-flavours have in common. Weights are interchangeable with the papers' PyTorch networks: padding is
+Every function takes the flavor module as its first argument, `keras`, and uses only what the two
+flavors have in common. Weights are interchangeable with the papers' PyTorch networks: padding is
 symmetric, and batch normalization uses PyTorch's constants.
 """
 
@@ -13,17 +13,17 @@ from typing import Any, TypeAlias
 from tf_prac.errors import ArgumentError
 
 Model: TypeAlias = Any
-"""A `keras.Model` of either flavour."""
+"""A `keras.Model` of either flavor."""
 
 Tensor: TypeAlias = Any
-"""A symbolic tensor of either flavour."""
+"""A symbolic tensor of either flavor."""
 
 
 def image_input(keras: ModuleType, model: str, shape: tuple[int, ...], smallest: int) -> Tensor:
     """Returns the input of an image network, after checking that the network can take it.
 
     Args:
-        keras: the flavour module.
+        keras: the flavor module.
         model: name of the network, for the error message.
         shape: (height, width, channels).
         smallest: minimum height and width in pixels, so that no pooling or strided layer has an
@@ -48,7 +48,7 @@ def he_normal(keras: ModuleType, fan: str = "fan_in") -> Any:
     Always a new object, because a Keras 3 initializer returns the same values each time.
 
     Args:
-        keras: the flavour module.
+        keras: the flavor module.
         fan: "fan_in" or "fan_out".
     """
     return keras.initializers.VarianceScaling(2.0, mode=fan, distribution="untruncated_normal")
@@ -71,7 +71,7 @@ def convolution(
     grid by one pixel compared with the papers' networks.
 
     Args:
-        keras: the flavour module.
+        keras: the flavor module.
         x: images, (batch, height, width, channels).
         filters: number of output channels.
         size: odd kernel size, in pixels.
@@ -121,7 +121,7 @@ def classifier(
     """Completes a convolutional network: global average pooling and one dense layer of logits.
 
     Args:
-        keras: the flavour module.
+        keras: the flavor module.
         model: name of the network.
         inputs: the network's input.
         features: its last feature maps, (batch, height, width, channels).

@@ -13,7 +13,7 @@ def lenet300(keras: ModuleType, input_shape: tuple[int, ...], num_classes: int) 
     Initialization: Glorot normal, biases zero. On MNIST: 266,610 parameters.
 
     Args:
-        keras: the flavour module.
+        keras: the flavor module.
         input_shape: any shape, without the batch dimension.
         num_classes: number of logits.
 

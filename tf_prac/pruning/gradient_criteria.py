@@ -28,7 +28,7 @@ class ScoringInputs:
     A criterion may change the network's weights and statistics; they are restored afterwards.
 
     Attributes:
-        network: a built model of either flavour; its pruned weights are zero.
+        network: a built model of either flavor; its pruned weights are zero.
         prunable: its prunable variables, by name.
         batches: tensors (inputs, labels) of the samples.
         from_logits: whether the network outputs logits; probabilities otherwise.

@@ -15,7 +15,7 @@ from tf_prac.storage.files import read_npz, write_npz
 class Masks(Mapping[str, np.ndarray]):
     """One boolean array for each prunable weight: True keeps, False prunes.
 
-    Masks are immutable, in the order of the model's weights, and independent of the Keras flavour:
+    Masks are immutable, in the order of the model's weights, and independent of the Keras flavor:
     the names are the names of `tf_prac.prunable_weights`.
 
     Example:

@@ -1,7 +1,7 @@
-"""Policies: which layers of a model are pruned, for models of either flavour.
+"""Policies: which layers of a model are pruned, for models of either flavor.
 
 A policy is an object with the two methods of TFMOT's `PruningPolicy`. Policies written for TFMOT
-work for tf_keras models, and policies that do not depend on the flavour of a layer for both.
+work for tf_keras models, and policies that do not depend on the flavor of a layer for both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from tf_prac.checks import class_path
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import class_names, consumers, flavour_of, producers
+from tf_prac.keras_api import class_names, consumers, flavor_of, producers
 
 # Layers that XNNPACK runs sparse with any options, and supported functions of other layers.
 _ANYWHERE = {"Add", "Multiply", "Subtract", "Identity", "ZeroPadding2D", "ReLU", "LeakyReLU"}
@@ -80,7 +80,7 @@ def check_policy(policy: Any, model: Any) -> None:
             "policy", policy, "an object with allow_pruning and ensure_model_supports_pruning"
         )
     from_tfmot = type(policy).__module__.startswith("tensorflow_model_optimization")
-    if from_tfmot and flavour_of(model).name == "keras":
+    if from_tfmot and flavor_of(model).name == "keras":
         raise ArgumentError(
             "policy",
             class_path(policy),

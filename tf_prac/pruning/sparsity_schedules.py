@@ -1,4 +1,4 @@
-"""Sparsity schedules: TFMOT's two, for either flavour. Plain Python.
+"""Sparsity schedules: TFMOT's two, for either flavor. Plain Python.
 
 Names, arguments and behavior are the same as in TensorFlow Model Optimization. In
 `tf_prac.prune(model, schedule=...)` a step is a training step, counted from 1. `per_round` returns

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tf_prac.checks import class_path
 from tf_prac.errors import ArgumentError
 from tf_prac.extras import require
-from tf_prac.keras_api import Flavour, flavour_of, named_weights, pruning_wrappers
+from tf_prac.keras_api import Flavor, flavor_of, named_weights, pruning_wrappers
 
 
 def register() -> None:
@@ -45,8 +45,8 @@ def wrap(model: Any, weights: Collection[Any]) -> Any:
     Raises:
         ArgumentError: If the model is a Keras 3 model.
     """
-    _check_flavour(model)
-    keras = Flavour("tf_keras").module
+    _check_flavor(model)
+    keras = Flavor("tf_keras").module
     chosen = {id(w) for w in weights}
     clones: dict[int, Any] = {}
 
@@ -68,7 +68,7 @@ def wrap(model: Any, weights: Collection[Any]) -> Any:
 
 def is_graph(model: Any) -> bool:
     """Whether a tf_keras object is a functional or sequential model, which can be cloned."""
-    keras = Flavour("tf_keras").module
+    keras = Flavor("tf_keras").module
     return isinstance(model, keras.Model) and bool(
         model._is_graph_network or isinstance(model, keras.Sequential)
     )
@@ -84,8 +84,8 @@ def adopt(model: Any) -> None:
             wrapper.pruning_schedule = wrapper.pruning_obj._pruning_schedule = _constant_masks()
 
 
-def _check_flavour(model: Any) -> None:
-    if flavour_of(model).name != "tf_keras":
+def _check_flavor(model: Any) -> None:
+    if flavor_of(model).name != "tf_keras":
         raise ArgumentError(
             "model",
             class_path(model),
@@ -110,7 +110,7 @@ def masks_of_wrappers(model: Any) -> dict[int, list[Any]]:
 
 def strip(model: Any) -> Any:
     """Returns the model without TFMOT wrappers, by TFMOT's `strip_pruning`."""
-    _check_flavour(model)
+    _check_flavor(model)
     return _tfmot().sparsity.keras.strip_pruning(model)
 
 
@@ -121,7 +121,7 @@ def wrapper_class() -> type:
     The model applies the masks after each training step. So `UpdatePruningStep` is not needed, and
     the wrapped layer runs as it does without a wrapper.
     """
-    keras = Flavour("tf_keras")
+    keras = Flavor("tf_keras")
     plain = keras.module.layers.Dense(1)
     base = type(_tfmot().sparsity.keras.prune_low_magnitude(plain))
 
@@ -192,7 +192,7 @@ def _schedule_class() -> type:
         def get_config(self) -> dict[str, Any]:
             return {"class_name": "tf_prac>MasksHeld", "config": {}}
 
-    return Flavour("tf_keras").register(MasksHeld)
+    return Flavor("tf_keras").register(MasksHeld)
 
 
 def require_tfmot() -> None:

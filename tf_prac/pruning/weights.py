@@ -80,7 +80,7 @@ def weight_report(
         ...     print(weight.name, weight.prunable, weight.reason)
 
     Args:
-        model: a built model of either flavour. In a model that has masks, from `tf_prac.prune` or
+        model: a built model of either flavor. In a model that has masks, from `tf_prac.prune` or
             in TFMOT's pruning wrappers, the weights with a mask are pruned.
         config: which layers are pruned. Default `PruningConfig()`.
         policy: restricts these layers: an object such as TFMOT's `PruningPolicy`. Default None:
@@ -126,7 +126,7 @@ def prunable_weights(
         ['dense_1/kernel', 'dense_2/kernel']
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         config: which layers are pruned. Default `PruningConfig()`: convolutions and all dense
             layers except the last, or the output layers of a model with several outputs. Layers
             with `trainable=False` are not pruned.
@@ -157,7 +157,7 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
     different rates for convolutions and dense layers).
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         config: which layers are pruned, and how much. Default `PruningConfig()`.
 
     Raises:
@@ -200,7 +200,7 @@ def snapshot(model: Any) -> dict[str, np.ndarray]:
         >>> rewind(model, w_0)
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
     """
     return {w.name: to_numpy(w.variable) for w in named_weights(model)}
 
@@ -219,7 +219,7 @@ def rewind(model: Any, weights: Mapping[str, np.ndarray], masks: Masks | None = 
     Source: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (reset W to W_k).
 
     Args:
-        model: a built model of the same architecture, of either flavour.
+        model: a built model of the same architecture, of either flavor.
         weights: a `snapshot`; variables of an optimizer are ignored.
         masks: if given, pruned weights are set to exactly 0. Default None.
 

@@ -10,7 +10,7 @@ from tf_prac.data.prac_set import PracSet
 from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.source import Samples
 from tf_prac.data.splits import DataSplits, Split
-from tf_prac.keras_api import flavour_of, stable_name
+from tf_prac.keras_api import flavor_of, stable_name
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import WeightInfo
 from tf_prac.search.cost import Cost, round_steps
@@ -39,7 +39,7 @@ def run_config(
         "test": _identity(data.test),
         **_unscaled(data.train.samples),
         "model": {info.name: list(info.shape) for info in report},
-        "keras": flavour_of(network).name,
+        "keras": flavor_of(network).name,
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
@@ -70,7 +70,7 @@ def opening_lines(
         report: the `weight_report` of the network.
     """
     return [
-        f"{stable_name(network)} ({flavour_of(network).name}): "
+        f"{stable_name(network)} ({flavor_of(network).name}): "
         f"{dense.size:,} prunable weights in {len(dense)} tensors; "
         f"{samples:,} training samples, rewind to step {k:,} of {steps:,}",
         *_not_pruned(report),
@@ -142,7 +142,7 @@ def summary_head(
             "train_samples": len(data.train.ids),
         },
         "model": stable_name(network),
-        "keras": flavour_of(network).name,
+        "keras": flavor_of(network).name,
         "seed": seed,
         "rewind_step": rewind_step,
     }

@@ -164,7 +164,7 @@ class Ticket:
         `tf_prac.rewind(model, ticket.weights, ticket.masks)`.
 
         Args:
-            model: a built model of the same architecture, of either flavour.
+            model: a built model of the same architecture, of either flavor.
 
         Raises:
             MismatchError: If names or shapes differ; the model is unchanged.

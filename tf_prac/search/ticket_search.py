@@ -93,7 +93,7 @@ class TicketSearch:
     A directory with other options is refused.
 
     Args:
-        model_fn: returns a new, built model of either flavour; its initial weights depend only on
+        model_fn: returns a new, built model of either flavor; its initial weights depend only on
             `seed`. Or a built model, which is copied; W_0 are then its weights. If the model is
             compiled, its loss, metrics and optimizer are used. A learning-rate schedule counts
             steps on the full data: rounds start at step k of it, and rounds with fewer samples

@@ -62,7 +62,7 @@ _KINDS = {
 
 
 _UNUSED = {"keras": ("versions.tf_keras",), "tf_keras": ("versions.keras",)}
-"""The versions that cannot change the result of a run, by its flavour of Keras."""
+"""The versions that cannot change the result of a run, by its flavor of Keras."""
 
 _REMEDIES = {
     "versions.": "Install that version, or resume with accept_versions; results may then differ "

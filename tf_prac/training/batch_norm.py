@@ -22,7 +22,7 @@ class MovingStatistics:
     of all batches, 1 - momentum^count, removes the bias towards zero.
 
     Args:
-        network: a built model of either flavour. Layers that are not trainable keep their
+        network: a built model of either flavor. Layers that are not trainable keep their
             statistics.
         batches: a `tf.data.Dataset` of ({"inputs": x, ...}, y) with the same batches in each pass.
     """

@@ -11,7 +11,7 @@ from tf_prac.config import TrainingRecipe
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import Samples
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import build_metrics, compile_arguments, flavour_of, output_activations
+from tf_prac.keras_api import build_metrics, compile_arguments, flavor_of, output_activations
 from tf_prac.tasks.classification import OneHot, Sparse
 from tf_prac.tasks.infer import as_task, infer
 from tf_prac.tasks.task import Task
@@ -75,7 +75,7 @@ def compile_model(
     options = dict(own or {})
     if own is None:
         smoothed = task.smoothed(recipe.label_smoothing)
-        options["loss"] = smoothed.make_loss(flavour_of(network).module)
+        options["loss"] = smoothed.make_loss(flavor_of(network).module)
     if own is None and is_class_accuracy(task, samples):
         # Weighted, so that the padding of a batch does not count.
         options["weighted_metrics" if distribution.pads_batches else "metrics"] = [task.metric]

@@ -275,7 +275,7 @@ class ReplicaVariable:
     It has the methods of a variable that saving and restoring a checkpoint needs.
 
     Args:
-        variable: of either flavour.
+        variable: of either flavor.
         distribution: the `Distribution` in whose scope it was created.
 
     Attributes:

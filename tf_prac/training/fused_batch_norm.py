@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavor_of
 
 
 class FusedBatchNorm:
@@ -29,12 +29,12 @@ class FusedBatchNorm:
         ...     outputs = model(images, training=True)
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
     """
 
     def __init__(self, model: Any):
-        flavour = flavour_of(model)
-        self._layers = [] if flavour.name != "keras" else _fusible_layers(model, flavour.module)
+        flavor = flavor_of(model)
+        self._layers = [] if flavor.name != "keras" else _fusible_layers(model, flavor.module)
         self._lock, self._entered = threading.Lock(), 0
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_prac.keras_api import (
     CoupledWeightDecay,
     PyTorchMomentum,
-    flavour_of,
+    flavor_of,
     momentum_of,
     tf_variable,
 )
@@ -33,7 +33,7 @@ class FusedSGD:
         ...     model.train_step(batch)  # where the training step is traced
 
     Args:
-        model: a compiled model of either flavour.
+        model: a compiled model of either flavor.
     """
 
     def __init__(self, model: Any):
@@ -57,10 +57,10 @@ class FusedSGD:
 def _is_fusible(model: Any, optimizer: Any) -> bool:
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         return False
-    flavour = flavour_of(model)
-    sgd = flavour.module.optimizers.SGD
-    classes = [sgd, flavour.subclass(PyTorchMomentum, sgd)]
-    classes += [flavour.subclass(CoupledWeightDecay, cls) for cls in classes]
+    flavor = flavor_of(model)
+    sgd = flavor.module.optimizers.SGD
+    classes = [sgd, flavor.subclass(PyTorchMomentum, sgd)]
+    classes += [flavor.subclass(CoupledWeightDecay, cls) for cls in classes]
     return type(optimizer) in classes and (
         optimizer.momentum > 0 and "update_step" not in vars(optimizer)
     )

@@ -26,7 +26,7 @@ class GradientNorms:
     Source: Paul et al. 2021, "Deep Learning on a Data Diet", Definition 2.1.
 
     Args:
-        network: a built classification model of either flavour.
+        network: a built classification model of either flavor.
         prunable: its prunable variables, by name.
         loss: function of (targets, outputs), each a batch of one sample, that returns its loss;
             and of their sample weights, where there are any.

@@ -46,7 +46,7 @@ class Predictor:
     of two networks can be compared.
 
     Args:
-        network: a built model of either flavour.
+        network: a built model of either flavor.
         distribution: the `Distribution` of the strategy in whose scope it was created.
             Default None: that of the current strategy.
         task: what outputs mean. Default `Sparse()`.

@@ -24,7 +24,7 @@ CALL_SECONDS = 0.2
 
 
 class StepLoop:
-    """Runs training and evaluation steps of a compiled Keras model of either flavour.
+    """Runs training and evaluation steps of a compiled Keras model of either flavor.
 
     Each of the two steps is traced once for each kind of batches. With XLA, a loop over samples in
     the device's memory is one program of many steps; over a stream, each step is a program.

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.errors import MismatchError
-from tf_prac.keras_api import Flavour, flavour_of, named_weights
+from tf_prac.keras_api import Flavor, flavor_of, named_weights
 from tf_prac.pruning.masks import Masks
 from tf_prac.training.masked_weights import MaskedWeights, attach_masks, dense_mask
 from tf_prac.training.weight_files import contains_masks, is_legacy_h5, replacing
@@ -37,14 +37,14 @@ class MaskedModelMixin:
     _mask_state: Any
 
     @classmethod
-    def of_keras(cls, flavour: Flavour) -> type:
+    def of_keras(cls, flavor: Flavor) -> type:
         """Returns the subclass for a Keras, registered with it for loading."""
-        return flavour.register(flavour.subclass(cls, cls._keras_base(flavour)))
+        return flavor.register(flavor.subclass(cls, cls._keras_base(flavor)))
 
     @staticmethod
-    def _keras_base(flavour: Flavour) -> type:
+    def _keras_base(flavor: Flavor) -> type:
         """Returns the class of Keras that `of_keras` inherits from."""
-        return flavour.module.Model
+        return flavor.module.Model
 
     @property
     def masked_weights(self) -> MaskedWeights:
@@ -238,7 +238,7 @@ class MaskedModelMixin:
     @contextlib.contextmanager
     def _masks_among_weights(self, legacy: bool) -> Iterator[None]:
         """Adds the masks to the weights that tf_keras writes to and reads from a legacy file."""
-        if not legacy or flavour_of(self).name == "keras":
+        if not legacy or flavor_of(self).name == "keras":
             yield
             return
         weights = self._non_trainable_weights  # type: ignore[has-type]
@@ -253,16 +253,16 @@ class MaskedModelMixin:
         reduced: Any = super().__reduce__()
         function, arguments, *rest = reduced
         if getattr(function, "__self__", None) is type(self):  # Keras 3: a class method
-            function = getattr(flavour_of(self).module.Model, function.__name__)
+            function = getattr(flavor_of(self).module.Model, function.__name__)
         models = (self, getattr(self, "network", None))
         classes = [type(m).__mro__[1] for m in models if isinstance(m, MaskedModelMixin)]
-        return (_unpickle, (classes, flavour_of(self).name, function, arguments), *rest)
+        return (_unpickle, (classes, flavor_of(self).name, function, arguments), *rest)
 
 
-def _unpickle(classes: Sequence[type], flavour: str, function: Any, arguments: Any) -> Any:
+def _unpickle(classes: Sequence[type], flavor: str, function: Any, arguments: Any) -> Any:
     """Calls the function with which Keras restores a pickled model, after registering classes."""
     for cls in classes:
-        cls.of_keras(Flavour(flavour))  # type: ignore[attr-defined]
+        cls.of_keras(Flavor(flavor))  # type: ignore[attr-defined]
     return function(*arguments)
 
 

@@ -93,7 +93,7 @@ def attach_masks(
     wrappers keep their masks, regardless of their schedule.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         config: selects the prunable weights of a model without masks.
             Default `PruningConfig()`.
         variables: the variables to mask, by name, in a new `MaskedWeights`. Default: the model's
@@ -122,7 +122,7 @@ def get_prunable(model: Any, config: PruningConfig | None = None) -> dict[str, A
     """Returns the prunable variables of any model, by name: those that have masks, if it has any.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         config: selects the prunable weights of a model without masks.
             Default `PruningConfig()`.
 
@@ -137,7 +137,7 @@ def get_masks(model: Any, config: PruningConfig | None = None) -> Masks:
     """Returns the current masks of any model, dense ones if it has none. Never changes the model.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         config: selects the prunable weights of a model without masks.
             Default `PruningConfig()`.
 
@@ -160,7 +160,7 @@ def set_masks(model: Any, masks: Masks) -> None:
     """Sets the masks of a model that has some; does nothing to a model that has none.
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         masks: masks by name of the weight; a prunable weight without one becomes dense.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from tf_prac.config import TrainingRecipe
 from tf_prac.errors import MismatchError
 from tf_prac.keras_api import (
-    flavour_of,
+    flavor_of,
     learning_rate_of,
     like_optimizer,
     make_optimizer,
@@ -27,7 +27,7 @@ class RewindableOptimizer:
     (`PruningConfig(rewind_optimizer=True)`).
 
     Args:
-        network: a built model of either flavour, whose trainable variables are updated.
+        network: a built model of either flavor, whose trainable variables are updated.
         recipe: the optimizer's name and options.
         own: the optimizer that the user compiled the network with, whose options a new one then
             has instead of those of `recipe`. Default None.
@@ -40,14 +40,14 @@ class RewindableOptimizer:
     """
 
     def __init__(self, network: Any, recipe: TrainingRecipe, own: Any = None):
-        flavour = flavour_of(network)
+        flavor = flavor_of(network)
         rate = None if own is None else learning_rate_of(own)
-        self._schedule: RoundSchedule = make_schedule(flavour, recipe, rate)
+        self._schedule: RoundSchedule = make_schedule(flavor, recipe, rate)
         if own is not None:
             self.keras = like_optimizer(own, self._schedule)
         else:
             self.keras = make_optimizer(
-                flavour,
+                flavor,
                 recipe.optimizer,
                 learning_rate=self._schedule,
                 momentum=recipe.momentum,

@@ -17,7 +17,7 @@ from tf_prac.data.adapters import adapt
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
 from tf_prac.data.ids import check_elements, check_id_spec, has_ids, with_sample_ids
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavor_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import weight_report
 from tf_prac.tasks.task import Task
@@ -41,7 +41,7 @@ BAD_LABEL = re.compile(r"Received a label value of (-?\d+) which is outside the 
 
 
 class PracModel(MaskedModelMixin):
-    """Wraps a built Keras model of either flavour, for `compile` and `fit` as usual.
+    """Wraps a built Keras model of either flavor, for `compile` and `fit` as usual.
 
     Adds two things to each training step, inside the compiled graph. After the update, pruned
     weights are set back to exactly 0, with any optimizer. And for each sample id, it records
@@ -106,7 +106,7 @@ class PracModel(MaskedModelMixin):
         """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PracModel:
             return super().__new__(cls)
-        return super().__new__(cls.of_keras(flavour_of(network)))
+        return super().__new__(cls.of_keras(flavor_of(network)))
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class PracModel(MaskedModelMixin):
     def measure(self, task: Task) -> None:
         """Adds the metric of a task to those of `compile`, and judges samples by this task."""
         self.targets = Targets(kind=task)
-        self.task_metric = flavour_of(self.network).module.metrics.Mean(name=task.metric)
+        self.task_metric = flavor_of(self.network).module.metrics.Mean(name=task.metric)
 
     @property
     def finite_steps(self) -> int:
@@ -204,7 +204,7 @@ class PracModel(MaskedModelMixin):
         check_fit(self)
         if self.forgetting is None:
             return super().fit(x, *args, **kwargs)
-        keras = flavour_of(self).module
+        keras = flavor_of(self).module
         arguments = inspect.signature(keras.Model.fit).bind(self, x, *args, **kwargs).arguments
         del arguments["self"]
         arguments["x"] = _with_ids(x, arguments.get("y"))

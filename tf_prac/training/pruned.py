@@ -1,4 +1,4 @@
-"""`prune`: a masked model of either flavour that is compiled, fitted and saved as usual."""
+"""`prune`: a masked model of either flavor that is compiled, fitted and saved as usual."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from tf_prac.config import PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import (
-    Flavour,
-    flavour_of,
+    Flavor,
+    flavor_of,
     named_weights,
     pruning_wrappers,
     structures,
@@ -72,7 +72,7 @@ def prune(
         >>> small = tf_prac.strip(model)
 
     Args:
-        model: a built model of either flavour.
+        model: a built model of either flavor.
         masks: the masks to apply, such as `ticket.masks`; they select the prunable weights.
         ticket: a `Ticket`; sets the weights to its masked W_k and applies its masks.
         sparsity: prune now to this fraction of zeros among the prunable weights, in [0, 1), with
@@ -103,7 +103,7 @@ def prune(
         UserWarning: If layers are skipped because they are frozen (`trainable=False`), or keep
             (almost) no weights of masks that are computed here.
     """
-    if flavour_of(model).name == "tf_keras":
+    if flavor_of(model).name == "tf_keras":
         tfmot.require_tfmot()
     options = {"masks": masks, "ticket": ticket, "sparsity": sparsity, "schedule": schedule}
     given = [name for name, value in options.items() if value is not None]
@@ -155,12 +155,12 @@ def strip(model: Any) -> Any:
         0.5
 
     Args:
-        model: a model of either flavour.
+        model: a model of either flavor.
 
     Raises:
         ArgumentError: If it is not a Keras model.
     """
-    flavour_of(model)
+    flavor_of(model)
     wrapped = bool(pruning_wrappers(model))
     if isinstance(model, (PracModel, Pruned)) or wrapped:
         attach_masks(model).apply_masks()
@@ -172,7 +172,7 @@ def strip(model: Any) -> Any:
 
 
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
-    """Loads a saved model of either flavour, with its masks if it is pruned.
+    """Loads a saved model of either flavor, with its masks if it is pruned.
 
     The file is checked before Keras reads it: it may name Keras's own classes, the classes and
     functions that are registered with `register_keras_serializable`, and those in
@@ -195,8 +195,8 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
     """
     check_name(path)
     file = ModelFile(path)
-    known = {cls.__name__: cls for cls in register_classes(file.flavour)}
-    if file.flavour.name == "tf_keras":
+    known = {cls.__name__: cls for cls in register_classes(file.flavor)}
+    if file.flavor.name == "tf_keras":
         known |= tfmot.custom_objects()
     return file.load({**known, **(options.pop("custom_objects", None) or {})}, **options)
 
@@ -221,11 +221,11 @@ class Pruned(MaskedModelMixin):
     _gradual: GradualPruning | None = None
 
     @classmethod
-    def of_keras(cls, flavour: Flavour) -> type:
+    def of_keras(cls, flavor: Flavor) -> type:
         """Returns the subclass for a Keras, registered with it for loading, as are wrappers."""
-        if flavour.name == "tf_keras":
+        if flavor.name == "tf_keras":
             tfmot.register()
-        return super().of_keras(flavour)
+        return super().of_keras(flavor)
 
     @property
     def pruning_report(self) -> PruningReport:
@@ -314,16 +314,16 @@ class PrunedFunctional(_PrunedGraph):
     """A functional model that `prune` returned."""
 
     @staticmethod
-    def _keras_base(flavour: Flavour) -> type:
-        return _functional_class(flavour)
+    def _keras_base(flavor: Flavor) -> type:
+        return _functional_class(flavor)
 
 
 class PrunedSequential(_PrunedGraph):
     """A sequential model that `prune` returned."""
 
     @staticmethod
-    def _keras_base(flavour: Flavour) -> type:
-        return flavour.module.Sequential
+    def _keras_base(flavor: Flavor) -> type:
+        return flavor.module.Sequential
 
 
 class PrunedNetwork(Pruned):
@@ -341,7 +341,7 @@ class PrunedNetwork(Pruned):
         """Creates an instance of the subclass for the Keras of `network`."""
         if cls is not PrunedNetwork:
             return super().__new__(cls)
-        return super().__new__(cls.of_keras(flavour_of(network)))
+        return super().__new__(cls.of_keras(flavor_of(network)))
 
     def __init__(
         self,
@@ -375,28 +375,28 @@ class PrunedNetwork(Pruned):
 
 
 @functools.cache
-def _functional_class(flavour: Flavour) -> type:
+def _functional_class(flavor: Flavor) -> type:
     """Returns the class of functional models, which not every Keras exports."""
-    inputs = flavour.module.Input((1,))
-    outputs = flavour.module.layers.Activation("linear", name="outputs")(inputs)
-    return type(flavour.module.Model(inputs, outputs))  # Keras 3.12 refuses the inputs as outputs
+    inputs = flavor.module.Input((1,))
+    outputs = flavor.module.layers.Activation("linear", name="outputs")(inputs)
+    return type(flavor.module.Model(inputs, outputs))  # Keras 3.12 refuses the inputs as outputs
 
 
-def register_classes(flavour: Flavour) -> tuple[type, ...]:
-    """Creates the classes of a flavour's masked models and registers them with its Keras."""
+def register_classes(flavor: Flavor) -> tuple[type, ...]:
+    """Creates the classes of a flavor's masked models and registers them with its Keras."""
     classes = (PrunedFunctional, PrunedSequential, PrunedNetwork, PracModel)
-    return tuple(cls.of_keras(flavour) for cls in classes)
+    return tuple(cls.of_keras(flavor) for cls in classes)
 
 
 def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
     """Returns a model with dense masks for some of its weights, the variables by name."""
     if isinstance(model, Pruned):
         return model
-    flavour = flavour_of(model)
-    functional, sequential, other, _ = register_classes(flavour)
+    flavor = flavor_of(model)
+    functional, sequential, other, _ = register_classes(flavor)
     graphs = {functional.__bases__[1]: functional, sequential.__bases__[1]: sequential}
     if type(model) in graphs:
-        if flavour.name == "tf_keras":
+        if flavor.name == "tf_keras":
             pruned = tfmot.wrap(model, list(variables.values()))
         else:
             pruned = _plain_graph(model)

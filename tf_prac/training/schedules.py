@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_prac.config import TrainingRecipe
 from tf_prac.data.order import steps_per_epoch
-from tf_prac.keras_api import Flavour
+from tf_prac.keras_api import Flavor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,10 +215,10 @@ class RoundSchedule:
         return {"recipe": dataclasses.asdict(self._recipe)}
 
 
-def make_schedule(flavour: Flavour, recipe: TrainingRecipe, rate: Any = None) -> RoundSchedule:
-    """Returns a `RoundSchedule` for the optimizers of a flavour."""
-    base = flavour.module.optimizers.schedules.LearningRateSchedule
-    return flavour.subclass(RoundSchedule, base)(recipe, rate)
+def make_schedule(flavor: Flavor, recipe: TrainingRecipe, rate: Any = None) -> RoundSchedule:
+    """Returns a `RoundSchedule` for the optimizers of a flavor."""
+    base = flavor.module.optimizers.schedules.LearningRateSchedule
+    return flavor.subclass(RoundSchedule, base)(recipe, rate)
 
 
 def learning_rate_at(

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import flavour_of
+from tf_prac.keras_api import flavor_of
 from tf_prac.training.distribution import Distribution
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "tpu")
@@ -149,7 +149,7 @@ def check_fit(model: Any) -> None:
         ArgumentError: If a Keras 3 model was created under `MultiWorkerMirroredStrategy`.
     """
     multi_worker = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if multi_worker and flavour_of(model).name == "keras":
+    if multi_worker and flavor_of(model).name == "keras":
         raise ArgumentError(
             "strategy",
             "MultiWorkerMirroredStrategy",

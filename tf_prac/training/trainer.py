@@ -55,7 +55,7 @@ class Trainer:
     same options is made; `recipe` sets only the budget, batches and data.
 
     Args:
-        network: a built model of either flavour.
+        network: a built model of either flavor.
         recipe: how it is trained; the device replaces "auto".
         samples: the training set; `train` takes ids of its samples.
         validation: samples to validate on after each epoch, or None.

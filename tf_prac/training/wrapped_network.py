@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import FLAVOURS, Flavour, flavour_of
+from tf_prac.keras_api import FLAVORS, Flavor, flavor_of
 from tf_prac.training.masked_model import MaskedModelMixin
 
 OVERRIDES = {
@@ -35,7 +35,7 @@ def check_no_overrides(network: Any) -> None:
     """
     if isinstance(network, MaskedModelMixin):
         return
-    keras_model = flavour_of(network).module.Model
+    keras_model = flavor_of(network).module.Model
     for name, remedy in OVERRIDES.items():
         if not hasattr(keras_model, name):
             continue
@@ -56,7 +56,7 @@ LOAD_WITH = "tf_prac.load_model(path)"
 
 def network_config(model: Any) -> dict[str, Any]:
     """Returns the part of a wrapper's config that describes the network."""
-    saving = flavour_of(model).module.saving
+    saving = flavor_of(model).module.saving
     network = saving.serialize_keras_object(model.network)
     return {"load_with": LOAD_WITH, "name": model.name, "network": network}
 
@@ -65,7 +65,7 @@ def network_from_config(
     cls: type, config: Mapping[str, Any], custom_objects: Any = None
 ) -> dict[str, Any]:
     """Returns the config of a wrapper of class `cls` with its network instead of its config."""
-    layers = Flavour(cls.__bases__[1].__module__.split(".")[0]).module.layers
+    layers = Flavor(cls.__bases__[1].__module__.split(".")[0]).module.layers
     network = layers.deserialize(config["network"], custom_objects)
     return {**{key: config[key] for key in config if key != "load_with"}, "network": network}
 
@@ -78,6 +78,6 @@ def keras_class(cls: type) -> type:
     """
     if len(cls.__bases__) > 1:
         return cls
-    loaded = [name for name in FLAVOURS if name in sys.modules]
-    flavour = Flavour(loaded[0] if len(loaded) == 1 else "tf_keras")
-    return cls.of_keras(flavour)  # type: ignore[attr-defined]
+    loaded = [name for name in FLAVORS if name in sys.modules]
+    flavor = Flavor(loaded[0] if len(loaded) == 1 else "tf_keras")
+    return cls.of_keras(flavor)  # type: ignore[attr-defined]

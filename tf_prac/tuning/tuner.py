@@ -1,4 +1,4 @@
-"""`PracTuner`: KerasTuner with one search per trial, for models of either flavour.
+"""`PracTuner`: KerasTuner with one search per trial, for models of either flavor.
 
 KerasTuner's `Tuner` supports Keras 3 only and relies on
 callbacks of `fit`, so `PracTuner` is a `BaseTuner` whose trial is a search for a ticket.
@@ -84,7 +84,7 @@ class PracTuner(BaseTuner):
     Args:
         oracle: proposes the next trial. A Hyperband oracle sets `epochs`, and needs no `space`.
         build: function that takes `keras_tuner.HyperParameters` and returns a new, built model of
-            either flavour.
+            either flavor.
         space: options of `TrainingRecipe`, `PruningConfig` and `PracConfig` to tune, each with a
             list of values or a `Range`.
         sparsity: sparsity of the ticket of each trial, in (0, 1).

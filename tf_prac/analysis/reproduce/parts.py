@@ -33,7 +33,7 @@ class Workplace:
 
     Args:
         directory: of the runs.
-        keras: the flavour.
+        keras: the flavor.
         data_dir: directory of the data sets; None: the default of TensorFlow Datasets.
         verbose: whether to show progress.
     """

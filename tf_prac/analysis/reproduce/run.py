@@ -49,7 +49,7 @@ def reproduce(
         scale: "paper" or "small".
         directory: of the results, and of the runs, which other items of the paper at the same
             scale use too.
-        keras: the flavour. Default "keras".
+        keras: the flavor. Default "keras".
         data_dir: directory of the data sets. Default None: that of TensorFlow Datasets.
         verbose: whether to show progress. Default True.
 

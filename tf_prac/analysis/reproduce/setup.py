@@ -142,7 +142,7 @@ class Setup:
 
         Args:
             data: the data set.
-            keras: the flavour.
+            keras: the flavor.
         """
         from tf_prac.keras_api import copy_of, seed_everything
         from tf_prac.models import build_model

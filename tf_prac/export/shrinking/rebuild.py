@@ -11,7 +11,7 @@ import numpy as np
 from tf_prac.errors import ArgumentError
 from tf_prac.export.shrinking.kinds import Layer
 from tf_prac.export.shrinking.network import Network
-from tf_prac.keras_api import Call, Value, flavour_of, named_weights, unique_name
+from tf_prac.keras_api import Call, Value, flavor_of, named_weights, unique_name
 from tf_prac.pruning.masks import Masks
 
 Array = np.ndarray
@@ -50,7 +50,7 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
             new[id(call.layer)] = _smaller(model, layer, network, name, skipped)
         results = tf.nest.flatten(_run(new[id(call.layer)], call, used, tensors))
         tensors.update(zip(call.outputs, results, strict=True))
-    keras = flavour_of(model).module
+    keras = flavor_of(model).module
     structure = network.graph.output_structure
     outputs = tf.nest.map_structure(lambda value: tensors[value], structure)
     inputs = tf.nest.map_structure(lambda value: tensors[value], network.graph.input_structure)
@@ -71,7 +71,7 @@ def _name(call: Call, network: Network) -> str:
 
 def _smaller(model: Any, layer: Layer, network: Network, name: str, skipped: bool) -> Any:
     if skipped:  # an output keeps its name
-        return flavour_of(model).module.layers.Activation("linear", name=name)
+        return flavor_of(model).module.layers.Activation("linear", name=name)
     if not hasattr(layer.layer, "weights"):  # an operation of Keras 3
         return layer.layer
     config = layer.kind.config(layer.layer.get_config(), layer, network)

@@ -145,7 +145,7 @@ def shrink(
 
     Args:
         model_or_ticket, model, masks: as for `saved_model`: a functional or sequential model of
-            either flavour with masks or zeros, or a ticket and its model. It is not changed.
+            either flavor with masks or zeros, or a ticket and its model. It is not changed.
         merge: whether constants before padding are merged. With False, the gradients of all
             remaining weights stay the same too, except of a channel that is only kept because a
             layer needs one. Default True.

@@ -1,1 +1,1 @@
-"""Callbacks for the `fit` of either flavour, one per module."""
+"""Callbacks for the `fit` of either flavor, one per module."""

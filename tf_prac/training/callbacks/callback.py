@@ -1,4 +1,4 @@
-"""`Callback`: the base class of callbacks for the `fit` of either flavour."""
+"""`Callback`: the base class of callbacks for the `fit` of either flavor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def as_options(cls: type[T], value: T | Mapping[str, Any] | None) -> T:
 
 
 class Callback:
-    """A callback for the `fit` of either flavour.
+    """A callback for the `fit` of either flavor.
 
     Neither Keras checks the class of a callback, but a callback derived from one Keras's base class
     does not work with the other Keras. This plain class has the methods that both call; its hooks

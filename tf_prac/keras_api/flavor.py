@@ -1,4 +1,4 @@
-"""`Flavour`: one of the two Kerases, of a name or a model; and what affects both of them."""
+"""`Flavor`: one of the two Kerases, of a name or a model; and what affects both of them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tf_prac.checks import check_choice, class_path
 from tf_prac.errors import ArgumentError
 from tf_prac.extras import require
 
-FLAVOURS = ("keras", "tf_keras")
+FLAVORS = ("keras", "tf_keras")
 
 
-class Flavour:
+class Flavor:
     """One of the two Kerases, `keras` (Keras 3) or `tf_keras` (Keras 2).
 
     Example:
 
-        >>> Flavour("keras").module.__name__
+        >>> Flavor("keras").module.__name__
         'keras'
 
     Args:
         name: "keras" or "tf_keras".
 
     Raises:
-        ArgumentError: If there is no such flavour.
+        ArgumentError: If there is no such flavor.
     """
 
     def __init__(self, name: str):
-        check_choice("keras", name, FLAVOURS)
+        check_choice("keras", name, FLAVORS)
         self.name = name
 
     @functools.cached_property
@@ -52,13 +52,13 @@ class Flavour:
         return _subclass(self.name, mixin, base)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Flavour) and self.name == other.name
+        return isinstance(other, Flavor) and self.name == other.name
 
     def __hash__(self) -> int:
         return hash(self.name)
 
     def __repr__(self) -> str:
-        return f"Flavour({self.name!r})"
+        return f"Flavor({self.name!r})"
 
     def register(self, cls: type) -> type:
         """Registers a class for loading saved models, and returns it."""
@@ -66,38 +66,38 @@ class Flavour:
 
 
 @functools.cache
-def _subclass(flavour: str, mixin: type, base: type) -> type:
+def _subclass(flavor: str, mixin: type, base: type) -> type:
     return type(mixin.__name__, (mixin, base), {"__module__": mixin.__module__})
 
 
 @functools.cache
-def _registered(flavour: str, cls: type) -> type:
-    return Flavour(flavour).module.saving.register_keras_serializable("tf_prac")(cls)
+def _registered(flavor: str, cls: type) -> type:
+    return Flavor(flavor).module.saving.register_keras_serializable("tf_prac")(cls)
 
 
-def flavour_of(model: Any) -> Flavour:
-    """Returns the flavour of a Keras model or layer.
+def flavor_of(model: Any) -> Flavor:
+    """Returns the flavor of a Keras model or layer.
 
     Raises:
         ArgumentError: If the object is from neither Keras.
     """
-    for name in FLAVOURS:
+    for name in FLAVORS:
         module = sys.modules.get(name)
         if module is not None and isinstance(model, module.layers.Layer):
-            return Flavour(name)
+            return Flavor(name)
     allowed = "a model built with keras (Keras 3) or tf_keras (Keras 2)"
     raise ArgumentError("model", class_path(model), allowed)
 
 
 def is_model(value: Any) -> bool:
-    """Whether a value is a Keras model of either flavour."""
-    modules = [sys.modules[name] for name in FLAVOURS if name in sys.modules]
+    """Whether a value is a Keras model of either flavor."""
+    modules = [sys.modules[name] for name in FLAVORS if name in sys.modules]
     return any(isinstance(value, module.Model) for module in modules)
 
 
 def new_network(model_fn: Callable[[], Any], mixed_precision: bool) -> Any:
     """Builds a model with `model_fn`, under the policy "mixed_bfloat16" if `mixed_precision`."""
-    kerases = [sys.modules[name] for name in FLAVOURS if mixed_precision and name in sys.modules]
+    kerases = [sys.modules[name] for name in FLAVORS if mixed_precision and name in sys.modules]
     policies = [keras.mixed_precision.global_policy() for keras in kerases]
     try:
         for keras in kerases:
