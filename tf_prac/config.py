@@ -940,7 +940,7 @@ FAST_METHOD: dict[str, Any] = {
 }
 """What the variant "fast" changes, apart from budgets."""
 
-FAST_SIZES: dict[str, Any] = {"dense_budget": "40%", "round_budget": "2.5%"}
+FAST_SIZES: dict[str, Any] = {"dense_budget": "30%", "round_budget": "4%"}
 """The budgets of the variant "fast"."""
 
 _FAST_PRUNING = ("retraining", "ticket_start")

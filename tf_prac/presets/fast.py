@@ -35,7 +35,7 @@ def fast(recipe: TrainingRecipe | None = None, **options: Any) -> SearchConfig:
 
         >>> config = fast(TrainingRecipe(epochs=182), rounds=7, rewind="3ep")
         >>> config.prac.dense_budget, config.prac.round_schedule
-        ('40%', 'swa')
+        ('30%', 'swa')
         >>> search = TicketSearch(make_model, config, directory="run")  # doctest: +SKIP
 
     Source: docs/fast.md.
