@@ -14,7 +14,7 @@ from digits_search import TEST, TRAIN, Y, make_model_fn
 
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe, fast
 from tf_prac.analysis.arms import ARMS
-from tf_prac.config import FAST_SIZES, PRAC_VARIANTS, CheckpointConfig, SearchConfig
+from tf_prac.config import FAST_ROUNDS, PRAC_VARIANTS, CheckpointConfig, SearchConfig
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.source import ArraySamples
@@ -286,7 +286,14 @@ def test_fast_is_the_variant_and_arms_take_its_steps(tmp_path):
     assert (config.pruning.retraining, config.pruning.rounds) == ("lr_rewinding", 3)
     assert ARMS["fast"].options(SearchConfig().replace(rounds=3, rewind="2it")).prac == config.prac
     sets = ARMS["fast+sets"].options(SearchConfig()).prac
-    assert (sets.coverage, sets.dense_budget) == (0.5, FAST_SIZES["dense_budget"])
+    assert (sets.coverage, sets.dense_budget) == (0.5, FAST_ROUNDS["dense_budget"])
+    annealed = SearchConfig().replace(round_schedule="annealed", dense_budget="20%")
+    for arm in ("fast", "fast+sets", "fast+weight_rewinding"):
+        chosen = ARMS[arm].options(annealed).prac
+        assert (chosen.round_schedule, chosen.dense_budget) == ("annealed", "20%")
+        assert chosen.round_budget == FAST_ROUNDS["round_budget"]
+    assert ARMS["imp"].options(annealed).prac.round_schedule == "recipe"
+    assert ARMS["fast+annealed"].options(SearchConfig()).prac.round_schedule == "annealed"
     base, rounds = config.replace(dense_budget="2ep", round_budget="2ep"), {}
     for arm in ("fast+sets", "fast+same_steps"):
         chosen = ARMS[arm].options(base, {"fast+sets": tmp_path / "fast+sets"})

@@ -930,7 +930,6 @@ class PracVariant:
 
 
 FAST_METHOD: dict[str, Any] = {
-    "round_schedule": "swa",
     "retraining": "lr_rewinding",
     "ticket_start": "rewind_point",
     "early_stop_eps": None,
@@ -938,10 +937,14 @@ FAST_METHOD: dict[str, Any] = {
     "use_cep": False,
     "cep_reference": "own_round",
 }
-"""What the variant "fast" changes, apart from budgets."""
+"""What the variant "fast" changes, apart from `FAST_ROUNDS`."""
 
-FAST_SIZES: dict[str, Any] = {"dense_budget": "30%", "round_budget": "4%"}
-"""The budgets of the variant "fast"."""
+FAST_ROUNDS: dict[str, Any] = {
+    "round_schedule": "swa",
+    "dense_budget": "30%",
+    "round_budget": "4%",
+}
+"""How long, and at which learning rates, the rounds of the variant "fast" train."""
 
 _FAST_PRUNING = ("retraining", "ticket_start")
 
@@ -960,7 +963,7 @@ PRAC_VARIANTS = {
     ),
     "fast": PracVariant(
         PracConfig(
-            **{n: v for n, v in (FAST_METHOD | FAST_SIZES).items() if n not in _FAST_PRUNING}
+            **{n: v for n, v in (FAST_METHOD | FAST_ROUNDS).items() if n not in _FAST_PRUNING}
         ),
         pruning={name: FAST_METHOD[name] for name in _FAST_PRUNING},
     ),

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tf_prac.config import FAST_METHOD, FAST_SIZES, SearchConfig
+from tf_prac.config import FAST_METHOD, FAST_ROUNDS, PracConfig, SearchConfig
 from tf_prac.errors import ArgumentError
 
 _FULL_DATA = {"use_cet": False, "use_cep": False, "coverage": None}
@@ -40,7 +40,7 @@ class Arm:
     Attributes:
         about: one line: what it is, and its figure in the paper.
         changes: options of the search that differ.
-        defaults: options that differ if the comparison has their default.
+        defaults: options that differ unless the comparison has another value than their default.
         sizes_from: the arm whose set sizes and steps it uses, or None.
         controls: the arm whose tickets it is a control of, or None. Such an arm has no search.
         control: kind of that control, as in `tf_prac.search.ticket.Control`.
@@ -75,7 +75,12 @@ class Arm:
             ArgumentError: the arm uses the sets of another run, and `prac_from` is None.
         """
         prac_from = config.prac.prac_from if self.transfers else None
-        unset = {n: v for n, v in self.defaults.items() if getattr(config.prac, n) is None}
+        default = PracConfig()
+        unset = {
+            name: value
+            for name, value in self.defaults.items()
+            if getattr(config.prac, name) == getattr(default, name)
+        }
         changes = {"prac_from": prac_from, **unset, **self.changes}
         if self.transfers and prac_from is None:
             raise ArgumentError("prac_from", None, "the run whose sets the arm transfer uses")
@@ -118,7 +123,7 @@ def _fast(about: str, sizes_from: str | None = None, **changes: Any) -> Arm:
     return Arm(
         about=f"the variant fast: {about}",
         changes={**FAST_METHOD, "coverage": None, **changes},
-        defaults=FAST_SIZES,
+        defaults=FAST_ROUNDS,
         sizes_from=sizes_from,
     )
 
@@ -128,7 +133,7 @@ def _fast_on_sets(about: str, sizes_from: str | None = None, **changes: Any) -> 
     return Arm(
         about=f"the variant fast: {about}",
         changes={**FAST_METHOD, "use_cet": True, "use_cep": True, **changes},
-        defaults={**FAST_SIZES, "coverage": 0.5},
+        defaults={**FAST_ROUNDS, "coverage": 0.5},
         sizes_from=sizes_from,
     )
 
