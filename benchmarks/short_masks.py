@@ -91,7 +91,8 @@ def masks_of(lab):
     """Yields the name of each mask, and a function that returns it."""
     like, w_k = lab.ticket.masks, lab.ticket.weights
     falling = lab.dense(total_steps=lab.steps, annealed=1.0).weights
-    at_peak = lab.dense(limit=lab.steps - lab.ticket.rewind_step, held_from=lab.ticket.rewind_step)
+    k = lab.ticket.rewind_step
+    at_peak = lab.dense(limit=lab.steps - k, held_from=k, averages=True)
     magnitude = {name: np.abs(falling[name]) for name in like}
     initial = {name: np.abs(w_k[name]) for name in like}
     noise = random({name: w_k[name] for name in like})

@@ -45,10 +45,14 @@ def run(flavor, directory, config=AVERAGED, **options):
 @both
 @pytest.mark.parametrize("schedule", ["constant", "step", "linear", "cosine", "exponential"])
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
-def test_the_rate_is_the_recipes_up_to_step_k_or_the_warmup_and_stays(flavor, schedule, warmup):
+@pytest.mark.parametrize("rounds", ["constant", "swa"])
+def test_the_rate_is_the_recipes_up_to_step_k_or_the_warmup_and_stays(
+    flavor, schedule, warmup, rounds
+):
     recipe = TrainingRecipe(steps=80, batch_size=10, schedule=schedule, warmup=warmup)
     options = {"rewind": "8it", "dense_budget": "60it", "round_budget": "7it", "rounds": 2}
-    plan = RoundPlan(SearchConfig(recipe=recipe).replace(**SWA, **options), 100)
+    config = SearchConfig(recipe=recipe).replace(**SWA, **options)
+    plan = RoundPlan(config.replace(round_schedule=rounds), 100)
     rates, rate = [], make_schedule(Flavor(flavor), recipe)
     for number in range(2):
         rate.set_budget(plan.budget(number, 100))
@@ -62,7 +66,7 @@ def test_the_rate_is_the_recipes_up_to_step_k_or_the_warmup_and_stays(flavor, sc
 
 @given(steps=st.integers(1, 10_000))
 def test_about_fifty_steps_of_the_last_half_are_averaged(steps):
-    averaged = list(Budget(10, 20_000, limit=steps, held_from=5).averaged_at)
+    averaged = list(Budget(10, 20_000, limit=steps, held_from=5, averages=True).averaged_at)
     assert averaged[0] == steps and averaged[-1] > steps // 2
     assert len(averaged) <= 101 and len(averaged) >= min(50, steps - steps // 2)
     assert len(set(np.diff(averaged))) <= 1, "they are evenly spaced"
@@ -104,7 +108,7 @@ def make_trainer(flavor):
 @both
 def test_the_average_is_the_mean_of_the_weights_at_its_steps(flavor):
     trainer, weights, masks = make_trainer(flavor)
-    budget = Budget(8, 32, limit=24, held_from=3)
+    budget = Budget(8, 32, limit=24, held_from=3, averages=True)
     steps = list(budget.averaged_at)
     trained = trainer.train(weights, masks, np.arange(500), budget, (3,), snapshot_at=steps)
     assert steps == list(range(24, 12, -1)) and set(trained.averaged) == set(masks)
@@ -121,7 +125,7 @@ def test_the_average_is_the_mean_of_the_weights_at_its_steps(flavor):
 @both
 def test_an_interrupted_training_resumes_to_the_same_average(flavor, tmp_path):
     trainer, weights, masks = make_trainer(flavor)
-    budget = Budget(8, 32, limit=24, held_from=3)
+    budget = Budget(8, 32, limit=24, held_from=3, averages=True)
 
     def train(advance=None, checkpoints=None):
         arguments = (weights, masks, np.arange(500), budget, (3,))
@@ -180,6 +184,17 @@ def test_masks_are_those_of_an_independent_search_with_averages(flavor, tmp_path
         if number == 0:
             for name, value in trained.snapshots[3].items():
                 np.testing.assert_array_equal(result.tickets[3].weights[name], value)
+
+
+def test_a_constant_rate_alone_averages_nothing(tmp_path):
+    """Its masks are those of the last weights, and it may stop early."""
+    config = AVERAGED.replace(round_schedule="constant", rounds=1)
+    result = run("keras", tmp_path / "run", config, retrain="none")
+    weights = read_npz(tmp_path / "run/round_00/weights.npz", "weights")
+    kernel = {name: weights[name] for name in result.tickets[1].masks}
+    assert result.tickets[1].masks == global_magnitude(kernel)
+    assert not (tmp_path / "run/round_00/averaged.npz").exists()
+    RoundPlan(config.replace(early_stop_eps=0.1), 450)
 
 
 @both

@@ -87,7 +87,7 @@ CHOICES = {
     (PracConfig, "cep_network"): ["pruned", "trained"],
     (PracConfig, "cep_weights"): ["last", "best"],
     (PracConfig, "budget"): ["steps", "epochs", "epochs_truncated", "full"],
-    (PracConfig, "round_schedule"): ["recipe", "annealed", "one_cycle", "swa"],
+    (PracConfig, "round_schedule"): ["recipe", "annealed", "one_cycle", "constant", "swa"],
     (PracConfig, "early_stop_distance"): ["masks", "order"],
     (PracConfig, "cep_reference"): ["round_0", "round_before", "own_round"],
     (TrainingRecipe, "momentum_form"): ["keras", "pytorch"],

@@ -25,7 +25,7 @@ SCOPES = ("global", "layerwise")
 MOMENTUM_FORMS = ("keras", "pytorch")
 TICKET_STARTS = ("as_rounds", "rewind_point")
 BUDGETS = ("steps", "epochs", "epochs_truncated", "full")
-ROUND_SCHEDULES = ("recipe", "annealed", "one_cycle", "swa")
+ROUND_SCHEDULES = ("recipe", "annealed", "one_cycle", "constant", "swa")
 STOP_DISTANCES = ("masks", "order")
 CEP_REFERENCES = ("round_0", "round_before", "own_round")
 CONTROLS = ("random_mask", "reinit", "both")
@@ -610,9 +610,9 @@ class PracConfig:
             then linear to 0, up to the peak of the recipe. If weights are not rewound, the peak of
             a round is lower if its pruning removed little (ALLR, Zimmer et al. 2023).
             "one_cycle": all rounds together are one annealed training, in which the weights are
-            never rewound (gradual magnitude pruning). "swa": the rate stays at that of step k, and
-            masks are found from the average of the weights over the last half of the round
-            (stochastic weight averaging, Izmailov et al. 2018). Default "recipe".
+            never rewound (gradual magnitude pruning). "constant": the rate stays at that of step k.
+            "swa": the same, and masks are found from the average of the weights over the last half
+            of the round (stochastic weight averaging, Izmailov et al. 2018). Default "recipe".
         early_stop_eps: stop a round once the mask distance stays below this value; None ("off"
             on the command line): never. Default 0.07.
         early_stop_window: number of consecutive mask distances that must be below

@@ -166,6 +166,7 @@ ARMS: dict[str, Arm] = {
     "imp_reinit": _control("imp", "reinit"),
     "fast": _fast("short rounds on full data, masks of averaged weights, weights not rewound"),
     "fast+annealed": _fast("with annealed rounds, without averages", round_schedule="annealed"),
+    "fast+constant": _fast("without averages", round_schedule="constant"),
     "fast+weight_rewinding": _fast("with rounds that start from W_k", **_REWINDING),
     "fast+sets": _fast_on_sets("on PrAC sets, with coverage of all other samples"),
     "fast+random_sets": _fast_on_sets(

@@ -52,6 +52,7 @@ class RoundPlan:
         annealed: whether each round has the annealed schedule.
         one_cycle: whether all rounds together have the annealed schedule.
         averages: whether masks are found from the average of the weights of a round.
+        holds_rate: whether the learning rate of rounds stays at that of step k.
         trains: whether rounds train; not with a criterion that scores W_k.
     """
 
@@ -74,7 +75,8 @@ class RoundPlan:
         self.annealed = prac.round_schedule == "annealed"
         self.one_cycle = prac.round_schedule == "one_cycle"
         self.averages = prac.round_schedule == "swa"
-        whole_schedule = self.annealed or prac.round_budget is not None and not self.averages
+        self.holds_rate = prac.round_schedule in ("constant", "swa")
+        whole_schedule = self.annealed or prac.round_budget is not None and not self.holds_rate
         self.first_step = self.k if pruning.lr_rewind and not whole_schedule else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = get_criterion(pruning.criterion).at == TRAINED
@@ -218,7 +220,7 @@ class RoundPlan:
             annealed=1.0 if self.annealed else None,
             full_steps=self.full.total_steps,
         )
-        if self.averages:
+        if self.holds_rate:
             full = self._held(number)
         if number == 0:
             # Round 0 is the rest of the schedule whose first k steps were the pretraining.
@@ -237,7 +239,9 @@ class RoundPlan:
         """
         steps = self.round_steps if number else self.dense_steps
         held_from = max(self.k, math.ceil(self.full.warmup_length(self._recipe)))
-        return dataclasses.replace(self.full, limit=steps, held_from=held_from)
+        return dataclasses.replace(
+            self.full, limit=steps, held_from=held_from, averages=self.averages
+        )
 
     @property
     def trains_dense_fully(self) -> bool:
@@ -247,7 +251,7 @@ class RoundPlan:
     @property
     def anneals_dense_early(self) -> bool:
         """Whether round 0 ends at a low learning rate, after fewer steps than the recipe has."""
-        ends_low = not self.averages and not self.one_cycle
+        ends_low = not self.holds_rate and not self.one_cycle
         return ends_low and self.dense_steps < self.full.total_steps
 
     def retrains(self, ticket: Ticket, size: int) -> bool:

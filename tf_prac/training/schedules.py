@@ -33,8 +33,9 @@ class Budget:
         warmup_steps: length of the warmup. Default None: that of the recipe, as a fraction.
         annealed: peak of the rounds' annealed schedule as a fraction of the recipe's learning rate.
             Default None: the schedule of the recipe.
-        held_from: step of the schedule from which the learning rate stays as it is, and the weights
-            are averaged over the last half of the round. Default None: neither.
+        held_from: step of the schedule from which the learning rate stays as it is. Default None:
+            the schedule continues.
+        averages: whether the weights are averaged over the last half of the round. Default False.
     """
 
     steps_per_epoch: int
@@ -48,6 +49,7 @@ class Budget:
     warmup_steps: int | None = dataclasses.field(default=None, repr=False)
     annealed: float | None = dataclasses.field(default=None, repr=False)
     held_from: int | None = dataclasses.field(default=None, repr=False)
+    averages: bool = dataclasses.field(default=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -66,12 +68,13 @@ class Budget:
         """The options that version 0.1.0 did not have, if any is set, for identities."""
         options = (self.milestones, self.warmup_steps, self.annealed)
         later = () if options == (None, None, None) else (options,)
-        return later if self.held_from is None else (*later, ("held_from", self.held_from))
+        held = ("held_from", self.held_from, self.averages)
+        return later if self.held_from is None else (*later, held)
 
     @property
     def averaged_at(self) -> range:
         """The steps of the round whose weights are averaged: about 50 in its last half."""
-        if self.held_from is None:
+        if not self.averages:
             return range(0)
         return range(self.steps, self.steps // 2, -max(1, self.steps // (2 * AVERAGES)))
 
