@@ -88,7 +88,7 @@ def keep_highest(scores, like, layerwise=False):
 
 
 def masks_of(lab):
-    """Yields the name of each mask, and a function that returns it."""
+    """Yields the name of each mask, and the mask."""
     like, w_k = lab.ticket.masks, lab.ticket.weights
     falling = lab.dense(total_steps=lab.steps, annealed=1.0).weights
     k = lab.ticket.rewind_step
