@@ -286,7 +286,7 @@ def test_libraries_of_packages_are_found(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("count, split", [(1, None), (2, [4096, 4096])])
 def test_the_only_gpu_is_split(count, split, gpu, monkeypatch):
-    from tf_prac.training import distribution
+    from tf_prac.training import strategies
 
     calls, names = [], []
     gpu(HOPPER)
@@ -296,7 +296,7 @@ def test_the_only_gpu_is_split(count, split, gpu, monkeypatch):
         lambda device, parts: calls.append([part.memory_limit for part in parts]),
     )
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", names.append)
-    distribution._mirrored(count)
+    strategies._mirrored(count)
     assert calls == ([split] if split else [])
     assert names == [[f"GPU:{n}" for n in range(count)]]
 

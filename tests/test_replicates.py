@@ -87,10 +87,10 @@ def recorded_batches(monkeypatch):
     seen = []
     batches = Trainer._batches
 
-    def recording(self, ids, budget, order, start):
-        inputs = read_all(batches(self, ids, budget, order, start), budget.steps - start)
+    def recording(self, run, start):
+        inputs = read_all(batches(self, run, start), run.budget.steps - start)
         seen.append([(x["inputs"].numpy(), x["sample_id"].numpy()) for x in inputs])
-        return batches(self, ids, budget, order, start)
+        return batches(self, run, start)
 
     monkeypatch.setattr(Trainer, "_batches", recording)
     return seen
