@@ -87,7 +87,8 @@ def search(variant: str, directory: str) -> None:
     )
     # Each worker stores its files in the given directory, so that they can be compared.
     keep = mock.patch(
-        "tf_prac.search.ticket_search.worker_directory", lambda _, path: contextlib.nullcontext(path)
+        "tf_prac.search.ticket_search.worker_directory",
+        lambda _, path: contextlib.nullcontext(path),
     )
     with keep:
         ticket_search.run(data.train, test=data.test)
