@@ -43,9 +43,12 @@ def run(flavor, directory, config=AVERAGED, **options):
 
 
 @both
-@pytest.mark.parametrize("schedule", ["constant", "step", "linear", "cosine", "exponential"])
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
-@pytest.mark.parametrize("rounds", ["constant", "swa"])
+@pytest.mark.parametrize(
+    ("schedule", "rounds"),
+    [(each, "swa") for each in ("constant", "step", "linear", "cosine", "exponential")]
+    + [("step", "constant")],
+)
 def test_the_rate_is_the_recipes_up_to_step_k_or_the_warmup_and_stays(
     flavor, schedule, warmup, rounds
 ):
