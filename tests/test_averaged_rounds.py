@@ -10,9 +10,10 @@ import pytest
 from digits_search import TEST, TRAIN, make_model_fn
 from hypothesis import given
 from hypothesis import strategies as st
+from interruption import resumed
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, fast
-from tf_prac.config import CheckpointConfig, SearchConfig
+from tf_prac.config import SearchConfig
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVORS, Flavor
@@ -22,7 +23,6 @@ from tf_prac.pruning.weights import prunable_weights, snapshot
 from tf_prac.search.plan import RoundPlan
 from tf_prac.search.ticket import SEARCH_ORDER
 from tf_prac.storage.files import read_npz
-from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
 
@@ -134,24 +134,9 @@ def test_an_interrupted_training_resumes_to_the_same_average(flavor, tmp_path):
         arguments = (weights, masks, np.arange(500), budget, (3,))
         return trainer.train(*arguments, advance=advance, checkpoints=checkpoints)
 
-    class Stop(Exception):
-        pass
-
-    def interrupt(steps, taken=[0]):  # noqa: B006
-        taken[0] += steps
-        if taken[0] >= 19:
-            raise Stop
-
-    def checkpoints():
-        options = CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=2)
-        return Checkpoints(tmp_path / "checkpoints", options, lambda line: None)
-
     whole = train()
-    with pytest.raises(Stop):
-        train(interrupt, checkpoints())
-    taken = []
-    rest = train(taken.append, checkpoints())
-    assert taken[0] >= 16, "it did not resume within the averaged steps"
+    rest, step = resumed(train, tmp_path, after=19, every=2)
+    assert step >= 16, "it did not resume within the averaged steps"
     for name, value in (whole.weights | whole.averaged).items():
         np.testing.assert_array_equal((rest.weights | rest.averaged)[name], value)
 

@@ -11,10 +11,11 @@ import digits_search
 import numpy as np
 import pytest
 from digits_search import TEST, TRAIN, Y, make_model_fn
+from interruption import resumed
 
 from tf_prac import PracConfig, PruningConfig, TicketSearch, TrainingRecipe, fast
 from tf_prac.analysis.arms import ARMS
-from tf_prac.config import FAST_ROUNDS, PRAC_VARIANTS, CheckpointConfig, SearchConfig
+from tf_prac.config import FAST_ROUNDS, PRAC_VARIANTS, SearchConfig
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.source import ArraySamples
@@ -29,7 +30,6 @@ from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.callbacks.mask_distance import MaskDistance
-from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
 
@@ -123,29 +123,10 @@ def test_an_interrupted_round_with_coverage_resumes_to_the_same_weights(flavor, 
     coverage, budget = Coverage(np.arange(50), np.arange(50, 500), 0.3, 2), Budget(3, 9)
     trainer = make_trainer(flavor)
     weights, masks = start_of(trainer)
-    whole = trainer.train(weights, masks, coverage, budget, (3,))
-
-    class Stop(Exception):
-        pass
-
-    def interrupt(steps, taken=[0]):  # noqa: B006
-        taken[0] += steps
-        if taken[0] >= 5:
-            raise Stop
-
-    def checkpoints():
-        options = CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=2)
-        return Checkpoints(tmp_path / "checkpoints", options, lambda line: None)
-
-    with pytest.raises(Stop):
-        trainer.train(
-            weights, masks, coverage, budget, (3,), advance=interrupt, checkpoints=checkpoints()
-        )
-    taken = []
-    rest = trainer.train(
-        weights, masks, coverage, budget, (3,), advance=taken.append, checkpoints=checkpoints()
-    )
-    assert taken[0] >= 2, "it did not resume"
+    train = functools.partial(trainer.train, weights, masks, coverage, budget, (3,))
+    whole = train()
+    rest, step = resumed(train, tmp_path, after=5, every=2)
+    assert step >= 2, "it did not resume"
     for name, value in whole.weights.items():
         np.testing.assert_array_equal(rest.weights[name], value)
     np.testing.assert_array_equal(rest.forgetting.table, whole.forgetting.table)

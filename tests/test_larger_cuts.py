@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from digits_search import TEST, TRAIN, make_model_fn
+from interruption import resumed
 
 from tf_prac import (
     MaskDistance,
@@ -18,7 +19,7 @@ from tf_prac import (
 from tf_prac.analysis.arms import ARMS
 from tf_prac.analysis.report.page import page
 from tf_prac.analysis.report.run_data import read_run_data
-from tf_prac.config import PRAC_VARIANTS, CheckpointConfig, SearchConfig
+from tf_prac.config import PRAC_VARIANTS, SearchConfig
 from tf_prac.data.source import ArraySamples
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVORS, Flavor
@@ -30,7 +31,6 @@ from tf_prac.search.larger_cuts import next_round_trains
 from tf_prac.search.plan import RoundPlan
 from tf_prac.storage.files import read_json, read_npz
 from tf_prac.storage.run_directory import RunDirectory
-from tf_prac.training.checkpoint import Checkpoints
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
 
@@ -407,23 +407,8 @@ def test_an_interrupted_training_stops_by_order_at_the_same_epoch(flavor, tmp_pa
 
     whole = train()
 
-    class Stop(Exception):
-        pass
-
-    def interrupt(steps, taken=[0]):  # noqa: B006
-        taken[0] += steps
-        if taken[0] >= 20:
-            raise Stop
-
-    def checkpoints():
-        options = CheckpointConfig(checkpoint_seconds=1e9, checkpoint_steps=4)
-        return Checkpoints(tmp_path / "checkpoints", options, lambda line: None)
-
-    with pytest.raises(Stop):
-        train(interrupt, checkpoints())
-    taken = []
-    rest = train(taken.append, checkpoints())
-    assert taken[0] >= 16, "it did not resume"
+    rest, step = resumed(train, tmp_path, after=20, every=4)
+    assert step >= 16, "it did not resume"
     assert whole.values_of("order_distance") == rest.values_of("order_distance")
     assert (whole.steps, whole.stop) == (rest.steps, rest.stop)
     for name, value in whole.weights.items():
