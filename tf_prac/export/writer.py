@@ -107,13 +107,14 @@ def saved_model(
     with source.served(inputs, preprocess, softmax) as served:
         content = Content(source, served, sparse, storage)
         document = destination.document(source, kind, storage, content.description())
-        weights = content.rounded() or snapshot(source.network)
-        with source.applied(content.rounded()):
+        rounded = content.rounded() if check else None
+        with source.applied(rounded):
             expected = destination.expected(source.network, served)
         with destination.new_directory() as temporary:
             write(content, document, temporary)
             max_error = None
             if expected is not None:
+                weights = rounded or snapshot(source.network)
                 check_weights(temporary, read_weights(temporary, document)[0], weights)
                 max_error = expected.compare("saved_model", temporary)
     return destination.export(document, max_error)

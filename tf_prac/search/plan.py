@@ -214,14 +214,16 @@ class RoundPlan:
 
     def _scaled(self, number: int, size: int) -> Budget:
         """Returns the budget of a round on `size` samples with a schedule of its own."""
-        full = dataclasses.replace(
-            self.full,
-            total_steps=self.round_steps if number else self.dense_steps,
-            annealed=1.0 if self.annealed else None,
-            full_steps=self.full.total_steps,
-        )
+        steps = self.round_steps if number else self.dense_steps
         if self.holds_rate:
-            full = self._held(number)
+            full = self._held(steps)
+        else:
+            full = dataclasses.replace(
+                self.full,
+                total_steps=steps,
+                annealed=1.0 if self.annealed else None,
+                full_steps=self.full.total_steps,
+            )
         if number == 0:
             # Round 0 is the rest of the schedule whose first k steps were the pretraining.
             first = self.k if self._continues else 0
@@ -232,12 +234,11 @@ class RoundPlan:
         rewound = dataclasses.replace(full, first_step=self.first_step, at_end=at_end)
         return rewound.scaled(self._recipe, size, self._num_samples, self._prac.budget)
 
-    def _held(self, number: int) -> Budget:
-        """Returns the budget of a round whose learning rate stays at that of step k.
+    def _held(self, steps: int) -> Budget:
+        """Returns the budget of `steps` steps whose learning rate stays at that of step k.
 
         It follows the recipe up to step k, or to the end of the warmup, and does not fall.
         """
-        steps = self.round_steps if number else self.dense_steps
         held_from = max(self.k, math.ceil(self.full.warmup_length(self._recipe)))
         return dataclasses.replace(
             self.full, limit=steps, held_from=held_from, averages=self.averages

@@ -6,6 +6,8 @@ Sources: "Stabilizing the Lottery Ticket Hypothesis", Algorithm 1 (weight rewind
 
 from __future__ import annotations
 
+import numpy as np
+
 from tf_prac.keras_api import named_weights
 from tf_prac.pruning.criteria import Weights
 from tf_prac.pruning.masks import Masks
@@ -66,16 +68,14 @@ class RoundStart:
         path = inside(self._run.path, self._run.round_path(number).name, WEIGHTS)
         return read_npz(path, "weights")
 
-    def scored(self, number: int) -> Weights:
-        """Returns the weights that the masks after a round were found from.
+    def averaged(self, number: int) -> dict[str, np.ndarray]:
+        """Returns the averaged weights of a round, which `save_trained` wrote; empty if none.
 
         Raises:
-            FileError: If they are missing or damaged.
+            FileError: If they are damaged.
         """
         path = self._run.round_path(number)
-        if not (path / AVERAGED).exists():
-            return self.trained(number)
-        return {**self.trained(number), **read_npz(inside(path, AVERAGED), "weights")}
+        return read_npz(inside(path, AVERAGED), "weights") if (path / AVERAGED).exists() else {}
 
     def save_trained(self, number: int, trained: TrainedNetwork) -> None:
         """Writes the trained weights of a round, if the next round needs them."""

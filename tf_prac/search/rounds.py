@@ -106,7 +106,9 @@ class RoundRunner:
             | pretraining_metrics
         )
         if self._pruning.larger_cuts is not None:
-            before = self._start.scored(number - 1) if number else weights
+            before = weights
+            if number:
+                before = {**self._start.trained(number - 1), **self._start.averaged(number - 1)}
             metrics[AGREEMENT] = mask_agreement(rule(before, masks), next_masks, masks)
         if number == 0:
             self._save_rewind(trained, metrics)
@@ -117,11 +119,10 @@ class RoundRunner:
     def _prune_again(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         """Prunes by the trained weights of the round before, and keeps its samples."""
         run, before = self._context.run, self._context.run.round_path(number - 1)
-        weights, scored = self._start.trained(number - 1), self._start.scored(number - 1)
+        weights, averaged = self._start.trained(number - 1), self._start.averaged(number - 1)
         trained = untrained(weights, len(self._context.train.samples), 0)
-        averaged = {name: scored[name] for name in masks} if self._plan.averages else {}
         trained = dataclasses.replace(trained, stop=LARGER_CUT, averaged=averaged)
-        next_masks = self._plan.rule(number, self._rates)(scored, masks)
+        next_masks = self._plan.rule(number, self._rates)(trained.scored, masks)
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = Selection(SampleSet.load(before / PRAC_SET))
         reference = self._context.config.prac.cep_reference
