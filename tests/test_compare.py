@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import json
 import math
@@ -23,6 +24,7 @@ from tf_prac.cli.main import main
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVORS
+from tf_prac.search.callbacks import SearchCallback, SearchCallbackList
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
@@ -155,7 +157,7 @@ def test_an_unknown_arm_is_refused_with_a_list_of_all(names):
     assert all(name in str(error.value) for name in ARMS)
 
 
-def make_comparison(flavor, directory, arms=TWO_BY_TWO, **changes):
+def make_comparison(flavor, directory, arms=TWO_BY_TWO, kind=Comparison, **changes):
     keras = importlib.import_module(flavor)
 
     def model_fn():
@@ -165,7 +167,7 @@ def make_comparison(flavor, directory, arms=TWO_BY_TWO, **changes):
     options = {"seeds": (0,), "verbose": False, "recipe": RECIPE, **changes}
     pruning, prac = PruningConfig(rounds=2, rewind="2it"), PracConfig(early_stop_eps=0.3)
     options = {"pruning": pruning, "prac": prac, **options}
-    return Comparison(model_fn, arms, directory=directory, **options)
+    return kind(model_fn, arms, directory=directory, **options)
 
 
 RECIPE = TrainingRecipe(epochs=3, batch_size=32)
@@ -235,6 +237,65 @@ def test_further_seeds_join_the_table(tmp_path):
     assert later["runs"][3:] == first["runs"]
     weights = [read_npz(p, "rewind") for p in sorted((tmp_path / "c").rglob("rewind.npz"))]
     assert not np.array_equal(*(next(iter(each.values())) for each in weights))
+
+
+class Beside(Comparison):
+    """A comparison that calls `other` when its first training begins."""
+
+    def search(self, arm, seed):
+        search = super().search(arm, seed)
+        search.callbacks = SearchCallbackList([*search.callbacks, Once(lambda: self.other())])
+        return search
+
+
+class Once(SearchCallback):
+    def __init__(self, function):
+        self.function, self.called = function, False
+
+    def on_training_begin(self, title, steps):
+        if not self.called:
+            self.called = True
+            self.function()
+
+
+def beside(flavor, directory, other, **options):
+    """Runs seed 0 of `imp`, and calls `other` while it trains; returns the results."""
+    comparison = make_comparison(flavor, directory, ["imp"], kind=Beside, **options)
+    comparison.other = other
+    return comparison.run(TRAIN, test=TEST)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_seeds_of_one_comparison_run_at_the_same_time(flavor, tmp_path):
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    found = []
+
+    def second():
+        comparison = make_comparison(flavor, shared, ["imp"], seeds=[1])
+        found.append(comparison.run(TRAIN, test=TEST))
+
+    results = beside(flavor, shared, second)
+    assert [row["seed"] for row in found[0]["runs"]] == [1] * 3, "seed 0 is not finished"
+    expected = make_comparison(flavor, alone, ["imp"], seeds=[0, 1]).run(TRAIN, test=TEST)
+    assert results["table"] == expected["table"]
+
+
+def test_a_run_that_another_process_searches_is_refused(tmp_path):
+    def same():
+        with pytest.raises(FileError, match="imp/seed_0: another search works in it"):
+            make_comparison("keras", tmp_path, ["imp"], seeds=[0]).run(TRAIN, test=TEST)
+
+    assert beside("keras", tmp_path, same)["cost"]
+
+
+def test_other_options_are_refused_while_a_comparison_runs(tmp_path):
+    def other():
+        recipe = dataclasses.replace(RECIPE, batch_size=50)
+        with pytest.raises(MismatchError, match="batch_size"):
+            make_comparison("keras", tmp_path, ["imp"], seeds=[1], recipe=recipe).run(TRAIN)
+        assert not (tmp_path / "imp/seed_1").exists()
+
+    assert beside("keras", tmp_path, other)["cost"]
 
 
 def test_controls_of_tickets_are_arms(comparisons):

@@ -13,6 +13,7 @@ import pytest
 from conftest import REPOSITORY
 from file_faults import FAULTS
 
+from tf_prac.analysis import experiment as experiment_module
 from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.sweep import RewindSweep
 from tf_prac.errors import FileError
@@ -52,7 +53,8 @@ EXPERIMENTS = {
 
 
 @pytest.mark.parametrize("kind", EXPERIMENTS)
-def test_an_experiment_that_was_killed_at_its_first_write_starts_again(kind, tmp_path):
+def test_an_experiment_that_was_killed_at_its_first_write_starts_again(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment_module, "WAIT_SECONDS", 0.1)
     experiment = EXPERIMENTS[kind](tmp_path)
     left = tmp_path / f".{kind}.json.4711.0123abcd.tmp"
     left.write_bytes(b"{")
@@ -60,7 +62,7 @@ def test_an_experiment_that_was_killed_at_its_first_write_starts_again(kind, tmp
     with experiment._opened():
         assert not left.exists()
         other = EXPERIMENTS[kind](tmp_path)
-        message = rf"another {kind} works in it \(process {os.getpid()}\)"
+        message = rf"another {kind} writes its files \(process {os.getpid()}\)"
         with pytest.raises(FileError, match=message), other._opened():
             pytest.fail("opened twice")
 

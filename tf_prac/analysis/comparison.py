@@ -36,7 +36,7 @@ class Comparison(Experiment):
         >>> results["table"][0]["test_accuracy"], results["cost"][0]["steps_saved"]
 
     The same call again reads the finished runs and continues with the rest. Arms and seeds can be
-    added later.
+    added later, and several processes can run different seeds in one directory at the same time.
 
     Source: "Efficient Lottery Ticket Finding: Less Data is More", Figures 3, 5, 6 and 8. The paper
     does not train on full data with early stop, so it cannot attribute its saving to the data or
@@ -110,8 +110,8 @@ class Comparison(Experiment):
             FileError: a file is damaged, of something else, or cannot be written.
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
+        self._run_all(train, validation, test)
         with self._opened():
-            self._run_all(train, validation, test)
             return write_results(self.directory, finished_runs(self.directory))
 
     def _arms(self) -> list[str]:

@@ -1,8 +1,9 @@
 """`Experiment`: the base of a comparison and of a sweep, a grid of arms and seeds.
 
 Every pair of an arm and a seed is an ordinary run in a directory of its own, so that an experiment
-that was interrupted continues where it stopped. DIRECTORY/KIND.json stores the options that all
-runs share.
+that was interrupted continues where it stopped, and several processes can work on different seeds
+at the same time. DIRECTORY/KIND.json stores the options that all runs share. The directory is
+locked while that file and the results are written, and each run while it is searched.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 from tf_prac.checks import check_seed
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError
+from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.atomic import exclusive, is_foreign
@@ -25,6 +27,9 @@ from tf_prac.storage.layout import CONFIG
 from tf_prac.storage.names import check_name
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.precision import resolved_config
+
+WAIT_SECONDS = 60.0
+"""How long to wait for other processes that write the files of an experiment."""
 
 
 class Experiment:
@@ -124,10 +129,10 @@ class Experiment:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[None]:
-        """Locks the directory for a block."""
+        """Locks the directory for a block, in which its files are checked or written."""
         self._check_directory()
-        busy = f"{self.directory}: another {self.kind} works in it"
-        with exclusive(self.directory, busy, below=True):
+        busy = f"{self.directory}: another {self.kind} writes its files"
+        with exclusive(self.directory, busy, wait=WAIT_SECONDS):
             self._check_directory()
             yield
 
@@ -135,6 +140,8 @@ class Experiment:
         self, train: Any, validation: Any, test: Any
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """Runs what is not finished, seed by seed; returns the summaries by arm and seed."""
+        with self._opened():
+            pass  # refuses a directory of something else before anything is trained
         grid = [(arm, seed) for seed in self.seeds for arm in self._arms()]
         summaries: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in self._arms()}
         for number, (arm, seed) in enumerate(grid, 1):
@@ -143,11 +150,21 @@ class Experiment:
                 f"\n{self._title(arm)}, seed {seed} ({number} of {len(grid)})"
             )
             controls = self._controls(arm, search)
-            result = search.run(train, validation, test, controls=controls)
+            result = search.run(
+                train, validation, test, controls=controls, callbacks=[_RecordOptions(self)]
+            )
             summaries[arm][seed] = result.summary
-            if number == 1:  # a first run that is refused leaves no file behind
-                write_json(self._document, self.kind, self._shared_options())
         return summaries
+
+    def record_options(self) -> None:
+        """Writes the options that all runs share, unless they are stored already.
+
+        Raises:
+            MismatchError: If other options are stored.
+        """
+        with self._opened():
+            if not self._document.exists():
+                write_json(self._document, self.kind, self._shared_options())
 
     def _controls(self, arm: str, search: TicketSearch) -> list[Control]:
         """Returns the controls of all retrained tickets of a run."""
@@ -186,3 +203,18 @@ class Experiment:
             raise FileError(
                 f"{self.directory}: not empty and not a {self.kind}. Name another directory."
             )
+
+
+class _RecordOptions(SearchCallback):
+    """Records the options of an experiment once a run is accepted; a refused one leaves no file.
+
+    Args:
+        experiment: the experiment of the run.
+    """
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+
+    def on_search_begin(self, config: Mapping[str, Any]) -> None:
+        """Records the options."""
+        self._experiment.record_options()

@@ -125,8 +125,9 @@ class RewindSweep(Experiment):
             NonFiniteLossError: training diverged; finished rounds are kept.
         """
         self._check_steps(train, validation)
+        summaries = self._run_all(train, validation, test)
         with self._opened():
-            return write_sweep(self.directory, self._run_all(train, validation, test))
+            return write_sweep(self.directory, summaries)
 
     def _arms(self) -> tuple[str, ...]:
         return self.rewinds

@@ -134,13 +134,16 @@ def temporary_files() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def exclusive(directory: str | os.PathLike, busy: str, below: bool = False) -> Iterator[None]:
+def exclusive(
+    directory: str | os.PathLike, busy: str, below: bool = False, wait: float = 0.0
+) -> Iterator[None]:
     """Locks a directory for a block, and removes the temporaries of killed processes in it.
 
     Args:
         directory: created if it does not exist, and removed again if the block writes nothing.
         busy: start of the error message if another process has the lock.
         below: whether temporaries in its subdirectories are removed too. Default False.
+        wait: seconds to wait for another process that has the lock. Default 0.
 
     Raises:
         FileError: If another process has the lock (it is named), or as for `locked`.
@@ -149,7 +152,7 @@ def exclusive(directory: str | os.PathLike, busy: str, below: bool = False) -> I
     with contextlib.ExitStack() as stack:
         with _errors(path):
             created = make_directory(path)
-            stack.enter_context(locked(path / LOCK, busy))
+            stack.enter_context(locked(path / LOCK, busy, wait))
             stack.callback(_remove_empty, created)
             clean(path, below)
         yield

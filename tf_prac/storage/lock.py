@@ -7,6 +7,7 @@ import enum
 import errno
 import os
 import pathlib
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+INTERVAL = 0.05
+"""Seconds between two attempts to lock a file."""
 
 _BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # EACCES: CIFS
 # The file system has no locks, its lock service does not run, or a sandbox forbids them.
@@ -65,7 +69,7 @@ def try_lock(descriptor: int) -> Lock:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
+def locked(path: str | os.PathLike, busy: str, wait: float = 0.0) -> Iterator[None]:
     """Locks a file during the block, and creates it if it does not exist.
 
     The operating system releases the lock when the process ends, so the file of a killed process
@@ -74,12 +78,13 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
     Args:
         path: the lock file. It contains the process id, and is not deleted.
         busy: start of the error message if another process holds the lock.
+        wait: seconds to wait for a process that holds the lock. Default 0.
 
     Raises:
         FileError: If another process holds the lock (its id is named), or the file cannot be
             written or locked.
     """
-    descriptor = _open_locked(pathlib.Path(path), busy)
+    descriptor = _open_locked(pathlib.Path(path), busy, time.monotonic() + wait)
     try:
         yield
     finally:
@@ -94,7 +99,7 @@ def is_same(descriptor: int, path: pathlib.Path) -> bool:
         return False
 
 
-def _open_locked(path: pathlib.Path, busy: str) -> int:
+def _open_locked(path: pathlib.Path, busy: str, end: float) -> int:
     """Opens and locks a lock file; returns its descriptor."""
     while True:
         try:
@@ -103,7 +108,7 @@ def _open_locked(path: pathlib.Path, busy: str) -> int:
         except OSError as error:
             raise FileError(f"{path}: cannot be written: {error.strerror or error}.") from error
         try:
-            _lock(path, descriptor, busy)
+            _lock(path, descriptor, busy, end)
         except BaseException:
             os.close(descriptor)
             raise
@@ -112,10 +117,11 @@ def _open_locked(path: pathlib.Path, busy: str) -> int:
         os.close(descriptor)  # its last owner has just removed it, see `exclusive`
 
 
-def _lock(path: pathlib.Path, descriptor: int, busy: str) -> None:
-    """Locks an open lock file, and writes the process id into it."""
+def _lock(path: pathlib.Path, descriptor: int, busy: str, end: float) -> None:
+    """Locks an open lock file, waiting until `end`, and writes the process id into it."""
     try:
-        state = try_lock(descriptor)
+        while (state := try_lock(descriptor)) is Lock.BUSY and time.monotonic() < end:
+            time.sleep(INTERVAL)
     except OSError as error:
         raise FileError(
             f"{path}: cannot be locked: {error.strerror or error}. Use another file system."
