@@ -29,6 +29,7 @@ from tf_prac.analysis.reproduce.verdict import (
     worse,
 )
 from tf_prac.cli.main import main
+from tf_prac.cli.reproduce import _checks_text
 from tf_prac.config import SearchConfig
 from tf_prac.data.datasets import load_dataset
 from tf_prac.data.tfds_source import open_builder
@@ -235,6 +236,22 @@ def test_the_command_lists_items_with_their_steps(capsys):
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert "≤ 3,075,072" in printed and "figure_2" not in printed
+
+
+@pytest.mark.parametrize(
+    ("measured", "published", "text"),
+    [
+        ("96.48%", "79.03%", "96.48%, paper 79.03%"),
+        (None, "79.03%", "none, paper 79.03%"),
+        (0.00123, 0.012, "0.0012, paper 0.012"),
+        (94.954, 91.05, "94.95, paper 91.05"),
+        (12345, 24168, "12,345, paper 24,168"),
+        ("0.071 to 0.001", None, "0.071 to 0.001"),
+    ],
+)
+def test_numbers_and_texts_are_printed_beside_the_published_ones(measured, published, text):
+    check = {"status": "matched", "statement": "s", "measured": measured, "published": published}
+    assert _checks_text({"checks": [check]}) == f"matched      s: {text}"
 
 
 def test_the_command_runs_an_item(tmp_path, capsys):

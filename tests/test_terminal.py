@@ -62,6 +62,14 @@ def test_a_wide_table_is_split_into_blocks_with_the_first_column():
     assert text_table([("n" * 90, "m" * 90)]) == "n" * 90 + "  " + "m" * 90
 
 
+def test_the_columns_that_tell_rows_apart_are_in_all_blocks():
+    rows = [(str(k), kind, *("x" * 30 for _ in range(4))) for k in (0, 7) for kind in "ab"]
+    blocks = text_table(rows, keys=2).split("\n\n")
+    assert len(blocks) == 2
+    for block in blocks:
+        assert [line.split()[:2] for line in block.split("\n")] == [list(row[:2]) for row in rows]
+
+
 @pytest.mark.parametrize("count", range(0, 40, 3))
 def test_no_part_is_lost_or_cut(count):
     parts = [f"part {n}" * (1 + n % 3) for n in range(count)]

@@ -12,11 +12,12 @@ WIDTH = 80
 
 
 def text_table(
-    rows: Iterable[Sequence[str]], left: Collection[int] = (), width: int = WIDTH
+    rows: Iterable[Sequence[str]], left: Collection[int] = (), width: int = WIDTH, keys: int = 1
 ) -> str:
     """Returns rows as lines with aligned columns, two spaces apart.
 
-    The columns of a wider table are split into several blocks, each with the first column.
+    The columns of a wider table are split into several blocks, each with the first columns, which
+    tell the rows apart.
 
     Example:
 
@@ -29,6 +30,7 @@ def text_table(
         rows: the cells of each row; all rows have the same length.
         left: indices of the columns that are aligned to the left. Default (): none.
         width: columns of the terminal. Default 80.
+        keys: the number of columns that are in every block. Default 1.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -44,16 +46,17 @@ def text_table(
             for row in rows
         )
 
-    return "\n\n".join(block(columns) for columns in _blocks(widths, width))
+    return "\n\n".join(block(columns) for columns in _blocks(widths, width, keys))
 
 
-def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Returns the columns of each block; the first column is in all of them."""
-    blocks = [[0]]
-    for index in range(1, len(widths)):
+def _blocks(widths: Sequence[int], width: int, keys: int) -> list[list[int]]:
+    """Returns the columns of each block; the first `keys` columns are in all of them."""
+    first = list(range(min(keys, len(widths))))
+    blocks = [first]
+    for index in range(len(first), len(widths)):
         columns = [*blocks[-1], index]
-        if sum(widths[i] + 2 for i in columns) - 2 > width and len(blocks[-1]) > 1:
-            blocks.append([0, index])
+        if sum(widths[i] + 2 for i in columns) - 2 > width and len(blocks[-1]) > len(first):
+            blocks.append([*first, index])
         else:
             blocks[-1] = columns
     return blocks

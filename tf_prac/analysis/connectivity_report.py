@@ -41,7 +41,8 @@ def connectivity_table(rows: ConnectivityRows) -> str:
                 str(row["samples"]),
             )
         )
-    return f"error barriers: mean (min to max); of errors in percentage points\n{text_table(table)}"
+    title = "error barriers: mean (min to max); of errors in percentage points"
+    return f"{title}\n{text_table(table, keys=4)}"
 
 
 def write_connectivity(directory: str | os.PathLike, rows: ConnectivityRows) -> list[pathlib.Path]:

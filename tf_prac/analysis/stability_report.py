@@ -53,7 +53,7 @@ def stability_table(rows: StabilityRows) -> str:
                 str(row["samples"]),
             )
         )
-    return text_table(table)
+    return text_table(table, keys=4)
 
 
 def write_stability(directory: str | os.PathLike, rows: StabilityRows) -> list[pathlib.Path]:

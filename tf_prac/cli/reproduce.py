@@ -132,6 +132,12 @@ def _checks_text(result: Mapping[str, Any]) -> str:
 
 
 def _measured(check: Mapping[str, Any]) -> str:
-    text = check["measured"]
-    text = f"{text:,.2f}" if isinstance(text, float) else f"{text}"
-    return text if check["published"] is None else f"{text}, paper {check['published']:,}"
+    measured, published = _text(check["measured"]), check["published"]
+    return measured if published is None else f"{measured}, paper {_text(published)}"
+
+
+def _text(value: Any) -> str:
+    """Returns a number or text, such as "79.03%"; "none" if there is no result."""
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    return f"{value:,}" if isinstance(value, int) else str("none" if value is None else value)
