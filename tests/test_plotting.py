@@ -14,7 +14,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from tf_prac import plotting
-from tf_prac.plotting import Line, draw_lines, line_figure, log_axis, save_figure
+from tf_prac.plotting import (
+    Line,
+    draw_lines,
+    line_figure,
+    log_axis,
+    save_figure,
+    show_rewind_points,
+)
 
 LINES = [
     Line("imp", [1.0, 0.5], [0.98, 0.97], [0.97, 0.96], [0.99, 0.98]),
@@ -102,3 +109,17 @@ def test_all_figures_take_their_logarithmic_axes_from_here():
         if re.search(r"[xy]_?scale\(\"|[xy]scale=\"", path.read_text())
     ]
     assert own == ["plotting.py"]
+
+
+@pytest.mark.parametrize("ks", [[0, 11, 34, 113, 339], [0], [7], [30, 300], [0, 1]])
+def test_rewind_points_fill_the_axis(ks):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(ks, [1.0] * len(ks))
+    show_rewind_points(axes, ks)
+    figure.canvas.draw()
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = [to_axes.transform((k, 1.0))[0] for k in ks]
+    assert all(0 < place < 1 for place in places) and places == sorted(places)
+    if len(ks) > 1:
+        assert places[0] < 0.1 and places[-1] > 0.9

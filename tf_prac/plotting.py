@@ -7,6 +7,7 @@ Only this module imports matplotlib, and only when a figure is drawn. It is inst
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -185,8 +186,12 @@ def one_legend(figure: Any) -> None:
 
 def show_rewind_points(axes: Any, ks: Sequence[int]) -> None:
     """Labels a logarithmic x axis, which includes 0, with rewind points."""
-    positive = [k for k in ks if k > 0]
-    axes.set_xscale("symlog", linthresh=min(positive, default=1))
+    smallest, largest = min((k for k in ks if k > 0), default=1), max(ks)
+    axes.set_xscale("symlog", linthresh=smallest)
+    # From 0 to `smallest` the axis is linear, and as wide as a factor of 10 is above.
+    margin = 0.05 * (1 + math.log10(max(largest / smallest, 1)))
+    left = -margin * smallest if 0 in ks else (1 - margin) * smallest
+    axes.set_xlim(left, largest * 10**margin if largest else margin)
     axes.set_xticks(sorted(set(ks)), [str(k) for k in sorted(set(ks))])
     axes.minorticks_off()
 
