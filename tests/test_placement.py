@@ -210,6 +210,27 @@ def test_gathered_batches_are_those_of_the_pipeline(
                 assert actual.numpy().tobytes() == wanted.tobytes()
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("counts", [(19, 21, 16), (24,), (5, 3)])
+def test_a_program_of_xla_has_the_same_shapes_in_all_rounds(counts, deterministic, monkeypatch):
+    monkeypatch.setattr(batches_module, "is_op_determinism_enabled", lambda: deterministic)
+    full, partial = set(), set()
+    for count in counts:
+        batches = gathered(
+            "device, static", DATA["images"], range(count), 8, seed=(0,), augment="none"
+        )
+        for _ in range(6):
+            _, call = batches.take(9)
+            shapes = tuple(part.shape for part in tf.nest.flatten(call.source))
+            size = len(batches.read(call.source, tf.constant(0))[1])
+            (full if size == 8 else partial).add((batches.is_static(call), shapes))
+            signature = tf.nest.flatten(batches.signature_of(call))
+            for part, spec in zip(tf.nest.flatten(call), signature, strict=True):
+                assert spec.is_compatible_with(part)
+    assert len(full) <= 1 and all(static for static, _ in full)
+    assert all(static is deterministic for static, _ in partial)
+
+
 @pytest.mark.parametrize(
     "dtype, shape, on_gpu",
     [

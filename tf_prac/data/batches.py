@@ -10,6 +10,7 @@ import abc
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled  # has no public name
 
 from tf_prac.data.order import (
     check_ids,
@@ -23,6 +24,10 @@ from tf_prac.data.pipeline import Preprocessing
 
 CHUNK_STEPS, CHUNK_BYTES = 32, 2**26
 """Maximum number and size of the batches of a stream that are copied to the device together."""
+
+
+SIZES = tf.TensorSpec([2], tf.int32)
+"""Signature of the sizes that a call without static shapes reads: batch size, and last position."""
 
 
 class Call(NamedTuple):
@@ -51,7 +56,7 @@ class Batches(abc.ABC):
 
     Attributes:
         preprocessing: the argument.
-        signature: the `tf.TypeSpec`s of a `Call`, if one trace should serve all sources; or None.
+        signature: the `tf.TypeSpec`s of most calls, if one trace should serve all sources; or None.
     """
 
     on_device = False
@@ -82,6 +87,14 @@ class Batches(abc.ABC):
             source: that of the `Call`.
             index: the number of steps taken in this call, int32 [], which is in host memory.
         """
+
+    def signature_of(self, call: Call) -> Call | None:
+        """Returns the signature of a call that `take` returned."""
+        return self.signature
+
+    def is_static(self, call: Call) -> bool:
+        """Whether all batches of a call have the same shapes in every round, as XLA needs them."""
+        return self.on_device
 
     def _call(self, steps: int, source: Any) -> tuple[int, Call]:
         first_step = self._step
@@ -115,13 +128,16 @@ class GatheredBatches(Batches):
     """Batches that are gathered from tensors on the device, so that XLA can compile the loop.
 
     A call has batches of one epoch. With static shapes, as XLA needs them, they also have one size:
-    those before the last batch of an epoch, if that is partial, or only that one.
+    those before the last batch of an epoch, if that is partial, or only that one. The partial batch
+    has another size in each round with other samples, for which XLA would compile one program more;
+    so its call is not static, unless operations have to be deterministic, for which XLA may be
+    needed.
 
     Args:
         count: number of samples of an epoch.
         batch_size: samples per batch.
         device: name of the device, such as "GPU:0".
-        static_shapes: whether the batches of a call have one size.
+        static_shapes: whether the batches of a call have one size, except for a partial one.
         **options: preprocessing, seed, first_step, as in `Batches`.
     """
 
@@ -135,6 +151,7 @@ class GatheredBatches(Batches):
         self._per_epoch = steps_per_epoch(count, batch_size)
         self._full, partial = divmod(count, batch_size)
         self._sizes = on_cpu([batch_size, count])
+        self._partial = partial
         with tf.device(device):
             self._positions = tf.range(batch_size, dtype=tf.int64)
             self._last_positions = tf.range(partial, dtype=tf.int64)
@@ -143,13 +160,25 @@ class GatheredBatches(Batches):
         """Returns the arguments of one call with batches of one epoch."""
         epoch, index = divmod(self._step, self._per_epoch)
         rows, start, available = self._locate(epoch, index)
-        source = (*rows, on_cpu(start), self._sizes)
-        if self._is_static:
-            full = self._full - index
-            available = min(available, max(full, 1))
-            source = (*rows, on_cpu(start), self._positions if full > 0 else self._last_positions)
+        last = self._sizes
+        if self._is_static and (full := self._full - index) > 0:
+            available, last = min(available, full), self._positions
+        elif self._is_static:
+            available = min(available, 1)
+            last = on_cpu([self._batch_size, start + self._partial])
+            last = self._last_positions if is_op_determinism_enabled() else last
         with tf.device(self._device):
-            return self._call(min(steps, available), source)
+            return self._call(min(steps, available), (*rows, on_cpu(start), last))
+
+    def is_static(self, call: Call) -> bool:
+        """Whether all batches of a call have the same shapes, as XLA needs them."""
+        return call.source[-1].dtype == tf.int64  # positions in a batch
+
+    def signature_of(self, call: Call) -> Call | None:
+        """Returns the signature of a call that `take` returned."""
+        if self.signature is None or self.is_static(call) or not self._is_static:
+            return self.signature
+        return self.signature._replace(source=(*self.signature.source[:-1], SIZES))
 
     @abc.abstractmethod
     def _locate(self, epoch: int, index: int) -> tuple[tuple[Any, tf.Tensor], int, int]:
@@ -182,7 +211,7 @@ class GatheredBatches(Batches):
         rows = tf.nest.map_structure(
             lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), samples
         )
-        last = vector if self._is_static else tf.TensorSpec([2], tf.int32)
+        last = vector if self._is_static else SIZES
         first, key = tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int64)
         self.signature = Call(number, first, key, (rows, vector, number, last))
 
@@ -196,7 +225,8 @@ class DeviceBatches(GatheredBatches):
         ids: the samples to read, int64 [n].
         batch_size: samples per batch.
         device: name of the device, such as "GPU:0".
-        static_shapes: whether the batches of a call have one size, as XLA needs.
+        static_shapes: whether the batches of a call have one size, as XLA needs, except for a
+            partial one.
         **options: preprocessing, seed, first_step, as in `Batches`. Without a seed, each epoch has
             the order of `ids`.
 
@@ -259,7 +289,7 @@ class ChunkedBatches(GatheredBatches):
             part.shape[1:].num_elements() * part.dtype.size
             for part in tf.nest.flatten(stored.element_spec)
         )
-        chunk = max(1, min(self._per_epoch, CHUNK_STEPS, CHUNK_BYTES // (batch_size * row_size)))
+        chunk = max(1, min(CHUNK_STEPS, CHUNK_BYTES // (batch_size * row_size)))
 
         def padded(*batch: Any) -> Any:
             return tf.nest.map_structure(pad, batch)

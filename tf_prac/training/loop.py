@@ -27,7 +27,9 @@ class StepLoop:
     """Runs training and evaluation steps of a compiled Keras model of either flavor.
 
     Each of the two steps is traced once for each kind of batches. With XLA, a loop over samples in
-    the device's memory is one program of many steps; over a stream, each step is a program.
+    the device's memory is one program of many steps; over a stream, each step is a program. A
+    partial batch at the end of an epoch is then trained on without XLA, which would compile a
+    program for each of its sizes, and rounds have different ones.
 
     Args:
         model: a compiled model.
@@ -104,14 +106,17 @@ class StepLoop:
     def _run(self, step: str, batches: Batches, steps: int) -> int:
         """Calls the compiled function of a step once; returns the number of steps taken."""
         steps, call = batches.take(steps)
-        kind = f"{step} {type(batches)} {batches.preprocessing} {batches.signature}"
+        signature = batches.signature_of(call)
+        kind = f"{step} {type(batches)} {batches.preprocessing} {signature}"
         if kind not in self._compiled:
             self._compiled[kind] = _many_steps(
                 self._distribution.strategy,
                 self._model,
                 getattr(self._model, step),
                 batches,
-                self._jit_compile,
+                signature,
+                jit_step=self._jit_compile and not batches.on_device,
+                jit_loop=self._jit_compile and batches.is_static(call),
             )
         self._compiled[kind](call)
         return steps
@@ -127,16 +132,22 @@ def _many_steps(
     model: Any,
     model_step: Callable[[Any], Any],
     batches: Batches,
-    jit_compile: bool,
+    signature: Call | None,
+    *,
+    jit_step: bool,
+    jit_loop: bool,
 ) -> Callable[[Call], None]:
-    """Returns a compiled function that takes the steps of a `Call`."""
+    """Returns a compiled function that takes the steps of a `Call`.
+
+    XLA compiles each step, or the loop, or nothing.
+    """
     read, preprocessing = batches.read, batches.preprocessing
 
     def step(batch: Any, key: tf.Tensor, number: tf.Tensor) -> None:
         model_step(batch if preprocessing is None else preprocessing(batch, key, number))
 
     options: dict[str, Any] = {"reduce_retracing": True, "autograph": False}
-    if jit_compile and not batches.on_device:
+    if jit_step:
         step = compiled(step, jit_compile=True, **options)
 
     def run(call: Call) -> None:
@@ -150,6 +161,6 @@ def _many_steps(
         counters = [tf.constant(0), tf.constant(0, tf.int64)]
         tf.while_loop(lambda done, _: done < call.steps, body, counters)
 
-    if batches.signature is not None:
-        options = {"input_signature": [batches.signature], "autograph": False}
-    return compiled(run, jit_compile=(jit_compile and batches.on_device) or None, **options)
+    if signature is not None:
+        options = {"input_signature": [signature], "autograph": False}
+    return compiled(run, jit_compile=jit_loop or None, **options)
