@@ -635,7 +635,7 @@ def test_a_whole_configuration_comes_alone_and_knows_its_options():
     recipe = dataclasses.replace(recipe, **dict.fromkeys(DEVICE_OPTIONS, False))
     config = SearchConfig(recipe=recipe).replace(layers=("conv",))
     assert SearchConfig.of(config) is config
-    assert tuple(config) == (recipe, config.pruning, PracConfig())
+    assert (config.recipe, config.prac) == (recipe, PracConfig())
     for experiment in (
         TicketSearch(lambda: None, config, directory="unused"),
         Comparison(lambda: None, ("prac",), config, directory="unused"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import importlib
 import re
 
@@ -151,8 +150,8 @@ def test_hyperband_sets_the_budget(tmp_path):
 def test_options_unpack_and_may_be_a_tuple(tmp_path):
     class Tuner(PracTuner):
         def options(self, hp):
-            recipe, pruning, prac = super().options(hp)
-            return recipe, dataclasses.replace(pruning, rewind=f"{recipe.epochs - 1}ep"), prac
+            config = super().options(hp)
+            return config.replace(rewind=f"{config.recipe.epochs - 1}ep")
 
     keras = importlib.import_module("keras")
     oracle = keras_tuner.oracles.RandomSearchOracle(

@@ -11,7 +11,7 @@ import dataclasses
 import decimal
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from tf_prac.checks import check_auto_bool, check_bool, check_choice, check_int, check_number
@@ -834,10 +834,6 @@ class SearchConfig:
             if not isinstance(value, group):
                 received = value if len(repr(value)) < 100 else type(value).__name__
                 raise ArgumentError(name, received, f"a {group.__name__}")
-
-    def __iter__(self) -> Iterator[Any]:
-        """Unpacks: `recipe, pruning, prac = config`."""
-        return iter((self.recipe, self.pruning, self.prac))
 
     @classmethod
     def of(

@@ -144,8 +144,7 @@ class PracTuner(BaseTuner):
     def options(self, hp: Any) -> SearchConfig:
         """Returns the options of a search with the hyperparameter values of a trial.
 
-        Override it to tune combinations of options. An override may also return the groups,
-        (recipe, pruning, prac).
+        Override it to tune combinations of options.
 
         Raises:
             ArgumentError: the values are inconsistent.
@@ -278,15 +277,15 @@ class PracTuner(BaseTuner):
         hp = trial.hyperparameters
         return TicketSearch(
             lambda: self._model(hp),
-            *self.options(hp),
+            self.options(hp),
             directory=self.run_path(trial, seed),
             seed=seed,
             verbose=self._verbose,
         )
 
     def _ticket_path(self, trial: Any) -> pathlib.Path:
-        _, pruning, _ = self.options(trial.hyperparameters)
-        return RunDirectory(self.run_path(trial)).ticket_path(pruning.rounds)
+        rounds = self.options(trial.hyperparameters).pruning.rounds
+        return RunDirectory(self.run_path(trial)).ticket_path(rounds)
 
     def _model(self, hp: Any) -> Any:
         with contextlib.suppress(ArgumentError):  # the trial raises it
