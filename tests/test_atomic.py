@@ -232,7 +232,8 @@ def test_scratch_directories_of_killed_processes_are_removed(tmp_path, monkeypat
 def test_links_with_names_of_temporaries_are_removed_and_not_followed(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").touch()
-    link = tmp_path / "run" / ".a.12.0123abcd.tmp"
+    no_process = 2**31 - 1  # a link has no lock: whether its process exists decides
+    link = tmp_path / "run" / f".a.{no_process}.0123abcd.tmp"
     link.parent.mkdir()
     link.symlink_to(tmp_path / "kept")
     clean(tmp_path / "run")
