@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tf_prac.config import PracConfig, RewindPoint, SearchConfig, budget_of
+from tf_prac.config import RewindPoint, SearchConfig, budget_of
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.errors import ArgumentError
@@ -17,12 +17,12 @@ from tf_prac.pruning.criteria import (
     PruneRule,
     Rate,
     Weights,
-    criterion_name,
     get_criterion,
 )
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.finished_run import FinishedRun
-from tf_prac.search.larger_cuts import check_larger_cuts, is_larger_cut
+from tf_prac.search.larger_cuts import is_larger_cut
+from tf_prac.search.option_checks import check_options
 from tf_prac.search.ticket import Ticket
 from tf_prac.training.callbacks.mask_distance import MaskDistance
 from tf_prac.training.schedules import Budget
@@ -80,7 +80,7 @@ class RoundPlan:
         self.first_step = self.k if pruning.lr_rewind and not whole_schedule else 0
         self.rewind_at = 0 if prac.pretrains else self.k
         self.trains = get_criterion(pruning.criterion).at == TRAINED
-        self._check_options()
+        check_options(config, sizes_from, self.k, self.kept, self.dense_steps)
         if sizes_from is not None:
             self._check_steps(sizes_from)
 
@@ -91,79 +91,6 @@ class RoundPlan:
             return self.full.total_steps
         budget = budget_of(option, text)
         return max(1, budget.nearest_step(self.full.steps_per_epoch, self.full.total_steps))
-
-    def _check_options(self) -> None:
-        """Raises `ArgumentError` for options that exclude each other."""
-        pruning, prac, kept = self._pruning, self._prac, sorted(self.kept)
-        last_kept = max(self.k, *self.kept, 0)
-        if last_kept >= self.dense_steps:
-            allowed = f"more steps than the last rewind point, {last_kept}"
-            raise ArgumentError("dense_budget", f"{self.dense_steps} steps", allowed)
-        if prac.coverage is not None and not prac.selects_data:
-            remedy = "Every sample is in the set of a round."
-            raise ArgumentError("coverage", prac.coverage, "off with full data", remedy)
-        if not self.trains and kept:
-            allowed = "none with a criterion whose rounds do not train"
-            raise ArgumentError("also_keep", kept, allowed)
-        if prac.pretrains and not self.k:
-            remedy = "There are no steps to take on other samples."
-            raise ArgumentError("rewind", pruning.rewind, f"above 0 with {_pretrain(prac)}", remedy)
-        if prac.pretrains and kept:
-            remedy = "Each rewind point has its own round 0: search once for each."
-            raise ArgumentError("also_keep", kept, f"none with {_pretrain(prac)}", remedy)
-        if not self.trains and prac.selects_data:
-            raise ArgumentError(
-                "criterion",
-                criterion_name(pruning.criterion),
-                "one that scores trained weights while rounds select data",
-                "Rounds that do not train find no critical samples: use prac=none.",
-            )
-        check_larger_cuts(pruning, self._sizes_from)
-        self._check_one_cycle()
-        self._check_averages()
-        self._check_order()
-        pruning.make_pattern().check_rounds(pruning.rounds)
-
-    def _check_one_cycle(self) -> None:
-        """Raises `ArgumentError` for options that would interrupt the one cycle."""
-        pruning, prac = self._pruning, self._prac
-        interrupts = {
-            "retraining": (pruning.retraining == "weight_rewinding", "lr_rewinding"),
-            "use_cet, use_cep": (prac.selects_data, "full data"),
-            "early_stop_eps": (prac.early_stop_eps is not None, "off"),
-            "larger_cuts": (pruning.larger_cuts is not None, "off"),
-            "criterion": (not self.trains, "a criterion of trained weights"),
-        }
-        for name, (interrupted, allowed) in interrupts.items():
-            if self.one_cycle and interrupted:
-                allowed = f"one_cycle only with {name}: {allowed}"
-                remedy = "All rounds are one training, whose length is known in advance."
-                raise ArgumentError("round_schedule", prac.round_schedule, allowed, remedy)
-
-    def _check_averages(self) -> None:
-        """Raises `ArgumentError` if the average of a round's weights could not be used."""
-        prac, criterion = self._prac, self._pruning.criterion
-        if not self.averages:
-            return
-        if prac.early_stop_eps is not None:
-            remedy = "A round that stops early has no average of its last half."
-            raise ArgumentError("early_stop_eps", prac.early_stop_eps, "off with swa", remedy)
-        if not get_criterion(criterion).scores_trained_weights:
-            allowed = "a criterion of trained weights alone with swa, such as magnitude"
-            raise ArgumentError("criterion", criterion_name(criterion), allowed)
-
-    def _check_order(self) -> None:
-        """Raises `ArgumentError` if no order of scores near a threshold exists."""
-        pruning, allowed = self._pruning, "masks"
-        if self._prac.early_stop_distance == allowed:
-            return
-        if pruning.sparsity_m_by_n:
-            reason = "sparsity_m_by_n, which has no common threshold"
-        elif get_criterion(pruning.criterion).needs_network:
-            reason = f"criterion={criterion_name(pruning.criterion)}, whose scores need gradients"
-        else:
-            return
-        raise ArgumentError("early_stop_distance", "order", f"{allowed} with {reason}")
 
     @property
     def imp_steps(self) -> int:
@@ -356,7 +283,3 @@ class RoundPlan:
                     f"Its round {number} took {metrics['steps']} steps; here {min_steps} "
                     f"to {max_steps} are possible.",
                 )
-
-
-def _pretrain(prac: PracConfig) -> str:
-    return f"pretrain_on={prac.pretrain_on}"
