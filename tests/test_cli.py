@@ -67,11 +67,14 @@ def test_results_as_json(run, tmp_path, capsys):
     assert result["zeros"] == round(0.36 * result["prunable_weights"]) and result["round"] == 2
 
     shutil.copytree(run, tmp_path / "run")
-    (tmp_path / "run/round_01/round.json").unlink()
     (tmp_path / "run/summary.json").unlink()
-    assert main(["info", str(tmp_path / "run"), "--json"]) == 0
-    info = json.loads(capsys.readouterr().out)
-    assert not info["finished"] and len(info["rounds"]) == 1 and info["cost"] is None
+    for rounds, part in ((2, "the retraining"), (1, "round 1 of 2")):
+        assert main(["info", str(tmp_path / "run"), "--json"]) == 0
+        info = json.loads(capsys.readouterr().out)
+        assert not info["finished"] and len(info["rounds"]) == rounds and info["cost"] is None
+        assert main(["info", str(tmp_path / "run")]) == 0
+        assert f"{part} is not finished" in capsys.readouterr().out
+        (tmp_path / "run/round_01/round.json").unlink(missing_ok=True)
     assert main(["info", str(tmp_path), "--json"]) == 2
     assert capsys.readouterr().out == ""
 

@@ -18,8 +18,10 @@ from tf_prac.tuning.tuner import PracTuner as PracTuner
 
 # Options.
 from tf_prac.config import PRAC_VARIANTS as PRAC_VARIANTS
+from tf_prac.config import CheckpointConfig as CheckpointConfig
 from tf_prac.config import PracConfig as PracConfig
 from tf_prac.config import PruningConfig as PruningConfig
+from tf_prac.config import SearchConfig as SearchConfig
 from tf_prac.config import TrainingRecipe as TrainingRecipe
 from tf_prac.presets import PRESETS as PRESETS
 from tf_prac.presets.fast import fast as fast

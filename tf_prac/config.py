@@ -531,8 +531,8 @@ class PracConfig:
     """Which samples a round trains on, for how long, and when it stops early.
 
     The defaults are those of the paper. `PRAC_VARIANTS` contains "paper", "official" (the authors'
-    code) and "none" (plain iterative magnitude pruning on the full data); docs/prac.md explains
-    every choice.
+    code), "fast" (short rounds on the full data) and "none" (plain iterative magnitude pruning on
+    the full data); docs/prac.md and docs/fast.md explain every choice.
 
     Example:
 
@@ -972,6 +972,11 @@ class CheckpointConfig:
     """How often checkpoints are written, from which a search resumes inside a round.
 
     The options do not change the result, and may differ each time a search is resumed.
+
+    Example:
+
+        >>> CheckpointConfig(checkpoint_seconds=10).checkpoint_steps
+        0
 
     Args:
         checkpoint_seconds: write a checkpoint every N seconds, between two steps or at the end of

@@ -25,7 +25,7 @@ def main(flags: Flags, positional: list[str]) -> int:
     run = run_argument(positional)
     config = run.config()
     rounds = run.finished_rounds()
-    summary = run.summary() if len(rounds) == config["pruning"]["rounds"] else None
+    summary = run.summary() if run.is_finished else None
     if flags.json:
         print_json("info", _document(run, config, rounds, summary))
     else:
@@ -71,7 +71,8 @@ def _print_text(
     print(f"numbers  {arithmetic}\n")
     for metrics in rounds:
         print(round_line(metrics, config["train_samples"]))
-    if summary is None:
-        print(f"round {len(rounds)} of {number} is not finished; the search command resumes here.")
-    else:
+    if summary is not None:
         print(f"\n{summary_table(summary)}")
+        return
+    part = f"round {len(rounds)} of {number}" if len(rounds) < number else "the retraining"
+    print(f"{part} is not finished; the search command resumes here.")

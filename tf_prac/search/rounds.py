@@ -227,9 +227,9 @@ class RoundRunner:
 def annealed_peak(weights: Weights, masks: Masks, budget_fraction: float) -> float:
     """Returns the peak of an annealed round that continues from trained weights, as a fraction.
 
-    It follows how much the pruning changed the weights: d / sqrt(s), where d is the relative drop
-    of their norm and s the fraction of the remaining weights that was pruned, at least
-    `budget_fraction` and at most 1.
+    It follows how much the pruning changed the weights: d / sqrt(s), where d is the norm of the
+    pruned weights divided by that of all remaining ones, and s the fraction of these that was
+    pruned; at least `budget_fraction` and at most 1.
 
     Source: Zimmer, Spiegel and Pokutta 2023, "How I Learned to Stop Worrying and Love Retraining",
     Section 3.2 (ALLR).

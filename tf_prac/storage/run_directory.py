@@ -363,6 +363,12 @@ class RunDirectory(RunLayout):
         inputs = file_digests(self.path, self._inputs_of_summary())
         write_json(self.path / SUMMARY, "summary", {**summary, MADE_FROM: inputs})
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the search has ended: all rounds, and the retraining of its tickets."""
+        rounds = self.config()["pruning"]["rounds"]
+        return len(self.finished_rounds()) == rounds and inside(self.path, SUMMARY).exists()
+
     def summary(self) -> dict[str, Any]:
         """Reads summary.json; raises `FileError` if the run is unfinished or has changed."""
         self.config()

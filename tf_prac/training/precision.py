@@ -124,7 +124,7 @@ def resolved_config(
 def _defaults(distribution: Distribution) -> dict[str, bool]:
     gpu = distribution.device_kind == "GPU"
     # XLA cannot compile the step of one of several replicas, which exchange gradients inside it.
-    # mixed_precision stays off until it is measured on a GPU: it changes results.
+    # mixed_precision stays off: it changes results more than the others.
     return {
         "jit_compile": gpu and distribution.replicas == 1,
         "mixed_precision": False,
