@@ -147,7 +147,7 @@ def test_hyperband_sets_the_budget(tmp_path):
     assert config.pruning.sparsities[-1] == 0.5
 
 
-def test_options_unpack_and_may_be_a_tuple(tmp_path):
+def test_options_may_be_overridden(tmp_path):
     class Tuner(PracTuner):
         def options(self, hp):
             config = super().options(hp)

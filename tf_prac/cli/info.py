@@ -25,7 +25,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     run = run_argument(positional)
     config = run.config()
     rounds = run.finished_rounds()
-    summary = run.summary() if run.is_finished else None
+    all_rounds = len(rounds) == config["pruning"]["rounds"]
+    summary = run.summary() if all_rounds and run.has_summary else None
     if flags.json:
         print_json("info", _document(run, config, rounds, summary))
     else:

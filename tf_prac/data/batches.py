@@ -25,7 +25,6 @@ from tf_prac.data.pipeline import Preprocessing
 CHUNK_STEPS, CHUNK_BYTES = 32, 2**26
 """Maximum number and size of the batches of a stream that are copied to the device together."""
 
-
 SIZES = tf.TensorSpec([2], tf.int32)
 """Signature of the sizes that a call without static shapes reads: batch size, and last position."""
 

@@ -69,7 +69,12 @@ class Criterion:
     @property
     def scores_trained_weights(self) -> bool:
         """Whether `score` takes the trained weights, and nothing else."""
-        return self.at == TRAINED and not self.needs_network
+        return self.rounds_train and not self.needs_network
+
+    @property
+    def rounds_train(self) -> bool:
+        """Whether rounds train; not if the scores are those of W_k."""
+        return self.at == TRAINED
 
     def __call__(self, inputs: Any) -> Scores:
         """Returns `score(inputs)`."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from tf_prac.config import PracConfig, PruningConfig, SearchConfig
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.criteria import TRAINED, criterion_name, get_criterion
+from tf_prac.pruning.criteria import criterion_name, get_criterion
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.search.larger_cuts import check_larger_cuts
 
@@ -51,7 +51,7 @@ def _check_rewind_points(
     if last >= dense_steps:
         allowed = f"more steps than the last rewind point, {last}"
         raise ArgumentError("dense_budget", f"{dense_steps} steps", allowed)
-    if kept and not _trains(pruning):
+    if kept and not get_criterion(pruning.criterion).rounds_train:
         allowed = "none with a criterion whose rounds do not train"
         raise ArgumentError("also_keep", also_keep, allowed)
     if not prac.pretrains:
@@ -70,7 +70,7 @@ def _check_data_selection(pruning: PruningConfig, prac: PracConfig) -> None:
     if prac.coverage is not None and not prac.selects_data:
         remedy = "Every sample is in the set of a round."
         raise ArgumentError("coverage", prac.coverage, "off with full data", remedy)
-    if prac.selects_data and not _trains(pruning):
+    if prac.selects_data and not get_criterion(pruning.criterion).rounds_train:
         raise ArgumentError(
             "criterion",
             criterion_name(pruning.criterion),
@@ -86,7 +86,10 @@ def _check_one_cycle(pruning: PruningConfig, prac: PracConfig) -> None:
         "use_cet, use_cep": (prac.selects_data, "full data"),
         "early_stop_eps": (prac.early_stop_eps is not None, "off"),
         "larger_cuts": (pruning.larger_cuts is not None, "off"),
-        "criterion": (not _trains(pruning), "a criterion of trained weights"),
+        "criterion": (
+            not get_criterion(pruning.criterion).rounds_train,
+            "a criterion of trained weights",
+        ),
     }
     for name, (interrupted, allowed) in interrupts.items():
         if interrupted:
@@ -114,8 +117,3 @@ def _check_order(pruning: PruningConfig) -> None:
     else:
         return
     raise ArgumentError("early_stop_distance", "order", f"masks with {reason}")
-
-
-def _trains(pruning: PruningConfig) -> bool:
-    """Whether rounds train; not with a criterion that scores W_k."""
-    return get_criterion(pruning.criterion).at == TRAINED

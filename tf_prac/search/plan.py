@@ -13,7 +13,6 @@ from tf_prac.data.coverage import Coverage
 from tf_prac.data.order import steps_per_epoch
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import (
-    TRAINED,
     PruneRule,
     Rate,
     Weights,
@@ -79,7 +78,7 @@ class RoundPlan:
         whole_schedule = self.annealed or prac.round_budget is not None and not self.holds_rate
         self.first_step = self.k if pruning.lr_rewind and not whole_schedule else 0
         self.rewind_at = 0 if prac.pretrains else self.k
-        self.trains = get_criterion(pruning.criterion).at == TRAINED
+        self.trains = get_criterion(pruning.criterion).rounds_train
         check_options(config, sizes_from, self.k, self.kept, self.dense_steps)
         if sizes_from is not None:
             self._check_steps(sizes_from)

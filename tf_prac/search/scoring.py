@@ -13,7 +13,7 @@ from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.selection import choose
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import random_states, to_numpy
-from tf_prac.pruning.criteria import TRAINED, PruneRule, Scores, Weights, get_criterion
+from tf_prac.pruning.criteria import PruneRule, Scores, Weights, get_criterion
 from tf_prac.pruning.gradient_criteria import ScoringInputs
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import rewind, snapshot
@@ -62,7 +62,7 @@ class NetworkPruner:
         """
         if not self._criterion.passes:
             return 0
-        epochs = len(trained.history) if self._criterion.at == TRAINED else 0
+        epochs = len(trained.history) if self._criterion.rounds_train else 0
         scorings = self._pruning.score_steps * (epochs + 1)
         return len(self._ids) * self._criterion.passes * scorings
 

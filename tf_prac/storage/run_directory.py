@@ -364,16 +364,15 @@ class RunDirectory(RunLayout):
         write_json(self.path / SUMMARY, "summary", {**summary, MADE_FROM: inputs})
 
     @property
-    def is_finished(self) -> bool:
-        """Whether the search has ended: all rounds, and the retraining of its tickets."""
-        rounds = self.config()["pruning"]["rounds"]
-        return len(self.finished_rounds()) == rounds and inside(self.path, SUMMARY).exists()
+    def has_summary(self) -> bool:
+        """Whether summary.json exists, which a search writes once its tickets are retrained."""
+        return inside(self.path, SUMMARY).exists()
 
     def summary(self) -> dict[str, Any]:
         """Reads summary.json; raises `FileError` if the run is unfinished or has changed."""
         self.config()
         file = inside(self.path, SUMMARY)
-        if not file.exists():
+        if not self.has_summary:
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
         document = read_json(file, "summary")
         summary = check_made_from(self.path, file, document, self._inputs_of_summary())

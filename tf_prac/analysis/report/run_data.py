@@ -10,7 +10,7 @@ from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.metric import Metric
-from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET, SUMMARY
+from tf_prac.storage.layout import FORGETTING, MASKS, PRAC_SET
 from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def read_run_data(
         FileError: the directory is not a run, or one of its files is damaged.
     """
     config = run.config()
-    if (run.path / SUMMARY).exists():
+    if run.has_summary:
         summary = run.summary()
         rounds = run.finished_rounds()
         tickets, controls = summary["tickets"], summary["controls"]
