@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from documents import HEAD, documented_entries
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_prac import PracConfig, PracSet, PruningConfig, TrainingRecipe
+from tf_prac import PracConfig, PracSet, PruningConfig, Ticket, TrainingRecipe
 from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.analysis.comparison import Comparison
 from tf_prac.analysis.results import cost_table, results_text, run_rows, table, write_results
@@ -25,6 +26,8 @@ from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVORS
 from tf_prac.search.callbacks import SearchCallback, SearchCallbackList
+from tf_prac.search.dense_round import NOT_OF_RETRAINING
+from tf_prac.storage.config_check import flatten
 from tf_prac.storage.files import read_npz
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
@@ -296,6 +299,104 @@ def test_other_options_are_refused_while_a_comparison_runs(tmp_path):
         assert not (tmp_path / "imp/seed_1").exists()
 
     assert beside("keras", tmp_path, other)["cost"]
+
+
+SAME_DENSE = ("fast", "fast+constant", "fast+weight_rewinding")
+
+
+def retrained_dense(directory, arm):
+    """Returns the metrics and trained weights of the retrained dense network of an arm."""
+    run = RunDirectory(directory / arm / "seed_0")
+    return run.finished_ticket(0), read_npz(run.ticket_path(0) / "trained.npz", "weights")
+
+
+@pytest.fixture(scope="module")
+def dense_runs(tmp_path_factory):
+    """A comparison of `fast` alone, whose dense network is retrained."""
+    directory = tmp_path_factory.mktemp("dense")
+    make_comparison("keras", directory, ["fast"]).run(TRAIN, test=TEST)
+    return directory
+
+
+def damage(run):
+    path = run / "tickets/round_00/trained.npz"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def unfinish(run):
+    (run / "tickets/round_00/retrained.json").unlink()
+
+
+def nothing(run):
+    pass
+
+
+@pytest.mark.parametrize(
+    "change, options",
+    [
+        (damage, {}),
+        (unfinish, {}),
+        (shutil.rmtree, {}),
+        (nothing, {"recipe": TrainingRecipe(epochs=4, batch_size=32)}),
+        (nothing, {"recipe": TrainingRecipe(epochs=3, batch_size=32, learning_rate=0.05)}),
+        (nothing, {"seeds": (1,)}),
+    ],
+)
+def test_another_dense_network_is_not_copied(change, options, dense_runs, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(dense_runs / "fast/seed_0", source)
+    change(source)
+    comparison = make_comparison("keras", tmp_path / "c", ["fast+constant"], **options)
+    search = comparison.search("fast+constant", comparison.seeds[0])
+    search.dense_tickets, messages = (source,), []
+    search.callbacks = SearchCallbackList([Messages(messages)])
+    dense, *_ = search.run(TRAIN, test=TEST).summary["tickets"]
+    assert not dense.get("dense_from") and dense["retrain_steps"] > 0
+    assert any("is not copied" in line for line in messages) == (change is damage)
+
+
+class Messages(SearchCallback):
+    def __init__(self, messages):
+        self.messages = messages
+
+    def on_message(self, message):
+        self.messages.append(message)
+
+
+def test_every_option_of_an_arm_is_compared_or_does_not_affect_the_dense_network():
+    config = SearchConfig()
+    runs = dict.fromkeys(ARMS, "run")
+    for arm in ARMS.values():
+        if arm.controls is not None or arm.transfers:
+            continue
+        ours, theirs = (flatten(each.to_json()) for each in (config, arm.options(config, runs)))
+        changed = {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}
+        compared = {name for name in changed if not name.startswith(NOT_OF_RETRAINING)}
+        assert compared <= {"pruning.rewind"}, "the dense network is not shared with other arms"
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_dense_network_of_a_seed_is_retrained_once(flavor, tmp_path, monkeypatch):
+    trained = []
+    retrain = Ticket.train_with
+
+    def count(ticket, *args, **kwargs):
+        trained.append(ticket.round)
+        return retrain(ticket, *args, **kwargs)
+
+    monkeypatch.setattr(Ticket, "train_with", count)
+    arms = (*SAME_DENSE, "fast+annealed")  # its W_k is of another learning rate
+    results = make_comparison(flavor, tmp_path / "c", arms).run(TRAIN, test=TEST)
+    assert trained == [0, 1, 2, 1, 2, 1, 2, 0, 1, 2]
+    copied = [arm for arm in arms if retrained_dense(tmp_path / "c", arm)[0].get("dense_from")]
+    assert copied == list(SAME_DENSE[1:])
+    alone = make_comparison(flavor, tmp_path / "a", SAME_DENSE[1:2]).run(TRAIN, test=TEST)
+    assert [row for row in results["runs"] if row["arm"] == SAME_DENSE[1]] == alone["runs"]
+    metrics, weights = retrained_dense(tmp_path / "c", SAME_DENSE[1])
+    expected, expected_weights = retrained_dense(tmp_path / "a", SAME_DENSE[1])
+    assert {**metrics, "seconds": 0} == {**expected, "seconds": 0, "dense_from": True}
+    for name, weight in expected_weights.items():
+        np.testing.assert_array_equal(weights[name], weight)
 
 
 def test_controls_of_tickets_are_arms(comparisons):

@@ -37,6 +37,7 @@ class Comparison(Experiment):
 
     The same call again reads the finished runs and continues with the rest. Arms and seeds can be
     added later, and several processes can run different seeds in one directory at the same time.
+    Where arms retrain the same dense network, it is trained once for each seed.
 
     Source: "Efficient Lottery Ticket Finding: Less Data is More", Figures 3, 5, 6 and 8. The paper
     does not train on full data with early stop, so it cannot attribute its saving to the data or
@@ -127,6 +128,10 @@ class Comparison(Experiment):
         if source is None or not (run := pathlib.Path(source, f"seed_{seed}")).is_dir():
             return self.config
         return self.config.replace(prac_from=str(run))
+
+    def _shared_dense(self, arm: str, seed: int) -> dict[str, Any]:
+        others = sorted(self.directory.glob(f"*/seed_{seed}"))
+        return {"dense_tickets": [path for path in others if path != self.run_path(arm, seed)]}
 
     def _control_kinds(self, arm: str) -> list[str]:
         return [other.control for other in self.arms.values() if other.controls == arm]

@@ -104,8 +104,8 @@ class Experiment:
         """Returns the options of a run."""
         raise NotImplementedError
 
-    def _dense_round(self, arm: str, seed: int) -> dict[str, Any]:
-        """Returns the arguments of `TicketSearch` that share the dense round between runs."""
+    def _shared_dense(self, arm: str, seed: int) -> dict[str, Any]:
+        """Returns the arguments of `TicketSearch` that share the dense network between runs."""
         return {}
 
     def _control_kinds(self, arm: str) -> Collection[str]:
@@ -124,7 +124,7 @@ class Experiment:
             directory=self.run_path(arm, seed),
             seed=seed,
             **self._search_options,
-            **self._dense_round(arm, seed),
+            **self._shared_dense(arm, seed),
         )
 
     @contextlib.contextmanager

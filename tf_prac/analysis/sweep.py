@@ -149,7 +149,7 @@ class RewindSweep(Experiment):
         del options["pruning"]["rewind"]
         return options
 
-    def _dense_round(self, arm: str, seed: int) -> dict[str, Any]:
+    def _shared_dense(self, arm: str, seed: int) -> dict[str, Any]:
         if self.config.prac.pretrains:
             return {}  # each k has a round 0 of its own
         source = self._dense_run(seed)

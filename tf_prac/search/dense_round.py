@@ -1,23 +1,26 @@
-"""Sharing round 0, the training of the dense network, between runs with other rewind points.
+"""Sharing trainings of the dense network between runs.
 
 Round 0 depends on k only in the weights that it stores. With `also_keep` a run stores the weights
 of further rewind points in round_00, and with `dense_from` another run copies that round.
+
+The dense network that is retrained for comparison with the tickets does not depend on how rounds
+train and prune. With `dense_tickets` a run copies it from another run.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_prac.errors import FileError
+from tf_prac.errors import FileError, MismatchError
 from tf_prac.storage.atomic import atomic_write
 from tf_prac.storage.config_check import check_same
-from tf_prac.storage.files import read_npz, write_npz
-from tf_prac.storage.layout import ROUND
+from tf_prac.storage.files import read_json, read_npz, write_npz
+from tf_prac.storage.layout import MASKS, RETRAINED, ROUND, TICKET
 from tf_prac.storage.run_directory import RunDirectory
 
 ALLOWED_TO_DIFFER = {
@@ -25,6 +28,18 @@ ALLOWED_TO_DIFFER = {
     "search": ("retrain", "also_keep"),
 }
 """Options that do not affect the training and pruning of round 0, by group of config.json."""
+NOT_OF_RETRAINING = (
+    "prac.",
+    "other_runs.",
+    "pruning.criterion",
+    "pruning.retraining",
+    "pruning.ticket_start",
+    "pruning.larger_cuts",
+    "pruning.largest_cut",
+    "search.retrain",
+    "search.also_keep",
+)
+"""Prefixes of options that affect the retraining of the dense network through W_k alone."""
 
 
 def rewind_point_name(step: int) -> str:
@@ -77,6 +92,59 @@ def copy_dense_round(
     metrics = {**metrics, "rewind_sha256": run.save_rewind(weights), "dense_from": True}
     run.finish_round(0, metrics)
     return metrics
+
+
+def copy_dense_ticket(
+    run: RunDirectory, sources: Iterable[str | os.PathLike], log: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Copies the retrained dense network of another run, if the same training is in one.
+
+    Args:
+        run: a run with the ticket 0, which is not retrained.
+        sources: directories of other runs; those that are missing, unfinished, damaged, or of
+            another training are passed over.
+        log: function that receives a message about a damaged run.
+
+    Returns:
+        The metrics of the retraining, or None.
+    """
+    for source in sources:
+        other = RunDirectory(source)
+        try:
+            if not _retrain_the_same(run, other):
+                continue
+            metrics = other.finished_ticket(0)
+        except FileError as error:
+            log(f"{error} Its dense network is not copied.")
+            continue
+        if metrics is None:
+            continue
+        target = run.ticket_path(0)
+        for file in sorted(other.ticket_path(0).iterdir()):
+            own = file.name in (RETRAINED, TICKET, MASKS) or file.name.startswith(".")
+            if file.is_file() and not own:
+                _copy(file, target / file.name)
+        metrics = {**metrics, "dense_from": True}
+        run.finish_ticket(0, metrics)
+        return metrics
+    return None
+
+
+def _retrain_the_same(run: RunDirectory, other: RunDirectory) -> bool:
+    """Whether the retraining of the dense network is the same in two runs.
+
+    Raises:
+        FileError: If a file of the other run is damaged.
+    """
+    theirs = other.started_config()
+    if theirs is None or not (other.ticket_path(0) / TICKET).exists():
+        return False
+    try:
+        check_same(other.path, run.config(), theirs, NOT_OF_RETRAINING)
+    except MismatchError:
+        return False
+    ours, theirs = (read_json(each.ticket_path(0) / TICKET, "ticket") for each in (run, other))
+    return ours == theirs  # with the SHA-256 of its masks and of W_k
 
 
 def _round_0_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def ticket_line(metrics: Mapping[str, Any]) -> str:
             *filter(None, [metrics["control"]]),
             f"{metrics['sparsity']:6.2%} sparse",
             f"retrained {metrics['retrain_steps']:,} steps",
+            *(["in another run"] if metrics.get("dense_from") else []),
             *accuracies,
         ],
         indent=11,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.context import SearchContext
+from tf_prac.search.dense_round import copy_dense_ticket
 from tf_prac.search.ticket import Control, Ticket
 from tf_prac.storage.atomic import atomic_path
 from tf_prac.storage.files import write_csv, write_npz
@@ -25,16 +27,19 @@ class Retraining:
 
     Args:
         context: of the search.
+        dense_tickets: directories of runs whose retrained dense network is copied if its training
+            is the same. Default ().
     """
 
-    def __init__(self, context: SearchContext):
+    def __init__(self, context: SearchContext, dense_tickets: Collection[str | os.PathLike] = ()):
         self._context, self._run = context, context.run
+        self._dense_tickets = dense_tickets
 
     def ticket(self, ticket: Ticket, retrain: bool) -> dict[str, Any]:
         """Returns the metrics of a ticket; retrains it if requested and not finished."""
         metrics, damaged = self._finished(ticket.round, ticket.control)
         if metrics is None and (retrain or damaged):
-            metrics = self._retrain(ticket)
+            metrics = self._copied(ticket) or self._retrain(ticket)
         if metrics is not None:
             self._context.callbacks.on_ticket_end(metrics)
             return metrics
@@ -93,6 +98,16 @@ class Retraining:
         if self._finished(ticket.round, ticket.control)[0] is None:
             self._context.trainer.load(trained.weights, ticket.masks)
             self._finish(ticket, trained, validation_samples=0, in_round=True)
+
+    def _copied(self, ticket: Ticket) -> dict[str, Any] | None:
+        """Returns the metrics of the dense network if another run has retrained it, else None."""
+        if ticket.round > 0:
+            return None
+        log = self._context.callbacks.on_message
+        metrics = copy_dense_ticket(self._run, self._dense_tickets, log)
+        if metrics is not None:  # an interrupted retraining may have left one
+            self._context.checkpoints(self._run.ticket_path(0)).remove()
+        return metrics
 
     def _retrain(self, ticket: Ticket) -> dict[str, Any]:
         """Trains a ticket on the full data, and writes the result."""

@@ -113,6 +113,8 @@ class TicketSearch:
             this round 0. Default ().
         dense_from: directory of a run that stored this rewind point with `also_keep`, with
             otherwise the same options; its round 0 is copied. Default None: round 0 is trained.
+        dense_tickets: directories of runs. If one of them has retrained the dense network in the
+            same training as this search would, its result is copied. Default ().
         checkpoints: how often checkpoints are written. Default `CheckpointConfig()`.
         labels: further entries of config.json that do not affect the result, such as names given
             on a command line. Default None.
@@ -148,6 +150,7 @@ class TicketSearch:
         deterministic: bool = False,
         also_keep: Collection[str] = (),
         dense_from: str | os.PathLike | None = None,
+        dense_tickets: Collection[str | os.PathLike] = (),
         checkpoints: CheckpointConfig | None = None,
         labels: Mapping[str, Any] | None = None,
         strategy: Any = None,
@@ -167,6 +170,7 @@ class TicketSearch:
         self.class_weight = class_weight
         self.also_keep = tuple(str(RewindPoint.parse(point)) for point in also_keep)
         self.dense_from = dense_from
+        self.dense_tickets = tuple(dense_tickets)
         self.model_fn = model_fn
         self.directory = pathlib.Path(directory)
         self.seed, self.deterministic = seed, deterministic
@@ -176,8 +180,12 @@ class TicketSearch:
         check_bool("accept_versions", accept_versions)
         self.accept_versions = accept_versions
         self.distribution = make_distribution(strategy)
-        if accept_versions and self.distribution.workers > 1:
-            raise ArgumentError("accept_versions", True, "False with several workers")
+        if self.distribution.workers > 1:
+            if accept_versions:
+                raise ArgumentError("accept_versions", True, "False with several workers")
+            if self.dense_tickets:
+                received = ", ".join(map(str, self.dense_tickets))
+                raise ArgumentError("dense_tickets", received, "none with several workers")
         self._requested = SearchConfig.of(recipe, pruning, prac)
         self.config = resolved_config(self._requested, self.distribution, [self.directory / CONFIG])
         self.retrain = check_retrain(retrain, self.config.pruning.rounds)
@@ -448,7 +456,7 @@ class _Session:
         tickets = self._tickets()
         dense_is_done = self._rounds[0]["stop"] == "budget" and self._plan.trains_dense_fully
         numbers = self._to_retrain(dense_is_done)
-        retraining = Retraining(context)
+        retraining = Retraining(context, search.dense_tickets)
         retrained = [retraining.ticket(t, retrain=t.round in numbers) for t in tickets]
         retrained_controls = retraining.controls(tickets, controls, search.model_fn)
         imp_steps = self._plan.imp_steps, self._plan.paper_imp_steps

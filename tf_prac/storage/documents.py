@@ -136,6 +136,7 @@ SUMMARIZED_TICKET: Schema = Record(
         "seconds": SECONDS,
         "metric": METRIC,
         "in_round": Flag(),
+        "dense_from": Flag(),
     },
     _accuracies_are_fractions,
 )
@@ -200,7 +201,7 @@ DOCUMENTS: dict[str, Schema] = {
     ),
     "retrained": Record(
         {**TICKET_METRICS, "test_accuracy_last": ACCURACY, "seconds": SECONDS},
-        {"metric": METRIC, "in_round": Flag()},
+        {"metric": METRIC, "in_round": Flag(), "dense_from": Flag()},
         _accuracies_are_fractions,
     ),
     "summary": Record(
