@@ -283,6 +283,17 @@ def test_seeds_of_one_comparison_run_at_the_same_time(flavor, tmp_path):
     assert results["table"] == expected["table"]
 
 
+def test_arms_of_one_seed_run_at_the_same_time(tmp_path):
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+
+    def second():
+        make_comparison("keras", shared, ["imp+early_stop"]).run(TRAIN, test=TEST)
+
+    results = beside("keras", shared, second)
+    expected = make_comparison("keras", alone, ["imp", "imp+early_stop"]).run(TRAIN, test=TEST)
+    assert results["table"] == expected["table"]
+
+
 def test_a_run_that_another_process_searches_is_refused(tmp_path):
     def same():
         with pytest.raises(FileError, match="imp/seed_0: another search works in it"):

@@ -36,7 +36,8 @@ class Comparison(Experiment):
         >>> results["table"][0]["test_accuracy"], results["cost"][0]["steps_saved"]
 
     The same call again reads the finished runs and continues with the rest. Arms and seeds can be
-    added later, and several processes can run different seeds in one directory at the same time.
+    added later, and several processes can run different seeds in one directory at the same time,
+    or different arms, unless one needs another.
     Where arms retrain the same dense network, it is trained once for each seed.
 
     Source: "Efficient Lottery Ticket Finding: Less Data is More", Figures 3, 5, 6 and 8. The paper
