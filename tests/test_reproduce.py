@@ -10,7 +10,7 @@ from source_tree import ROOT
 
 from tf_prac.analysis.reproduce.count import Count
 from tf_prac.analysis.reproduce.item import get_item
-from tf_prac.analysis.reproduce.parts import Arms, Sweep
+from tf_prac.analysis.reproduce.parts import Arms, Runs, Sweep
 from tf_prac.analysis.reproduce.prac import accuracy_item
 from tf_prac.analysis.reproduce.run import reproduce
 from tf_prac.analysis.reproduce.setup import TRAIN_SIZES, Scale, Setup
@@ -70,6 +70,19 @@ def test_parts_with_the_same_name_are_the_same_runs():
                 if isinstance(part, (Arms, Sweep)):
                     same = (part.setup, part.retrain, type(part))
                     assert options.setdefault((paper, part.name), same) == same, part.name
+
+
+def test_a_shared_dense_network_counts_once():
+    def summary(**dense):
+        tickets = [{"retrain_steps": 9, "seconds": 2.0, **dense}, {"retrain_steps": 8}]
+        cost = {"search_steps": 20, "retrain_steps": 8, "reference_steps": 9}
+        return {"tickets": tickets, "rounds": [{"seconds": 5.0}], "controls": [], "cost": cost}
+
+    runs = Runs(
+        None, {"fast": {0: summary()}, "gradual": {0: summary(dense_from=True)}}, None, None
+    )
+    assert runs.steps == (20 + 8 + 9) + (20 + 8)
+    assert runs.seconds == (5 + 2) + 5
 
 
 def test_the_known_sizes_are_those_of_the_data(tfds_dir):

@@ -116,9 +116,11 @@ class Runs:
 
     @property
     def steps(self) -> int:
-        """The SGD steps of all runs, with retraining."""
+        """The SGD steps of all runs, with retraining; a shared dense network counts once."""
         names = ("search_steps", "retrain_steps", "reference_steps")
-        return sum(summary["cost"][name] for summary in self._searches() for name in names)
+        steps = sum(summary["cost"][name] for summary in self._searches() for name in names)
+        dense = (summary["tickets"][0] for summary in self._searches())
+        return steps - sum(each["retrain_steps"] for each in dense if each.get("dense_from"))
 
     @property
     def seconds(self) -> float:
@@ -128,7 +130,7 @@ class Runs:
             for summary in self._searches()
             for kind in ("rounds", "tickets", "controls")
             for trained in summary[kind]
-            if not trained.get("in_round")
+            if not (trained.get("in_round") or trained.get("dense_from"))
         )
 
     def replicates(self) -> Iterator[Replicates]:
@@ -191,7 +193,10 @@ class Arms:
         return f"{self.setup.name}_retrain_{which}"
 
     def count(self) -> Count:
-        """Counts the steps of all arms and seeds; a control has those of its retraining."""
+        """Counts the steps of all arms and seeds; a control has those of its retraining.
+
+        The dense network counts for each arm that retrains it, also if they share it.
+        """
         chosen, size, total = chosen_arms(self.arms), self.setup.train_size, Count()
         runs = {name: name for name in chosen}
         for name, arm in chosen.items():
