@@ -86,9 +86,7 @@ def copy_dense_round(
         )
     weights = read_npz(stored, "rewind")
     other.check_weights(stored, {name: weight.shape for name, weight in weights.items()})
-    for file in sorted(other.round_path(0).iterdir()):
-        if file.is_file() and file.name != ROUND and not file.name.startswith((".", "rewind_")):
-            _copy(file, run.round_path(0) / file.name)
+    _copy_files(other.round_path(0), run.round_path(0), (ROUND, ".", "rewind_"))
     metrics = {**metrics, "rewind_sha256": run.save_rewind(weights), "dense_from": True}
     run.finish_round(0, metrics)
     return metrics
@@ -119,11 +117,7 @@ def copy_dense_ticket(
             continue
         if metrics is None:
             continue
-        target = run.ticket_path(0)
-        for file in sorted(other.ticket_path(0).iterdir()):
-            own = file.name in (RETRAINED, TICKET, MASKS) or file.name.startswith(".")
-            if file.is_file() and not own:
-                _copy(file, target / file.name)
+        _copy_files(other.ticket_path(0), run.ticket_path(0), (RETRAINED, TICKET, MASKS, "."))
         metrics = {**metrics, "dense_from": True}
         run.finish_ticket(0, metrics)
         return metrics
@@ -157,6 +151,9 @@ def _round_0_options(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    with atomic_write(target) as file:
-        file.write(source.read_bytes())
+def _copy_files(source: pathlib.Path, target: pathlib.Path, without: tuple[str, ...]) -> None:
+    """Copies the files of a directory, without those whose names begin with one of `without`."""
+    for file in sorted(source.iterdir()):
+        if file.is_file() and not file.name.startswith(without):
+            with atomic_write(target / file.name) as copy:
+                copy.write(file.read_bytes())
