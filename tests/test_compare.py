@@ -366,6 +366,13 @@ def test_another_dense_network_is_not_copied(change, options, dense_runs, tmp_pa
     assert any("is not copied" in line for line in messages) == (change is damage)
 
 
+def test_the_dense_network_of_a_search_of_other_rounds_is_copied(dense_runs, tmp_path):
+    pruning = PruningConfig(rounds=3, rewind="2it")
+    search = make_comparison("keras", tmp_path, ["fast"], pruning=pruning).search("fast", 0)
+    search.dense_tickets = (dense_runs / "fast/seed_0",)
+    assert search.run(TRAIN, test=TEST).summary["tickets"][0]["dense_from"]
+
+
 class Messages(SearchCallback):
     def __init__(self, messages):
         self.messages = messages

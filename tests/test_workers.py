@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -20,11 +21,14 @@ from fault_harness import untimed
 from two_devices import both, samples
 from two_workers import EPOCHS, ROUNDS, search
 
+from tf_prac import TicketSearch
 from tf_prac.cli.main import WORKER_LOST
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
+from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.masks import Masks
+from tf_prac.search import ticket_search
 from tf_prac.search.workers import ReadOnlyCheckpoints
 from tf_prac.training.checkpoint import SavedState
 from tf_prac.training.distribution import Distribution
@@ -165,6 +169,14 @@ def test_a_restarted_worker_finds_the_ticket_of_an_uninterrupted_search(flavor, 
         for name in ("undisturbed", "killed")
     ]
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("option", [{"accept_versions": True}, {"dense_tickets": ("runs/a",)}])
+def test_options_that_depend_on_files_of_one_worker_are_refused(option, tmp_path, monkeypatch):
+    two = types.SimpleNamespace(workers=2, is_chief=True)
+    monkeypatch.setattr(ticket_search, "make_distribution", lambda strategy: two)
+    with pytest.raises(ArgumentError, match=f"{next(iter(option))}.*with several workers"):
+        TicketSearch(lambda: None, directory=tmp_path, **option)
 
 
 def test_checkpoints_of_other_workers_are_never_written(tmp_path):

@@ -143,7 +143,10 @@ def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequenc
         )
     last = config["pruning"]["rounds"]
     if rounds and max(rounds) > last:
-        longer = search_command("NEW_RUN", config, rounds=max(rounds))
+        one_cycle = config["prac"].get("round_schedule") == "one_cycle"
+        in_comparison = (run.path.parent.parent / "comparison.json").exists()
+        path = "NEW_RUN" if one_cycle or in_comparison else run.path
+        longer = search_command(path, config, rounds=max(rounds))
         raise ArgumentError(
             "rounds", max(rounds), f"tickets of {run.path}, 0 to {last}", f"Run: {longer}"
         )

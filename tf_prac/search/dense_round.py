@@ -34,6 +34,8 @@ NOT_OF_RETRAINING = (
     "pruning.criterion",
     "pruning.retraining",
     "pruning.ticket_start",
+    "pruning.rounds",
+    "pruning.sparsities",
     "pruning.larger_cuts",
     "pruning.largest_cut",
     "search.retrain",

@@ -90,7 +90,8 @@ class TicketSearch:
         >>> result.tickets[-1].sparsity, result.summary["cost"]["steps_saved"]
 
     The same call on the same directory resumes the search: finished rounds are read, not trained.
-    A directory with other options is refused.
+    With more rounds it continues after the last one, and `retrain` may then differ as well. A
+    directory with other options is refused.
 
     Args:
         model_fn: returns a new, built model of either flavor; its initial weights depend only on
@@ -395,8 +396,8 @@ class _Session:
         options = {**self._search.options(), "other_runs": digests}
         options["search"] = options["search"] | context.trainer.identity()
         self._run_config = run_config(options, context.data, self._network, self._report)
-        changed = ""
-        if self._search.accept_versions and (started := context.run.started_config()):
+        started, changed = context.run.started_config(), ""
+        if self._search.accept_versions and started:
             changed = changed_versions(self._run_config["versions"], started["versions"])
             self._run_config["versions"] = started["versions"]
         with opened(distribution, context.run, self._run_config):
@@ -416,6 +417,8 @@ class _Session:
             lines.append(f"data: {context.place}")
             if changed:
                 lines.append(changed)
+            if started and started["pruning"]["rounds"] < self._config.pruning.rounds:
+                lines.append(f"continues a search of {started['pruning']['rounds']} rounds")
             context.callbacks.on_message(wrapped("\n".join(lines)))
             yield self
 

@@ -1,4 +1,4 @@
-"""Comparing the configurations of runs: `check_same`, and `flatten`, which gives dotted names."""
+"""Comparing the configurations of runs: `check_same`, `is_longer`, and `flatten`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_prac.errors import MismatchError
+
+LONGER = ("pruning.rounds", "pruning.sparsities", "search.retrain")
+"""Options in which a longer search may differ from the run that it continues, by dotted name."""
 
 
 def check_same(
@@ -40,6 +43,21 @@ def check_same(
                 f"{name.rpartition('.')[2]}: {_shown(name, new)} requested, but the run in {path} "
                 f"has {_shown(name, old)}. {remedy}"
             )
+
+
+def is_longer(requested: Mapping[str, Any], existing: Mapping[str, Any]) -> bool:
+    """Whether a search has the rounds of an existing run and further ones.
+
+    Only `LONGER` is compared. A learning-rate schedule over all rounds depends on their number.
+    """
+    new, old = flatten(requested), flatten(existing)
+    sparsities = new.get("pruning.sparsities") or (), old.get("pruning.sparsities") or ()
+    rounds = int(old["pruning.rounds"])
+    return (
+        new["pruning.rounds"] > rounds
+        and list(sparsities[0][:rounds]) == list(sparsities[1])
+        and new.get("prac.round_schedule") != "one_cycle"
+    )
 
 
 def _shown(name: str, flat: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The files of a run: their names, and where each is stored.
 
     config.json               every option that decides the result
+    config_05_rounds.json     config.json of the search of 5 rounds that this one continues
     rewind.npz                W_k, the weights that every round starts from
     pretraining/              rewind.npz pretrained.json, if W_k is trained on other samples
     round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
@@ -32,6 +33,7 @@ from tf_prac.storage.files import inside
 from tf_prac.storage.names import check_name
 
 CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
+EARLIER_CONFIGS = "config_*_rounds.json"
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
 TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
@@ -55,6 +57,10 @@ class RunLayout:
     def __init__(self, path: str | os.PathLike):
         check_name(path)
         self.path = pathlib.Path(path)
+
+    def earlier_config_path(self, rounds: int) -> pathlib.Path:
+        """The configuration that the run had before it got more than `rounds` rounds."""
+        return inside(self.path, EARLIER_CONFIGS.replace("*", f"{rounds:02d}"))
 
     def round_path(self, number: int) -> pathlib.Path:
         """The directory of a round."""

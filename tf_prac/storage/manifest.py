@@ -8,7 +8,7 @@ content was computed from, so the files of two runs cannot be mixed.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_prac.errors import DamagedFileError
@@ -69,6 +69,7 @@ def check_made_from(
     file: pathlib.Path,
     document: Mapping[str, Any],
     names: Sequence[str],
+    earlier: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """Returns a document without "made_from", after comparing it with the files of a run.
 
@@ -77,6 +78,7 @@ def check_made_from(
         file: the file that contains the document.
         document: what it contains.
         names: the files of the run that it has to be computed from.
+        earlier: SHA-256 of earlier versions of a file that are as good, by its name. Default None.
 
     Raises:
         DamagedFileError: If one of these files has changed or belongs to another run.
@@ -86,7 +88,8 @@ def check_made_from(
     if not isinstance(recorded, dict):
         raise DamagedFileError(f"{file}: damaged, it does not say what it was made from.")
     for name in [*current, *recorded]:
-        if recorded.get(name) != current.get(name):
+        allowed = {current.get(name), *(earlier or {}).get(name, ())}
+        if recorded.get(name) not in allowed:
             raise DamagedFileError(
                 f"{directory / name}: damaged, or of another run: "
                 f"{file} was not made from this one."

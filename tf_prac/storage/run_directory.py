@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.errors import DamagedFileError, FileError
-from tf_prac.storage.atomic import exclusive, is_foreign
-from tf_prac.storage.config_check import check_same
+from tf_prac.errors import DamagedFileError, FileError, MismatchError
+from tf_prac.storage.atomic import atomic_write, exclusive, is_foreign, remove
+from tf_prac.storage.config_check import LONGER, check_same, is_longer
 from tf_prac.storage.files import (
     inside,
+    open_regular,
     read_json,
     read_npz,
     read_shapes,
@@ -28,6 +29,7 @@ from tf_prac.storage.files import (
 from tf_prac.storage.layout import (
     AVERAGED,
     CONFIG,
+    EARLIER_CONFIGS,
     FORGETTING,
     MASKS,
     PRAC_SET,
@@ -61,12 +63,18 @@ _KINDS = {
 """The archives whose shapes follow from the configuration of the run."""
 
 
-_UNUSED = {"keras": ("versions.tf_keras",), "tf_keras": ("versions.keras",)}
-"""The versions that cannot change the result of a run, by its flavor of Keras."""
+_UNUSED_VERSIONS = {"keras": ("versions.tf_keras",), "tf_keras": ("versions.keras",)}
+"""By the flavor of Keras of a run."""
 
 _REMEDIES = {
     "versions.": "Install that version, or resume with accept_versions; results may then differ "
-    "in their last bits."
+    "in their last bits.",
+    "pruning.rounds": "Request as many or more, or name another directory.",
+}
+_REMEDIES_OF_ONE_CYCLE = {
+    **_REMEDIES,
+    "pruning.rounds": "The learning rate depends on the number of rounds: request the same, or "
+    "name another directory.",
 }
 
 
@@ -78,10 +86,11 @@ class RunDirectory(RunLayout):
     """
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Starts a run, or reopens one of the same configuration.
+        """Starts a run, reopens one of the same configuration, or continues a shorter one.
 
         Options under "labels", such as the directory of a data set, describe how to repeat the
-        run; they may differ.
+        run; they may differ. With more rounds the run is unfinished again: its summary is removed.
+        Its earlier configuration, which the finished rounds were computed from, is kept.
 
         Raises:
             MismatchError: If the directory contains a run with other options; the first one that
@@ -90,7 +99,14 @@ class RunDirectory(RunLayout):
         """
         self._check(config)
         file = inside(self.path, CONFIG)
-        if not file.exists():
+        started = self.started_config()
+        if started is not None and is_longer(config, started):
+            shorter = self.earlier_config_path(started["pruning"]["rounds"])
+            with open_regular(file) as source, atomic_write(shorter) as copy:
+                copy.write(source.read())
+            remove(inside(self.path, SUMMARY))
+            started = None
+        if started is None:
             write_json(file, "config", config)
 
     @contextlib.contextmanager
@@ -117,8 +133,12 @@ class RunDirectory(RunLayout):
         except OSError as error:
             raise FileError(f"{self.path}: cannot be read: {error.strerror or error}.") from error
         if started:
-            unused = _UNUSED.get(config.get("keras", ""), ())
-            check_same(self.path, config, read_json(file, "config"), unused, _REMEDIES)
+            existing = read_json(file, "config")
+            longer = LONGER if is_longer(config, existing) else ()
+            one_cycle = config.get("prac", {}).get("round_schedule") == "one_cycle"
+            remedies = _REMEDIES_OF_ONE_CYCLE if one_cycle else _REMEDIES
+            check_same(self.path, config, existing, (*longer, *_unused(config)), remedies)
+            self._earlier_configs()
         elif foreign:
             raise FileError(
                 f"{self.path}: not empty and not a run of tf_prac. Name another directory."
@@ -135,6 +155,28 @@ class RunDirectory(RunLayout):
             hint = f" It contains runs, such as {runs[0].parent}." if runs else ""
             raise FileError(f"{self.path}: not a run of tf_prac, it has no {CONFIG}.{hint}")
         return read_json(inside(self.path, CONFIG), "config")
+
+    def _earlier_configs(self) -> dict[str, set[str]]:
+        """Returns the SHA-256 of the configurations that the run had with fewer rounds.
+
+        Raises:
+            DamagedFileError: If one of them differs in more than that.
+        """
+        digests = set()
+        for path in sorted(self.path.glob(EARLIER_CONFIGS)):
+            file, config = inside(self.path, path.name), self.config()
+            may_differ = (*LONGER, *_unused(config))
+            try:
+                check_same(file, config, read_json(file, "config"), may_differ)
+            except MismatchError as error:
+                raise DamagedFileError(f"{file}: damaged, or of another run ({error})") from error
+            digests.add(sha256(file))
+        return {CONFIG: digests}
+
+    def _check_made_from(
+        self, file: pathlib.Path, document: Mapping[str, Any], names: list[str]
+    ) -> dict[str, Any]:
+        return check_made_from(self.path, file, document, names, self._earlier_configs())
 
     def controls(self, number: int) -> list[str]:
         """The names of the retrained controls of a ticket, such as "random_mask_0", sorted."""
@@ -156,7 +198,7 @@ class RunDirectory(RunLayout):
         document = read_manifest(file.parent, ROUND, "round")
         if document is None:
             return None
-        metrics = check_made_from(self.path, file, document, self._inputs_of_round(number))
+        metrics = self._check_made_from(file, document, self._inputs_of_round(number))
         self._check_number(file, metrics, number)
         self._check_arrays(file.parent)
         return metrics
@@ -202,7 +244,7 @@ class RunDirectory(RunLayout):
         document = read_manifest(file.parent, PRETRAINED, "pretrained")
         if document is None:
             return None
-        metrics = check_made_from(self.path, file, document, [CONFIG])
+        metrics = self._check_made_from(file, document, [CONFIG])
         weights = read_npz(inside(file.parent, REWIND), "rewind")
         self.check_weights(file.parent / REWIND, {n: w.shape for n, w in weights.items()})
         return weights, metrics
@@ -221,7 +263,7 @@ class RunDirectory(RunLayout):
             return None
         if document["control"] != control:
             raise DamagedFileError(f"{file}: damaged, it is of control {document['control']!r}.")
-        metrics = check_made_from(self.path, file, document, self._inputs_of_ticket(number))
+        metrics = self._check_made_from(file, document, self._inputs_of_ticket(number))
         self._check_number(file, metrics, number)
         self._check_arrays(file.parent)
         return metrics
@@ -375,12 +417,17 @@ class RunDirectory(RunLayout):
         if not self.has_summary:
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
         document = read_json(file, "summary")
-        summary = check_made_from(self.path, file, document, self._inputs_of_summary())
+        summary = self._check_made_from(file, document, self._inputs_of_summary())
         rounds = self.config()["pruning"]["rounds"]
         if len(summary["rounds"]) != rounds:
             found = len(summary["rounds"])
             raise DamagedFileError(f"{file}: damaged, it is of {found} rounds; allowed: {rounds}.")
         return summary
+
+
+def _unused(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the versions that cannot change the result of a run."""
+    return _UNUSED_VERSIONS.get(config.get("keras", ""), ())
 
 
 def _check_samples(file: pathlib.Path, counts: set[int], count: int) -> None:
