@@ -27,7 +27,7 @@ from tf_prac.storage.atomic import (
     atomic_write,
     clean,
     is_temporary,
-    remove,
+    remove_directory,
     restore,
     scratch_directory,
 )
@@ -403,7 +403,7 @@ def test_removing_a_directory_leaves_all_of_it_or_nothing(fault, tmp_path):
         directory = tmp_path / str(point)
         path = directory / "below" / "a"
         write_directory(path, OLD)
-        disturbed(directory, remove, point, fault)
+        disturbed(directory, remove_directory, point, fault)
         assert not path.exists() or read_directory(path) == OLD
         clean(directory, below=True)
         assert [p.name for p in path.parent.iterdir()] in ([], ["a"])

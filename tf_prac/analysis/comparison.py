@@ -20,7 +20,6 @@ from tf_prac.analysis.results import write_results
 from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingRecipe
 from tf_prac.errors import ArgumentError
 from tf_prac.search.ticket import Control
-from tf_prac.storage.layout import SUMMARY
 from tf_prac.storage.run_directory import RunDirectory
 
 
@@ -154,8 +153,10 @@ def finished_runs(directory: str | os.PathLike) -> dict[str, dict[int, dict[str,
     """Returns the summaries of the finished runs of a comparison, by arm and seed."""
     summaries: dict[str, dict[int, dict[str, Any]]] = {}
     for name, arm in ARMS.items():
-        for path in (pathlib.Path(directory) / (arm.controls or name)).glob(f"seed_*/{SUMMARY}"):
-            summary = RunDirectory(path.parent).summary()
+        for path in (pathlib.Path(directory) / (arm.controls or name)).glob("seed_*"):
+            if not (run := RunDirectory(path)).has_summary:
+                continue
+            summary = run.summary()
             if arm.controls is not None:
                 label = Control(1, arm.control, summary["seed"]).label
                 summary["tickets"] = [c for c in summary["controls"] if c["control"] == label]

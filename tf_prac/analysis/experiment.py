@@ -21,10 +21,11 @@ from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.atomic import exclusive, is_foreign
-from tf_prac.storage.config_check import check_same
+from tf_prac.storage.config_check import OF_ROUNDS, check_same, has_other_rounds
 from tf_prac.storage.files import read_json, write_json
 from tf_prac.storage.layout import CONFIG
 from tf_prac.storage.names import check_name
+from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.precision import resolved_config
 
@@ -141,7 +142,7 @@ class Experiment:
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """Runs what is not finished, seed by seed; returns the summaries by arm and seed."""
         with self._opened():
-            pass  # refuses a directory of something else before anything is trained
+            self._check_started()  # and the directory, before anything is trained
         grid = [(arm, seed) for seed in self.seeds for arm in self._arms()]
         summaries: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in self._arms()}
         for number, (arm, seed) in enumerate(grid, 1):
@@ -157,14 +158,15 @@ class Experiment:
         return summaries
 
     def record_options(self) -> None:
-        """Writes the options that all runs share, unless they are stored already.
+        """Writes the options that all runs share, unless the same are stored already.
 
         Raises:
             MismatchError: If other options are stored.
         """
         with self._opened():
-            if not self._document.exists():
-                write_json(self._document, self.kind, self._shared_options())
+            options = self._shared_options()
+            if not self._document.exists() or self._gets_more_rounds(options):
+                write_json(self._document, self.kind, options)
 
     def _controls(self, arm: str, search: TicketSearch) -> list[Control]:
         """Returns the controls of all retrained tickets of a run."""
@@ -188,11 +190,27 @@ class Experiment:
             "labels": dict(self._search_options["labels"] or {}),
         }
 
+    def _gets_more_rounds(self, options: Mapping[str, Any]) -> bool:
+        """Whether the stored experiment has fewer rounds than the one with these options."""
+        stored = read_json(self._document, self.kind)
+        more = options["pruning"]["rounds"] > stored["pruning"]["rounds"]
+        return more and has_other_rounds(self.directory, options, stored)
+
+    def _check_started(self) -> None:
+        """Refuses another number of rounds for runs that cannot change it."""
+        for seed in self.seeds:
+            for arm in self._arms():
+                path = self.run_path(arm, seed)
+                if (started := RunDirectory(path).started_config()) is not None:
+                    has_other_rounds(path, self._arm_config(arm, seed).to_json(), started)
+
     def _check_directory(self) -> None:
         """Refuses a directory with other files, or with an experiment of other options."""
         if self._document.exists():
+            options = self._shared_options()
+            of_rounds = OF_ROUNDS if self._gets_more_rounds(options) else ()
             stored = read_json(self._document, self.kind)
-            check_same(self.directory, self._shared_options(), stored)
+            check_same(self.directory, options, stored, of_rounds)
         elif self.directory.exists() and (
             not self.directory.is_dir()
             or any(

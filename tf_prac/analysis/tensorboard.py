@@ -24,7 +24,7 @@ from tf_prac.extras import require
 from tf_prac.pruning.masks import Masks
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.cost import round_steps
-from tf_prac.storage.atomic import remove
+from tf_prac.storage.atomic import remove_directory
 from tf_prac.storage.files import inside, read_csv
 from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, TENSORBOARD
 from tf_prac.storage.run_directory import RunDirectory
@@ -74,7 +74,7 @@ class TensorBoardCallback(SearchCallback):
         from tensorboard.plugins.hparams import api
 
         path = inside(self._run.path, TENSORBOARD)
-        remove(path)
+        remove_directory(path)
         try:
             self._writer = tf.summary.create_file_writer(str(path))
         except tf.errors.OpError as error:

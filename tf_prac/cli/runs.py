@@ -15,7 +15,6 @@ from tf_prac.config import AUTO, OPTION_GROUPS
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.storage.atomic import exclusive
 from tf_prac.storage.config_check import check_same
-from tf_prac.storage.layout import SUMMARY
 from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tables import wrapped
@@ -136,16 +135,14 @@ def _check_writable(directory: pathlib.Path) -> None:
 
 
 def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequence[int]) -> None:
-    if not (run.path / SUMMARY).exists():
+    if not run.has_summary:
         raise FileError(
-            f"{run.path}: it has no tickets yet, the search is not finished. "
-            f"Run: {search_command(run.path, config)}"
+            f"{run.path}: its search is not finished. Run: {search_command(run.path, config)}"
         )
     last = config["pruning"]["rounds"]
     if rounds and max(rounds) > last:
         one_cycle = config["prac"].get("round_schedule") == "one_cycle"
-        in_comparison = (run.path.parent.parent / "comparison.json").exists()
-        path = "NEW_RUN" if one_cycle or in_comparison else run.path
+        path = "NEW_RUN" if one_cycle or run.experiment else run.path
         longer = search_command(path, config, rounds=max(rounds))
         raise ArgumentError(
             "rounds", max(rounds), f"tickets of {run.path}, 0 to {last}", f"Run: {longer}"

@@ -101,17 +101,36 @@ class FinishedRun:
         """Returns its entry in a summary, with its own cost."""
         return {"digest": self.digest, "search_steps": self._cost["search_steps"]}
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of everything in the run that another search can use."""
-        used = [
-            [
-                *(metrics[name] for name in ("train_samples", "prac_size", "steps")),
-                *(sha256(self._run.round_path(number) / name) for name in (PRAC_SET, FORGETTING)),
-            ]
-            for number, metrics in enumerate(self.rounds)
-        ]
-        return hashlib.sha256(json.dumps(used).encode()).hexdigest()
+        return self._digests[-1]
+
+    @functools.cached_property
+    def _digests(self) -> list[str]:
+        """The digests of the first round, of the first two, and so on."""
+        used: list[list[Any]] = []
+        digests = []
+        for number, metrics in enumerate(self.rounds):
+            files = (self._run.round_path(number) / name for name in (PRAC_SET, FORGETTING))
+            counts = (metrics[name] for name in ("train_samples", "prac_size", "steps"))
+            used.append([*counts, *map(sha256, files)])
+            digests.append(hashlib.sha256(json.dumps(used).encode()).hexdigest())
+        return digests
+
+    def check_unchanged(self, digest: str, whole: bool = False) -> None:
+        """Raises `MismatchError` unless the run, or its first rounds, have this digest.
+
+        Args:
+            digest: that of the run when it was used before.
+            whole: whether the run may not have further rounds either. Default False.
+        """
+        if digest not in self._digests[-1 if whole else 0 :]:
+            raise MismatchError(
+                f"{self._argument}: {self._run.path} has changed since it was used by this search."
+                f" Restore its {'number of rounds' if whole else 'rounds'}, or name another "
+                "directory for this search."
+            )
 
     def _other_split(self, what: str) -> MismatchError:
         return MismatchError(

@@ -53,8 +53,8 @@ def is_larger_cut(metrics: Mapping[str, Any]) -> bool:
 
 def makes_larger_cuts(pruning: PruningConfig, sizes_from: FinishedRun | None) -> bool:
     """Whether rounds may prune again without training; for the arguments see above."""
-    repeats = sizes_from is not None and any(map(is_larger_cut, sizes_from.rounds))
-    return repeats or pruning.larger_cuts is not None
+    others = () if sizes_from is None else sizes_from.rounds[: pruning.rounds]
+    return any(map(is_larger_cut, others)) or pruning.larger_cuts is not None
 
 
 def check_larger_cuts(pruning: PruningConfig, sizes_from: FinishedRun | None) -> None:

@@ -90,8 +90,8 @@ class TicketSearch:
         >>> result.tickets[-1].sparsity, result.summary["cost"]["steps_saved"]
 
     The same call on the same directory resumes the search: finished rounds are read, not trained.
-    With more rounds it continues after the last one, and `retrain` may then differ as well. A
-    directory with other options is refused.
+    With more rounds it continues after the last one, with fewer it leaves out the last ones, and
+    `retrain` may then differ as well. A directory with other options is refused.
 
     Args:
         model_fn: returns a new, built model of either flavor; its initial weights depend only on
@@ -392,11 +392,10 @@ class _Session:
     def opened(self) -> Iterator[_Session]:
         """Locks the directory of the run for a block; checks or writes its config.json."""
         context, distribution = self._context, self._search.distribution
-        digests = {name: run.digest for name, run in context.finished_runs.items()}
-        options = {**self._search.options(), "other_runs": digests}
+        started, changed = context.run.started_config(), ""
+        options = {**self._search.options(), "other_runs": self._digests(started)}
         options["search"] = options["search"] | context.trainer.identity()
         self._run_config = run_config(options, context.data, self._network, self._report)
-        started, changed = context.run.started_config(), ""
         if self._search.accept_versions and started:
             changed = changed_versions(self._run_config["versions"], started["versions"])
             self._run_config["versions"] = started["versions"]
@@ -417,10 +416,27 @@ class _Session:
             lines.append(f"data: {context.place}")
             if changed:
                 lines.append(changed)
-            if started and started["pruning"]["rounds"] < self._config.pruning.rounds:
-                lines.append(f"continues a search of {started['pruning']['rounds']} rounds")
+            rounds = self._config.pruning.rounds
+            if started and started["pruning"]["rounds"] != rounds:
+                lines.append(f"rounds: {rounds}, before {started['pruning']['rounds']}")
             context.callbacks.on_message(wrapped("\n".join(lines)))
             yield self
+
+    def _digests(self, started: Mapping[str, Any] | None) -> dict[str, str]:
+        """Returns the digests of the runs that this one uses, by option.
+
+        A run that has got further rounds since this one was started has the digest of that time.
+        """
+        rounds = self._config.pruning.rounds
+        resumes = started is not None and started["pruning"]["rounds"] == rounds
+        recorded = (started or {}).get("other_runs", {})
+        digests = {}
+        for name, run in self._context.finished_runs.items():
+            whole = name == "prac_from" and self._config.prac.prac_from_round == "last"
+            if name in recorded:
+                run.check_unchanged(recorded[name], whole)
+            digests[name] = recorded[name] if resumes and name in recorded else run.digest
+        return digests
 
     def round(self, number: int, masks: Masks, ids: np.ndarray) -> tuple[Masks, np.ndarray]:
         """Returns the next masks and samples, from a finished round or by running it now.

@@ -204,8 +204,8 @@ def make_directory(path: pathlib.Path) -> list[pathlib.Path]:
     return missing
 
 
-def remove(path: pathlib.Path) -> None:
-    """Removes a file or directory; renames it first, so that no directory is ever incomplete.
+def remove_directory(path: pathlib.Path) -> None:
+    """Removes a directory; renames it first, so that it is never incomplete under its name.
 
     Raises:
         FileError: If it cannot be renamed.

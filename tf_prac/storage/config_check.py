@@ -1,4 +1,4 @@
-"""Comparing the configurations of runs: `check_same`, `is_longer`, and `flatten`."""
+"""Comparing the configurations of runs: `check_same`, `has_other_rounds`, and `flatten`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from tf_prac.errors import MismatchError
 
-LONGER = ("pruning.rounds", "pruning.sparsities", "search.retrain")
-"""Options in which a longer search may differ from the run that it continues, by dotted name."""
+OF_ROUNDS = ("pruning.rounds", "pruning.sparsities", "search.retrain", "other_runs.")
+"""Prefixes of dotted names that may differ between searches of more and of fewer rounds."""
 
 
 def check_same(
@@ -45,19 +45,33 @@ def check_same(
             )
 
 
-def is_longer(requested: Mapping[str, Any], existing: Mapping[str, Any]) -> bool:
-    """Whether a search has the rounds of an existing run and further ones.
+def has_other_rounds(
+    path: pathlib.Path, requested: Mapping[str, Any], existing: Mapping[str, Any]
+) -> bool:
+    """Whether a search has more or fewer rounds than an existing run.
 
-    Only `LONGER` is compared. A learning-rate schedule over all rounds depends on their number.
+    Only the options that depend on the number of rounds are compared.
+
+    Args:
+        path: the existing run, for the error.
+        requested: the configuration of the search.
+        existing: the configuration of the run.
+
+    Raises:
+        MismatchError: If the first rounds of the two differ.
     """
     new, old = flatten(requested), flatten(existing)
-    sparsities = new.get("pruning.sparsities") or (), old.get("pruning.sparsities") or ()
-    rounds = int(old["pruning.rounds"])
-    return (
-        new["pruning.rounds"] > rounds
-        and list(sparsities[0][:rounds]) == list(sparsities[1])
-        and new.get("prac.round_schedule") != "one_cycle"
-    )
+    rounds = int(new["pruning.rounds"]), int(old["pruning.rounds"])
+    if rounds[0] == rounds[1]:
+        return False
+    differs = f"rounds: {rounds[0]} requested, but the run in {path} has {rounds[1]}, and"
+    remedy = "Request the same, or name another directory."
+    if new.get("prac.round_schedule") == "one_cycle":
+        raise MismatchError(f"{differs} its learning rate depends on their number. {remedy}")
+    targets = [list(flat.get("pruning.sparsities") or ()) for flat in (new, old)]
+    if any(targets) and targets[0][: rounds[1]] != targets[1][: rounds[0]]:
+        raise MismatchError(f"{differs} the sparsities of its rounds are others. {remedy}")
+    return True
 
 
 def _shown(name: str, flat: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The files of a run: their names, and where each is stored.
 
     config.json               every option that decides the result
-    config_05_rounds.json     config.json of the search of 5 rounds that this one continues
+    config_1a2b3c4d.json      an earlier config.json, of another number of rounds; named after its
+                              SHA-256
     rewind.npz                W_k, the weights that every round starts from
     pretraining/              rewind.npz pretrained.json, if W_k is trained on other samples
     round_00/                 masks.npz forgetting.npz prac_set.npz predictions.npz history.csv
@@ -33,7 +34,8 @@ from tf_prac.storage.files import inside
 from tf_prac.storage.names import check_name
 
 CONFIG, REWIND, SUMMARY, REPORT = "config.json", "rewind.npz", "summary.json", "report.html"
-EARLIER_CONFIGS = "config_*_rounds.json"
+EARLIER_CONFIGS = "config_" + 8 * "[0-9a-f]" + ".json"
+EXPERIMENTS = ("comparison.json", "sweep.json")
 MASKS, FORGETTING, PRAC_SET = "masks.npz", "forgetting.npz", "prac_set.npz"
 TENTATIVE = "tentative"
 PREDICTIONS, HISTORY, ROUND = "predictions.npz", "history.csv", "round.json"
@@ -58,9 +60,9 @@ class RunLayout:
         check_name(path)
         self.path = pathlib.Path(path)
 
-    def earlier_config_path(self, rounds: int) -> pathlib.Path:
-        """The configuration that the run had before it got more than `rounds` rounds."""
-        return inside(self.path, EARLIER_CONFIGS.replace("*", f"{rounds:02d}"))
+    def earlier_config_path(self, digest: str) -> pathlib.Path:
+        """The file of a configuration with this SHA-256, of another number of rounds."""
+        return inside(self.path, f"config_{digest[:8]}.json")
 
     def round_path(self, number: int) -> pathlib.Path:
         """The directory of a round."""
@@ -89,6 +91,12 @@ class RunLayout:
         """The file with the weights of a replicate during its training."""
         name = f"round_{number:02d}_{network}_{replicate:02d}_during.npz"
         return self.path / "copies" / name
+
+    @property
+    def experiment(self) -> pathlib.Path | None:
+        """The directory of the comparison or sweep that the run is part of."""
+        directory = self.path.resolve().parent.parent
+        return directory if any((directory / name).exists() for name in EXPERIMENTS) else None
 
     def _directory(self, *names: str) -> pathlib.Path:
         path = inside(self.path, *names)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tf_prac.errors import DamagedFileError, FileError, MismatchError
-from tf_prac.storage.atomic import atomic_write, exclusive, is_foreign, remove
-from tf_prac.storage.config_check import LONGER, check_same, is_longer
+from tf_prac.storage.atomic import atomic_write, exclusive, is_foreign
+from tf_prac.storage.config_check import OF_ROUNDS, check_same, has_other_rounds
 from tf_prac.storage.files import (
     inside,
     open_regular,
@@ -68,13 +68,7 @@ _UNUSED_VERSIONS = {"keras": ("versions.tf_keras",), "tf_keras": ("versions.kera
 
 _REMEDIES = {
     "versions.": "Install that version, or resume with accept_versions; results may then differ "
-    "in their last bits.",
-    "pruning.rounds": "Request as many or more, or name another directory.",
-}
-_REMEDIES_OF_ONE_CYCLE = {
-    **_REMEDIES,
-    "pruning.rounds": "The learning rate depends on the number of rounds: request the same, or "
-    "name another directory.",
+    "in their last bits."
 }
 
 
@@ -86,11 +80,11 @@ class RunDirectory(RunLayout):
     """
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Starts a run, reopens one of the same configuration, or continues a shorter one.
+        """Starts a run, reopens one of the same configuration, or changes its number of rounds.
 
         Options under "labels", such as the directory of a data set, describe how to repeat the
-        run; they may differ. With more rounds the run is unfinished again: its summary is removed.
-        Its earlier configuration, which the finished rounds were computed from, is kept.
+        run; they may differ, and those of its start are kept. If the number of rounds changes, the
+        earlier configuration is kept, as the finished rounds were computed from it.
 
         Raises:
             MismatchError: If the directory contains a run with other options; the first one that
@@ -100,14 +94,13 @@ class RunDirectory(RunLayout):
         self._check(config)
         file = inside(self.path, CONFIG)
         started = self.started_config()
-        if started is not None and is_longer(config, started):
-            shorter = self.earlier_config_path(started["pruning"]["rounds"])
-            with open_regular(file) as source, atomic_write(shorter) as copy:
-                copy.write(source.read())
-            remove(inside(self.path, SUMMARY))
-            started = None
         if started is None:
             write_json(file, "config", config)
+        elif has_other_rounds(self.path, config, started):
+            earlier = self.earlier_config_path(sha256(file))
+            with open_regular(file) as source, atomic_write(earlier) as copy:
+                copy.write(source.read())
+            write_json(file, "config", {**config, "labels": started.get("labels", {})})
 
     @contextlib.contextmanager
     def locked(self, config: Mapping[str, Any]) -> Iterator[None]:
@@ -134,10 +127,8 @@ class RunDirectory(RunLayout):
             raise FileError(f"{self.path}: cannot be read: {error.strerror or error}.") from error
         if started:
             existing = read_json(file, "config")
-            longer = LONGER if is_longer(config, existing) else ()
-            one_cycle = config.get("prac", {}).get("round_schedule") == "one_cycle"
-            remedies = _REMEDIES_OF_ONE_CYCLE if one_cycle else _REMEDIES
-            check_same(self.path, config, existing, (*longer, *_unused(config)), remedies)
+            of_rounds = OF_ROUNDS if has_other_rounds(self.path, config, existing) else ()
+            check_same(self.path, config, existing, (*of_rounds, *_unused(config)), _REMEDIES)
             self._earlier_configs()
         elif foreign:
             raise FileError(
@@ -157,7 +148,7 @@ class RunDirectory(RunLayout):
         return read_json(inside(self.path, CONFIG), "config")
 
     def _earlier_configs(self) -> dict[str, set[str]]:
-        """Returns the SHA-256 of the configurations that the run had with fewer rounds.
+        """Returns the SHA-256 of the configurations that the run had with other rounds.
 
         Raises:
             DamagedFileError: If one of them differs in more than that.
@@ -165,7 +156,7 @@ class RunDirectory(RunLayout):
         digests = set()
         for path in sorted(self.path.glob(EARLIER_CONFIGS)):
             file, config = inside(self.path, path.name), self.config()
-            may_differ = (*LONGER, *_unused(config))
+            may_differ = (*OF_ROUNDS, *_unused(config))
             try:
                 check_same(file, config, read_json(file, "config"), may_differ)
             except MismatchError as error:
@@ -322,8 +313,8 @@ class RunDirectory(RunLayout):
         return [CONFIG, REWIND, *masks]
 
     def _inputs_of_summary(self) -> list[str]:
-        rounds = sorted(f"{p.parent.name}/{ROUND}" for p in self.path.glob(f"round_*/{ROUND}"))
-        return [CONFIG, *rounds]
+        paths = map(self.round_path, range(self.config()["pruning"]["rounds"]))
+        return [CONFIG, *(f"{p.name}/{ROUND}" for p in paths if (p / ROUND).exists())]
 
     def save_rewind(self, weights: Mapping[str, np.ndarray]) -> str:
         """Writes W_k and returns the SHA-256 of the file."""
@@ -407,8 +398,15 @@ class RunDirectory(RunLayout):
 
     @property
     def has_summary(self) -> bool:
-        """Whether summary.json exists, which a search writes once its tickets are retrained."""
-        return inside(self.path, SUMMARY).exists()
+        """Whether the search is finished: a summary.json of its number of rounds exists.
+
+        Raises:
+            DamagedFileError: If it cannot be read.
+        """
+        file = inside(self.path, SUMMARY)
+        if not file.exists():
+            return False
+        return len(read_json(file, "summary")["rounds"]) == self.config()["pruning"]["rounds"]
 
     def summary(self) -> dict[str, Any]:
         """Reads summary.json; raises `FileError` if the run is unfinished or has changed."""
@@ -417,12 +415,7 @@ class RunDirectory(RunLayout):
         if not self.has_summary:
             raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
         document = read_json(file, "summary")
-        summary = self._check_made_from(file, document, self._inputs_of_summary())
-        rounds = self.config()["pruning"]["rounds"]
-        if len(summary["rounds"]) != rounds:
-            found = len(summary["rounds"])
-            raise DamagedFileError(f"{file}: damaged, it is of {found} rounds; allowed: {rounds}.")
-        return summary
+        return self._check_made_from(file, document, self._inputs_of_summary())
 
 
 def _unused(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tf_prac.config import CheckpointConfig
 from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.loading.sizes import open_checkpoint
-from tf_prac.storage.atomic import atomic_directory, remove
+from tf_prac.storage.atomic import atomic_directory, remove_directory
 from tf_prac.storage.layout import CHECKPOINT
 from tf_prac.storage.manifest import read_manifest, write_manifest
 from tf_prac.training.signals import DeferredSignals
@@ -112,7 +112,7 @@ class Checkpoints:
             paths = self._newest_first()
             unused = [path for path in paths if path > self._step_path(state.step)]
             for path in [*unused, *paths[len(unused) + MAX_TO_KEEP :]]:
-                remove(path)
+                remove_directory(path)
         self._saved_at = time.monotonic()
         self._signals.deliver()
 
@@ -154,7 +154,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Removes every checkpoint."""
-        remove(self.path)
+        remove_directory(self.path)
 
     def _step_path(self, step: int) -> pathlib.Path:
         return self.path / f"step_{step:09d}"

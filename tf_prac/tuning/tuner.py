@@ -23,7 +23,7 @@ from tf_prac.pruning.weights import rewind
 from tf_prac.search.result import SearchResult
 from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import TicketSearch
-from tf_prac.storage.atomic import atomic_write, exclusive, remove
+from tf_prac.storage.atomic import atomic_write, exclusive, remove_directory
 from tf_prac.storage.files import read_npz, write_csv
 from tf_prac.storage.layout import TRAINED
 from tf_prac.storage.names import check_name
@@ -135,7 +135,7 @@ class PracTuner(BaseTuner):
         self._project = pathlib.Path(directory, project_name)
         if overwrite and self._project.exists():
             with self._exclusive():
-                remove(self._project)
+                remove_directory(self._project)
         check_project(self._project)
         super().__init__(oracle, self._model, os.fspath(directory), project_name)
         if not self._reloaded and has_trials(self._project):

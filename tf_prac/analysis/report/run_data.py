@@ -123,9 +123,8 @@ def read_run_data(
         tickets, controls = summary["tickets"], summary["controls"]
         dense, cost = summary["dense"], summary["cost"]
     else:
-        rounds, total = run.finished_rounds(), config["pruning"]["rounds"]
-        complete = len(rounds) == total
-        retrained = [run.finished_ticket(n) for n in range(1, total + 1)] if complete else []
+        rounds = run.finished_rounds()
+        retrained = [run.finished_ticket(n) for n in range(1, len(rounds) + 1)]
         tickets, controls, cost = [each for each in retrained if each], [], None
         dense = rounds[0] if rounds and rounds[0]["stop"] == "budget" else None
     paths = [run.round_path(n) for n in range(len(rounds))]
