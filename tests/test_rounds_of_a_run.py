@@ -10,6 +10,7 @@ import digits_search
 import pytest
 from digits_search import TEST, TRAIN
 from fault_harness import content, differences, untimed
+from halved import halved
 
 from tf_prac import Comparison, RewindSweep, TrainingRecipe
 from tf_prac.cli import info
@@ -78,12 +79,11 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
-def test_it_finds_what_one_search_of_all_rounds_finds(flavor, options, tmp_path):
+@halved("options, flavor", list(OPTIONS), FLAVORS)
+def test_it_finds_what_one_search_of_all_rounds_finds(options, flavor, tmp_path):
     for rounds in (1, 3):
-        run(flavor, tmp_path / "continued", rounds, **options)
-    run(flavor, tmp_path / "at_once", 3, **options)
+        run(flavor, tmp_path / "continued", rounds, **OPTIONS[options])
+    run(flavor, tmp_path / "at_once", 3, **OPTIONS[options])
     found, expected = results(tmp_path / "continued"), results(tmp_path / "at_once")
     assert "round_02/masks.npz" in expected
     assert differences(found, expected) == []

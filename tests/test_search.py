@@ -251,7 +251,7 @@ def test_a_search_goes_on_after_the_last_finished_round(runs, flavor, tmp_path):
     ("changes", "named"),
     [
         ({"recipe": dataclasses.replace(RECIPE, learning_rate=0.2)}, "learning_rate: 0.2"),
-        ({"pruning": dataclasses.replace(PRUNING, rounds=4)}, "rounds: 4"),
+        ({"pruning": dataclasses.replace(PRUNING, prune_rate=0.3)}, "prune_rate: 0.3"),
         ({"prac": PracConfig(forget_threshold=1)}, "forget_threshold: 1"),
         ({"seed": 5}, "seed: 5"),
         ({"retrain": "none"}, "retrain: 'none'"),

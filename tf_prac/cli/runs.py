@@ -137,7 +137,7 @@ def _check_writable(directory: pathlib.Path) -> None:
 def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequence[int]) -> None:
     if not run.has_summary:
         raise FileError(
-            f"{run.path}: its search is not finished. Run: {search_command(run.path, config)}"
+            f"{run.path}: the search is not finished. Run: {search_command(run.path, config)}"
         )
     last = config["pruning"]["rounds"]
     if rounds and max(rounds) > last:
