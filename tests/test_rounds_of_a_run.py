@@ -13,6 +13,7 @@ from fault_harness import content, differences, untimed
 from halved import halved
 
 from tf_prac import Comparison, RewindSweep, TrainingRecipe
+from tf_prac.analysis.comparison import finished_runs
 from tf_prac.cli import info
 from tf_prac.config import PRAC_VARIANTS, SearchConfig
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError, MismatchError
@@ -318,6 +319,8 @@ def test_a_comparison_gets_more_rounds_and_not_fewer(tmp_path):
     assert {row["arm"] for row in found["table"] if row["round"] == 2} == {"prac", "random_subset"}
     assert {row["round"] for row in found["table"] if row["arm"] == "imp"} == {0, 1}
     assert read_json(tmp_path / "comparison.json", "comparison")["pruning"]["rounds"] == 2
+    (tmp_path / "imp/seed_1").mkdir()  # another process has just begun
+    assert set(finished_runs(tmp_path)) == set(arms)
     before = files(tmp_path)
     with pytest.raises(MismatchError, match="rounds: 1 requested"):
         make_comparison(tmp_path, arms, 1).run(TRAIN, test=TEST)

@@ -165,7 +165,7 @@ class Experiment:
         """
         with self._opened():
             options = self._shared_options()
-            if not self._document.exists() or self._gets_more_rounds(options):
+            if not self._document.exists() or self._gets_more_rounds(options, self._stored()):
                 write_json(self._document, self.kind, options)
 
     def _controls(self, arm: str, search: TicketSearch) -> list[Control]:
@@ -190,9 +190,11 @@ class Experiment:
             "labels": dict(self._search_options["labels"] or {}),
         }
 
-    def _gets_more_rounds(self, options: Mapping[str, Any]) -> bool:
+    def _stored(self) -> dict[str, Any]:
+        return read_json(self._document, self.kind)
+
+    def _gets_more_rounds(self, options: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
         """Whether the stored experiment has fewer rounds than the one with these options."""
-        stored = read_json(self._document, self.kind)
         more = options["pruning"]["rounds"] > stored["pruning"]["rounds"]
         return more and has_other_rounds(self.directory, options, stored)
 
@@ -207,9 +209,8 @@ class Experiment:
     def _check_directory(self) -> None:
         """Refuses a directory with other files, or with an experiment of other options."""
         if self._document.exists():
-            options = self._shared_options()
-            of_rounds = OF_ROUNDS if self._gets_more_rounds(options) else ()
-            stored = read_json(self._document, self.kind)
+            options, stored = self._shared_options(), self._stored()
+            of_rounds = OF_ROUNDS if self._gets_more_rounds(options, stored) else ()
             check_same(self.directory, options, stored, of_rounds)
         elif self.directory.exists() and (
             not self.directory.is_dir()

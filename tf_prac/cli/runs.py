@@ -142,7 +142,7 @@ def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequenc
     last = config["pruning"]["rounds"]
     if rounds and max(rounds) > last:
         one_cycle = config["prac"].get("round_schedule") == "one_cycle"
-        path = "NEW_RUN" if one_cycle or run.experiment else run.path
+        path = "NEW_RUN" if one_cycle or run.in_experiment else run.path
         longer = search_command(path, config, rounds=max(rounds))
         raise ArgumentError(
             "rounds", max(rounds), f"tickets of {run.path}, 0 to {last}", f"Run: {longer}"

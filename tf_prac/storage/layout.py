@@ -93,10 +93,10 @@ class RunLayout:
         return self.path / "copies" / name
 
     @property
-    def experiment(self) -> pathlib.Path | None:
-        """The directory of the comparison or sweep that the run is part of."""
+    def in_experiment(self) -> bool:
+        """Whether the run is part of a comparison or sweep."""
         directory = self.path.resolve().parent.parent
-        return directory if any((directory / name).exists() for name in EXPERIMENTS) else None
+        return any((directory / name).exists() for name in EXPERIMENTS)
 
     def _directory(self, *names: str) -> pathlib.Path:
         path = inside(self.path, *names)

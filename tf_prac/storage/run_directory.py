@@ -91,12 +91,10 @@ class RunDirectory(RunLayout):
                 differs is named.
             FileError: If the directory contains something else, or cannot be written.
         """
-        self._check(config)
-        file = inside(self.path, CONFIG)
-        started = self.started_config()
+        started, file = self._check(config), inside(self.path, CONFIG)
         if started is None:
             write_json(file, "config", config)
-        elif has_other_rounds(self.path, config, started):
+        elif started["pruning"]["rounds"] != config["pruning"]["rounds"]:
             earlier = self.earlier_config_path(sha256(file))
             with open_regular(file) as source, atomic_write(earlier) as copy:
                 copy.write(source.read())
@@ -117,8 +115,12 @@ class RunDirectory(RunLayout):
             self.open(config)
             yield
 
-    def _check(self, config: Mapping[str, Any]) -> None:
-        """Raises an error unless a run of this configuration can be started or resumed here."""
+    def _check(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Raises an error unless a run of this configuration can be started or resumed here.
+
+        Returns:
+            The configuration of the run that is here, or None.
+        """
         file = inside(self.path, CONFIG)
         try:
             started = file.exists()
@@ -130,10 +132,12 @@ class RunDirectory(RunLayout):
             of_rounds = OF_ROUNDS if has_other_rounds(self.path, config, existing) else ()
             check_same(self.path, config, existing, (*of_rounds, *_unused(config)), _REMEDIES)
             self._earlier_configs()
-        elif foreign:
+            return existing
+        if foreign:
             raise FileError(
                 f"{self.path}: not empty and not a run of tf_prac. Name another directory."
             )
+        return None
 
     def started_config(self) -> dict[str, Any] | None:
         """Reads the configuration of the run; None if none was started here."""
@@ -403,19 +407,25 @@ class RunDirectory(RunLayout):
         Raises:
             DamagedFileError: If it cannot be read.
         """
+        return self._read_summary() is not None
+
+    def _read_summary(self) -> dict[str, Any] | None:
+        """Reads summary.json; None if there is none, or one of another number of rounds."""
         file = inside(self.path, SUMMARY)
         if not file.exists():
-            return False
-        return len(read_json(file, "summary")["rounds"]) == self.config()["pruning"]["rounds"]
+            return None
+        document, rounds = read_json(file, "summary"), self.config()["pruning"]["rounds"]
+        return document if len(document["rounds"]) == rounds else None
 
     def summary(self) -> dict[str, Any]:
         """Reads summary.json; raises `FileError` if the run is unfinished or has changed."""
         self.config()
-        file = inside(self.path, SUMMARY)
-        if not self.has_summary:
-            raise FileError(f"{self.path}: the search is not finished, there is no {SUMMARY}.")
-        document = read_json(file, "summary")
-        return self._check_made_from(file, document, self._inputs_of_summary())
+        document = self._read_summary()
+        if document is None:
+            raise FileError(
+                f"{self.path}: the search is not finished, there is no {SUMMARY} of its rounds."
+            )
+        return self._check_made_from(self.path / SUMMARY, document, self._inputs_of_summary())
 
 
 def _unused(config: Mapping[str, Any]) -> tuple[str, ...]:
