@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 
@@ -77,6 +78,7 @@ OPTIONS = {
     "coverage": {"coverage": 0.5},
     "random subset": {"selector": "random", "subset_size": 0.5},
     "snip": {"criterion": "snip", "rewind": "0it", **FULL_DATA},
+    "XLA": {"recipe": dataclasses.replace(RECIPE, jit_compile=True)},
 }
 
 
