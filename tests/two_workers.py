@@ -97,6 +97,7 @@ def main(directory, *also):
         "tf_prac.search.ticket_search.worker_directory",
         lambda _, path: contextlib.nullcontext(path),
     ):
+        search("keras", place / "keras", distribution, rounds=1).run(samples())  # gets another one
         for flavor in FLAVORS:
             search(flavor, place / flavor, distribution).run(samples())
         if "norm" in also:
