@@ -401,19 +401,7 @@ class _Session:
             self._run_config["versions"] = started["versions"]
         with opened(distribution, context.run, self._run_config):
             context.callbacks.on_search_begin(context.run.config())
-            steps = self._plan.k, self._plan.full.total_steps
-            lines = opening_lines(
-                self._network, self.dense, len(context.train.ids), *steps, self._report
-            )
-            point = self._config.pruning.rewind_point
-            if self._plan.k == 0 and point.amount > 0:
-                lines.append(f"  warning: {point} is less than one step: rewind to step 0")
-            arithmetic = arithmetic_line(options["recipe"], self._search.deterministic)
-            lines.append(f"{', '.join(distribution.devices)}: {arithmetic}")
-            lines += [f"  warning: ignore: {each!r} matches no weight" for each in self._unused]
-            if distribution.replicas > 1:
-                lines.append(distribution.describe(self._config.recipe.batch_size))
-            lines.append(f"data: {context.place}")
+            lines = self._opening_lines()
             if changed:
                 lines.append(changed)
             rounds = self._config.pruning.rounds
@@ -421,6 +409,25 @@ class _Session:
                 lines.append(f"rounds: {rounds}, before {started['pruning']['rounds']}")
             context.callbacks.on_message(wrapped("\n".join(lines)))
             yield self
+
+    def _opening_lines(self) -> list[str]:
+        """Returns what the search says when it starts: network, budget, devices and data."""
+        context, distribution = self._context, self._search.distribution
+        recipe = self._config.recipe
+        steps = self._plan.k, self._plan.full.total_steps
+        lines = opening_lines(
+            self._network, self.dense, len(context.train.ids), *steps, self._report
+        )
+        point = self._config.pruning.rewind_point
+        if self._plan.k == 0 and point.amount > 0:
+            lines.append(f"  warning: {point} is less than one step: rewind to step 0")
+        arithmetic = arithmetic_line(recipe.to_json(), self._search.deterministic)
+        lines.append(f"{', '.join(distribution.devices)}: {arithmetic}")
+        lines += [f"  warning: ignore: {each!r} matches no weight" for each in self._unused]
+        if distribution.replicas > 1:
+            lines.append(distribution.describe(recipe.batch_size))
+        lines.append(f"data: {context.place}")
+        return lines
 
     def _digests(self, started: Mapping[str, Any] | None) -> dict[str, str]:
         """Returns the digests of the runs that this one uses, by option.
