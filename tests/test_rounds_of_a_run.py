@@ -78,15 +78,24 @@ OPTIONS = {
     "coverage": {"coverage": 0.5},
     "random subset": {"selector": "random", "subset_size": 0.5},
     "snip": {"criterion": "snip", "rewind": "0it", **FULL_DATA},
-    "XLA": {"recipe": dataclasses.replace(RECIPE, jit_compile=True)},
 }
 
 
 @halved("options, flavor", list(OPTIONS), FLAVORS)
 def test_it_finds_what_one_search_of_all_rounds_finds(options, flavor, tmp_path):
+    check_continued(flavor, tmp_path, **OPTIONS[options])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_so_does_one_that_xla_compiles(flavor, tmp_path):
+    check_continued(flavor, tmp_path, recipe=dataclasses.replace(RECIPE, jit_compile=True))
+
+
+def check_continued(flavor, tmp_path, **options):
     for rounds in (1, 3):
-        run(flavor, tmp_path / "continued", rounds, **OPTIONS[options])
-    run(flavor, tmp_path / "at_once", 3, **OPTIONS[options])
+        run(flavor, tmp_path / "continued", rounds, **options)
+    run(flavor, tmp_path / "at_once", 3, **options)
     found, expected = results(tmp_path / "continued"), results(tmp_path / "at_once")
     assert "round_02/masks.npz" in expected
     assert differences(found, expected) == []
