@@ -97,7 +97,7 @@ def main(directory, *also):
         "tf_prac.search.ticket_search.worker_directory",
         lambda _, path: contextlib.nullcontext(path),
     ):
-        search("keras", place / "keras", distribution, rounds=1).run(samples())  # gets another one
+        search("keras", place / "keras", distribution, rounds=1).run(samples())  # continued below
         for flavor in FLAVORS:
             search(flavor, place / flavor, distribution).run(samples())
         if "norm" in also:
