@@ -20,7 +20,7 @@ from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.reproduce.curves import draw_against_k, percent
 from tf_prac.analysis.reproduce.item import Outcome, Paper, Results
 from tf_prac.analysis.reproduce.parts import Connectivity, Part, Row, Stability, Sweep
-from tf_prac.analysis.reproduce.setup import Scale, Setup
+from tf_prac.analysis.reproduce.setup import Scale, rewinding_scales
 from tf_prac.analysis.reproduce.verdict import Check, holds
 from tf_prac.analysis.stability import StabilityRows, network_name
 from tf_prac.plotting import Line
@@ -40,31 +40,7 @@ _KS = {
 }
 _SMALL_KS = ("0it", "10it", "30it", "100it")
 
-SCALES = {
-    "paper": Scale(
-        name="paper", about="networks, data and schedules of the paper, three initializations"
-    ),
-    "small": Scale(
-        name="small",
-        about="LeNet-300-100 on 6,000 images of MNIST for 1,000 steps; ResNet-8 on 2,560 images of "
-        "CIFAR-10 for 300 steps, with half of the weights pruned in each of 3 rounds, in place of "
-        "ResNet-20; three seeds",
-        setups={
-            LENET: Setup.small(LENET, "lenet300", 6_000, steps=1_000),
-            RESNET: Setup.small(
-                RESNET,
-                "resnet8",
-                2_560,
-                steps=300,
-                batch_size=64,
-                prune_rate=0.5,
-                rounds=3,
-                rewind="0it",
-            ),
-        },
-    ),
-}
-
+SCALES = rewinding_scales(LENET, (RESNET,))
 _item = Paper(PAPER, "Linear Mode Connectivity", SCALES).item
 
 

@@ -74,18 +74,30 @@ class Setup:
         )
 
     @classmethod
-    def small(cls, preset: str, model: str, limit_train: int, **options: Any) -> Setup:
+    def small(
+        cls,
+        preset: str,
+        model: str,
+        limit_train: int,
+        image_size: int | None = None,
+        **options: Any,
+    ) -> Setup:
         """Returns a small stand-in for a preset, with its optimizer, schedule and pruning.
 
         Args:
             preset: a key of `PRESETS`; all but its first word is in the name of the setup.
             model: replaces the network.
             limit_train: use only the first n training samples.
+            image_size: height and width that images are resized to. Default None: not resized.
             **options: options of a search, of any group, that replace the preset's.
         """
-        name = f"small_{preset.partition('_')[2]}"
-        setup = cls.of_preset(preset, **options)
-        return dataclasses.replace(setup, name=name, model=model, limit_train=limit_train)
+        return dataclasses.replace(
+            cls.of_preset(preset, **options),
+            name=f"small_{preset.partition('_')[2]}",
+            model=model,
+            limit_train=limit_train,
+            image_size=image_size,
+        )
 
     def replace(self, name: str = "", **options: Any) -> Setup:
         """Returns a setup with other options of a search.
@@ -205,3 +217,27 @@ class Scale:
         if preset in self.setups:
             return self.setups[preset].replace(name, **options)
         return Setup.of_preset(preset, self.prac, **self.options).replace(name, **options)
+
+
+def rewinding_scales(lenet: str, resnets: Iterable[str]) -> dict[str, Scale]:
+    """Returns the scales of the papers on rewinding, by name: "paper" and "small".
+
+    Args:
+        lenet: the preset of LeNet on MNIST.
+        resnets: presets of ResNet-20 on CIFAR-10.
+    """
+    resnet: dict[str, Any] = {"steps": 500, "batch_size": 64, "prune_rate": 0.5, "rounds": 3}
+    setups = {lenet: Setup.small(lenet, "lenet300", 6_000, steps=1_000)} | {
+        name: Setup.small(name, "resnet8", 5_120, image_size=16, rewind="0it", **resnet)
+        for name in resnets  # every item replaces the rewind point
+    }
+    about = (
+        "LeNet-300-100 on 6,000 images of MNIST for 1,000 steps; ResNet-8 on 5,120 images of "
+        "CIFAR-10 at 16 x 16 for 500 steps, with half of the weights pruned in each of 3 rounds, "
+        "in place of ResNet-20; three seeds"
+    )
+    paper = "networks, data and schedules of the paper, three initializations"
+    return {
+        "paper": Scale(name="paper", about=paper),
+        "small": Scale(name="small", about=about, setups=setups),
+    }

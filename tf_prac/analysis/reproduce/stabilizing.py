@@ -25,7 +25,7 @@ from tf_prac.analysis.reproduce.curves import (
 )
 from tf_prac.analysis.reproduce.item import Outcome, Paper, Results
 from tf_prac.analysis.reproduce.parts import Arms, Part, Row, Stability, Sweep
-from tf_prac.analysis.reproduce.setup import Scale, Setup
+from tf_prac.analysis.reproduce.setup import Scale, rewinding_scales
 from tf_prac.analysis.reproduce.verdict import Check, as_good, holds, near, worse
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.analysis.stability_report import draw_stability_against_k
@@ -39,32 +39,10 @@ IMAGENET = tuple(f"slth_{name}_imagenet" for name in ("resnet50", "inception_v3"
 CIFAR = tuple(f"{name}{kind}" for name in (RESNET, VGG) for kind in ("", "_low", "_warmup"))
 NETWORKS = (LENET, *CIFAR, *IMAGENET)
 
-_SMALL_RESNET: dict[str, Any] = {
-    **{"steps": 300, "batch_size": 64, "prune_rate": 0.5, "rounds": 3},
-    "rewind": "0it",  # replaced by every item
-}
 _K = {RESNET: "500it", VGG: "100it"} | dict(zip(IMAGENET, ("4ep", "6ep", "10ep"), strict=True))
 _SMALL_K = "30it"
 
-SCALES = {
-    "paper": Scale(
-        name="paper", about="networks, data and schedules of the paper, three initializations"
-    ),
-    "small": Scale(
-        name="small",
-        about="LeNet-300-100 on 6,000 images of MNIST for 1,000 steps; ResNet-8 on 2,560 images of "
-        "CIFAR-10 for 300 steps, with half of the weights pruned in each of 3 rounds, in place of "
-        "ResNet-20; three seeds",
-        setups={
-            LENET: Setup.small(LENET, "lenet300", 6_000, steps=1_000),
-            **{
-                f"{RESNET}{kind}": Setup.small(f"{RESNET}{kind}", "resnet8", 2_560, **_SMALL_RESNET)
-                for kind in ("", "_low", "_warmup")
-            },
-        },
-    ),
-}
-
+SCALES = rewinding_scales(LENET, (RESNET, f"{RESNET}_low", f"{RESNET}_warmup"))
 _item = Paper(PAPER, "Stabilizing the Lottery Ticket Hypothesis", SCALES).item
 
 
