@@ -1,4 +1,4 @@
-"""The only package that knows both Kerases.
+"""The only package that knows both Keras flavors.
 
 `keras` (Keras 3) and `tf_keras` (Keras 2, which TensorFlow Model Optimization needs) can be used
 in one process. The flavor is a property of each model or layer, not of the process, and a package

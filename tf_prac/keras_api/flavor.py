@@ -1,4 +1,4 @@
-"""`Flavor`: one of the two Kerases, of a name or a model; and what affects both of them."""
+"""`Flavor`: one of the two Keras flavors, of a name or a model; and what affects both of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAVORS = ("keras", "tf_keras")
 
 
 class Flavor:
-    """One of the two Kerases, `keras` (Keras 3) or `tf_keras` (Keras 2).
+    """One of the two Keras flavors, `keras` (Keras 3) or `tf_keras` (Keras 2).
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The networks of the papers, for both Kerases; `MODELS` lists them by name.
+"""The networks of the papers, for both Keras flavors; `MODELS` lists them by name.
 
 A new network is one builder function and one line in `MODELS`. Inputs are normalized images,
 outputs are logits, and layers have the same names in both flavors, so masks are portable.

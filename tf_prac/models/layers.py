@@ -1,4 +1,4 @@
-"""The building blocks of the networks, for both Kerases.
+"""The building blocks of the networks, for both Keras flavors.
 
 Every function takes the flavor module as its first argument, `keras`, and uses only what the two
 flavors have in common. Weights are interchangeable with the papers' PyTorch networks: padding is

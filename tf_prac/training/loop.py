@@ -2,8 +2,8 @@
 
 `fit` counts in epochs of one data set. A search needs steps: W_k is the state after k steps, also
 in the middle of an epoch; the data of a round is one long replayable sequence; and the overhead
-that `fit` has in each epoch would dominate short rounds. The loop uses what both Kerases document:
-calling `train_step` and `test_step` in a `tf.function`, and the metrics of the model.
+that `fit` has in each epoch would dominate short rounds. The loop uses what both Keras flavors
+document: calling `train_step` and `test_step` in a `tf.function`, and the metrics of the model.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def _first_of(load: Any, otherwise: Any) -> Any:
     def load_either(*args: Any, **options: Any) -> Any:
         try:
             return load(*args, **options)
-        except Exception:  # Kerases and their formats raise errors of many classes
+        except Exception:  # Keras flavors and their formats raise errors of many classes
             return otherwise(*args, **options)
 
     return load_either

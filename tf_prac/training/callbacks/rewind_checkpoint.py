@@ -138,7 +138,7 @@ class RewindCheckpoint(Callback):
             logs: not used.
         """
         # Keras 3 counts a partial execution at the end of an epoch as full, and the optimizers of
-        # both Kerases count a step that finds no more data.
+        # both Keras flavors count a step that finds no more data.
         self._steps = self._steps_before_epoch + min(batch + 1, self._steps_per_epoch or batch + 1)
         if self._weights is None and self._steps == self._rewind_step:
             self._keep()
