@@ -365,7 +365,7 @@ class PruningConfig:
         prune_last_dense: also prune the last dense layer. Default False.
         ignore: shell patterns of names of layers or weights to keep dense. Default ().
         rewind: rewind point k: "0it", "500it", "3ep" or "2%". Default "2%", about what the
-            papers need on CIFAR-10 (1.4% to 3%).
+            papers need on CIFAR-10 (0.1% to 3%).
         lr_rewind: True: rounds after the first train for the remaining T - k steps, and the
             learning rate continues from step k; False: for the full schedule of T steps from
             step 0, as in the PrAC authors' code. Default True.
