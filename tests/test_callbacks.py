@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -19,6 +20,7 @@ from halved import halved
 from source_tree import ROOT
 
 from tf_prac import (
+    ConstantSparsity,
     ForgettingLogger,
     MaskDistance,
     MaskedWeights,
@@ -29,6 +31,7 @@ from tf_prac import (
     SampleScores,
     SparsityLogger,
     Targets,
+    Ticket,
     prunable_weights,
     prune,
     random_mask,
@@ -36,6 +39,7 @@ from tf_prac import (
     snapshot,
     with_sample_ids,
 )
+from tf_prac.callbacks import BestWeights
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVORS
 from tf_prac.training.data_pass import DataPass
@@ -62,6 +66,12 @@ def network(flavor, **options):
         "one",
         **options,
     )
+
+
+def pruned_network(flavor, **options):
+    """The same as `prune` returns it."""
+    pruned = prune(network(flavor), **options)
+    return callback_battery.compiled(pruned, flavor, "sparse", True, "one")
 
 
 def fit(model, *callbacks, epochs=3, **options):
@@ -97,6 +107,70 @@ def test_every_callback_works_alone_with_a_plain_compiled_model(flavor):
         stop = keras.callbacks.EarlyStopping(monitor=name, mode="min", patience=100)
         assert len(fit(model, callback, stop)[name]) == 3
     assert each["sparsity"]._prunable.keys() == prunable_weights(model).keys()
+
+
+@both
+def test_a_part_of_a_model_that_is_named_network_is_not_taken_for_the_model(flavor):
+    """As a wrapper of this library has its network in an attribute of that name."""
+    keras = importlib.import_module(flavor)
+
+    class Mine(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.network = keras.layers.Dense(12, activation="relu")
+            self.head = keras.layers.Dense(4)
+
+        def call(self, inputs):
+            return self.head(self.network(inputs))
+
+    model = callback_battery.compiled(Mine(), flavor, "sparse", True, "one")
+    model(X[:2])
+    early, best = RewindCheckpoint("3it"), BestWeights("loss", "min")
+    grand = SampleScores((X, Y), "grand")
+    fit(model, early, best, grand)
+    names = snapshot(model).keys()
+    assert early.weights.keys() == best.weights.keys() == names and len(names) == 4
+    logits = model(X).numpy()
+    error = np.exp(logits - logits.max(1, keepdims=True))
+    error = error / error.sum(1, keepdims=True) - np.eye(4)[Y]
+    # By hand: of the head, and through it of the first layer.
+    hidden = model.network(X).numpy()
+    inner = (error @ model.head.get_weights()[0].T) * (hidden > 0)
+    squares = [(np.square(e).sum(1)) for e in (error, inner)]
+    inputs = [1 + np.square(each).sum(1) for each in (hidden, X)]
+    expected = np.sqrt(squares[0] * inputs[0] + squares[1] * inputs[1])
+    np.testing.assert_allclose(grand.values, expected, rtol=1e-4)
+    pruned = prune(model, sparsity=0.5)
+    assert Ticket.from_model(pruned).weights.keys() == names
+
+
+@both
+def test_best_weights_of_a_plain_and_a_pruned_model(flavor):
+    for model in (network(flavor), pruned_network(flavor, sparsity=0.5)):
+        best = BestWeights("loss", "min")
+        losses = fit(model, best, epochs=2)["loss"]
+        assert best.epoch == int(np.argmin(losses)) and best.value == min(losses)
+        rewind(model, best.weights)
+        start = best.weights
+        fit(model, best, epochs=1)  # with weights of its own, not the best of the fit before
+        assert best.epoch == 0 and best.weights is not start
+
+
+def test_a_value_that_is_not_finite_is_never_the_best():
+    best = BestWeights()
+    best.set_model(network("keras"))
+    for epoch, value in enumerate([math.nan, math.inf, 0.5, math.nan, 0.25]):
+        best.on_epoch_end(epoch, {"val_accuracy": value})
+    assert (best.value, best.epoch) == (0.5, 2)
+
+
+@both
+def test_one_callback_without_a_list_is_taken_with_a_schedule_too(flavor):
+    model = pruned_network(flavor, schedule=ConstantSparsity(0.5, begin_step=0, frequency=1))
+    logger = SparsityLogger()
+    for callbacks in (logger, (logger,), [[logger]]):
+        history = model.fit(X, Y, callbacks=callbacks, verbose=0).history
+        assert len(history["sparsity"]) == 1
 
 
 @both
@@ -239,13 +313,24 @@ def test_w_k_of_a_fit_with_an_unknown_number_of_steps(flavor):
     every = [RewindCheckpoint(text) for text in points]
     model = network(flavor)
     options = {"shuffle": False, "verbose": 0}
-    # Keras 3 warns that it has learned the length only now.
-    with pytest.warns() if flavor == "keras" else tf.device(f"{precision.kind()}:0"):
+
+    def fit_warns():
+        """Keras 3 warns that it has learned the length only now."""
+        return pytest.warns() if flavor == "keras" else tf.device(f"{precision.kind()}:0")
+
+    with fit_warns():
         model.fit(unknown, epochs=3, callbacks=every, **options)
     assert [early.step for early in every] == list(points.values())
+    resumed = [RewindCheckpoint("2ep"), RewindCheckpoint("3ep")]
+    options["epochs"], options["initial_epoch"] = 3, 2
+    with fit_warns():
+        history = model.fit(unknown, callbacks=resumed, **options).history
+    assert [early.step for early in resumed] == [None, None], "the steps before are not known"
+    assert all(early.weights.keys() == snapshot(model).keys() for early in resumed)
+    assert history["rewind_step"] == [-1]
     for wrong in ("5%", "0.5ep"):
         with pytest.raises(ArgumentError, match="if the number of steps of fit is unknown"):
-            model.fit(unknown, callbacks=[RewindCheckpoint(wrong)], **options)
+            model.fit(unknown, callbacks=[RewindCheckpoint(wrong)], shuffle=False, verbose=0)
 
 
 @both

@@ -24,6 +24,7 @@ from tf_prac.storage.files import inside, read_json, read_npz, sha256, write_jso
 from tf_prac.storage.layout import CONFIG, MASKS, REWIND, TICKET, WEIGHTS
 from tf_prac.tasks.task import Task
 from tf_prac.training.checkpoint import Checkpoints
+from tf_prac.training.masked_model import network_of
 from tf_prac.training.masked_weights import get_masks, has_masks
 from tf_prac.training.pruned import Pruned, prune
 from tf_prac.training.schedules import Budget
@@ -75,7 +76,7 @@ class Control(NamedTuple):
             raise ArgumentError("round", self.round, f"a sparse ticket of the run, 1 to {rounds}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
     """A subnetwork: a mask, and the weights that it is trained from.
 
@@ -153,7 +154,7 @@ class Ticket:
             remedy = "Prune it first: tf_prac.prune(model, sparsity=...)."
             raise ArgumentError("model", received, "a pruned model", remedy)
         masks = get_masks(model)
-        weights = snapshot(getattr(model, "network", model))
+        weights = snapshot(network_of(model))
         return cls(masks, weights, int(masks.sparsity > 0), rewind_step)
 
     def apply(self, model: Any) -> Pruned:

@@ -16,6 +16,14 @@ from tf_prac.training.masked_weights import MaskedWeights, attach_masks, dense_m
 from tf_prac.training.weight_files import contains_masks, is_legacy_h5, replacing
 
 
+def network_of(model: Any) -> Any:
+    """Returns the network that a wrapper of this library trains; another model is its own.
+
+    A model of the user may have an attribute `network`, which is only a part of it.
+    """
+    return getattr(model, "network", model) if isinstance(model, MaskedModelMixin) else model
+
+
 class MaskedModelMixin:
     """Masks as part of the state of a Keras model: `PracModel`, and the models of `prune`.
 
@@ -60,7 +68,7 @@ class MaskedModelMixin:
         A config that version 0.1 wrote has no shapes of masks. They are then the non-zero elements
         of the weights, unless the file has masks.
         """
-        network = getattr(self, "network", self)
+        network = network_of(self)
         if network is not self and hasattr(network, "masked_weights"):
             return network.masked_weights
         by_name = {weight.name: weight.variable for weight in named_weights(network)}
@@ -72,7 +80,7 @@ class MaskedModelMixin:
 
     def _set_masked_weights(self, masked: MaskedWeights) -> None:
         self._masked_weights = masked
-        network = getattr(self, "network", self)
+        network = network_of(self)
         if network is self or not hasattr(network, "masked_weights"):
             self._track_masks(_variables_of_own(masked, network))
 

@@ -28,7 +28,7 @@ from tf_prac.pruning.sparsity_schedules import as_schedule
 from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_report
 from tf_prac.storage.names import check_name
 from tf_prac.training.gradual import GradualPruning
-from tf_prac.training.masked_model import MaskedModelMixin
+from tf_prac.training.masked_model import MaskedModelMixin, network_of
 from tf_prac.training.masked_weights import attach_masks, has_masks, set_masks
 from tf_prac.training.prac_model import PracModel
 from tf_prac.training.strategies import check_fit
@@ -128,7 +128,7 @@ def prune(
     pruned = _masked_model(model, variables)
     pruned._gradual = gradual
     if ticket is not None:
-        rewind(getattr(pruned, "network", pruned), ticket.weights, ticket.masks)
+        rewind(network_of(pruned), ticket.weights, ticket.masks)
     if masks is not None:
         set_masks(pruned, masks)
     else:
@@ -239,7 +239,7 @@ class Pruned(MaskedModelMixin):
         """Keras's own `fit`; with a schedule, masks are updated during training."""
         check_fit(self)
         if self._gradual is not None:
-            callbacks = [*(callbacks or []), self._gradual]
+            callbacks = [self._gradual] if callbacks is None else [callbacks, self._gradual]
         return super().fit(*args, callbacks=callbacks, **options)
 
     def train_step(self, data: Any) -> Any:
@@ -406,7 +406,7 @@ def _masked_model(model: Any, variables: Mapping[str, Any]) -> Any:
     else:
         check_no_overrides(model)
         pruned = other(model, variables)
-    network = getattr(pruned, "network", pruned)
+    network = network_of(pruned)
     pruned._set_masked_weights(attach_masks(network, variables=variables))
     return pruned
 

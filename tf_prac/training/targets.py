@@ -18,6 +18,7 @@ from tf_prac.tasks.classification import Classification, Sparse
 from tf_prac.tasks.infer import REGRESSION, as_task, from_logits_of, loss_name, task_of
 from tf_prac.tasks.outputs import Outputs, select
 from tf_prac.tasks.task import Task, flat
+from tf_prac.training.masked_model import network_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Targets:
             known = task.from_logits if self.from_logits is None else self.from_logits
             known = from_logits_of(loss) if known is None else known
             task = dataclasses.replace(task, from_logits=known)
-            activations = output_activations(getattr(model, "network", model))
+            activations = output_activations(network_of(model))
             activation = self._part(model, activations, y_pred)
             for each in {known, from_logits_of(loss)}:
                 dataclasses.replace(task, from_logits=each).warn_of_outputs(y_pred, activation)

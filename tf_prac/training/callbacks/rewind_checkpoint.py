@@ -13,14 +13,15 @@ from tf_prac.keras_api import steps_per_execution
 from tf_prac.pruning.weights import snapshot
 from tf_prac.storage.files import read_npz, write_npz
 from tf_prac.training.callbacks.callback import Callback
+from tf_prac.training.masked_model import network_of
 
 
 class RewindCheckpoint(Callback):
     """Keeps a copy of the weights after exactly k training steps of a `fit`, to rewind to later.
 
-    Adds `rewind_step` to `logs`: k, or -1 before step k. With `steps_per_execution` n, weights can
-    be read only after every n steps of an epoch and at its end. For any other k, an error at the
-    start of training names the nearest possible steps.
+    Adds `rewind_step` to `logs`: k, or -1 while `step` is None. With `steps_per_execution` n,
+    weights can be read only after every n steps of an epoch and at its end. For any other k, an
+    error at the start of training names the nearest possible steps.
 
     k counts from step 0 of the whole training, as `epochs` does: in a `fit` that resumes with
     `initial_epoch` or `BackupAndRestore`, the steps of the earlier epochs count. If k is among
@@ -46,7 +47,8 @@ class RewindCheckpoint(Callback):
         ArgumentError: If `rewind` is not a rewind point.
 
     Attributes:
-        step: k in steps, or None before step k.
+        step: k in steps; None before step k, and if training resumed with data whose number of
+            steps is unknown.
     """
 
     async_safe = False
@@ -63,7 +65,7 @@ class RewindCheckpoint(Callback):
         self._weights: dict[str, np.ndarray] | None = None
         self._rewind_step: int | None = None
         self._steps_per_epoch: int | None = None
-        self._is_first_epoch = True
+        self._is_first_epoch, self._counts_steps = True, True
         self._epochs = self._steps_before_epoch = self._steps = 0
 
     @property
@@ -120,6 +122,7 @@ class RewindCheckpoint(Callback):
                 "Or pass steps_per_epoch to fit.",
             )
         self._epochs, self._steps = epoch, epoch * (length or 0)
+        self._counts_steps = length is not None
         self._steps_before_epoch = self._steps
         k, start = (
             (point.amount, epoch) if self._rewind_step is None else (self._rewind_step, self._steps)
@@ -192,7 +195,7 @@ class RewindCheckpoint(Callback):
         self.step, self._weights = self._rewind_step, read_npz(self.path, "rewind")
 
     def _keep(self) -> None:
-        self.step = self._steps
-        self._weights = snapshot(getattr(self.model, "network", self.model))
+        self.step = self._steps if self._counts_steps else None
+        self._weights = snapshot(network_of(self.model))
         if self.path is not None:
             write_npz(self.path, "rewind", self._weights)

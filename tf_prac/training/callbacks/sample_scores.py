@@ -14,6 +14,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.training.callbacks.callback import Callback, as_options
 from tf_prac.training.data_pass import DataPass
 from tf_prac.training.gradients import GradientNorms
+from tf_prac.training.masked_model import network_of
 from tf_prac.training.masked_weights import get_masks, get_prunable
 from tf_prac.training.scores import parts_of, score_of
 from tf_prac.training.targets import Targets, check_valid_labels
@@ -97,7 +98,7 @@ class SampleScores(Callback):
         """
         self._reset()
         if self.score == "grand":
-            network = getattr(self.model, "network", self.model)
+            network = network_of(self.model)
             weights = get_prunable(self.model)
             self._norms = GradientNorms(network, weights, self._loss)
             self._pass = DataPass(self.data, self._gradient_norms, self._norms.batch_size)
