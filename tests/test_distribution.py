@@ -184,6 +184,23 @@ def test_wrong_flags(flags, message, capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_of_more_than_2_gib_is_sent_to_the_other_workers(monkeypatch):
+    """The length takes two int32; here the content is not sent, but has a length alone."""
+
+    class Content(bytes):
+        def __len__(self):
+            return 5 * 2**31 + 7
+
+        def ljust(self, length, fill=b"\0"):
+            return length
+
+    distribution = Distribution()
+    distribution.workers = 2
+    monkeypatch.setattr(distribution, "_sum_workers", lambda numbers: numbers)
+    monkeypatch.setattr(distribution, "_sum_bytes", lambda content: content)
+    assert distribution.broadcast_from_chief(Content()) == 5 * 2**31 + 7
+
+
 def test_workers_that_differ_are_named(monkeypatch):
     """What sums over workers give is put in; real workers are in test_workers.py."""
     distribution = Distribution()

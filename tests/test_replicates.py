@@ -297,6 +297,18 @@ def test_frozen_statistics_stay(flavor):
 
 
 @both
+def test_samples_may_have_weights_which_do_not_change_statistics(flavor):
+    network = make_model_fn(flavor)()
+    batch = ({"inputs": X[:9]}, Y[:9])
+    recomputed = []
+    for parts in (batch, (*batch, np.ones(9, np.float32))):
+        MovingStatistics(network, tf.data.Dataset.from_tensors(parts)).recompute()
+        recomputed.append(snapshot(network))
+    for name, value in recomputed[0].items():
+        np.testing.assert_array_equal(value, recomputed[1][name])
+
+
+@both
 def test_lines_between_successive_rounds_and_the_whole_grid(replicates):
     config = ConnectivityConfig(
         rounds=(0, 1, 2),

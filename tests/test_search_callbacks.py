@@ -178,6 +178,13 @@ def test_verbose_shows_the_search_on_the_terminal(finished, capsys):
     assert record.calls[-1] == "end"
 
 
+@pytest.mark.parametrize("numbers", ["all", (9,), (True,), (-1,)])
+def test_tickets_that_do_not_exist_are_not_retrained_silently(finished, numbers):
+    result, _, make = finished
+    with pytest.raises(ArgumentError, match="retrain"):
+        make(result.directory).run(TRAIN, test=TEST, also_retrain=numbers)
+
+
 def test_only_callbacks_of_a_search_are_taken(finished):
     result, _, make = finished
     with pytest.raises(ArgumentError, match="^callbacks: .*int'; .*SearchCallback"):

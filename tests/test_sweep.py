@@ -13,6 +13,7 @@ import pytest
 from digits_search import X, Y
 
 from tf_prac import PracConfig, PruningConfig, RewindSweep, Ticket, TicketSearch, TrainingRecipe
+from tf_prac.analysis.reproduce.parts import Runs
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError, FileError, MismatchError
 from tf_prac.keras_api import FLAVORS
@@ -96,6 +97,18 @@ def test_a_shared_dense_round_has_the_results_of_a_separate_search(swept, tmp_pa
         assert [t[name] for t in shared["tickets"]] == [t[name] for t in alone.summary["tickets"]]
 
 
+def test_a_shared_dense_round_is_shared_again_with_the_points_it_keeps(swept, tmp_path):
+    flavor, directory, _, _ = swept
+    source = directory / "rewind_0it/seed_0"
+    options = {"rewind": "1ep", "dense_from": source}
+    make_search(flavor, tmp_path / "one", also_keep=("1ep",), **options).run(**DATA)
+    stored = "round_00/rewind_step_13.npz"
+    assert (tmp_path / "one" / stored).read_bytes() == (source / stored).read_bytes()
+    make_search(flavor, tmp_path / "two", rewind="1ep", dense_from=tmp_path / "one").run(**DATA)
+    with pytest.raises(FileError, match="did not store the weights after step 6"):
+        make_search(flavor, tmp_path / "three", also_keep=("6it",), **options).run(**DATA)
+
+
 def test_each_rewind_point_has_its_own_weights(swept):
     _, directory, _, _ = swept
     weights = [
@@ -109,8 +122,11 @@ def test_each_rewind_point_has_its_own_weights(swept):
 
 
 def test_counted_steps_are_the_trained_steps(swept):
-    _, _, results, steps = swept
+    _, directory, results, steps = swept
     assert results["steps"]["trained"] == sum(steps)
+    paths = {rewind: directory / f"rewind_{rewind}/seed_0" for rewind in REWINDS}
+    summaries = {rewind: {0: RunDirectory(path).summary()} for rewind, path in paths.items()}
+    assert Runs(None, summaries, None, None).steps == sum(steps)
     assert results["steps"]["shared"] == 2 * 39
     ks = (0, 5, 13)
     searched = sum(39 + (39 - k) for k in ks)

@@ -10,6 +10,7 @@ from typing import Any
 from tf_prac.checks import class_path
 from tf_prac.config import RewindPoint, TrainingRecipe
 from tf_prac.errors import ArgumentError
+from tf_prac.search.cost import round_steps
 from tf_prac.search.progress import round_line, ticket_line
 from tf_prac.tables import WIDTH
 from tf_prac.training.schedules import Budget
@@ -219,7 +220,7 @@ class ProgressBar(SearchCallback):
 
     def on_round_end(self, metrics: Mapping[str, Any]) -> None:
         """Prints a line of the round."""
-        self._steps.append(metrics["steps"])
+        self._steps.append(round_steps(metrics))
         print(round_line(metrics, self._train_samples), flush=True)
 
     def on_ticket_end(self, metrics: Mapping[str, Any]) -> None:

@@ -58,7 +58,11 @@ def save_rewind_points(
 
 
 def copy_dense_round(
-    run: RunDirectory, source: str | os.PathLike, config: Mapping[str, Any], step: int
+    run: RunDirectory,
+    source: str | os.PathLike,
+    config: Mapping[str, Any],
+    step: int,
+    also_keep: Iterable[int] = (),
 ) -> dict[str, Any]:
     """Copies the finished round 0 of another run into this run.
 
@@ -67,12 +71,14 @@ def copy_dense_round(
         source: directory of the other run.
         config: the run configuration of `run`.
         step: k of `run`, in steps.
+        also_keep: further steps after which `run` stores the weights. Default ().
 
     Returns:
         The metrics of the round.
 
     Raises:
-        FileError: If the other run has no finished round 0, did not store W_k, or is damaged.
+        FileError: If the other run has no finished round 0, did not store the weights of a
+            step, or is damaged.
         MismatchError: If an option that affects round 0 differs; the option is named.
     """
     other = RunDirectory(source)
@@ -80,18 +86,26 @@ def copy_dense_round(
     metrics = other.finished_round(0)
     if metrics is None:
         raise FileError(f"{other.path}: its dense round is not finished. Run its search first.")
-    stored = other.round_path(0) / rewind_point_name(step)
-    if not stored.exists():
-        raise FileError(
-            f"{other.path}: its dense round did not store the weights after step {step}. "
-            "Run that search again with also_keep, in a new directory."
-        )
-    weights = read_npz(stored, "rewind")
-    other.check_weights(stored, {name: weight.shape for name, weight in weights.items()})
+    weights = _stored_weights(other, step)
+    further = {each: _stored_weights(other, each) for each in also_keep}
     _copy_files(other.round_path(0), run.round_path(0), (ROUND, ".", "rewind_"))
+    save_rewind_points(run, further)
     metrics = {**metrics, "rewind_sha256": run.save_rewind(weights), "dense_from": True}
     run.finish_round(0, metrics)
     return metrics
+
+
+def _stored_weights(run: RunDirectory, step: int) -> dict[str, np.ndarray]:
+    """Returns the weights that round 0 of a run stored after a step."""
+    stored = run.round_path(0) / rewind_point_name(step)
+    if not stored.exists():
+        raise FileError(
+            f"{run.path}: its dense round did not store the weights after step {step}. "
+            "Run that search again with also_keep, in a new directory."
+        )
+    weights = read_npz(stored, "rewind")
+    run.check_weights(stored, {name: weight.shape for name, weight in weights.items()})
+    return weights
 
 
 def copy_dense_ticket(

@@ -231,6 +231,9 @@ class TicketSearch:
                 remedy = "Other initial weights need a function that returns a new model."
                 raise ArgumentError("controls", control.kind, "random_mask for a model", remedy)
         distribution, rounds = self.distribution, self.config.pruning.rounds
+        if isinstance(also_retrain, str):
+            raise ArgumentError("also_retrain", also_retrain, f"numbers from 0 to {rounds}")
+        check_retrain(also_retrain, rounds)
         all_callbacks = SearchCallbackList([*self.callbacks, *callbacks])
         if not distribution.is_chief:
             all_callbacks = SearchCallbackList()
@@ -456,7 +459,10 @@ class _Session:
         run, callbacks = self._context.run, self._context.callbacks
         metrics = run.intact_round(number, callbacks.on_message)
         if metrics is None and number == 0 and self._search.dense_from is not None:
-            metrics = copy_dense_round(run, self._search.dense_from, self._run_config, self._plan.k)
+            plan = self._plan
+            metrics = copy_dense_round(
+                run, self._search.dense_from, self._run_config, plan.k, plan.kept
+            )
         if metrics is None:
             metrics = self._runner.run(number, masks, ids, self._rewind_weights, self._rounds)
         path = run.round_path(number)

@@ -46,7 +46,7 @@ class MovingStatistics:
         for variable, _ in self._moving:
             variable.assign(tf.zeros_like(variable))
         count = 0
-        for x, _ in self._batches:
+        for x, *_ in self._batches:
             self._forward(x["inputs"])
             count += 1
         for variable, momentum in self._moving:

@@ -191,7 +191,8 @@ class Distribution:
         if self.workers == 1:
             return content
         content = content if self.is_chief else b""
-        length = int(self._sum_workers(np.array([len(content)], np.int32))[0])
+        words = self._sum_workers(np.array(divmod(len(content), 2**31), np.int32))
+        length = int(words[0]) * 2**31 + int(words[1])
         return self._sum_bytes(content.ljust(length, b"\0"))
 
     def check_same(self, what: str, *arrays: Any) -> None:

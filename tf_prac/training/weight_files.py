@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tf_prac.storage.atomic import atomic_path
+
 WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 MASK = re.compile(r"mask(_\d+)?(:0)?")
 """The last name of a mask: ours, numbered, or that of TFMOT's wrapper."""
@@ -73,11 +75,5 @@ def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[str]:
     if not (is_file and overwrite and os.path.isdir(directory or ".")):
         yield path
         return
-    temporary = os.path.join(directory, f".{os.getpid()}.{name}")
-    try:
-        yield temporary
-        if os.path.exists(temporary):
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+    with atomic_path(path) as temporary:
+        yield os.fspath(temporary)
