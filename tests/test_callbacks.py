@@ -504,6 +504,8 @@ def test_bad_options_are_refused():
         (lambda: SparsityLogger(per_layer="yes"), "per_layer"),
         (lambda: RewindCheckpoint("soon"), "rewind: received 'soon'"),
         (lambda: RewindCheckpoint().weights, "weights: received None.*Train 2%"),
+        (lambda: MaskDistance(0.3, window=0), "window: received 0"),
+        (lambda: MaskDistance(0.3, min_epochs=-1), "min_epochs: received -1"),
         (lambda: ForgettingLogger().stats, "Call fit first"),
         (lambda: SampleScores(DATA).values, "Call fit first"),
     ):

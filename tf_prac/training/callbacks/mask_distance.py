@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.checks import check_choice, check_number
+from tf_prac.checks import check_choice, check_int, check_number
 from tf_prac.config import SCOPES, STOP_DISTANCES, PruningConfig
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import to_numpy
@@ -71,6 +71,9 @@ class MaskDistance(Callback):
             omit it. `CSVLogger` takes its columns from the first epoch, and `EarlyStopping`
             requires a number. Default infinity.
 
+    Raises:
+        ArgumentError: If an option is out of range, or the criterion does not score weights alone.
+
     Attributes:
         distances: the mask distance of each epoch from the second on.
         order_distances: the same of the order of the scores, with distance="order".
@@ -104,6 +107,8 @@ class MaskDistance(Callback):
             check_scores_weights(criterion)
         check_choice("scope", scope, SCOPES)
         check_number("average", average, minimum=0, below=1)
+        check_int("window", window, 1)
+        check_int("min_epochs", min_epochs, 0)
         self.average = average
         self.rate, self.criterion, self.scope = rate, criterion_name(criterion), scope
         self.rule = rule or PruneRule(rate, criterion, scope)
@@ -193,22 +198,19 @@ class MaskDistance(Callback):
         in_order = self._order_distance(compared, masks) if self.distance == "order" else None
         if self.keep is not None:
             self.keep(epoch + 1, self.tentative)
+        watched = "order_distance" if self.distance == "order" else "mask_distance"
         if previous is None:
             if logs is not None and self.first is not None:
-                logs["mask_distance"] = self.first
-                if self.distance == "order":
-                    logs["order_distance"] = self.first
+                logs.update({"mask_distance": self.first, watched: self.first})
             return
-        distance = mask_distance(self.tentative, previous, masks.remaining)
-        self.distances.append(distance)
-        if logs is not None:
-            logs["mask_distance"] = distance
+        found = {"mask_distance": mask_distance(self.tentative, previous, masks.remaining)}
+        self.distances.append(found["mask_distance"])
         if in_order is not None:
+            found["order_distance"] = in_order
             self.order_distances.append(in_order)
-            if logs is not None:
-                logs["order_distance"] = in_order
-            distance = in_order
-        converged = self._stop_rule is not None and self._stop_rule.update(distance)
+        if logs is not None:
+            logs.update(found)
+        converged = self._stop_rule is not None and self._stop_rule.update(found[watched])
         if converged and epoch + 1 >= self.min_epochs:
             self.stopped = True
             self.model.stop_training = True
