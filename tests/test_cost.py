@@ -1,17 +1,20 @@
-"""Counted costs against the published run of the PrAC authors' code, and against a loop."""
+"""Counted costs against the published run of the PrAC authors' code, and those of a run's parts."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tf_prac.config import SearchConfig
-from tf_prac.search.cost import Cost, epoch_steps, round_steps, search_steps
+from tf_prac.data.order import steps_per_epoch
+from tf_prac.search.cost import Cost, round_steps
 from tf_prac.search.plan import RoundPlan
+from tf_prac.search.summary import search_cost
 
 # ResNet-20 on CIFAR-10, batch 128: samples and epochs of rounds 0 to 6, and the SGD steps so far.
 SIZES = [45000, 29703, 24667, 21959, 19816, 18112, 16751]
@@ -25,13 +28,13 @@ def cost(search, full, retrain=0, reference=0):
 
 
 def test_steps_are_those_of_the_published_run():
-    for rounds, steps in enumerate(CUMULATIVE, start=1):
-        assert search_steps(SIZES[:rounds], EPOCHS[:rounds], batch_size=128) == steps
+    steps = [steps_per_epoch(n, 128) * epochs for n, epochs in zip(SIZES, EPOCHS, strict=True)]
+    assert np.cumsum(steps).tolist() == CUMULATIVE
 
 
 def test_the_saving_is_the_published_one():
-    assert epoch_steps(45000, 128) * 182 == FULL_BUDGET
-    found = cost(search_steps(SIZES, EPOCHS, 128), 7 * FULL_BUDGET, retrain=FULL_BUDGET)
+    assert steps_per_epoch(45000, 128) * 182 == FULL_BUDGET
+    found = cost(CUMULATIVE[-1], 7 * FULL_BUDGET, retrain=FULL_BUDGET)
     assert round(100 * found.steps_saved, 2) == 83.87
     assert found.end_to_end_steps == 136391
     assert round(100 * found.end_to_end_steps_saved, 1) == 73.4
@@ -55,24 +58,41 @@ def test_a_round_has_the_steps_of_its_pretraining():
 
 @given(st.integers(1, 500), st.integers(1, 200))
 def test_an_epoch_has_as_many_steps_as_batches_can_be_taken(num_samples, batch_size):
-    assert epoch_steps(num_samples, batch_size) == len(range(0, num_samples, batch_size))
+    assert steps_per_epoch(num_samples, batch_size) == len(range(0, num_samples, batch_size))
 
 
-@given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 5)), max_size=6), st.integers(1, 100))
-def test_a_search_takes_the_steps_that_its_loops_take(rounds, batch_size):
-    steps = 0
-    for size, epochs in rounds:
-        for _ in range(epochs):
-            left = size
-            while left > 0:
-                left -= batch_size
-                steps += 1
-    assert search_steps([s for s, _ in rounds], [e for _, e in rounds], batch_size) == steps
+def trained(number, steps, **metrics):
+    counts = {"retrain_steps": steps, "forward_samples": 7}
+    return {"round": number, "steps": steps, "gradient_samples": 0, **counts, **metrics}
 
 
-def test_each_round_needs_its_epochs():
-    with pytest.raises(ValueError, match="shorter"):
-        search_steps([100, 50], [3], 10)
+T, K = 40, 10
+IMP = [trained(0, T), trained(1, T - K), trained(2, T - K), trained(3, T - K), trained(4, T - K)]
+
+
+@pytest.mark.parametrize("dense", [0, T])
+@pytest.mark.parametrize("rounds", [1, 3, 5])
+@pytest.mark.parametrize("in_round", [False, True])
+def test_the_last_ticket_counts_whether_or_not_a_later_round_trained_it(dense, rounds, in_round):
+    """A run of 5 rounds may get fewer: the round that trained the last ticket is left out."""
+    earlier = [trained(0, dense), *(trained(i, T - K, in_round=True) for i in range(1, rounds))]
+    last = trained(rounds, T - K, **({"in_round": True} if in_round else {}))
+    found = search_cost(IMP[:rounds], [*earlier, last], [trained(1, 6)], imp_steps=200)
+    assert found.search_steps == T + (rounds - 1) * (T - K)
+    assert found.retrain_steps == T - K and found.reference_steps == dense + 6
+    assert found.end_to_end_steps == T + rounds * (T - K)
+    assert found.end_to_end_steps_saved == 1 - found.end_to_end_steps / (200 + T - K)
+
+
+@pytest.mark.parametrize("retrained", [(), (1,), (1, 2), (1, 2, 3)])
+def test_no_step_is_counted_twice_or_lost(retrained):
+    """Tickets that no round trained: those before the last are references."""
+    steps = {number: T - K if number in retrained else 0 for number in range(4)}
+    tickets = [trained(number, each) for number, each in steps.items()]
+    found = search_cost(IMP[:3], tickets, [], imp_steps=100)
+    assert found.retrain_steps == steps[3]
+    taken = sum(steps.values()) + sum(map(round_steps, IMP[:3]))
+    assert found.end_to_end_steps + found.reference_steps == taken
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))

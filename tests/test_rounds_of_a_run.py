@@ -157,6 +157,18 @@ def test_fewer_rounds_leave_out_the_last_ones_and_more_bring_them_back(tmp_path,
         assert RunDirectory(tmp_path).summary() == again
 
 
+def test_the_steps_of_fewer_rounds_are_those_of_a_search_of_fewer_rounds(tmp_path):
+    """The round that trained the last ticket is left out; its steps are those of retraining."""
+    run("keras", tmp_path / "run", 3, retrain="all", **FULL_DATA)
+    fewer = run("keras", tmp_path / "run", 2, retrain="all", **FULL_DATA).summary
+    whole = run("keras", tmp_path / "whole", 2, retrain="all", **FULL_DATA).summary
+    assert [t.get("in_round", False) for t in fewer["tickets"]] == [False, True, True]
+    assert [t.get("in_round", False) for t in whole["tickets"]] == [False, True, False]
+    for cost in (fewer["cost"], whole["cost"]):
+        del cost["forward_samples"]  # the round, not its ticket, counts validation
+    assert fewer["cost"] == whole["cost"] and whole["cost"]["retrain_steps"] > 0
+
+
 def test_a_search_that_cannot_have_more_rounds_keeps_those_it_has(tmp_path):
     options = {"min_layer_density": 0.6, "retrain": "last"}
     summary = run("keras", tmp_path, 2, **options).summary

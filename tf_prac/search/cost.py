@@ -12,8 +12,7 @@ and 448,448 steps for seven rounds of ResNet-20 on CIFAR-10 with k at the third 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -86,21 +85,3 @@ def round_steps(metrics: Mapping[str, Any]) -> int:
         metrics: the metrics of the round, as in round.json.
     """
     return metrics["steps"] + metrics.get("pretrain_steps", 0)
-
-
-def epoch_steps(num_samples: int, batch_size: int) -> int:
-    """Returns the SGD steps of one epoch; a last, partial batch is a step too."""
-    return math.ceil(num_samples / batch_size)
-
-
-def search_steps(sizes: Sequence[int], epochs: Sequence[int], batch_size: int) -> int:
-    """Returns the SGD steps of rounds on `sizes` samples, each for whole `epochs`.
-
-    Example (the first two rounds of a run of the authors' code on CIFAR-10):
-
-        >>> search_steps([45000, 29703], [96, 65], batch_size=128)
-        48937
-    """
-    return sum(
-        epoch_steps(size, batch_size) * count for size, count in zip(sizes, epochs, strict=True)
-    )

@@ -207,8 +207,10 @@ def search_cost(
         imp_steps: steps of iterative magnitude pruning on the full data.
         paper_imp_steps: the same, if every round takes all T steps. Default None: `imp_steps`.
     """
-    # The steps of a ticket that a round trained are those of the round.
-    *others, retrained = [t["retrain_steps"] for t in tickets if not t.get("in_round")]
+    # The steps of an earlier ticket that a round trained are those of the round. A round can have
+    # trained the last ticket only if the search now has fewer rounds, without that one.
+    *earlier, last = tickets
+    others = [each["retrain_steps"] for each in earlier if not each.get("in_round")]
     counted = [*rounds, *tickets, *controls]
     return Cost(
         search_steps=sum(round_steps(metrics) for metrics in rounds),
@@ -218,7 +220,7 @@ def search_cost(
             metrics["forward_samples"] + metrics.get("pretrain_forward_samples", 0)
             for metrics in counted
         ),
-        retrain_steps=retrained,
+        retrain_steps=last["retrain_steps"],
         reference_steps=sum(others) + sum(control["retrain_steps"] for control in controls),
         gradient_samples=sum(r["gradient_samples"] for r in rounds),
     )
