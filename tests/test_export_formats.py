@@ -106,6 +106,20 @@ def test_keras_file_and_arrays(lenet, tmp_path):
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_model_that_keras_cannot_save_is_refused(flavor, tmp_path):
+    keras = Flavor(flavor).module
+
+    class Unsaved(keras.layers.Dense):
+        def get_config(self):
+            raise NotImplementedError
+
+    model = keras.Sequential([keras.Input((4,)), Unsaved(3)])
+    with pytest.raises(ArgumentError, match=r"Keras can save\. NotImplementedError$"):
+        export.keras_file(model, tmp_path / "keras", masks={}, check=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
 def test_multiplications_are_those_of_the_layers(flavor):
     keras = Flavor(flavor).module
     layers = keras.layers

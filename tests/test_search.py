@@ -559,6 +559,31 @@ def test_any_kind_of_model_goes_through(flavor, make, tmp_path, capsys):
     assert (tmp_path / "run/tickets/round_02/model.keras").exists() or "not saved" in printed
 
 
+@both
+def test_a_model_that_keras_cannot_save_is_left_out(flavor, tmp_path, capsys):
+    keras = importlib.import_module(flavor)
+
+    class Unsaved(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            raise NotImplementedError
+
+    def model_fn():
+        inputs = keras.Input((64,))
+        return keras.Model(inputs, keras.layers.Dense(10)(Unsaved()(inputs)))
+
+    pruning = PruningConfig(rounds=1, rewind="2it", prune_last_dense=True)
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    result = TicketSearch(model_fn, recipe, pruning, directory=tmp_path).run(TRAIN)
+    message = "not saved as model.keras (NotImplementedError); the weights are in trained.npz"
+    assert message in capsys.readouterr().out
+    assert result.summary["tickets"][-1]["retrain_steps"] > 0
+    path = tmp_path / "tickets/round_01"
+    assert (path / "trained.npz").exists() and not (path / "model.keras").exists()
+
+
 def test_arrays_datasets_and_streams_find_the_same_ticket(runs, tmp_path):
     """And a stream that holds nothing in memory goes through as well."""
     from tf_prac.data.stream import StreamSamples

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tf_prac import Masks, TrainingRecipe, prunable_weights, snapshot
 from tf_prac.data.source import ArraySamples
 from tf_prac.data.splits import Split
-from tf_prac.keras_api import FLAVORS, Flavor, make_optimizer
+from tf_prac.errors import ArgumentError
+from tf_prac.keras_api import FLAVORS, Flavor, like_optimizer, make_optimizer
 from tf_prac.tasks.classification import is_probability
 from tf_prac.training.schedules import Budget, make_schedule
 from tf_prac.training.trainer import Trainer
@@ -251,6 +252,16 @@ def test_epsilon_is_that_of_the_recipe_or_of_keras(flavor):
 def test_unknown_optimizers_are_named(flavor):
     with pytest.raises(ValueError, match="optimizer: received 'sgdx'; allowed: one of ada"):
         make_optimizer(Flavor(flavor), "sgdx")
+
+
+@both
+def test_an_optimizer_without_a_configuration_is_refused(flavor):
+    class Own(Flavor(flavor).module.optimizers.SGD):
+        def get_config(self):
+            raise NotImplementedError
+
+    with pytest.raises(ArgumentError, match=r"get_config describes\. NotImplementedError$"):
+        like_optimizer(Own(0.1), 0.1)
 
 
 def test_many_trainers_in_a_process_are_not_told_of_retracing(caplog):

@@ -99,6 +99,20 @@ def class_path(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of the message of an error, or its class if it has none.
+
+    Example:
+
+        >>> first_line(ValueError("no shape\\nat step 3")), first_line(NotImplementedError())
+        ('no shape', 'NotImplementedError')
+
+    Args:
+        error: of any class, such as those of Keras and TensorFlow.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def check_model_fn(value: object) -> None:
     """Raises `ArgumentError` unless `value` is a function; a model, also callable, is refused."""
     if not callable(value) or hasattr(value, "trainable_variables"):

@@ -96,7 +96,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     try:
         tuner.search(data.train, test=data.test)
     except RuntimeError as error:
-        raise TfPracError(str(error).strip().splitlines()[-1]) from error
+        message = str(error).strip() or type(error).__name__
+        raise TfPracError(message.splitlines()[-1]) from error
     _print_trials(tuner)
     print(f"trials   {tuner.project_dir}/{TRIALS}")
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tf_prac.checks import first_line
 from tf_prac.errors import DataError
 
 _NOISE = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*")  # node names in TensorFlow's messages
@@ -19,7 +20,7 @@ def read_errors(name: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        reason = _NOISE.sub("", error.message.strip().splitlines()[0])
+        reason = _NOISE.sub("", first_line(error))
         if "shape" in reason.lower():
             reason += " All samples need the same shape: resize images, pad sequences."
         raise DataError(f"{name}: cannot be read: {reason}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.destination import Destination, Export
 from tf_prac.export.directory import METADATA
@@ -61,9 +62,8 @@ def _save(network: Any, path: pathlib.Path) -> None:
     try:
         network.save(path)
     except (NotImplementedError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         allowed = "a model of classes that Keras can save"
-        raise ArgumentError("model", network.name, allowed, reason) from error
+        raise ArgumentError("model", network.name, allowed, first_line(error)) from error
 
 
 def npz(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.checks import check_choice
+from tf_prac.checks import check_choice, first_line
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export.content import Content
 from tf_prac.export.destination import Destination, Expected, Export
@@ -133,7 +133,7 @@ def convert(content: Content, sparse: bool) -> bytes:
             return converter.convert()
         except Exception as error:  # ConverterError and other internal classes
             lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
-            reason = lines[0] if lines else str(error).strip().splitlines()[0]
+            reason = lines[0] if lines else first_line(error)
             name = content.source.network.name
             raise ArgumentError("model", name, "a model that TFLite converts", reason) from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.export.destination import Destination, Export
 from tf_prac.export.directory import METADATA
@@ -91,8 +92,8 @@ def _convert(served: Serving, name: str, path: pathlib.Path) -> None:
                 output_path=str(path),
             )
         except Exception as error:  # tf2onnx raises errors of many classes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ArgumentError("model", name, "a model that tf2onnx converts", reason) from error
+            allowed = "a model that tf2onnx converts"
+            raise ArgumentError("model", name, allowed, first_line(error)) from error
 
 
 @contextlib.contextmanager

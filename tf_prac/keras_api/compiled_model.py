@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api.flavor import flavor_of
 
@@ -56,7 +57,7 @@ def copy_of(model: Any) -> Any:
                 layer.set_vocabulary(original.get_vocabulary())
         copy.set_weights(model.get_weights())
     except (TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ArgumentError(
             "model",
             f"{model.name}, which Keras cannot clone ({reason})",

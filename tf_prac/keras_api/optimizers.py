@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from tf_prac.checks import class_path
+from tf_prac.checks import class_path, first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api.flavor import Flavor
 from tf_prac.keras_api.weights import tf_variable, to_numpy
@@ -77,9 +77,8 @@ def like_optimizer(optimizer: Any, learning_rate: Any) -> Any:
             {**optimizer.get_config(), "learning_rate": learning_rate}
         )
     except (TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         allowed = "one that its get_config describes"
-        raise ArgumentError("optimizer", name, allowed, reason) from error
+        raise ArgumentError("optimizer", name, allowed, first_line(error)) from error
     for attribute in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
         if hasattr(optimizer, attribute):
             setattr(new, attribute, getattr(optimizer, attribute))

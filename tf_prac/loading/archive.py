@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from tf_prac.checks import first_line
 from tf_prac.errors import DamagedFileError, FileError
 from tf_prac.keras_api import Flavor
 from tf_prac.loading.sizes import hdf5_elements
@@ -65,7 +66,7 @@ def _opened(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
         except FileError:
             raise
         except Exception as error:  # zipfile raises many kinds of errors on damaged bytes
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise DamagedFileError(
                 f"{path}: damaged, or neither a .keras file nor a SavedModel directory ({reason}). "
                 "Save the model as .keras; Keras's own load_model reads the older .h5 files."

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_prac.checks import first_line
 from tf_prac.errors import FileError, TfPracError
 from tf_prac.keras_api import Flavor
 from tf_prac.loading.archive import read_archive
@@ -140,7 +141,7 @@ def _as_file_error(source: str, remedy: str) -> Iterator[None]:
     except TfPracError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if "No cast function" in str(error):
             reason = "tf_keras cannot read the weights in bfloat16 of a .keras file."
             remedy = "Save the model as a SavedModel directory, or with weights in float32."

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_prac.checks import first_line
 from tf_prac.errors import DamagedFileError, TfPracError, UnsafeFileError
 from tf_prac.keras_api import Flavor
 from tf_prac.loading.documents import check_document
@@ -57,7 +58,7 @@ def check_saved_model(
     except TfPracError:
         raise
     except Exception as error:  # protocol buffers and TensorFlow raise many kinds of errors
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DamagedFileError(f"{path}: damaged, not a SavedModel ({reason}).") from error
     return sum(math.prod(shape) for shape in shapes), known
 

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError, DamagedFileError
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.search.context import SearchContext
@@ -238,5 +239,5 @@ def _save_model(network: Any, path: pathlib.Path, callbacks: SearchCallback) -> 
         with atomic_path(path) as temporary:
             network.save(temporary)
     except (NotImplementedError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         callbacks.on_message(f"  not saved as {path.name} ({reason}); the weights are in {TRAINED}")

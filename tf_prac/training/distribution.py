@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_prac.checks import first_line
 from tf_prac.data.batch_shard import BatchShard
 from tf_prac.errors import ArgumentError, MismatchError, WorkerLostError
 from tf_prac.keras_api import tf_variable
@@ -256,7 +257,7 @@ class Distribution:
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             if self.workers == 1:
                 raise
-            reason = error.message.strip().splitlines()[0] if error.message else "no reason given"
+            reason = first_line(error)
             raise WorkerLostError(
                 f"another worker is lost ({reason}). Run the same command in every worker to "
                 "resume from the last checkpoint."

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavor_of
 from tf_prac.training.distribution import Distribution
@@ -133,7 +134,7 @@ def _tpu() -> Any:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, OSError, ImportError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
+        reason = first_line(error)[:200]
         raise ArgumentError(
             "strategy",
             "tpu",

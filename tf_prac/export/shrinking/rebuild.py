@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.export.shrinking.kinds import Layer
 from tf_prac.export.shrinking.network import Network
@@ -83,7 +84,7 @@ def _make(make: Callable[[Any], Any], layer: Any, config: dict[str, Any]) -> Any
     try:
         return make(config)
     except Exception as error:  # classes of users raise errors of any class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ArgumentError(
             "model",
             f"the layer {layer.name} of class {type(layer).__name__}, which cannot be made from "
