@@ -95,6 +95,8 @@ def unchanged(x, y):
 FIXED = {
     "tensors": lambda _: (tf.constant(X), tf.constant(Y)),
     "a list": lambda _: [X, Y],
+    "no weights": lambda _: (X, Y, None),
+    "a list without weights": lambda _: [X, Y, None],
     "pandas": lambda _: (pd.DataFrame(X), pd.Series(Y)),
     "a categorical": lambda _: (pd.DataFrame(X), pd.Series(pd.Categorical(Y))),
     "dataset": lambda _: slices((X, Y)),
@@ -330,6 +332,11 @@ def test_pandas():
     samples = as_samples((nullable, labels, weights))
     assert samples.inputs([1]).tolist() == [[2, 1.5]] and samples.labels.tolist() == LABELS
     assert samples.weights.tolist() == [1, 0.5, 0] and samples.num_classes == 2
+    assert as_samples((FRAME, pd.array(LABELS, dtype="Int64"))).labels.tolist() == LABELS
+    flags = pd.Series([True, False, True])
+    expected = as_samples((FRAME, flags))
+    found = as_samples((FRAME, flags.astype("boolean")))
+    assert (found.labels.tolist(), found.num_classes) == ([1, 0, 1], expected.num_classes)
     several = as_samples(({"a": FRAME["a"], "text": pd.Series(["x", "y", "z"])}, LABELS))
     assert several.inputs([2])["a"].tolist() == [[3]]
     assert several.inputs([2])["text"].tolist() == [[b"z"]]
@@ -387,6 +394,10 @@ WRONG = {
     "string labels in pandas": ((X, pd.Series(list("ab" * 20))), "np.unique.*pandas.Categorical"),
     "string labels in a dataset": (slices((X, np.array(["a"] * COUNT))), "np.unique"),
     "missing labels": ((X, pd.Series([None, *Y[1:].tolist()])), "NaN|missing values"),
+    "missing label in an array of pandas": (
+        (FRAME, pd.array([0, None, 1], dtype="Int64")),
+        "sample 1 has NaN",
+    ),
     "missing category": ((FRAME, pd.Series(pd.Categorical(["a", None, "b"]))), "for sample 1"),
     "missing value": ((pd.DataFrame({"a": [1, None]}, dtype="Int64"), [0, 1]), "sample 1 has NaN"),
     "columns of strings": (
@@ -423,6 +434,16 @@ def test_what_cannot_be_taken_says_what_to_do(kind):
     data, message = WRONG[kind]
     with pytest.raises((ArgumentError, DataError), match=message):
         as_samples(data, memory_limit_bytes=10_000)
+
+
+@pytest.mark.parametrize(
+    "option", [{"decode": tf.io.decode_png}, {"buffer_size": 10}, {"check_order": False}]
+)
+@pytest.mark.parametrize("data", [(X, Y), generator()])
+def test_options_of_datasets_are_for_datasets(option, data):
+    name = next(iter(option))
+    with pytest.raises(ArgumentError, match=f"^{name}: received .*; allowed: .*Dataset"):
+        as_samples(data, **option)
 
 
 def test_a_generator_is_empty_after_its_first_use():

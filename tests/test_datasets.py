@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_prac.data import datasets
 from tf_prac.data.datasets import DIGITS, STATISTICS, load_dataset
+from tf_prac.data.folder import resized
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
@@ -92,9 +93,14 @@ class TestFolder:
         assert (len(data.train), len(data.test)) == (6, 4)
         assert data.train.input_shape == data.test.input_shape == (4, 6, 3)
         assert images_of(data.train, [0, 1, 4])[:, 0, 0, 0].tolist() == [0, 100, 2]
-        resized = load_dataset("folder", data_dir=root, image_size=(2, 2), limit_train=3)
-        assert resized.train.input_shape == resized.test.input_shape == (2, 2, 3)
-        assert len(resized.train) == 3
+        small = load_dataset("folder", data_dir=root, image_size=(2, 2), limit_train=3)
+        assert small.train.input_shape == small.test.input_shape == (2, 2, 3)
+        assert len(small.train) == 3
+
+    def test_images_of_floats_are_resized_without_rounding(self):
+        image = tf.constant([[[0.0], [0.4]], [[0.4], [1.0]]])
+        assert resized(image, (1, 1)).numpy().ravel() == pytest.approx([0.45])
+        assert resized(tf.cast(image * 255, tf.uint8), (1, 1)).numpy().ravel().tolist() == [115]
 
     def test_without_a_test_folder(self, root):
         shutil.rmtree(root / "val")

@@ -234,6 +234,9 @@ def test_a_schedule_gives_the_sparsities_of_a_search():
         (lambda: PolynomialDecay(0.1, 0.5, 9, 9), "end_step"),
         (lambda: as_schedule("polynomial"), "schedule"),
         (lambda: as_schedule({"class_name": "Mine", "config": {}}), "schedule"),
+        (lambda: as_schedule({"class_name": "ConstantSparsity"}), "schedule"),
+        (lambda: as_schedule({"class_name": "ConstantSparsity", "config": None}), "schedule"),
+        (lambda: as_schedule({"class_name": "ConstantSparsity", "config": {"a": 1}}), "schedule"),
     ],
 )
 def test_schedules_are_checked_when_built(make, argument):

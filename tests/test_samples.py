@@ -15,6 +15,7 @@ from tf_prac.data.folder import FolderSamples
 from tf_prac.data.ids import filter_ids, split_validation, with_sample_ids
 from tf_prac.data.pipeline import training_batches
 from tf_prac.data.prac_set import PracSet
+from tf_prac.data.reading import read_errors
 from tf_prac.data.samples import as_samples
 from tf_prac.data.source import ArraySamples, DatasetIdentity
 from tf_prac.data.stream import StreamSamples
@@ -428,6 +429,14 @@ class TestAsSamples:
         )
         with pytest.raises(DataError, match="cannot be read"):
             as_samples(ragged)
+
+    @pytest.mark.parametrize(
+        ("message", "reason"),
+        [("", "UnknownError"), (" \n", "UnknownError"), ("\n no disk\nand more", "no disk")],
+    )
+    def test_the_reason_is_one_line_also_without_a_message(self, message, reason):
+        with pytest.raises(DataError, match=f"^a: cannot be read: {reason}$"), read_errors("a"):
+            raise tf.errors.UnknownError(None, None, message)
 
     @pytest.mark.parametrize("limit", [2**20, 0])
     def test_order_that_changes_between_passes(self, limit):

@@ -76,6 +76,30 @@ def test_the_highest_are_chosen_and_choices_are_nested(scores, data):
     assert set(choose(scores, smaller, seed=seed)) <= set(chosen)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint64", "int8", "int64", "float32"])
+@given(st.data())
+def test_scores_of_any_dtype_are_compared_exactly(dtype, data):
+    numbers = hnp.from_dtype(np.dtype(dtype), allow_nan=False)
+    scores = data.draw(hnp.arrays(dtype, st.integers(0, 9), elements=numbers))
+    count = data.draw(st.integers(0, len(scores)))
+    tie, exact = np.random.default_rng(0).permutation(len(scores)), scores.tolist()
+    best = sorted(range(len(exact)), key=lambda i: (-exact[i], tie[i]))[:count]
+    assert choose(scores, count, seed=0).tolist() == sorted(best)
+
+
+def test_unsigned_and_boolean_scores_do_not_wrap():
+    for dtype in (np.uint8, np.bool_, np.uint64):
+        assert choose(np.array([0, 1, 1, 1], dtype), 3, seed=0).tolist() == [1, 2, 3]
+    lowest = np.array([-(2**63), 0, 2**63 - 1])
+    assert choose(lowest, 2, seed=0).tolist() == [1, 2]
+
+
+def test_nan_ranks_last_and_zeros_are_equal():
+    assert choose(np.array([np.nan, -np.inf, 0, np.inf]), 3, seed=0).tolist() == [1, 2, 3]
+    chosen = {int(choose(np.array([0.0, -0.0]), 1, seed=seed)[0]) for seed in range(20)}
+    assert chosen == {0, 1}
+
+
 def test_ties_are_broken_at_random_by_the_seed():
     often = np.zeros(10)
     for seed in range(300):
@@ -111,6 +135,12 @@ def test_quotas_have_the_exact_sum_and_are_within_one(sizes, data):
 def test_a_count_is_a_whole_number(count):
     with pytest.raises(ArgumentError, match="^count: "):
         choose(np.zeros(3), count, seed=0)
+
+
+@pytest.mark.parametrize("labels", [None, np.zeros(3, int)])
+def test_no_more_are_chosen_than_there_are(labels):
+    with pytest.raises(ArgumentError, match="^count: received 4; allowed: .* 0 to 3"):
+        choose(np.zeros(3), 4, seed=0, labels=labels)
 
 
 def test_never_learned_ranks_first_and_unseen_last():

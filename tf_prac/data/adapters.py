@@ -64,6 +64,7 @@ def adapt(data: Any, name: str, limit: int) -> Adapted:
     if isinstance(data, tf.data.Dataset):
         names = getattr(data, "class_names", None)  # of image_dataset_from_directory
         return Adapted(data, None if names is None else tuple(map(str, names)))
+    data = _without_none(data)
     if _is_arrays(data):
         inputs, labels, *weights = data
         values, classes = _labels(labels)
@@ -90,13 +91,19 @@ def _kind_error(data: Any) -> ArgumentError:
     return ArgumentError("data", received, ALLOWED, remedy)
 
 
+def _without_none(data: Any) -> Any:
+    """Returns arrays (x, y, None) as (x, y), and other data unchanged."""
+    has_none = isinstance(data, (tuple, list)) and len(data) == 3 and data[2] is None
+    return data[:2] if has_none and _is_arrays(data[:2]) else data
+
+
 def _is_arrays(data: Any) -> bool:
     """Whether data are (x, y) or (x, y, sample_weight) of all samples."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         return False
     if isinstance(data, list):  # may be a list of batches
         return all(hasattr(each, "shape") or isinstance(each, Mapping) for each in data)
-    return len(data) == 2 or (data[2] is not None and np.ndim(data[2]) > 0)
+    return len(data) == 2 or np.ndim(data[2]) > 0
 
 
 # pandas
@@ -163,11 +170,14 @@ def _labels(labels: Any) -> tuple[Any, tuple[str, ...] | None]:
         return codes, tuple(map(str, categorical.categories))
     if hasattr(labels, "columns"):
         return _columns(labels), None
-    api = sys.modules["pandas"].api.types
+    pandas = sys.modules["pandas"]
+    api = pandas.api.types
     if isinstance(labels.dtype, np.dtype) or not api.is_numeric_dtype(labels.dtype):
         return np.asarray(labels), None
-    if api.is_integer_dtype(labels.dtype) and not labels.hasnans:
-        return labels.to_numpy(np.int64), None
+    if not pandas.isna(labels).any():
+        for is_dtype, dtype in ((api.is_bool_dtype, bool), (api.is_integer_dtype, np.int64)):
+            if is_dtype(labels.dtype):
+                return labels.to_numpy(dtype), None
     return labels.to_numpy(np.float64, na_value=np.nan), None
 
 

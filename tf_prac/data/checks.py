@@ -147,10 +147,10 @@ def check_inputs(inputs: Any) -> Any:
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray | None:
-    """Returns sample weights as read-only float32 [N], or None if none are given.
+    """Returns sample weights as read-only float32 [N, ...], or None if none are given.
 
     Raises:
-        DataError: If they are not `count` finite numbers from 0.
+        DataError: If they are not finite numbers from 0 for each of the `count` samples.
     """
     if weights is None:
         return None

@@ -137,10 +137,7 @@ class FolderSamples(Samples):
                 lambda: tf.image.rgb_to_grayscale(decode(3)),
                 lambda: decode(1),
             )
-        if self._size:
-            resized = tf.image.resize(image, self._size, antialias=True)
-            image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-        return image
+        return resized(image, self._size)
 
     def _common_size(self) -> tuple[int, int]:
         files = tf.data.Dataset.from_tensor_slices(self._files)
@@ -161,6 +158,19 @@ class FolderSamples(Samples):
         except tf.errors.OpError as error:
             raise DataError(f"{self.paths[len(checked)]}: not a readable image.") from error
         return checked[0]
+
+
+def resized(image: tf.Tensor, size: tuple[int, int] | None) -> tf.Tensor:
+    """Returns an image of another size and the same dtype: bilinear, antialiased.
+
+    Args:
+        image: [height, width, channels]; integers are rounded.
+        size: (height, width); None to keep the size.
+    """
+    if size is None:
+        return image
+    values = tf.image.resize(image, size, antialias=True)
+    return tf.saturate_cast(tf.round(values) if image.dtype.is_integer else values, image.dtype)
 
 
 def _check_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -17,6 +17,8 @@ from tf_prac.data.source import ArraySamples, Samples
 from tf_prac.data.stream import StreamSamples
 from tf_prac.errors import ArgumentError
 
+DATASET_OPTIONS = ("decode", "buffer_size", "check_order")
+
 
 def as_samples(
     data: Any, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, **options: Any
@@ -52,7 +54,7 @@ def as_samples(
             `StreamSamples`.
 
     Raises:
-        ArgumentError: If the data is of another kind or infinite.
+        ArgumentError: If the data is of another kind or infinite, or an option is not for it.
         DataError: If labels, inputs or ids are invalid, two passes have different samples, or the
             data is too large.
     """
@@ -64,6 +66,9 @@ def as_samples(
     adapted = adapt(data, options.get("name", "data"), memory_limit_bytes)
     if isinstance(adapted.data, tf.data.Dataset):
         return _from_dataset(adapted, memory_limit_bytes=memory_limit_bytes, **options)
+    if names := [name for name in DATASET_OPTIONS if name in options]:
+        allowed = "only with a tf.data.Dataset or a Keras PyDataset or Sequence"
+        raise ArgumentError(", ".join(names), f"data of type {type(data).__name__}", allowed)
     inputs, labels, *weights = adapted.data
     if weights:
         options["weights"] = weights[0]

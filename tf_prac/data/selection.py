@@ -14,6 +14,7 @@ import numpy as np
 
 from tf_prac.checks import check_int
 from tf_prac.data.forgetting import ForgettingStats
+from tf_prac.errors import ArgumentError
 
 TINY = np.finfo(np.float32).tiny
 
@@ -155,7 +156,7 @@ def choose(
         [1, 2]
 
     Args:
-        scores: numbers [n].
+        scores: numbers or booleans [n]; NaN ranks below all numbers.
         count: number of positions, 0 to n.
         seed: anything `numpy.random.default_rng` takes.
         labels: classes, int [n], to choose from each class in proportion to its size. Default
@@ -165,11 +166,15 @@ def choose(
         int64 [count], sorted.
 
     Raises:
-        ArgumentError: If `count` is negative or not an integer.
+        ArgumentError: If `count` is not an integer from 0 to n.
     """
     check_int("count", count, 0)
+    scores = np.asarray(scores)
+    if count > len(scores):
+        raise ArgumentError("count", count, f"an integer from 0 to {len(scores)}")
     tie = np.random.default_rng(seed).permutation(len(scores))
-    order = np.lexsort((tie, -np.asarray(scores)))
+    # Sorted up and reversed, as unsigned integers and booleans have no negative.
+    order = np.lexsort((-tie, scores, ~np.isnan(scores)))[::-1]
     if labels is None:
         return np.sort(order[:count])
     classes, sizes = np.unique(labels, return_counts=True)

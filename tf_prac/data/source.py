@@ -98,7 +98,7 @@ class Samples(abc.ABC):
         classes: the name of each class; None if classes have no names.
         rescale: whether uint8 inputs are scaled from [0, 255] to [0, 1] before the model sees them.
             Default False: the model sees them as they are; with `mean`, they are always scaled.
-        weights: sample weights, [N]. Default None.
+        weights: sample weights, [N], or [N, ...] for several labels of a sample. Default None.
 
     Attributes:
         identity: `DatasetIdentity`.
@@ -285,7 +285,7 @@ class ArraySamples(Samples):
         classes: the name of each class, for reports. Default: none.
         rescale: whether uint8 images are scaled to [0, 1] for the model. Default False: the model
             sees the same inputs as in `fit`; with `mean`, they are always scaled.
-        weights: sample weights, [N]. Default: none.
+        weights: sample weights, [N], or [N, ...] for several labels of a sample. Default: none.
 
     Raises:
         ArgumentError: If the inputs are not an array of numbers, or a class has no name.

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_prac.data.folder import resized
 from tf_prac.data.ids import with_sample_ids
 from tf_prac.data.scan import load_arrays
 from tf_prac.data.source import ArraySamples, Samples
@@ -108,7 +109,7 @@ def read_split(
     encoded = _encoded(builder, split, limit)
 
     def decode(image: tf.Tensor) -> tf.Tensor:
-        return _resize(features["image"].decode_example(image), image_size)
+        return resized(features["image"].decode_example(image), image_size)
 
     decoded = encoded.map(
         lambda image, label: (decode(image), label), num_parallel_calls=tf.data.AUTOTUNE
@@ -167,13 +168,6 @@ def _encoded(builder: Any, split: str, limit: int | None) -> tf.data.Dataset:
         )
     dataset = dataset.map(lambda element: (element["image"], element["label"]))
     return dataset if limit is None else dataset.take(limit)
-
-
-def _resize(image: tf.Tensor, size: tuple[int, int] | None) -> tf.Tensor:
-    if size is None:
-        return image
-    resized = tf.image.resize(image, size, antialias=True)
-    return tf.saturate_cast(tf.round(resized), image.dtype)
 
 
 def _version_directory(root: pathlib.Path, match: re.Match[str]) -> pathlib.Path:

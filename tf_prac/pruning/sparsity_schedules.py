@@ -129,18 +129,18 @@ def as_schedule(schedule: Any) -> Schedule:
     """Returns a schedule of tf_prac, given one of tf_prac or TFMOT, or its configuration.
 
     Raises:
-        ArgumentError: If it is none of them.
+        ArgumentError: If it is none of them, or an option is outside its range.
     """
     if isinstance(schedule, Schedule):
         return schedule
     config = schedule.get_config() if hasattr(schedule, "get_config") else schedule
     try:
         cls = {c.__name__: c for c in (ConstantSparsity, PolynomialDecay)}[config["class_name"]]
+        return cls(**config["config"])
     except (KeyError, TypeError):
         raise ArgumentError(
             "schedule", schedule, "a ConstantSparsity or PolynomialDecay, of tf_prac or TFMOT"
         ) from None
-    return cls(**config["config"])
 
 
 def schedule_config(schedule: Schedule) -> dict[str, Any]:

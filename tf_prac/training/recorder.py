@@ -97,7 +97,9 @@ class ForgettingRecorder:
         self._update_rows(ids, tf.cast(correct, tf.bool))
         return finite
 
-    def _count(self, ids: tf.Tensor, is_sample: tf.Tensor | None, labels: tf.Tensor | None) -> None:
+    def _count(
+        self, ids: tf.Tensor, is_sample: tf.Tensor | None, labels: tuple[tf.Tensor, int] | None
+    ) -> None:
         """Updates the number of presentations, and the highest id and label, for `check`."""
         if is_sample is None:
             presented = tf.reduce_sum(tf.ones_like(ids))  # `tf.size` would run on the host.
@@ -159,10 +161,6 @@ class ForgettingRecorder:
         """Makes `check` cover only later batches; the statistics stay."""
         self._presented.assign(self._recorded())
         self._highest.assign([SIGN, SIGN])
-
-    def too_few(self) -> ArgumentError:
-        """Returns the error for data with a sample id that is not below `num_samples`."""
-        return id_error(self.num_samples, self.num_samples)
 
     def reset(self) -> None:
         """Resets all statistics to 0."""
@@ -252,8 +250,9 @@ def replicas_in_sync() -> int:
 
 
 def all_gather(values: tf.Tensor) -> tf.Tensor:
-    """Returns the values of all replicas, in each replica: int64 [n, ...] to [replicas * n, ...].
+    """Returns the values of all replicas, in each replica: [n, ...] to [replicas * n, ...].
 
+    Values are numbers: ids and counts in int64, rows and sums in float.
     For a static n, it uses one all-reduce sum, which every kind of device supports.
     """
     context = tf.distribute.get_replica_context()
