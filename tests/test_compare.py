@@ -28,7 +28,7 @@ from tf_prac.keras_api import FLAVORS
 from tf_prac.search.callbacks import SearchCallback, SearchCallbackList
 from tf_prac.search.dense_round import NOT_OF_RETRAINING
 from tf_prac.storage.config_check import flatten
-from tf_prac.storage.files import read_npz
+from tf_prac.storage.files import read_json, read_npz, write_json
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.training.trainer import Trainer
 
@@ -129,6 +129,13 @@ def test_results_are_json_csv_and_text(tmp_path, test):
     text = results_text(results)
     assert ("80.00%" in text and "90.00 ± 0.00" in text) == test
     assert text.splitlines()[0].split() == ["sparsity", "prac", "imp"]
+
+
+def test_a_dense_network_without_error_is_drawn(tmp_path):
+    metric = {"name": "mean_absolute_error", "higher_is_better": False}
+    summary = {**summary_of(0, [0.0, 0.1, 0.2], [100, 20]), "metric": metric}
+    write_results(tmp_path, {"imp": {0: summary}})
+    assert (tmp_path / "accuracy_steps.png").exists()
 
 
 def test_every_arm_has_options_of_its_own():
@@ -310,6 +317,22 @@ def test_other_options_are_refused_while_a_comparison_runs(tmp_path):
         assert not (tmp_path / "imp/seed_1").exists()
 
     assert beside("keras", tmp_path, other)["cost"]
+
+
+def test_numbers_of_tickets_in_any_order_and_collection_are_the_same_option(tmp_path):
+    def record(retrain):
+        make_comparison("keras", tmp_path, ["imp"], retrain=retrain).record_options()
+
+    path = tmp_path / "comparison.json"
+    record(range(1, 3))
+    stored = read_json(path, "comparison")
+    assert stored["search"]["retrain"] == [1, 2]
+    record([2, 1])
+    stored["search"]["retrain"] = [2, 1]  # as before numbers were sorted
+    write_json(path, "comparison", stored)
+    record((1, 2, 2))
+    with pytest.raises(MismatchError, match="retrain"):
+        record([2])
 
 
 SAME_DENSE = ("fast", "fast+constant", "fast+weight_rewinding")

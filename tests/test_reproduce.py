@@ -12,6 +12,8 @@ from tf_prac.analysis.reproduce.count import Count
 from tf_prac.analysis.reproduce.item import get_item
 from tf_prac.analysis.reproduce.parts import Arms, Runs, Sweep
 from tf_prac.analysis.reproduce.prac import accuracy_item
+from tf_prac.analysis.reproduce.prac_sets import _section_4_1_plan as section_plan
+from tf_prac.analysis.reproduce.prac_sets import _show_section_4_1 as show_section_4_1
 from tf_prac.analysis.reproduce.run import reproduce
 from tf_prac.analysis.reproduce.setup import TRAIN_SIZES, Scale, Setup
 from tf_prac.analysis.reproduce.verdict import (
@@ -73,16 +75,28 @@ def test_parts_with_the_same_name_are_the_same_runs():
 
 
 def test_a_shared_dense_network_counts_once():
-    def summary(**dense):
-        tickets = [{"retrain_steps": 9, "seconds": 2.0, **dense}, {"retrain_steps": 8}]
+    def summary(ticket=False, dense_round=False):
+        tickets = [{"retrain_steps": 9, "seconds": 2.0, "dense_from": ticket}, {"retrain_steps": 8}]
+        rounds = [{"steps": 12, "seconds": 5.0, "dense_from": dense_round}]
         cost = {"search_steps": 20, "retrain_steps": 8, "reference_steps": 9}
-        return {"tickets": tickets, "rounds": [{"seconds": 5.0}], "controls": [], "cost": cost}
+        return {"tickets": tickets, "rounds": rounds, "controls": [], "cost": cost}
 
-    runs = Runs(
-        None, {"fast": {0: summary()}, "gradual": {0: summary(dense_from=True)}}, None, None
-    )
+    runs = Runs(None, {"fast": {0: summary()}, "gradual": {0: summary(ticket=True)}}, None, None)
     assert runs.steps == (20 + 8 + 9) + (20 + 8)
     assert runs.seconds == (5 + 2) + 5
+    sweep = Runs(None, {"0it": {0: summary()}, "9it": {0: summary(dense_round=True)}}, None, None)
+    assert sweep.steps == (20 + 8 + 9) + (20 - 12 + 8 + 9)
+    assert sweep.seconds == (5 + 2) + 2
+
+
+def test_saved_steps_do_not_depend_on_the_order_of_arms():
+    scale = get_item("prac", "section_4_1").scale("small")
+    steps = {"prac-early_stop": 200, "prac": 100}
+    summaries = {arm: {0: {"cost": {"search_steps": count}}} for arm, count in steps.items()}
+    results = {part.name: Runs(part.setup, summaries, None, None) for part in section_plan(scale)}
+    saves = [c for c in show_section_4_1(scale, results).checks if "both save" in c.statement]
+    assert [check.status for check in saves] == [MATCHED] * len(results)
+    assert saves[0].measured.startswith("100, 200 and ")
 
 
 def test_the_known_sizes_are_those_of_the_data(tfds_dir):

@@ -6,17 +6,24 @@ import csv
 import dataclasses
 import json
 import math
+import types
 
 import pytest
 
+from tf_prac.analysis import connectivity as connectivity_measure
+from tf_prac.analysis import stability as stability_measure
 from tf_prac.analysis.connectivity import ConnectivityRows
+from tf_prac.analysis.replicates import TrainingCost
 from tf_prac.analysis.reproduce import linear_connectivity, stabilizing
 from tf_prac.analysis.reproduce.item import get_item
-from tf_prac.analysis.reproduce.run import reproduce
+from tf_prac.analysis.reproduce.parts import Workplace
+from tf_prac.analysis.reproduce.run import reproduce, trained_cost
 from tf_prac.analysis.reproduce.setup import Scale, Setup
 from tf_prac.analysis.reproduce.verdict import MATCHED, NOT_MATCHED, STATUSES
 from tf_prac.analysis.stability import StabilityRows
 from tf_prac.config import RewindPoint, SearchConfig
+from tf_prac.models import build_model
+from tf_prac.pruning.weights import weight_report
 from tf_prac.registry import item_names
 from tf_prac.training.schedules import Budget
 from tf_prac.training.trainer import Trainer
@@ -62,18 +69,66 @@ def check_written(path, result):
 def test_an_item_runs_once_and_is_read_afterwards(flavor, tmp_path, few_ks, monkeypatch):
     item = tiny(get_item("stabilizing", "figure_4"), [stabilizing.RESNET])
     options = {"keras": flavor, "verbose": False}
+    steps, train = [], Trainer.train
+
+    def counted(self, *args, **kwargs):
+        result = train(self, *args, **kwargs)
+        steps.append(result.steps)
+        return result
+
+    monkeypatch.setattr(Trainer, "train", counted)
     result = reproduce(item, "small", tmp_path, **options)
+    assert result["steps"] == sum(steps) <= item.count("small").steps
     rows = check_written(tmp_path / item.name, result)
     assert [row["k"] for row in rows] == ["0", "10"]
     monkeypatch.setattr(Trainer, "train", lambda *a, **k: pytest.fail("trained again"))
     assert reproduce(item, "small", tmp_path, **options) == result
 
 
+def test_a_replicate_of_two_measures_counts_once(tmp_path, monkeypatch):
+    costs = {tmp_path / name: TrainingCost(24, seconds) for name, seconds in (("a", 1.5), ("b", 2))}
+    runs = types.SimpleNamespace(replicates=lambda: [types.SimpleNamespace(costs=costs)])
+    monkeypatch.setattr(stability_measure, "measure_stability", lambda *_: StabilityRows([], []))
+    monkeypatch.setattr(
+        connectivity_measure, "measure_connectivity", lambda *_: ConnectivityRows([], [], [])
+    )
+    item = get_item("linear_connectivity", "figure_6")
+    sweep, *parts = item.plan(tiny(item).scale("small"))[:3]
+    work = Workplace(tmp_path)
+    for part in parts:
+        part.run(work, {sweep.name: runs})
+    assert work.replicates == costs
+    assert trained_cost({sweep.name: None}, work) == {"steps": 48, "seconds": 3.5}
+
+
+def test_dense_networks_of_all_curves_are_shown():
+    setup = types.SimpleNamespace(config=CONFIG, name="s")
+    runs = types.SimpleNamespace(accuracies=lambda *_: {0: 0.9}, table=lambda: [], setup=setup)
+    item = tiny(get_item("stabilizing", "figure_1"), stabilizing.CIFAR)
+    scale = item.scale("small")
+    outcome = item.show(scale, {part.name: runs for part in item.plan(scale)})
+    kinds = ("", " low", " warmup")
+    names = {f"dense {network}{kind}" for network in ("resnet20", "vgg19") for kind in kinds}
+    assert dict(outcome.draw.args[1]) == dict.fromkeys(names, 90.0)
+
+
+def test_parameters_are_counted_as_in_the_paper():
+    network = build_model(
+        "resnet20_projection", keras="keras", input_shape=(32, 32, 3), num_classes=10
+    )
+    shapes = {weight.name: list(weight.shape) for weight in weight_report(network)}
+    count = stabilizing._parameter_count({"model": shapes})
+    assert count == 272_474 + 2 * 784  # BatchNorm's statistics are among the published 274K
+    assert round(count, -3) == stabilizing._PARAMETERS[stabilizing.RESNET]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", ["stabilizing", "linear_connectivity"])
 def test_every_item_runs(paper, tmp_path, few_ks):
     for name in item_names(paper):
-        result = reproduce(tiny(get_item(paper, name)), "small", tmp_path, verbose=False)
+        item = tiny(get_item(paper, name))
+        result = reproduce(item, "small", tmp_path, verbose=False)
+        assert result["steps"] <= item.count("small").steps
         check_written(tmp_path / name, result)
 
 
@@ -114,6 +169,14 @@ def connectivity(barriers):
 def test_the_k_from_which_a_network_is_stable(barriers, expected):
     found = connectivity({(k, 0): b for k, b in barriers.items()})
     assert linear_connectivity.stable_from(found, 0) == expected
+
+
+def test_a_network_that_no_tested_k_makes_stable_is_written_as_json():
+    scale, name = linear_connectivity.SCALES["paper"], linear_connectivity.RESNET50
+    ks = [1252 * epoch for epoch in (0, 1, 5, 10, 18, 30)]
+    (check,) = linear_connectivity._stable_check(scale, name, "it", math.inf, "18ep", ks)
+    assert (check.status, check.measured) == (NOT_MATCHED, "inf")
+    assert json.dumps(check.to_json(), allow_nan=False)
 
 
 def test_a_published_k_is_matched_up_to_one_tested_k():

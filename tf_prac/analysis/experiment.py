@@ -18,6 +18,7 @@ from tf_prac.checks import check_seed
 from tf_prac.config import SearchConfig
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.search.callbacks import SearchCallback
+from tf_prac.search.retraining import check_retrain
 from tf_prac.search.ticket import Control
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.atomic import exclusive, is_foreign
@@ -49,7 +50,7 @@ class Experiment:
         kind: names the experiment in messages and in the file of its options.
 
     Raises:
-        ArgumentError: a seed is not allowed, or there is none.
+        ArgumentError: a seed is not allowed, or there is none; or `retrain` is not allowed.
     """
 
     kind: ClassVar[str]
@@ -78,7 +79,7 @@ class Experiment:
         self.config = resolved_config(config, Distribution(), recorded)
         self._model_fn = model_fn
         self._search_options: dict[str, Any] = {
-            "retrain": retrain,
+            "retrain": check_retrain(retrain, self.config.pruning.rounds),
             "deterministic": deterministic,
             "data_placement": data_placement,
             "labels": labels,
@@ -191,7 +192,12 @@ class Experiment:
         }
 
     def _stored(self) -> dict[str, Any]:
-        return read_json(self._document, self.kind)
+        """Returns the stored options; numbers of tickets, once stored in any order, are sorted."""
+        stored = read_json(self._document, self.kind)
+        search, rounds = stored["search"], stored["pruning"]["rounds"]
+        if isinstance(numbers := search.get("retrain"), list):
+            search["retrain"] = [*check_retrain(numbers, rounds)]
+        return stored
 
     def _gets_more_rounds(self, options: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
         """Whether the stored experiment has fewer rounds than the one with these options."""

@@ -18,6 +18,28 @@ T_95 = (
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 """The 97.5% quantile of Student's t distribution with 1, 2, ... degrees of freedom."""
+Z_95 = statistics.NormalDist().inv_cdf(0.975)
+
+
+def t_95(freedom: int) -> float:
+    """Returns the 97.5% quantile of Student's t distribution.
+
+    From the table, and above it the first terms of its expansion in 1 / freedom (Abramowitz and
+    Stegun, 26.7.5), which are within 0.0002 there.
+
+    Example:
+
+        >>> t_95(2), round(t_95(60), 3)
+        (4.303, 2.0)
+
+    Args:
+        freedom: degrees of freedom, >= 1.
+    """
+    if freedom <= len(T_95):
+        return T_95[freedom - 1]
+    first = (Z_95**3 + Z_95) / 4
+    second = (5 * Z_95**5 + 16 * Z_95**3 + 3 * Z_95) / 96
+    return Z_95 + first / freedom + second / freedom**2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +59,14 @@ class PairedDifference:
         low: lower end of the interval; None for fewer than two pairs.
         high: upper end.
         pairs: number of pairs.
+        std: the standard deviation of the differences; None for fewer than two pairs.
     """
 
     mean: float
     low: float | None
     high: float | None
     pairs: int
+    std: float | None = None
 
     @classmethod
     def of(
@@ -60,9 +84,9 @@ class PairedDifference:
         mean, freedom = statistics.fmean(pairs), len(pairs) - 1
         if not freedom:
             return cls(mean, None, None, 1)
-        quantile = T_95[freedom - 1] if freedom <= len(T_95) else 1.96
-        half = quantile * statistics.stdev(pairs) / math.sqrt(len(pairs))
-        return cls(mean, mean - half, mean + half, len(pairs))
+        std = statistics.stdev(pairs)
+        half = t_95(freedom) * std / math.sqrt(len(pairs))
+        return cls(mean, mean - half, mean + half, len(pairs), std)
 
     def at_least(self, margin: float) -> bool:
         """Whether the whole interval is at `margin` or above; False without an interval.

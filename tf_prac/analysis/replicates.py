@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,13 @@ class TrainedReplicate:
     losses: np.ndarray | None = None
 
 
+class TrainingCost(NamedTuple):
+    """SGD steps and wall time of a training."""
+
+    steps: int
+    seconds: float
+
+
 class Replicates:
     """Trains replicates of the subnetworks of one run, and stores them in the run.
 
@@ -77,11 +84,13 @@ class Replicates:
         run: the directory of tickets and replicates.
         data: the samples.
         seed: the seed of the run.
+        costs: the costs of the replicates that `trained` returned, by file.
     """
 
     def __init__(self, search: TicketSearch, train: Any, validation: Any = None, test: Any = None):
         self.search, self.seed = search, search.seed
         self.run = RunDirectory(search.directory)
+        self.costs: dict[pathlib.Path, TrainingCost] = {}
         self.data = make_splits(train, validation, test, search.config.recipe, search.seed)
 
     @functools.cached_property
@@ -167,7 +176,9 @@ class Replicates:
             with exclusive(path.parent, f"{path.parent}: another process trains replicates"):
                 if not path.exists():
                     self._train(path, ticket, title, replicate, origin)
-        return self._read(path, origin)
+        found = self._read(path, origin)
+        self.costs[path] = TrainingCost(found.steps, found.seconds)
+        return found
 
     def trajectory(
         self, number: int, network: str, replicate: int, steps: Sequence[int]

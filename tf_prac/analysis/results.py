@@ -121,6 +121,25 @@ def cost_table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row
     ]
 
 
+def counted_steps(summary: Mapping[str, Any]) -> int:
+    """Returns the SGD steps of a run, with retraining and with what it copied from another run.
+
+    Args:
+        summary: the content of its summary.json.
+    """
+    names = ("search_steps", "retrain_steps", "reference_steps")
+    return sum(summary["cost"][name] for name in names)
+
+
+def copied_steps(summary: Mapping[str, Any]) -> int:
+    """Returns how many of the `counted_steps` of a run another run trained.
+
+    They are those of the dense network, as a round or as a ticket.
+    """
+    dense = ((summary["rounds"][0], "steps"), (summary["tickets"][0], "retrain_steps"))
+    return sum(metrics[name] for metrics, name in dense if metrics.get("dense_from"))
+
+
 def write_results(
     directory: str | os.PathLike,
     summaries: Summaries,
@@ -199,7 +218,9 @@ def draw_results(directory: str | os.PathLike, rows: Sequence[Row]) -> list[path
     if not tickets:
         return []
     dense = scale_of(rows) * statistics.fmean(
-        row["test_accuracy"] for row in rows if not row["round"] and row["test_accuracy"]
+        row["test_accuracy"]
+        for row in rows
+        if not row["round"] and row["test_accuracy"] is not None
     )
 
     def log_axis_and_dense_line(axes: Any) -> None:
@@ -291,11 +312,10 @@ def _differences(rows: Sequence[Row], reference: Sequence[Row]) -> Row:
         {row["seed"]: row["test_accuracy"] for row in group if row["test_accuracy"] is not None}
         for group in (rows, reference)
     )
-    pairs = [values[seed] - others[seed] for seed in values if seed in others]
-    difference = PairedDifference.of(values, others)
+    found = PairedDifference.of(values, others)
     return {
-        "difference": None if difference is None else difference.mean,
-        "difference_std": statistics.stdev(pairs) if len(pairs) > 1 else None,
-        "difference_low": None if difference is None else difference.low,
-        "difference_high": None if difference is None else difference.high,
+        "difference": None if found is None else found.mean,
+        "difference_std": None if found is None else found.std,
+        "difference_low": None if found is None else found.low,
+        "difference_high": None if found is None else found.high,
     }

@@ -20,6 +20,8 @@ from tf_prac.analysis.experiment import Experiment
 from tf_prac.analysis.results import (
     Row,
     Summaries,
+    copied_steps,
+    counted_steps,
     metric_of,
     run_rows,
     scale_of,
@@ -252,12 +254,8 @@ def control_rows(arm: str, seed: int, summary: Mapping[str, Any]) -> list[Row]:
 
 def _steps(summaries: Summaries) -> dict[str, int]:
     """Counts the SGD steps: of the searches alone, saved by sharing, and actually trained."""
-    alone = shared = 0
-    for runs in summaries.values():
-        for summary in runs.values():
-            cost, dense = summary["cost"], summary["rounds"][0]
-            alone += cost["search_steps"] + cost["retrain_steps"] + cost["reference_steps"]
-            shared += dense["steps"] if dense.get("dense_from") else 0
+    of_all = [summary for runs in summaries.values() for summary in runs.values()]
+    alone, shared = sum(map(counted_steps, of_all)), sum(map(copied_steps, of_all))
     return {"alone": alone, "shared": shared, "trained": alone - shared}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_prac.analysis.reproduce.curves import percent
+from tf_prac.analysis.reproduce.curves import Curve, percent, remaining
 from tf_prac.analysis.reproduce.parts import Row, Runs
 from tf_prac.plotting import Line, draw_lines, line_rows, log_axis, one_legend, save_figure
 
@@ -47,16 +48,8 @@ def accuracy_lines(runs: Runs, arms: Sequence[str], against: str) -> list[Line]:
         arms: the arms to show.
         against: `REMAINING` or `SEARCH_STEPS`.
     """
-    lines = []
-    for arm in arms:
-        rows = [row for row in runs.table() if row["arm"] == arm and row["round"]]
-        x = [
-            row["search_steps"] if against == SEARCH_STEPS else 100 * (1 - row["sparsity"])
-            for row in rows
-        ]
-        y = ("test_accuracy", "test_accuracy_min", "test_accuracy_max")
-        lines.append(Line(arm, x, *([100 * row[name] for row in rows] for name in y)))
-    return lines
+    x_of = operator.itemgetter("search_steps") if against == SEARCH_STEPS else remaining
+    return [Curve(arm, runs, arm).line(x_of) for arm in arms]
 
 
 def draw_panels(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_prac.analysis.reproduce.parts import Row, Runs
 from tf_prac.plotting import Line, line_figure, log_axis, show_rewind_points
+
+
+def remaining(row: Row) -> float:
+    """Returns the remaining weights of a row of `results.table`, in percent."""
+    return 100 * (1 - row["sparsity"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +40,15 @@ class Curve:
         """Returns the test accuracy of a ticket by seed; 0 is the dense network."""
         return self.runs.accuracies(self.arm, number)
 
-    @property
-    def line(self) -> Line:
-        """Accuracy in percent against remaining weights in percent, with minimum and maximum."""
+    def line(self, x_of: Callable[[Row], float] = remaining) -> Line:
+        """Returns accuracy in percent, with minimum and maximum over the seeds.
+
+        Args:
+            x_of: returns x of a row. Default: the remaining weights in percent.
+        """
         rows, names = self.rows, ("test_accuracy", "test_accuracy_min", "test_accuracy_max")
         values = ([100 * row[name] for row in rows] for name in names)
-        return Line(self.label, [100 * (1 - row["sparsity"]) for row in rows], *values)
+        return Line(self.label, [x_of(row) for row in rows], *values)
 
 
 def curves_table(curves: Sequence[Curve]) -> list[Row]:
@@ -49,8 +57,7 @@ def curves_table(curves: Sequence[Curve]) -> list[Row]:
     for curve in curves:
         for each in curve.rows:
             key = curve.runs.setup.name, each["round"]
-            remaining = 100 * (1 - each["sparsity"])
-            row = rows.setdefault(key, {"setup": key[0], "remaining (%)": remaining})
+            row = rows.setdefault(key, {"setup": key[0], "remaining (%)": remaining(each)})
             row[f"{curve.label} (%)"] = 100 * each["test_accuracy"]
             row[f"{curve.label} min"] = 100 * each["test_accuracy_min"]
             row[f"{curve.label} max"] = 100 * each["test_accuracy_max"]
@@ -78,7 +85,7 @@ def draw_curves(
 
     return line_figure(
         stem,
-        [curve.line for curve in curves],
+        [curve.line() for curve in curves],
         x_label="remaining weights (%)",
         y_label="test accuracy (%)",
         prepare=prepare,

@@ -118,7 +118,7 @@ def _stable_check(
                 f"{preset}: {what} is stable from k on",
                 measured in allowed,
                 test="the published k or the next smaller or larger of those tested",
-                measured=measured,
+                measured=measured if math.isfinite(measured) else f"{measured:g}",  # for JSON
             ),
             published=ks[index],
         )

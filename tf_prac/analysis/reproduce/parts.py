@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tf_prac.analysis.aggregate import merged
+from tf_prac.analysis.aggregate import Tables, merged
 from tf_prac.analysis.arms import ARMS, chosen_arms
 from tf_prac.analysis.options import ConnectivityConfig, StabilityConfig
 from tf_prac.analysis.reproduce.count import Count, search_count
@@ -21,7 +21,7 @@ from tf_prac.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from tf_prac.analysis.experiment import Experiment
-    from tf_prac.analysis.replicates import Replicates
+    from tf_prac.analysis.replicates import Replicates, TrainingCost
     from tf_prac.data.datasets import LoadedData
 
 Row = dict[str, Any]
@@ -36,6 +36,9 @@ class Workplace:
         keras: the flavor.
         data_dir: directory of the data sets; None: the default of TensorFlow Datasets.
         verbose: whether to show progress.
+
+    Attributes:
+        replicates: the costs of the replicates that parts measured, by file: parts share them.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Workplace:
     ):
         self.directory = pathlib.Path(directory)
         self.keras, self.data_dir, self.verbose = keras, data_dir, verbose
+        self.replicates: dict[pathlib.Path, TrainingCost] = {}
         self._loaded: dict[tuple, LoadedData] = {}
 
     def data(self, setup: Setup) -> LoadedData:
@@ -117,14 +121,13 @@ class Runs:
     @property
     def steps(self) -> int:
         """The SGD steps of all runs, with retraining; a shared dense network counts once."""
-        names = ("search_steps", "retrain_steps", "reference_steps")
-        steps = sum(summary["cost"][name] for summary in self._searches() for name in names)
-        dense = (summary["tickets"][0] for summary in self._searches())
-        return steps - sum(each["retrain_steps"] for each in dense if each.get("dense_from"))
+        from tf_prac.analysis.results import copied_steps, counted_steps
+
+        return sum(counted_steps(each) - copied_steps(each) for each in self._searches())
 
     @property
     def seconds(self) -> float:
-        """Wall time of all trainings."""
+        """Wall time of all trainings; a shared dense network counts once."""
         return sum(
             trained.get("seconds", 0.0)
             for summary in self._searches()
@@ -255,7 +258,7 @@ class Sweep:
         return f"{self.setup.name}_sweep"
 
     def count(self) -> Count:
-        """Counts the steps of all rewind points and seeds, without sharing round 0."""
+        """Counts the steps of all rewind points and seeds, which share round 0."""
         total = Count()
         for rewind in self.rewinds:
             config = self.setup.config.replace(rewind=rewind)
@@ -315,6 +318,16 @@ class _OfReplicates:
         steps = full * per_run * len(names) * len(self.of.seeds)
         return Count(steps, steps * recipe.batch_size, at_most=True)
 
+    def _measure(
+        self, measure: Callable[[Replicates], Tables], work: Workplace, results: Mapping[str, Any]
+    ) -> Tables:
+        """Measures the replicates of each run; notes what their training cost."""
+        measured = []
+        for replicates in results[self.of.name].replicates():
+            measured.append(measure(replicates))
+            work.replicates |= replicates.costs
+        return merged(measured)
+
 
 def _replicates(config: StabilityConfig | ConnectivityConfig, rounds: tuple[int, ...]) -> int:
     """Returns the number of replicates of tickets and controls; the dense network has no control.
@@ -353,8 +366,7 @@ class Stability(_OfReplicates):
         """Trains the missing replicates, and measures."""
         from tf_prac.analysis.stability import measure_stability
 
-        runs = results[self.of.name]
-        return merged([measure_stability(each, self.config) for each in runs.replicates()])
+        return self._measure(lambda each: measure_stability(each, self.config), work, results)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -381,5 +393,4 @@ class Connectivity(_OfReplicates):
         """Trains the missing replicates, and measures."""
         from tf_prac.analysis.connectivity import measure_connectivity
 
-        runs = results[self.of.name]
-        return merged([measure_connectivity(each, self.config) for each in runs.replicates()])
+        return self._measure(lambda each: measure_connectivity(each, self.config), work, results)

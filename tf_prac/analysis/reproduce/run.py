@@ -3,7 +3,7 @@
 OUTPUT_DIR/runs/SETUP/        ordinary comparisons and sweeps, shared between items
 OUTPUT_DIR/ITEM/table.csv     the table, and as Markdown with the verdict table.md
 OUTPUT_DIR/ITEM/figure.csv    the numbers of the figure, with figure.png and figure.svg
-OUTPUT_DIR/ITEM/verdict.json  the checks, the counted steps and seconds
+OUTPUT_DIR/ITEM/verdict.json  the checks, the counted steps and seconds of all trainings
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tf_prac.analysis.reproduce.item import Item, Outcome
 from tf_prac.analysis.reproduce.parts import Runs, Workplace
@@ -22,6 +22,9 @@ from tf_prac.storage.atomic import atomic_write, exclusive, is_foreign
 from tf_prac.storage.files import read_json, write_csv, write_json
 from tf_prac.storage.names import check_name
 from tf_prac.tables import markdown_table
+
+if TYPE_CHECKING:
+    from tf_prac.analysis.replicates import TrainingCost
 
 KIND, VERDICT = "reproduction", "verdict.json"
 
@@ -71,7 +74,8 @@ def reproduce(
         results: dict[str, Any] = {}
         for part in plan:
             results[part.name] = part.run(work, results)
-        return _write(item, chosen, path / item.name, item.show(chosen, results), results)
+        content = {**trained_cost(results, work), "parts": list(results)}
+        return _write(item, chosen, path / item.name, item.show(chosen, results), content)
 
 
 def _check_directory(path: pathlib.Path) -> None:
@@ -83,10 +87,24 @@ def _check_directory(path: pathlib.Path) -> None:
         raise FileError(f"{path}: not empty and not a reproduction. Name another --output_dir.")
 
 
+def trained_cost(results: Mapping[str, Any], work: Workplace) -> dict[str, float]:
+    """Returns the steps and seconds of all trainings of an item: runs, and their replicates.
+
+    Args:
+        results: what its parts returned, by name.
+        work: where they ran.
+    """
+    trained: list[Runs | TrainingCost] = [r for r in results.values() if isinstance(r, Runs)]
+    trained += work.replicates.values()
+    return {
+        "steps": sum(each.steps for each in trained),
+        "seconds": sum(each.seconds for each in trained),
+    }
+
+
 def _write(
-    item: Item, scale: Scale, path: pathlib.Path, outcome: Outcome, results: Mapping[str, Any]
+    item: Item, scale: Scale, path: pathlib.Path, outcome: Outcome, more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    runs = [result for result in results.values() if isinstance(result, Runs)]
     checks = [check.at_scale(scale.is_paper) for check in outcome.checks]
     content = {
         "paper": item.paper,
@@ -98,9 +116,7 @@ def _write(
         "seeds": list(scale.seeds),
         "verdict": verdict_of(checks),
         "checks": [check.to_json() for check in checks],
-        "steps": sum(each.steps for each in runs),
-        "seconds": sum(each.seconds for each in runs),
-        "parts": list(results),
+        **more,
     }
     write_json(path / VERDICT, KIND, content)  # first: it marks the directory
     write_csv(path / "table.csv", outcome.rows)
