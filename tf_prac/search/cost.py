@@ -21,10 +21,10 @@ class Cost:
     """Counted cost of a search, in SGD steps and samples.
 
     Attributes:
-        search_steps: SGD steps of all rounds.
+        search_steps: SGD steps of all rounds, with those of a pretraining to W_k.
         full_imp_steps: SGD steps of iterative magnitude pruning on the full data, with as many
             rounds and the full budget in each.
-        forward_samples: samples that went forward only: validation, CEP and testing.
+        forward_samples: samples that went forward only: validation, CEP, testing and scores.
         retrain_steps: SGD steps to retrain the last ticket on the full data.
         reference_steps: SGD steps of other retraining (the dense reference, earlier tickets,
             controls), which is not needed to find a ticket.

@@ -83,7 +83,11 @@ class Predictor:
 
     @exact_float32()
     def measure(self, split: Split) -> float:
-        """Returns the task's metric on the samples, such as the fraction that is correct."""
+        """Returns the task's metric on the samples, such as the fraction that is correct.
+
+        Raises:
+            ArgumentError: If no sample has a label that counts.
+        """
         total = np.zeros(2)
         if is_class_accuracy(self.task, split.samples):
             return float(np.mean(self.classes(split) == split.labels))
@@ -101,6 +105,9 @@ class Predictor:
         Args:
             split: the samples.
             score: a key of `tf_prac.data.selection.SCORES`.
+
+        Raises:
+            ArgumentError: If the task does not have the score, as regression has no entropy.
         """
         results = self._results(score, functools.partial(self._parts, score), split)
         return _of_samples(split, ((ids, score_of(score, parts)) for ids, parts in results))
