@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from tf_prac import TicketSearch, TrainingRecipe
 from tf_prac.config import SearchConfig
 from tf_prac.data.splits import make_splits
+from tf_prac.training.trainer import Trainer
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -42,3 +43,16 @@ def make_search(flavor, directory, *, recipe: TrainingRecipe, retrain="none", **
 def splits(recipe: TrainingRecipe, seed=0):
     """Returns the samples of a search with these digits."""
     return make_splits(TRAIN, None, TEST, recipe, seed)
+
+
+def counted(monkeypatch):
+    """Records the steps of every training from now on."""
+    steps, train = [], Trainer.train
+
+    def count(self, *args, **kwargs):
+        result = train(self, *args, **kwargs)
+        steps.append(result.steps)
+        return result
+
+    monkeypatch.setattr(Trainer, "train", count)
+    return steps

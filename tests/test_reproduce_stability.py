@@ -9,6 +9,7 @@ import math
 import types
 
 import pytest
+from digits_search import counted
 
 from tf_prac.analysis import connectivity as connectivity_measure
 from tf_prac.analysis import stability as stability_measure
@@ -69,14 +70,7 @@ def check_written(path, result):
 def test_an_item_runs_once_and_is_read_afterwards(flavor, tmp_path, few_ks, monkeypatch):
     item = tiny(get_item("stabilizing", "figure_4"), [stabilizing.RESNET])
     options = {"keras": flavor, "verbose": False}
-    steps, train = [], Trainer.train
-
-    def counted(self, *args, **kwargs):
-        result = train(self, *args, **kwargs)
-        steps.append(result.steps)
-        return result
-
-    monkeypatch.setattr(Trainer, "train", counted)
+    steps = counted(monkeypatch)
     result = reproduce(item, "small", tmp_path, **options)
     assert result["steps"] == sum(steps) <= item.count("small").steps
     rows = check_written(tmp_path / item.name, result)

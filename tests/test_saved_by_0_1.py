@@ -17,6 +17,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
+from digits_search import counted
 
 import tf_prac
 from tf_prac import Comparison, PracConfig, PruningConfig, Ticket, TicketSearch, TrainingRecipe
@@ -27,7 +28,6 @@ from tf_prac.keras_api import FLAVORS
 from tf_prac.pruning.weights import snapshot
 from tf_prac.search.callbacks import SearchCallback
 from tf_prac.storage.files import read_npz
-from tf_prac.training.trainer import Trainer
 
 SAVED = pathlib.Path(__file__).parent / "saved_by_0_1"
 RECIPE = TrainingRecipe(epochs=3, batch_size=16, learning_rate=0.05)
@@ -87,15 +87,7 @@ def search(flavor, path):
 @pytest.fixture
 def trained(monkeypatch):
     """The numbers of steps of each training that happens."""
-    counted, train = [], Trainer.train
-
-    def counting(self, *args, **kwargs):
-        result = train(self, *args, **kwargs)
-        counted.append(result.steps)
-        return result
-
-    monkeypatch.setattr(Trainer, "train", counting)
-    return counted
+    return counted(monkeypatch)
 
 
 def stored_summary(path):

@@ -10,7 +10,7 @@ import shutil
 import digits_search
 import numpy as np
 import pytest
-from digits_search import X, Y
+from digits_search import X, Y, counted
 
 from tf_prac import PracConfig, PruningConfig, RewindSweep, Ticket, TicketSearch, TrainingRecipe
 from tf_prac.analysis.reproduce.parts import Runs
@@ -47,19 +47,6 @@ def make_search(flavor, directory, **changes):
     pruning = PruningConfig(**{"rounds": 2, "prune_rate": 0.6, "rewind": rewind})
     options = {"recipe": RECIPE, "pruning": pruning, "prac": PLAIN, "retrain": "all", **changes}
     return TicketSearch(make_model_fn(flavor), directory=directory, verbose=False, **options)
-
-
-def counted(monkeypatch):
-    """Records the steps of every training from now on."""
-    steps, train = [], Trainer.train
-
-    def count(self, *args, **kwargs):
-        result = train(self, *args, **kwargs)
-        steps.append(result.steps)
-        return result
-
-    monkeypatch.setattr(Trainer, "train", count)
-    return steps
 
 
 @pytest.fixture(scope="module")
