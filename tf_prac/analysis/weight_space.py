@@ -6,15 +6,13 @@ Sources: "Stabilizing the Lottery Ticket Hypothesis", Section 3 and Appendix B (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tf_prac.checks import check_number
 from tf_prac.errors import ArgumentError, MismatchError
-from tf_prac.pruning.masks import Masks
-
-Weights = Mapping[str, np.ndarray]
+from tf_prac.pruning.masks import Masks, Weights
 
 
 def distance(first: Weights, second: Weights, masks: Masks) -> float:

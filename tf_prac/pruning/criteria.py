@@ -19,11 +19,10 @@ import numpy as np
 from tf_prac.checks import check_bool, check_choice, check_int, check_number, function_name
 from tf_prac.config import SCOPES
 from tf_prac.errors import ArgumentError
-from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.pruning.patterns import Pattern, Scores, Unstructured
 from tf_prac.registry import CRITERIA as CRITERIA
 
-Weights = Mapping[str, np.ndarray]
 Rate = float | Mapping[str, float]
 
 TRAINED, REWIND_POINT = "trained", "rewind_point"

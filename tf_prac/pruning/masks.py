@@ -11,6 +11,8 @@ import numpy as np
 from tf_prac.errors import MismatchError
 from tf_prac.storage.files import read_npz, write_npz
 
+Weights = Mapping[str, np.ndarray]  # arrays by the names of weights
+
 
 class Masks(Mapping[str, np.ndarray]):
     """One boolean array for each prunable weight: True keeps, False prunes.

@@ -15,10 +15,9 @@ from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import (
     PruneRule,
     Rate,
-    Weights,
     get_criterion,
 )
-from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.search.larger_cuts import is_larger_cut
 from tf_prac.search.option_checks import check_options

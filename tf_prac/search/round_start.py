@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tf_prac.keras_api import named_weights
-from tf_prac.pruning.criteria import Weights
-from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.search.context import SearchContext
 from tf_prac.search.larger_cuts import makes_larger_cuts
 from tf_prac.search.ticket import Ticket

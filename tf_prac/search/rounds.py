@@ -15,9 +15,8 @@ import numpy as np
 
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.sample_set import SampleSet
-from tf_prac.pruning.criteria import Weights
 from tf_prac.pruning.mask_distance import mask_agreement
-from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.weights import prune_rates
 from tf_prac.search.context import SearchContext

@@ -13,9 +13,9 @@ from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.selection import choose
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import random_states, to_numpy
-from tf_prac.pruning.criteria import PruneRule, Scores, Weights, get_criterion
+from tf_prac.pruning.criteria import PruneRule, Scores, get_criterion
 from tf_prac.pruning.gradient_criteria import ScoringInputs
-from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.search.context import SearchContext
 from tf_prac.training.precision import exact_float32

@@ -18,7 +18,7 @@ from tf_prac.data.source import Samples
 from tf_prac.data.splits import Split, names_split
 from tf_prac.errors import ArgumentError, NonFiniteLossError
 from tf_prac.keras_api import compile_config, reset_random_layers
-from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.best_weights import BestWeights
@@ -39,8 +39,6 @@ from tf_prac.training.targets import Targets
 from tf_prac.training.trained_network import TrainedNetwork
 from tf_prac.training.training_run import TrainingRun
 from tf_prac.training.variables import TrainingVariables
-
-Weights = Mapping[str, np.ndarray]
 
 
 class Trainer:
