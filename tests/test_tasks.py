@@ -371,13 +371,14 @@ def slow_score(task, score, label, outputs):
 
 def ending(keras, end):
     """A model of three classes, or of one unit for "sigmoid" and "unit"."""
-    layers, name = keras.layers, end.removesuffix(", reshaped")
+    layers, (name, _, last) = keras.layers, end.partition(", ")
     units = 1 if name in ("sigmoid", "unit") else 3
     own = name if name in ("softmax", "sigmoid") else None
     network = [keras.Input((6,)), layers.Dense(8), layers.Dense(units, activation=own)]
     network += [layers.Softmax()] if name == "layer" else []
     network += [layers.Activation("softmax")] if name == "activation" else []
-    network += [layers.Reshape((units,))] if name != end else []
+    network += [layers.Reshape((units,)), layers.Dropout(0.1)] if last == "reshaped" else []
+    network += [layers.Rescaling(1.0)] if last == "rescaled" else []  # its activation is not known
     return keras.Sequential(network)
 
 
@@ -387,13 +388,15 @@ SIGMOID = SOFTMAX.replace("softmax", "sigmoid")
 ENDS = [
     # end of the model, from_logits, warning of a search, which sees outputs, and of a traced `fit`
     ("linear", False, NO_LOGITS, NO_LOGITS),
-    ("linear, reshaped", False, NO_LOGITS, None),
+    ("linear, reshaped", False, NO_LOGITS, NO_LOGITS),
+    ("linear, rescaled", False, NO_LOGITS, None),
     ("linear", True, None, None),
     ("unit", False, NO_LOGITS, NO_LOGITS),
     ("unit", True, None, None),
     ("softmax", True, SOFTMAX, SOFTMAX),
     ("softmax", False, None, None),
-    ("softmax, reshaped", True, "rows that sum to 1 received; allowed: logits", None),
+    ("softmax, reshaped", True, SOFTMAX, SOFTMAX),
+    ("softmax, rescaled", True, "rows that sum to 1 received; allowed: logits", None),
     ("layer", True, SOFTMAX, SOFTMAX),
     ("layer", False, None, None),
     ("activation", True, SOFTMAX, SOFTMAX),
@@ -435,6 +438,35 @@ def test_logits_and_probabilities_are_not_mistaken(flavor, end, from_logits, of_
         messages = warnings_of(call)
         assert len(messages) == (expected is not None)
         assert expected is None or expected in messages[0]
+
+
+INFERRED = [
+    # end of the model, scale of its inputs, from_logits; None: it cannot be inferred
+    ("unit", 0, True),
+    ("unit, reshaped", 0, True),
+    ("unit, rescaled", 9, True),
+    ("unit, rescaled", 0, None),
+    ("sigmoid", 9, False),
+    ("sigmoid, reshaped", 9, False),
+    ("sigmoid, rescaled", 9, None),
+    ("linear, rescaled", 0, True),
+    ("softmax, rescaled", 9, False),
+]
+
+
+@both
+@pytest.mark.parametrize(("end", "scale", "from_logits"), INFERRED)
+def test_outputs_in_0_1_do_not_show_whether_they_are_logits(flavor, end, scale, from_logits):
+    keras = importlib.import_module(flavor)
+    x = scale * np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    samples, network = ArraySamples(x, np.arange(20) % 2), ending(keras, end)
+    if from_logits is not None:
+        assert Trainer(network, TrainingRecipe(), samples).task.from_logits is from_logits
+        return
+    with pytest.raises(ArgumentError, match=r"from_logits: .*Set it: task=Binary\(from_logits="):
+        Trainer(network, TrainingRecipe(), samples)
+    network.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    assert Trainer(network, TrainingRecipe(), samples).task.from_logits is True
 
 
 @both

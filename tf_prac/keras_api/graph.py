@@ -9,6 +9,8 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api.flavor import FLAVORS
 from tf_prac.keras_api.layers import class_names, unwrapped
 
+_KEEP_VALUES = frozenset({"Dropout", "Flatten", "Permute", "Reshape", "RepeatVector"})
+
 
 def structures(model: Any) -> tuple[Any, Any]:
     """Returns the symbolic inputs and outputs of a model, in their nested structure.
@@ -49,6 +51,8 @@ def _activation(tensor: Any) -> str | None:
         return activations if isinstance(activations, str) else None
     if "Softmax" in class_names(layer):
         return "softmax"
+    if _KEEP_VALUES.intersection(class_names(layer)) and len(layer._inbound_nodes) == 1:
+        return _activation(layer.input)
     activation = getattr(layer, "activation", None)
     return getattr(activation, "__name__", None) if activation is not None else None
 

@@ -78,8 +78,16 @@ class Classification(Task):
     def _are_logits(self, outputs: Any, activation: str | None) -> bool:
         if activation in ("linear", "softmax", "sigmoid"):
             return activation == "linear"
-        values = np.asarray(outputs, np.float64)
-        return bool(np.any((values < 0) | (values > 1)))
+        are_logits, _ = self._evidence(outputs, activation)
+        if are_logits is None:  # those of an untrained network may be in [0, 1] by chance
+            raise ArgumentError(
+                "from_logits",
+                "outputs in [0, 1], of a layer whose activation is not known",
+                "True or False",
+                f"Set it: task={type(self).__name__}(from_logits=...), or compile the model with "
+                "a loss that has it, such as BinaryCrossentropy(from_logits=...).",
+            )
+        return are_logits
 
     def losses(
         self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0

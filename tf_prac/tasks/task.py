@@ -50,7 +50,7 @@ class Task(abc.ABC):
             networks disagree on it if they differ in more than the rest, in (0, 1]. Default 1.
         from_logits: whether outputs are logits or other unbounded numbers, otherwise
             probabilities. Default None: inferred from the loss, or else from the activation of the
-            output layer.
+            output layer, or else from the outputs. If all leave both, an `ArgumentError` is raised.
 
     Attributes:
         metric: name of the metric of validation and test samples. Default "accuracy".
