@@ -41,7 +41,12 @@ def data():
     return (generator.normal(size=(60, 6)) + 2 * np.eye(3, 6)[y]).astype(np.float32), y
 
 
-def make_tuner(flavor, directory, *, space=SPACE, objective="score", **options):
+def random_oracle(objective="score"):
+    objective = keras_tuner.Objective(objective, "max")
+    return keras_tuner.oracles.RandomSearchOracle(objective, max_trials=2, seed=3)
+
+
+def make_tuner(flavor, directory, *, space=SPACE, oracle=None, **options):
     keras = importlib.import_module(flavor)
 
     def build(hp):
@@ -51,9 +56,7 @@ def make_tuner(flavor, directory, *, space=SPACE, objective="score", **options):
             [layers.InputLayer((6,)), layers.Dense(units, activation="relu"), layers.Dense(3)]
         )
 
-    oracle = keras_tuner.oracles.RandomSearchOracle(
-        keras_tuner.Objective(objective, "max"), max_trials=2, seed=3
-    )
+    oracle = oracle or random_oracle()
     oracle.verbose = 0
     prac = PracConfig(early_stop_eps=None)
     options = {"sparsity": 0.6, "recipe": RECIPE, "prac": prac, **options}
@@ -181,7 +184,11 @@ def test_bad_options_of_a_tuner_are_refused(tmp_path):
         ({"steps_weight": -1}, "steps_weight"),
         ({"seeds": ()}, "at least one seed"),
         ({"space": {"units": [1]}}, "space: received 'units'"),
-        ({"objective": "loss"}, "oracle: received 'loss'.*val_accuracy"),
+        ({"seeds": 5}, "seeds: received 5; allowed: a list"),
+        ({"overwrite": "no"}, "overwrite: received 'no'; allowed: True or False"),
+        ({"verbose": 1}, "verbose: received 1"),
+        ({"oracle": random_oracle("loss")}, "oracle: received 'loss'.*val_accuracy"),
+        ({"oracle": random_oracle("search_steps")}, "search_steps.*allowed: the direction 'min'"),
     ):
         with pytest.raises(ArgumentError, match=message):
             make_tuner("keras", tmp_path, **options)
@@ -261,6 +268,7 @@ def test_values_replace_the_options_of_their_group():
         (["--space=prune_rate=0.2", "--sparsity=most"], "--sparsity: received 'most'"),
         (["--space=prune_rate=0.2", "--sparsity=1"], "--sparsity: received 1.0"),
         (["--space=prune_rate=0.2", "--max_trials=0"], "--max_trials: received 0"),
+        (["--space=prune_rate=0.2", "--tuner_seed=-1"], "--tuner_seed: received -1"),
         (["RUN"], "flags only"),
     ],
 )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 
 import pytest
-from test_tuner import data, make_tuner
+from test_tuner import RECIPE, data, make_tuner
 
-from tf_prac.errors import DamagedFileError
+from tf_prac import PracConfig
+from tf_prac.errors import DamagedFileError, MismatchError
 from tf_prac.tuning.project import reload_oracle
 from tf_prac.tuning.tuner import PracTuner, keras_tuner
 
@@ -109,6 +111,53 @@ def test_a_trial_without_its_file_counts_as_failed(tuned, tmp_path, monkeypatch,
     assert f"{file}: damaged (" in capsys.readouterr().out
     assert [trial.status for trial in tuner.oracle.trials.values()] == ["COMPLETED", "FAILED"]
     assert ran(tuner, monkeypatch) == []
+
+
+def grid(max_trials):
+    objective = keras_tuner.Objective("score", "max")
+    return keras_tuner.oracles.GridSearchOracle(objective, max_trials=max_trials)
+
+
+SPACE = {"prune_rate": [0.3, 0.5]}
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_grid_continues_with_the_combinations_that_are_left(is_cut, tmp_path, monkeypatch):
+    at_once = make_tuner("keras", tmp_path / "at_once", space=SPACE, oracle=grid(6))
+    ran(at_once, monkeypatch)
+    for max_trials in (1, 3, 4, 6):
+        tuner = make_tuner("keras", tmp_path, space=SPACE, oracle=grid(max_trials))
+        ran(tuner, monkeypatch)
+        cut(tmp_path / "tuning" / "oracle.json", 0.5 if is_cut else 1.0)
+    assert len(tuner.rows()) == 6 and tuner.rows() == at_once.rows()
+
+
+def test_an_interrupted_trial_of_a_grid_runs_again(tmp_path, monkeypatch):
+    ran(make_tuner("keras", tmp_path, space=SPACE, oracle=grid(1)), monkeypatch)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PracTuner, "run_trial", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_tuner("keras", tmp_path, space=SPACE, oracle=grid(4)).search(data())
+    tuner = make_tuner("keras", tmp_path, space=SPACE, oracle=grid(4))
+    assert ran(tuner, monkeypatch) == ["1", "2", "3"]
+
+
+OTHER = [
+    ({"sparsity": 0.3}, "rounds: [0-9] requested"),
+    ({"recipe": dataclasses.replace(RECIPE, epochs=3)}, "epochs: 3 requested, but .* has 2"),
+    ({"prac": PracConfig(early_stop_eps=None, cet_rate=0.5)}, "cet_rate: 0.5 requested"),
+    ({"seeds": (1,)}, "seeds: seed_1 requested, but .*trial_0 has seed_0"),
+    ({"seeds": (0, 1)}, "seeds: seed_0, seed_1 requested"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OTHER)
+def test_trials_with_other_options_are_not_continued(options, message, tuned):
+    with pytest.raises(MismatchError, match=message):
+        make_tuner("keras", tuned, **options)
 
 
 def test_hyperband_cannot_be_rebuilt_and_says_what_to_do(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tf_prac.checks import check_choice, check_int, check_number
+from tf_prac.checks import check_choice, check_int, check_number, check_seed
 from tf_prac.cli.arguments import define_device_flag, read_seeds, refuse_positional
 from tf_prac.cli.flags import Flags, read_number
 from tf_prac.cli.quiet import load_tensorflow, quiet_start
@@ -51,7 +51,7 @@ def define_flags() -> Flags:
     flags.integer("max_trials", 10, "Number of trials.")
     flags.string("seeds", "0", "Seeds of the searches of a trial, whose metrics are averaged.")
     flags.integer("tuner_seed", 0, "Seed of the oracle.")
-    flags.string("output_dir", None, "Output directory. Default: tuning/DATASET_MODEL_KERAS.")
+    flags.path("output_dir", None, "Output directory. Default: tuning/DATASET_MODEL_KERAS.")
     define_device_flag(flags)
     define_settings_flags(flags)
     return flags
@@ -96,14 +96,15 @@ def main(flags: Flags, positional: list[str]) -> int:
     try:
         tuner.search(data.train, test=data.test)
     except RuntimeError as error:
-        message = str(error).strip() or type(error).__name__
-        raise TfPracError(message.splitlines()[-1]) from error
+        *_, message = (str(error).strip() or type(error).__name__).splitlines()
+        raise TfPracError(message) from error
     _print_trials(tuner)
     print(f"trials   {tuner.project_dir}/{TRIALS}")
     return 0
 
 
 def _make_oracle(flags: Flags, keras_tuner: Any) -> Any:
+    check_seed("tuner_seed", flags.tuner_seed)
     oracle = getattr(keras_tuner.oracles, ORACLES[flags.oracle])(
         keras_tuner.Objective(flags.objective, METRICS[flags.objective]),
         max_trials=flags.max_trials,

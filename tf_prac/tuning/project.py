@@ -7,6 +7,7 @@ tried, which follows from them; `tuner0.json` is empty.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -25,6 +26,8 @@ REBUILT = (
     keras_tuner.oracles.GridSearchOracle,
 )
 """Oracles whose state follows from their trials; that of Hyperband does not."""
+
+GRID = keras_tuner.oracles.GridSearchOracle
 
 
 def check_project(project: pathlib.Path) -> None:
@@ -55,8 +58,14 @@ def reload_oracle(oracle: Any, project: pathlib.Path, log: Callable[[str], None]
     file = project / ORACLE
     oracle.trials = _read_trials(oracle, project, log)
     problem = _try_set_state(oracle, file)
-    if problem is None:
-        return
+    if problem is not None:
+        _rebuild(oracle, file, problem, log)
+    if isinstance(oracle, GRID):
+        _order_grid(oracle)
+
+
+def _rebuild(oracle: Any, file: pathlib.Path, problem: str, log: Callable[[str], None]) -> None:
+    """Sets an oracle whose file is damaged to the state that follows from its trials."""
     if not isinstance(oracle, REBUILT):
         raise DamagedFileError(
             f"{file}: damaged ({problem}). The state of {type(oracle).__name__} is only in this "
@@ -65,6 +74,19 @@ def reload_oracle(oracle: Any, project: pathlib.Path, log: Callable[[str], None]
     log(f"{file}: damaged ({problem}). It is rebuilt from {len(oracle.trials)} trials.")
     oracle.set_state(_state_of_trials(oracle))
     _requeue(oracle)
+
+
+def _order_grid(oracle: Any) -> None:
+    """Restores what `GridSearchOracle` does not save: the order of the combinations it tried.
+
+    Each is asked for its next combination again; those that were tried are skipped.
+    """
+    order = functools.cmp_to_key(oracle._compare)
+    tried = {name: trial.hyperparameters.values for name, trial in oracle.trials.items()}
+    names = sorted((n for n in oracle.start_order if tried[n]), key=lambda n: order(tried[n]))
+    for name in names:
+        oracle._ordered_ids.insert(name)
+    oracle._populate_next = names
 
 
 def _read_trials(

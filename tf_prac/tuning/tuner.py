@@ -15,17 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.checks import check_number, check_seed
-from tf_prac.config import PracConfig, PruningConfig, SearchConfig, TrainingRecipe
-from tf_prac.errors import ArgumentError, NonFiniteLossError, TfPracError
+from tf_prac.checks import check_bool, check_number, check_seed
+from tf_prac.config import (
+    AUTO,
+    OPTION_GROUPS,
+    PracConfig,
+    PruningConfig,
+    SearchConfig,
+    TrainingRecipe,
+)
+from tf_prac.errors import ArgumentError, MismatchError, NonFiniteLossError, TfPracError
 from tf_prac.extras import missing
 from tf_prac.pruning.weights import rewind
 from tf_prac.search.result import SearchResult
 from tf_prac.search.ticket import Ticket
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.atomic import atomic_write, exclusive, remove_directory
+from tf_prac.storage.config_check import check_same, flatten
 from tf_prac.storage.files import read_npz, write_csv
-from tf_prac.storage.layout import TRAINED
+from tf_prac.storage.layout import CONFIG, TRAINED
 from tf_prac.storage.names import check_name
 from tf_prac.storage.run_directory import RunDirectory
 from tf_prac.tuning.space import (
@@ -100,6 +108,7 @@ class PracTuner(BaseTuner):
     Raises:
         ArgumentError: an option cannot be tuned or does not allow a value, or the objective is not
             one of the metrics.
+        MismatchError: trials in the directory were run with other options.
     """
 
     def __init__(
@@ -121,10 +130,12 @@ class PracTuner(BaseTuner):
     ):
         check_number("sparsity", sparsity, above=0, below=1)
         check_number("steps_weight", steps_weight, minimum=0)
+        check_bool("overwrite", overwrite)
+        check_bool("verbose", verbose)
+        if not isinstance(seeds, Collection) or not seeds:
+            raise ArgumentError("seeds", seeds, "a list of at least one seed")
         for seed in seeds:
             check_seed("seeds", seed)
-        if not seeds:
-            raise ArgumentError("seeds", seeds, "at least one seed")
         self.space, self.sparsity = check_space(space or {}), sparsity
         self.steps_weight, self.seeds = steps_weight, tuple(seeds)
         self._config = SearchConfig.of(recipe, pruning, prac)
@@ -140,6 +151,7 @@ class PracTuner(BaseTuner):
         super().__init__(oracle, self._model, os.fspath(directory), project_name)
         if not self._reloaded and has_trials(self._project):
             self.reload()  # KerasTuner reloads only if tuner0.json exists
+        self._check_trials()
 
     def options(self, hp: Any) -> SearchConfig:
         """Returns the options of a search with the hyperparameter values of a trial.
@@ -273,6 +285,29 @@ class PracTuner(BaseTuner):
     def _exclusive(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(self._project, f"{self._project}: another tuning works in it", below=True)
 
+    def _check_trials(self) -> None:
+        """Raises `MismatchError` if trials have other options, and so cannot be compared."""
+        for name in self.oracle.end_order:
+            trial = self.oracle.trials[name]
+            directory = pathlib.Path(self.get_trial_dir(name))
+            found = {path.parent.name for path in directory.glob(f"seed_*/{CONFIG}")}
+            wanted = {self.run_path(trial, seed).name for seed in self.seeds}
+            if trial.status != keras_tuner.engine.trial.TrialStatus.COMPLETED or not found:
+                continue
+            if found != wanted:
+                raise MismatchError(
+                    f"seeds: {', '.join(sorted(wanted))} requested, but {directory} has "
+                    f"{', '.join(sorted(found))}. Request the same, or name another directory."
+                )
+            self._check_options(trial)
+
+    def _check_options(self, trial: Any) -> None:
+        """Raises `MismatchError` unless the first run of a trial has the options of this tuner."""
+        run, requested = RunDirectory(self.run_path(trial)), self.options(trial.hyperparameters)
+        config, options = run.config(), requested.to_json()
+        automatic = tuple(name for name, value in flatten(options).items() if value == AUTO)
+        check_same(run.path, options, {name: config[name] for name in OPTION_GROUPS}, automatic)
+
     def _search(self, trial: Any, seed: int) -> TicketSearch:
         hp = trial.hyperparameters
         return TicketSearch(
@@ -355,9 +390,12 @@ def _oracle_errors() -> Iterator[None]:
 def _check_objective(oracle: Any) -> None:
     objective = getattr(oracle, "objective", None)
     for each in getattr(objective, "objectives", [objective]):
-        if getattr(each, "name", None) not in METRICS:
+        name, direction = getattr(each, "name", each), getattr(each, "direction", None)
+        if name not in METRICS:
             raise ArgumentError(
-                "oracle",
-                getattr(each, "name", each),
-                f"one whose objective is one of {', '.join(METRICS)}",
+                "oracle", name, f"one whose objective is one of {', '.join(METRICS)}"
+            )
+        if direction != METRICS[name]:
+            raise ArgumentError(
+                "oracle", f"Objective({name!r}, {direction!r})", f"the direction {METRICS[name]!r}"
             )
