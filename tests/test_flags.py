@@ -185,6 +185,17 @@ def test_other_flags_have_defaults_and_values():
         _ = flags.no_such_flag
 
 
+def test_a_path_may_start_with_the_home_directory(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    flags = Flags("x", "Does nothing.")
+    flags.path("output_dir", None, "Where to write.")
+    flags.path("data_dir", "~/data", "Where to read.")
+    flags.path("output", None, "Not given.")
+    flags.parse(["--output_dir=~/runs/a~b"])
+    assert flags.output_dir == "/home/someone/runs/a~b"
+    assert (flags.data_dir, flags.output) == ("/home/someone/data", None)
+
+
 def test_flags_of_one_command_are_not_those_of_another():
     one, other = make("--count=3"), make("--count=4")
     assert (one.count, other.count) == (3, 4)

@@ -11,12 +11,13 @@ import tf_prac
 from tf_prac import Masks, PracConfig, PracSet, Ticket, TicketSearch
 from tf_prac.cli.main import COMMANDS, main
 from tf_prac.data.forgetting import ForgettingStats
-from tf_prac.errors import TfPracError
+from tf_prac.errors import FileError, TfPracError
 from tf_prac.export.directory import check_target
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.storage.run_directory import RunDirectory
 
-NAMES = {"long": "n" * 300, "not UTF-8": "\udcff", "NUL": "a\0b"}
+NAMES = {"long": "n" * 300, "not UTF-8": "\udcff", "NUL": "a\0b", "address": "gs://bucket/a"}
+REFUSED = r"not the name of a file|not a local path|FinishedRun|NUL|UTF-8"
 TUNE = ["--space=prune_rate=0.5", "--sparsity=0.5", "--limit_train=100"]
 ARGUMENTS = {
     "search": [["--output_dir=NAME"], ["--prac_from=NAME", "--selector=prac"]]
@@ -56,7 +57,7 @@ def test_every_command_is_in_the_table():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_functions_of_python_refuse_it(name, tmp_path):
-    path = tmp_path / NAMES[name]
+    path = NAMES[name] if name == "address" else tmp_path / NAMES[name]
     masks = Masks({"a": np.ones(2, bool)})
     doors = [
         lambda: masks.save(path),
@@ -76,7 +77,19 @@ def test_functions_of_python_refuse_it(name, tmp_path):
         lambda: check_target(path, overwrite=False),
     ]
     for number, door in enumerate(doors):
-        with pytest.raises(TfPracError, match=r"not the name of a file|FinishedRun|NUL|UTF-8"):
+        with pytest.raises(
+            TfPracError, match=r"not the name of a file|FinishedRun|NUL|UTF-8|not a local path"
+        ):
             door()
             pytest.fail(f"door {number}")
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("directory", [".", "..", "/", "kept"])
+def test_a_directory_is_no_name_of_a_file(directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("kept")
+    for write in (Masks({"a": np.ones(2, bool)}).save, PracSet([1], [2], 3).save):
+        with pytest.raises(FileError, match="a directory, not the name of a file"):
+            write(directory)
+    assert os.listdir() == ["kept"] and os.listdir("kept") == []

@@ -22,7 +22,7 @@ def ticket_flags(usage: str, description: str) -> Flags:
 
 def define_data_dir_flag(flags: Flags) -> None:
     """Defines --data_dir, for a run whose data set may have been moved, in the current group."""
-    flags.string("data_dir", None, "Directory of the data set. Default: as in the search.")
+    flags.path("data_dir", None, "Directory of the data set. Default: as in the search.")
 
 
 def define_retrain_flag(flags: Flags, default: str) -> None:

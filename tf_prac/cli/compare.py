@@ -26,7 +26,7 @@ def define_flags() -> Flags:
         "arms", "prac,imp,imp+early_stop,prac-early_stop", f"Arms, separated by commas. {arms}."
     )
     flags.string("seeds", "0,1,2", "Seeds of initial weights, split, data order and augmentation.")
-    flags.string("output_dir", None, "Output directory. Default: comparisons/DATASET_MODEL_KERAS.")
+    flags.path("output_dir", None, "Output directory. Default: comparisons/DATASET_MODEL_KERAS.")
     define_experiment_flags(flags)
     define_json_flag(flags)
     return flags

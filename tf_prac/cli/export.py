@@ -32,7 +32,7 @@ def define_flags() -> Flags:
         "without --output.",
     )
     flags.group("Export")
-    flags.string("output", None, "Output directory; required without --report.")
+    flags.path("output", None, "Output directory; required without --report.")
     flags.string("format", "sparse_saved_model", f"Format, one of {', '.join(FORMATS)}.")
     flags.string(
         "content",

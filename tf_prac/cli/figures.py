@@ -22,7 +22,7 @@ def define_flags() -> Flags:
         "For several runs: the overlap of their masks, pair by pair.",
     )
     flags.group("Figures")
-    flags.string(
+    flags.path(
         "output_dir", None, "Output directory. Default: RUN/figures, or figures for several runs."
     )
     define_data_dir_flag(flags)

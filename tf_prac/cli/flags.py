@@ -35,6 +35,7 @@ class Flags:
         self.usage, self.description = usage, description
         self.values = flags.FlagValues()
         self._groups: dict[str, list[str]] = {}
+        self._paths: list[str] = []
         flags.DEFINE_string("flagfile", None, "Read flags from a file, one per line.", self.values)
         self.group("Help")
         self.boolean("help", False, "Show this help.")
@@ -49,6 +50,11 @@ class Flags:
     def string(self, name: str, default: str | None, meaning: str) -> None:
         """Defines a flag with a string value."""
         self._add(name, flags.DEFINE_string, default, meaning)
+
+    def path(self, name: str, default: str | None, meaning: str) -> None:
+        """Defines a flag with a path, which may start with ~; shells do not expand it after =."""
+        self.string(name, default, meaning)
+        self._paths.append(name)
 
     def integer(self, name: str, default: int | None, meaning: str) -> None:
         """Defines a flag with an integer value."""
@@ -88,6 +94,9 @@ class Flags:
         for name, text in [*texts.items(), *(("arguments", text) for text in positional)]:
             if isinstance(text, str) and ("\0" in text or _is_not_utf8(text)):
                 raise ArgumentError(name, text, "text in UTF-8, without NUL")
+        for name in self._paths:
+            path = self.values[name].value
+            self.values[name].value = path and os.path.expanduser(path)
         return positional
 
     def __getattr__(self, name: str) -> Any:

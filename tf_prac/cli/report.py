@@ -28,7 +28,7 @@ def define_flags() -> Flags:
         "side by side. The searches need not be finished.",
     )
     flags.group("Report")
-    flags.string(
+    flags.path(
         "output",
         None,
         "Output file. Default: RUN/report.html, or report.html for several runs.",

@@ -38,11 +38,11 @@ def define_flags() -> Flags:
         "a CPU; only qualitative statements are judged).",
     )
     flags.boolean("list", False, "List the items of the paper and their steps; run nothing.")
-    flags.string(
+    flags.path(
         "data_dir", None, "Directory of the data sets. Default: that of TensorFlow Datasets."
     )
     flags.string("keras", "keras", f"Flavor of Keras, one of {', '.join(FLAVORS)}.")
-    flags.string("output_dir", None, "Output directory. Default: reproductions/PAPER_SCALE_KERAS.")
+    flags.path("output_dir", None, "Output directory. Default: reproductions/PAPER_SCALE_KERAS.")
     define_device_flag(flags)
     define_json_flag(flags)
     return flags

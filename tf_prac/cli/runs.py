@@ -35,7 +35,7 @@ def analysis_flags(usage: str, description: str, output_dir: str) -> Flags:
         "missing.",
     )
     flags.group("Run")
-    flags.string("output_dir", output_dir, "Directory of figures and tables.")
+    flags.path("output_dir", output_dir, "Directory of figures and tables.")
     define_data_dir_flag(flags)
     define_device_flag(flags)
     return flags

@@ -30,7 +30,7 @@ def define_flags() -> Flags:
         "data set that it includes.",
     )
     flags.group("Run")
-    flags.string("output_dir", None, "Output directory. Default: runs/DATASET_MODEL_KERAS.")
+    flags.path("output_dir", None, "Output directory. Default: runs/DATASET_MODEL_KERAS.")
     flags.integer("seed", 0, "Seed of initial weights, split, data order and augmentation.")
     define_deterministic_flag(flags)
     define_retrain_flag(flags, "last")

@@ -58,7 +58,7 @@ def define_settings_flags(flags: Flags) -> None:
         "digits, tiny_imagenet, folder, or the name of a TensorFlow data set such as mnist. "
         "Default digits.",
     )
-    flags.string("data_dir", None, "Directory of the data set; nothing is downloaded.")
+    flags.path("data_dir", None, "Directory of the data set; nothing is downloaded.")
     flags.integer(
         "image_size",
         None,

@@ -27,7 +27,7 @@ def define_flags() -> Flags:
     flags.string(
         "seeds", "0", "Seeds of initial weights, split, data order, augmentation and controls."
     )
-    flags.string("output_dir", None, "Output directory. Default: sweeps/DATASET_MODEL_KERAS.")
+    flags.path("output_dir", None, "Output directory. Default: sweeps/DATASET_MODEL_KERAS.")
     define_experiment_flags(flags)
     return flags
 

@@ -38,8 +38,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
         FileError: If the file cannot be written (read-only directory, full disk).
     """
-    check_name(path)
-    path = pathlib.Path(path)
+    path = _file_path(path)
     with _errors(path), _temporary(path, _create_file) as temporary:
         with open(temporary, "r+b") as file:
             yield file
@@ -56,8 +55,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     Raises:
         FileError: If the file cannot be written.
     """
-    check_name(path)
-    path = pathlib.Path(path)
+    path = _file_path(path)
     with _errors(path), _temporary(path, os.mkdir) as temporary:
         yield temporary / path.name
         sync(temporary / path.name)
@@ -260,6 +258,14 @@ def _temporary(
                 break
             # Another process took it for a temporary of a killed one, before it was locked.
         yield temporary
+
+
+def _file_path(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a file; raises `FileError` if no file can have it, such as "." or "/"."""
+    check_name(path)
+    if not pathlib.Path(path).name or os.path.isdir(path):
+        raise FileError(f"{os.fspath(path)}: a directory, not the name of a file.")
+    return pathlib.Path(path)
 
 
 def _create_file(path: pathlib.Path) -> None:
