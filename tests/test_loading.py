@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import struct
 import tracemalloc
@@ -30,6 +31,7 @@ from tf_prac.keras_api import FLAVORS, Flavor, flavor_of
 from tf_prac.loading.archive import read_archive
 from tf_prac.loading.classes import DENIED, allowed, is_allowed_op
 from tf_prac.loading.documents import check_document
+from tf_prac.loading.operations import OPERATIONS
 from tf_prac.loading.sizes import COPIES, EXTRA, open_checkpoint
 from tf_prac.search.ticket_search import TicketSearch
 from tf_prac.storage.run_directory import RunDirectory
@@ -332,19 +334,121 @@ def test_a_saved_model_with_code_in_its_metadata_is_refused(saved_model):
         tf_prac.load_model(saved_model)
 
 
-@pytest.mark.parametrize("op", ["WriteFile", "ReadFile", "PyFunc", "SaveV2", "TextLineDataset"])
-def test_a_saved_model_whose_graph_has_effects_is_refused(op, saved_model):
+EFFECTS = (
+    *("WriteFile", "ReadFile", "SaveV2", "ImmutableConst", "MatchingFiles", "LoadAndRemapMatrix"),
+    *("TextLineDataset", "DatasetFromGraph", "SnapshotDatasetReader", "CacheDataset", "MapDataset"),
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "RegisterDataset", "RpcCall", "RemoteCall"),
+    *("XlaCustomCallV2", "SymbolicGradient", "DecodeProtoV2", "InitializeTableFromTextFileV2"),
+    *("Empty", "Abort", "Send", "WriteSummary", "NoSuchOperation"),
+)
+
+
+def test_a_saved_model_whose_graph_has_effects_is_refused(saved_model):
+    path = saved_model / "saved_model.pb"
+    content = path.read_bytes()
+    assert isinstance(tf_prac.load_model(saved_model), Flavor("tf_keras").module.Model)
+    for op in EFFECTS:
+        for called in (True, False):
+            graph = saved_model_pb2.SavedModel.FromString(content)
+            library = graph.meta_graphs[0].graph_def.library.function
+            restores = [any(n.op == "RestoreV2" for n in f.node_def) for f in library]
+            function = library[restores.index(not called)]
+            function.node_def.add(name="evil", op=op)
+            concrete = graph.meta_graphs[0].object_graph_def.concrete_functions
+            concrete[function.signature.name].SetInParent()
+            path.write_bytes(graph.SerializeToString())
+            with pytest.raises(UnsafeFileError, match=f"{op}|uses files|PartitionedCall"):
+                pytest.fail(f"{op}: {tf_prac.load_model(saved_model)}")
+
+
+def test_a_function_with_the_name_of_an_operation_does_not_allow_it(saved_model):
     path = saved_model / "saved_model.pb"
     graph = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    assert isinstance(tf_prac.load_model(saved_model), Flavor("tf_keras").module.Model)
-    functions = graph.meta_graphs[0].graph_def.library.function
-    called = next(f for f in functions if "restored" not in f.signature.name)
-    called.node_def.add(name="evil", op=op)
-    concrete = graph.meta_graphs[0].object_graph_def.concrete_functions
-    concrete[called.signature.name].SetInParent()
+    library = graph.meta_graphs[0].graph_def.library.function
+    library.add().signature.name = "WriteFile"
+    library[0].node_def.add(name="evil", op="WriteFile")
     path.write_bytes(graph.SerializeToString())
-    with pytest.raises(UnsafeFileError, match=f"{op}|uses files|PartitionedCall"):
+    with pytest.raises(UnsafeFileError, match=r"the operation WriteFile \(evil\)"):
         tf_prac.load_model(saved_model)
+
+
+def test_no_operation_of_the_list_has_effects():
+    registered = {name for name in dir(tf.raw_ops) if name[0].isupper()}
+    effects = re.compile(
+        r".*(Dataset|File|Save|Restore|Checkpoint|Proto|Py|Xla|TPU|Tpu|Rpc|Remote|Send|Recv|Summary|"
+        r"Iterator|Queue|Reader|Stage|Collective|Nccl|Debug|Dump|Print|Immutable|Serialize|Graph|"
+        r"Session|Host|Device|Vocab|Load|Sleep|Abort|Custom|Sampler|Decode(?!r|$|WithOffsets)|Parse)"
+        r".*(?<!DisableCopyOnRead)"
+    )
+    assert not {name for name in OPERATIONS if effects.fullmatch(name)}
+    assert len(OPERATIONS & registered) > 550 and not set(EFFECTS) & OPERATIONS
+
+
+def test_a_graph_in_a_string_is_not_run(tmp_path):
+    """An initializer, which runs while a model is loaded, makes a data set of a graph."""
+    proof, raw = tmp_path / "proof", tf.raw_ops
+    with tf.Graph().as_default() as graph:
+        write = raw.WriteFile(filename=str(proof), contents="written")
+        with tf.control_dependencies([write]):
+            start = tf.identity(tf.constant(0, tf.int64))
+        ends = {"stop": tf.constant(3, tf.int64), "step": tf.constant(1, tf.int64)}
+        data = raw.RangeDataset(start=start, **ends, output_types=[tf.int64], output_shapes=[[]])
+    definition = graph.as_graph_def()
+    result = definition.node.add(name="result", op="_Retval", input=[data.op.name])
+    result.attr["T"].type = tf.variant.as_datatype_enum
+    result.attr["index"].i = 0
+
+    class Resource(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self):
+            return raw.VarHandleOp(dtype=tf.int64, shape=[], shared_name="evil")
+
+        def _initialize(self):
+            evil = raw.DatasetFromGraph(graph_def=definition.SerializeToString())
+            size = raw.DatasetCardinality(input_dataset=evil)
+            raw.AssignVariableOp(resource=self.resource_handle, value=size)
+
+    keras = Flavor("tf_keras").module
+
+    class Evil(keras.layers.Layer):
+        def build(self, shape):
+            self.resource = Resource()
+
+        def call(self, x):
+            handle = self.resource.resource_handle
+            return x + tf.cast(raw.ReadVariableOp(resource=handle, dtype=tf.int64), x.dtype)
+
+    keras.Sequential([keras.Input((4,)), Evil()]).save(tmp_path / "evil")
+    proof.unlink(missing_ok=True)  # saving runs it too
+    with pytest.raises(UnsafeFileError, match="the operation DatasetFromGraph"):
+        tf_prac.load_model(tmp_path / "evil")
+    assert not proof.exists()
+
+
+def test_ordinary_layers_have_allowed_operations():
+    """Traced, as saving a SavedModel with recurrent layers takes a minute."""
+    layers = Flavor("tf_keras").module.layers
+    image, text = np.ones((1, 9, 9, 3), np.float32), tf.constant([["a b c"]])
+    resizing, flip = layers.Resizing(8, 8, "bicubic"), layers.RandomFlip()
+    convolution = layers.SeparableConv2D(4, 3, dilation_rate=2)
+    words = layers.TextVectorization(vocabulary=["a", "b"], ngrams=2, output_sequence_length=5)
+    recurrent = layers.LSTM(3)
+    embedding = layers.Embedding(9, 4, mask_zero=True)
+    lookup = layers.StringLookup(vocabulary=["a"], output_mode="tf_idf", idf_weights=[1.0])
+    hashing = layers.Hashing(4, output_mode="one_hot")
+    normalization, dropout = layers.BatchNormalization(), layers.Dropout(0.1)
+
+    def call(image, text, training):
+        x = flip(resizing(image), training=training)
+        x = dropout(normalization(convolution(x), training=training), training=training)
+        y = recurrent(embedding(words(text)), training=training)
+        return x, y, lookup(text), hashing(text)
+
+    call(image, text, False)
+    graph = tf.function(lambda: (call(image, text, False), call(image, text, True)))
+    graph = graph.get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    used = {node.op for node in nodes} - {f.signature.name for f in graph.library.function}
+    assert len(used) > 70 and used <= OPERATIONS
 
 
 # Archives
