@@ -47,17 +47,17 @@ def network(flavor, last="linear", dtype="float64"):
     return model
 
 
-def inputs_of(model, last="linear", batches=None):
+def inputs_of(model, last="linear", batches=None, weights=()):
     if batches is None:
         parts = zip(np.split(INPUTS, 2), np.split(LABELS, 2), strict=True)
         batches = [(tf.constant(x), tf.constant(y)) for x, y in parts]
     from_logits = last == "linear"
     task = Sparse(from_logits=from_logits)
 
-    def loss(labels, outputs, temperature):
-        return tf.reduce_mean(task.losses(labels, outputs, None, temperature))
+    def loss(labels, outputs, temperature, weight=None):
+        return tf.reduce_mean(task.weighted_losses(labels, outputs, weight, temperature))
 
-    return ScoringInputs(model, prunable_weights(model), batches, from_logits, loss)
+    return ScoringInputs(model, prunable_weights(model), batches, from_logits, loss, weights)
 
 
 def half_pruned(model):
@@ -324,3 +324,78 @@ def test_taylor_is_the_weight_times_the_difference_of_the_loss_at_inference(flav
         assert expected.max() > 1e-4
     for name, value in snapshot(model).items():
         np.testing.assert_array_equal(value, before[name], name)
+
+
+@both
+def test_synflow_ignores_the_moving_means_of_batch_normalization(flavor):
+    """They may be negative or positive, and are subtracted: the shift is 0 instead."""
+    scores = []
+    for value in (0.0, -3.0, 3.0):
+        keras = importlib.import_module(flavor)
+        keras.utils.set_random_seed(4)
+        dense, norm = keras.layers.Dense, keras.layers.BatchNormalization
+        model = keras.Sequential(
+            [keras.Input((5,)), dense(4), norm(name="norm"), keras.layers.ReLU(), dense(3)]
+            + [dense(2)]
+        )
+        mean = model.get_layer("norm").moving_mean
+        mean.assign(tf.fill([4], value))
+        batches = [(tf.ones([1, 5]), tf.ones([1]))]
+        scores.append(gradient_criteria.synflow(inputs_of(model, batches=batches)))
+    for name, expected in scores[0].items():
+        assert expected.min() > 0
+        np.testing.assert_array_equal(scores[1][name], expected)
+        np.testing.assert_array_equal(scores[2][name], expected)
+
+
+def unscorable(keras, cause):
+    """A network in which all scores are 0, of a cause."""
+    layers = keras.layers
+    first = {
+        "rescaling": lambda: [layers.Rescaling(1 / 127.5, offset=-1)],
+        "normalization": lambda: [layers.Normalization(mean=125.0, variance=3600.0)],
+        "zeros": list,
+    }[cause]()
+    return keras.Sequential(
+        [keras.Input((5,)), *first, layers.Dense(4, "relu"), layers.Dense(4, "relu")]
+        + [layers.Dense(3, kernel_initializer="zeros" if cause == "zeros" else "glorot_uniform")]
+    )
+
+
+@both
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+@pytest.mark.parametrize("cause", ["rescaling", "normalization"])
+def test_synflow_refuses_a_network_that_makes_ones_negative(flavor, cause, bias):
+    """Also with biases, which let later layers flow: the first would be pruned entirely."""
+    model = unscorable(importlib.import_module(flavor), cause)
+    for layer in model.layers[-3:]:
+        layer.bias.assign(tf.fill(layer.bias.shape, bias))
+    inputs = inputs_of(model, batches=[(tf.ones([1, 5]), tf.ones([1]))])
+    with pytest.raises(ArgumentError, match="criterion: .*inputs of 1.*Rescaling.*before the mod"):
+        gradient_criteria.synflow(inputs)
+
+
+@both
+@pytest.mark.parametrize("name", ["snip", "grasp", "taylor", "synflow"])
+def test_scores_that_are_all_0_are_refused(flavor, name):
+    model = unscorable(importlib.import_module(flavor), "zeros")
+    batches = [(tf.ones([2, 5]), tf.constant([0, 1]))]
+    with pytest.raises(ArgumentError, match=f"criterion: received '{name}'.*do(es)? not depend"):
+        getattr(gradient_criteria, name)(inputs_of(model, batches=batches))
+
+
+@both
+@pytest.mark.parametrize("name", ["snip", "grasp", "taylor"])
+def test_sample_weights_multiply_the_loss(flavor, name):
+    """A weight of 2 is the sample twice, of 0 the sample left out; all have the same mean."""
+    model = network(flavor)
+    score = getattr(gradient_criteria, name)
+    parts = tf.constant(INPUTS[:6]), tf.constant(LABELS[:6])
+    weights = tf.constant([2.0, 1, 0, 0, 3, 0], tf.float64)
+    found = score(inputs_of(model, batches=[parts], weights=[weights]))
+    expected = score(
+        inputs_of(model, batches=[[tf.repeat(p, [2, 1, 0, 0, 3, 0], 0) for p in parts]])
+    )
+    for key, value in expected.items():
+        assert np.any(value)
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-12)

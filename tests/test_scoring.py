@@ -52,7 +52,7 @@ def make_model(flavor):
     )
 
 
-def search(directory, criterion, flavor="keras", prac=NONE, **changes):
+def search(directory, criterion, flavor="keras", prac=NONE, train=TRAIN, **changes):
     options = {field: getattr(PRUNING, field) for field in PRUNING.__dataclass_fields__}
     pruning = PruningConfig(**{**options, "criterion": criterion, **changes})
     return TicketSearch(
@@ -63,7 +63,7 @@ def search(directory, criterion, flavor="keras", prac=NONE, **changes):
         directory=directory,
         retrain="none",
         verbose=False,
-    ).run(TRAIN)
+    ).run(train)
 
 
 def recorded_weights(calls):
@@ -88,6 +88,20 @@ def recorded_network(score, calls):
         return scores
 
     return Criterion(recording, needs_network=True, passes=1)
+
+
+@both
+def test_samples_of_weight_0_do_not_matter_and_weights_do(flavor, tmp_path):
+    weights = np.where(np.arange(400) < 200, 1.0, 0.0)
+    others = np.where(weights > 0, Y[:400], (Y[:400] + 1) % 10)  # other labels of weight 0
+    runs = {"weights": (Y[:400], weights), "labels": (others, weights)}
+    runs["twice"] = Y[:400], np.where(Y[:400] == 3, 9.0, weights)
+    masks = {}
+    for name, (labels, weight) in runs.items():
+        samples = ArraySamples(X[:400], labels, weights=weight)
+        result = search(tmp_path / name, "snip", flavor, rounds=1, rewind="0it", train=samples)
+        masks[name] = result.tickets[-1].masks
+    assert masks["labels"] == masks["weights"] != masks["twice"]
 
 
 @both

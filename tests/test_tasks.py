@@ -346,6 +346,34 @@ def test_scores_of_a_task(task):
         )
 
 
+@pytest.mark.parametrize(
+    ("task", "classes"),
+    [(Sparse(from_logits=True), 3), (MultiLabel(from_logits=True), 2), (Regression(), 2)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_sample_weights_multiply_the_losses_of_samples_and_positions(task, classes):
+    generator = np.random.default_rng(0)
+    outputs = tf.constant(generator.normal(size=(4, 5, classes)), tf.float32)
+    labels = generator.integers(0, classes, (4, 5, *([] if classes == 3 else [classes])))
+    each = np.array([  # the losses of positions, one by one
+        [task.losses(labels[i : i + 1, j : j + 1], outputs[i : i + 1, j : j + 1]) for j in range(5)]
+        for i in range(4)
+    ])[..., 0]  # fmt: skip
+    for shape in ((4,), (4, 1), (4, 5)):
+        weights = generator.integers(0, 3, shape).astype(np.float32)
+        found = task.weighted_losses(labels, outputs, weights)
+        expected = (each * weights.reshape(4, -1)).sum(1)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        if weights.size == 4:  # a task of a user, which has only `losses`
+            np.testing.assert_allclose(Task.weighted_losses(task, labels, outputs, weights), found)
+            both = Outputs(tasks={"a": task, "b": task})
+            pair = {"a": labels, "b": labels}, {"a": outputs, "b": outputs}
+            np.testing.assert_allclose(both.weighted_losses(*pair, weights), 2 * found)
+    np.testing.assert_array_equal(
+        task.weighted_losses(labels, outputs), task.losses(labels, outputs)
+    )
+
+
 def slow_score(task, score, label, outputs):
     if task.name == "regression":
         squares = sum((float(a) - float(b)) ** 2 for a, b in zip(outputs, label, strict=True))

@@ -7,7 +7,7 @@ write the function, make a `Criterion` of it, and add it to `CRITERIA` in `tf_pr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,36 @@ class ScoringInputs:
         prunable: its prunable variables, by name.
         batches: tensors (inputs, labels) of the samples.
         from_logits: whether the network outputs logits; probabilities otherwise.
-        loss: function of (labels, outputs, temperature) that returns the mean loss of a batch, with
-            logits divided by the temperature. It can be differentiated twice.
+        loss: function of (labels, outputs, temperature[, weight]) that returns the mean loss of a
+            batch, with logits divided by the temperature and losses multiplied by the sample
+            weights. It can be differentiated twice.
+        weights: the sample weights of each batch. Default (): all are 1.
     """
 
     network: Any
     prunable: Mapping[str, Any]
     batches: Sequence[tuple[tf.Tensor, tf.Tensor]]
     from_logits: bool
-    loss: Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor]
+    loss: Callable[..., tf.Tensor]
+    weights: Sequence[tf.Tensor] = ()
+
+    def losses(
+        self, *, training: bool, temperature: float = 1.0
+    ) -> Iterator[tuple[Callable[[], tf.Tensor], float]]:
+        """Yields, for each batch, a function that returns its mean loss, and its part of all data.
+
+        Args:
+            training, temperature: as for `gradients`.
+        """
+        weights = [(each,) for each in self.weights] or [()] * len(self.batches)
+        for (inputs, labels), weight in zip(self.batches, weights, strict=True):
+
+            def loss(inputs: Any = inputs, labels: Any = labels, weight: Any = weight) -> tf.Tensor:
+                return self.loss(
+                    labels, self.network(inputs, training=training), temperature, *weight
+                )
+
+            yield loss, self.fraction(labels)
 
     def gradients(self, *, training: bool, temperature: float = 1.0) -> Scores:
         """Returns the gradient of the mean loss of all samples, by name.
@@ -52,12 +73,12 @@ class ScoringInputs:
         """
         variables = list(self.prunable.values())
         total = [np.zeros_like(v.numpy()) for v in variables]
-        for inputs, labels in self.batches:
+        for loss, fraction in self.losses(training=training, temperature=temperature):
             with tf.GradientTape() as tape:
-                loss = self.loss(labels, self.network(inputs, training=training), temperature)
-            gradients = as_tensors(tape.gradient(loss, variables), variables)
+                value = loss()
+            gradients = as_tensors(tape.gradient(value, variables), variables)
             for index, gradient in enumerate(gradients):
-                total[index] += gradient.numpy() * self.fraction(labels)
+                total[index] += gradient.numpy() * fraction
         return dict(zip(self.prunable, total, strict=True))
 
     def fraction(self, labels: tf.Tensor) -> float:
@@ -71,7 +92,7 @@ def snip(inputs: ScoringInputs) -> Scores:
     Source: Lee et al. 2019, "SNIP: Single-shot Network Pruning based on Connection Sensitivity",
     Equation 5, without the division by the sum, which does not change the order.
     """
-    return _times_weight(inputs, inputs.gradients(training=True))
+    return checked("snip", _times_weight(inputs, inputs.gradients(training=True)))
 
 
 SNIP = Criterion(snip, REWIND_POINT, needs_network=True, passes=1)
@@ -83,7 +104,7 @@ def taylor(inputs: ScoringInputs) -> Scores:
     Source: Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", Equation 8
     for single weights, without the square, which does not change the order.
     """
-    return _times_weight(inputs, inputs.gradients(training=False))
+    return checked("taylor", _times_weight(inputs, inputs.gradients(training=False)))
 
 
 TAYLOR = Criterion(taylor, TRAINED, needs_network=True, passes=1)
@@ -100,35 +121,37 @@ def grasp(inputs: ScoringInputs, temperature: float = GRASP_TEMPERATURE) -> Scor
     total = [tf.constant(g) for g in gradients.values()]
     variables = list(inputs.prunable.values())
     products = [np.zeros_like(v.numpy()) for v in variables]
-    for x, labels in inputs.batches:
+    for loss, fraction in inputs.losses(training=True, temperature=temperature):
         with tf.GradientTape() as outer:
             with tf.GradientTape() as inner:
-                loss = inputs.loss(labels, inputs.network(x, training=True), temperature)
-            of_batch = as_tensors(inner.gradient(loss, variables), variables)
+                value = loss()
+            of_batch = as_tensors(inner.gradient(value, variables), variables)
             flow = tf.add_n([tf.reduce_sum(t * g) for t, g in zip(total, of_batch, strict=True)])
         hessian_products = as_tensors(outer.gradient(flow, variables), variables)
         for product, part in zip(products, hessian_products, strict=True):
-            product += part.numpy() * inputs.fraction(labels)
-    return {
+            product += part.numpy() * fraction
+    scores = {
         name: product * np.asarray(inputs.prunable[name])
         for name, product in zip(inputs.prunable, products, strict=True)
     }
+    return checked("grasp", scores)
 
 
 GRASP = Criterion(grasp, REWIND_POINT, needs_network=True, passes=2)
 
 
 def synflow(inputs: ScoringInputs) -> Scores:
-    """|w dR/dw|, where R sums the logits for inputs of ones and the absolute weights.
+    """w dR/dw of the absolute weights, where R sums the logits for inputs of ones.
 
-    Takes no data. If R overflows float32, inputs and outputs are scaled down by powers of two,
-    which does not change the order in a network without biases.
+    Takes no data. Moving means of BatchNorm are 0. If R overflows float32, inputs and outputs are
+    scaled down by powers of two, which does not change the order in a network without biases.
 
     Source: Tanaka et al. 2020, "Pruning Neural Networks without Any Data by Iteratively Conserving
     Synaptic Flow", Algorithm 1.
 
     Raises:
-        ArgumentError: If the network outputs probabilities, whose sum does not depend on weights.
+        ArgumentError: If the network outputs probabilities, whose sum does not depend on weights,
+            or nothing flows from its inputs to its outputs.
         NonFiniteLossError: If R overflows float32 at every scale.
     """
     if not inputs.from_logits:
@@ -138,30 +161,46 @@ def synflow(inputs: ScoringInputs) -> Scores:
             "another one for a model that outputs probabilities",
             "Use a model without the last softmax.",
         )
-    for weight in named_weights(inputs.network):
-        weight.variable.assign(tf.abs(tf.convert_to_tensor(weight.variable)))
+    _make_positive(inputs.network)
     variables = list(inputs.prunable.values())
     first = tf.nest.map_structure(lambda part: part[:1], inputs.batches[0][0])
     if any(part.dtype == tf.string for part in tf.nest.flatten(first)):
         raise ArgumentError("criterion", "synflow", "another one for a model with text as input")
     for exponent in (0, 40, 80, 120):
         scale = 2.0**-exponent
-        with tf.GradientTape() as tape:
-            ones = tf.nest.map_structure(
-                lambda part, scale=scale: (
-                    tf.cast(tf.fill(tf.shape(part), scale), part.dtype)
-                    if part.dtype.is_floating
-                    else tf.ones_like(part)
-                ),
-                first,
-            )
+        ones = tf.nest.map_structure(
+            lambda part, scale=scale: (
+                tf.cast(tf.fill(tf.shape(part), scale), part.dtype)
+                if part.dtype.is_floating
+                else tf.ones_like(part)
+            ),
+            first,
+        )
+        sources = tf.nest.flatten(ones)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([source for source in sources if source.dtype.is_floating])
             outputs = tf.nest.flatten(inputs.network(ones, training=False))
             flow = tf.add_n([tf.reduce_sum(output * scale) for output in outputs])
         gradients = as_tensors(tape.gradient(flow, variables), variables)
         scores = [g.numpy() * np.asarray(v) for g, v in zip(gradients, variables, strict=True)]
         if all(np.isfinite(score).all() for score in scores):
-            return dict(zip(inputs.prunable, scores, strict=True))
+            if not _flows(tape.gradient(flow, sources)):
+                raise _no_flow()
+            return checked("synflow", dict(zip(inputs.prunable, scores, strict=True)))
     raise NonFiniteLossError("criterion: the scores of synflow are infinite in this network.")
+
+
+def _make_positive(network: Any) -> None:
+    """Makes weights absolute; moving means, which normalization subtracts, become 0."""
+    for weight in named_weights(network):
+        value = tf.convert_to_tensor(weight.variable)
+        is_mean = weight.role == "moving_mean"
+        weight.variable.assign(tf.zeros_like(value) if is_mean else tf.abs(value))
+
+
+def _flows(gradients: Sequence[tf.Tensor | None]) -> bool:
+    """Whether R depends on the inputs; ids, as of words, have no gradients and always do."""
+    return any(each is None or np.any(each.numpy()) for each in gradients)
 
 
 SYNFLOW = Criterion(synflow, REWIND_POINT, needs_network=True)
@@ -173,6 +212,33 @@ def as_tensors(gradients: Sequence[Any], variables: Sequence[Any]) -> list[tf.Te
         tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
         for g, v in zip(gradients, variables, strict=True)
     ]
+
+
+def checked(criterion: str, scores: Scores) -> Scores:
+    """Returns scores; raises `ArgumentError` if all are 0, which ranks no weight above another."""
+    if any(np.any(score) for score in scores.values()):
+        return scores
+    if criterion == "synflow":
+        raise _no_flow()
+    raise ArgumentError(
+        "criterion",
+        criterion,
+        "another one for this network, in which all scores are 0",
+        "The loss does not depend on its prunable weights: look for activations that are all 0, "
+        "a last layer that starts at 0, samples whose weights are all 0, or a layer that is "
+        "pruned entirely.",
+    )
+
+
+def _no_flow() -> ArgumentError:
+    return ArgumentError(
+        "criterion",
+        "synflow",
+        "another one for a network whose outputs do not depend on inputs of 1",
+        "Rescaling with a negative offset, or Normalization, makes inputs of 1 negative, and ReLU "
+        "then outputs 0: preprocess the data before the model instead. If min_layer_density is 0, "
+        "a layer may also have been pruned entirely.",
+    )
 
 
 def _count(labels: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +29,8 @@ class NetworkPruner:
     """Prunes the network of a search by the criterion of its configuration.
 
     A criterion that needs the network scores on `score_samples` training samples of each class. If
-    rounds train, it also scores after each epoch, for the mask distance.
+    rounds train, it also scores after each epoch, for the mask distance. Sample weights multiply
+    losses, and samples of weight 0 are left out.
 
     Args:
         context: of the search.
@@ -83,23 +85,31 @@ class NetworkPruner:
         return scores
 
     def _inputs(self) -> ScoringInputs:
-        trainer, train = self._context.trainer, self._context.train
-        batches = evaluation_batches(train.samples, self._ids, batch_size=BATCH)
+        trainer = self._context.trainer
+        batches = list(evaluation_batches(trainer.samples, self._ids, batch_size=BATCH))
+
+        def loss(labels: Any, outputs: Any, temperature: float, weight: Any = None) -> tf.Tensor:
+            losses = trainer.task.weighted_losses(labels, outputs, weight, temperature)
+            return tf.reduce_mean(losses)
+
         return ScoringInputs(
             network=trainer.network,
             prunable=trainer.model.prunable,
             batches=[(x["inputs"], y) for x, y, *_ in batches],
             from_logits=trainer.task.from_logits is not False,
-            loss=lambda y, outputs, temperature: tf.reduce_mean(
-                trainer.task.losses(y, outputs, None, temperature)
-            ),
+            loss=loss,
+            weights=[weight for _, _, *weights in batches for weight in weights],
         )
 
     @functools.cached_property
     def _ids(self) -> np.ndarray:
-        context, train = self._context, self._context.train
-        classes = context.trainer.task.classes(train.labels)
-        return few_of_each_class(train, classes, self._pruning.score_samples, context.seed)
+        trainer, train = self._context.trainer, self._context.train
+        weights = trainer.samples.weights
+        if weights is not None:
+            weighted = weights.reshape(len(weights), -1).any(1)[train.ids]
+            train = Split(train.samples, train.ids[weighted])
+        classes = trainer.task.classes(train.labels)
+        return few_of_each_class(train, classes, self._pruning.score_samples, self._context.seed)
 
     def prune_now(self, rule: PruneRule, masks: Masks) -> Masks:
         """Prunes by the network's current weights, which it restores; returns the next masks."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_prac.checks import check_number
 from tf_prac.errors import ArgumentError, DataError
-from tf_prac.tasks.task import Task, flat, label_error
+from tf_prac.tasks.task import Task, flat, for_each, label_error
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,15 +93,26 @@ class Classification(Task):
         self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
     ) -> tf.Tensor:
         """Returns the cross-entropy of each sample, summed over its predictions, float [batch]."""
+        return tf.reduce_sum(self._losses(labels, outputs, weight, temperature), -1)
+
+    def weighted_losses(
+        self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
+    ) -> tf.Tensor:
+        """Returns the losses of samples, whose predictions are multiplied by their weights."""
+        losses = self._losses(labels, outputs, weight, temperature)
+        if weight is not None:
+            losses *= for_each(tf.cast(weight, losses.dtype), self.decisions(outputs))
+        return tf.reduce_sum(losses, -1)
+
+    def _losses(self, labels: Any, outputs: Any, weight: Any, temperature: float) -> tf.Tensor:
+        """Returns the cross-entropy of each prediction, 0 if it does not count."""
         # Basic operations, because Hessians need the second derivative.
         logits = self.logits(outputs) / temperature
         classes = tf.cast(flat(self.targets(labels)), tf.int64)
         target = tf.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
         losses = -tf.reduce_sum(target * tf.nn.log_softmax(logits), -1)
         judged = self.judged(labels, outputs, weight)
-        if judged is not None:
-            losses *= tf.cast(judged, losses.dtype)
-        return tf.reduce_sum(losses, -1)
+        return losses if judged is None else losses * tf.cast(judged, losses.dtype)
 
     def _knows_logits(self) -> bool:
         if self.from_logits is None:

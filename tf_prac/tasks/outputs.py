@@ -125,6 +125,16 @@ class Outputs(Task):
         ]
         return tf.add_n(each)
 
+    def weighted_losses(
+        self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
+    ) -> tf.Tensor:
+        """Returns the sum of the weighted losses of all outputs, float [batch]."""
+        each = [
+            task.weighted_losses(*(self.of(p, n) for p in (labels, outputs, weight)), temperature)
+            for n, task in self.tasks.items()
+        ]
+        return tf.add_n(each)
+
     def check_labels(self, labels: Any) -> None:
         """Raises an error unless labels are those of each task."""
         self._each(lambda n, task: task.check_labels(self.of(labels, n)))

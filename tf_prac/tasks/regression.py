@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_prac.checks import check_number
 from tf_prac.errors import ArgumentError
-from tf_prac.tasks.task import Task, flat, label_error
+from tf_prac.tasks.task import Task, flat, for_each, label_error
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -119,6 +119,15 @@ class Regression(Task):
     ) -> tf.Tensor:
         """Returns the squared error of each sample, summed over its numbers, float [batch]."""
         return tf.reduce_sum(tf.square(self.errors(labels, outputs, weight)), -1)
+
+    def weighted_losses(
+        self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
+    ) -> tf.Tensor:
+        """Returns the losses of samples, whose numbers are multiplied by their weights."""
+        losses = tf.square(self.errors(labels, outputs, weight))
+        if weight is not None:
+            losses *= for_each(tf.cast(weight, losses.dtype), self.decisions(outputs))
+        return tf.reduce_sum(losses, -1)
 
     def errors(self, labels: Any, outputs: Any, weight: Any = None) -> tf.Tensor:
         """Returns outputs minus labels, 0 where they do not count, float [batch, predictions]."""

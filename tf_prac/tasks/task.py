@@ -146,6 +146,23 @@ class Task(abc.ABC):
         """
         raise self._lacks("score", "a score that needs no loss of single samples")
 
+    def weighted_losses(
+        self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
+    ) -> tf.Tensor:
+        """Returns the losses of samples multiplied by their weights, float [batch].
+
+        Here, positions of a sample have the mean of its weights that are not 0.
+
+        Args:
+            labels, outputs, weight, temperature: as for `losses`.
+        """
+        losses = self.losses(labels, outputs, weight, temperature)
+        if weight is None:
+            return losses
+        weight = flat(tf.cast(weight, losses.dtype))
+        count = tf.math.count_nonzero(weight, -1, dtype=losses.dtype)
+        return losses * tf.math.divide_no_nan(tf.reduce_sum(weight, -1), count)
+
     def metric_values(
         self, labels: Any, outputs: Any, weight: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -210,7 +227,7 @@ class Task(abc.ABC):
         judged = None
         for part in parts:
             if part is not None:
-                each = _broadcast(part, decisions)
+                each = for_each(tf.cast(part, tf.bool), decisions)
                 judged = each if judged is None else judged & each
         return judged
 
@@ -248,9 +265,9 @@ def flat(values: Any) -> tf.Tensor:
     )
 
 
-def _broadcast(part: Any, decisions: tf.Tensor) -> tf.Tensor:
-    """Returns flags [batch] or [batch, positions, ...] for each of the decisions."""
-    part, decisions = tf.cast(part, tf.bool), tf.convert_to_tensor(decisions)
+def for_each(part: Any, decisions: Any) -> tf.Tensor:
+    """Returns values [batch] or [batch, positions, ...] for each decision, [batch, predictions]."""
+    part, decisions = tf.convert_to_tensor(part), tf.convert_to_tensor(decisions)
     if part.shape.rank == decisions.shape.rank + 1 and part.shape[-1] == 1:
         part = tf.squeeze(part, -1)
     for _ in range(decisions.shape.rank - part.shape.rank):
