@@ -216,6 +216,45 @@ def test_prune_returns_a_model_that_tfmot_works_with():
     assert_masked(prunable_weights(plain), masks)
 
 
+def masked(keras, *middle):
+    """A model whose layers get a Keras mask: of an embedding, which the layers `middle` follow."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((7,))
+    hidden = keras.layers.Embedding(5, 8, mask_zero=True)(inputs)
+    for layer in middle:
+        hidden = layer(hidden)
+    return keras.Model(inputs, keras.layers.Dense(2)(hidden))
+
+
+def after_masking(keras):
+    layers = keras.layers
+    return keras.Sequential(
+        [layers.InputLayer((7, 3)), layers.Masking(), layers.Dense(8), layers.LSTM(4)]
+        + [layers.Dense(2)]
+    )
+
+
+MASKED = {
+    "dense": lambda layers: [layers.Dense(8), layers.LSTM(4)],
+    "each step": lambda layers: [layers.TimeDistributed(layers.Dense(8)), layers.LSTM(4)],
+    "causal convolution": lambda layers: [layers.Conv1D(8, 3, padding="causal")],
+}
+MASKED_CONFIG = PruningConfig(layers=("conv", "dense", "embedding", "recurrent"))
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")  # of Keras 3
+@halved("name, flavor", [*MASKED, "masking"], ["tf_keras", "keras"])
+def test_layers_get_the_keras_mask_as_without_pruning(name, flavor):
+    """Wrappers of Keras 2 take any argument, so that Keras passes a mask to each of them."""
+    keras = load(flavor)
+    model = masked(keras, *MASKED[name](keras.layers)) if name in MASKED else after_masking(keras)
+    x = np.tile([[1, 2, 3, 4, 0, 0, 0], [4, 0, 2, 1, 1, 0, 0]], (2, 1))
+    x = x if name in MASKED else np.repeat(x[..., None], 3, -1).astype(np.float32)
+    expected = np.asarray(model(x))
+    pruned = prune(model, pruning=MASKED_CONFIG)
+    np.testing.assert_array_equal(np.asarray(pruned(x)), expected)
+
+
 def test_wrappers_of_tfmot_keep_their_masks_and_stop_computing_them():
     model = build("wrapped", functional)
     fit_bare(model)

@@ -156,6 +156,8 @@ def wrapper_class() -> type:
         def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
             if self.layer._call_spec.expects_training_arg:
                 kwargs["training"] = training
+            if not self.layer._call_spec.expects_mask_arg:  # Keras passes it because of **kwargs
+                kwargs.pop("mask", None)
             outputs = self.layer(inputs, **kwargs)
             if len(self.pruning_vars) < len(self.prunable):
                 with tf.init_scope():
@@ -163,7 +165,11 @@ def wrapper_class() -> type:
             return outputs
 
         def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-            return self.layer.compute_mask(inputs, mask)
+            """Returns the mask of the layer's outputs; as without a wrapper, it may have none."""
+            layer = self.layer
+            if not layer.supports_masking and getattr(layer.compute_mask, "_is_default", False):
+                return None
+            return layer.compute_mask(inputs, mask)
 
         def get_config(self) -> dict[str, Any]:
             return {
