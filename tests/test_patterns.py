@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
-from tf_prac import ConstantSparsity, Masks, PolynomialDecay, PruningConfig, prune
+from tf_prac import (
+    ConstantSparsity,
+    Masks,
+    PolynomialDecay,
+    PruningConfig,
+    TicketSearch,
+    TrainingRecipe,
+    prune,
+)
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVORS, flavor_of
+from tf_prac.pruning import transposed_kernels
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.patterns import (
     PATTERNS,
@@ -359,6 +368,45 @@ def test_channels_are_pruned_as_a_whole(pattern, seed, sparsity):
         assert np.array_equal(mask.any(axes), mask.all(axes)) and mask.any()
     again = PruneRule(rate=0.5, pattern=pattern_of(pattern=pattern))(weights, masks)
     assert all(not np.any(again[name] & ~masks[name]) for name in masks)
+
+
+TRANSPOSED = {1: (6, 4), 2: (6, 6, 4), 3: (4, 4, 4, 2)}
+
+
+@both
+@pytest.mark.parametrize("rank", TRANSPOSED)
+@pytest.mark.parametrize("pattern", ["channels", "refill"])
+def test_channels_of_transposed_convolutions_are_their_outputs(flavor, rank, pattern):
+    """Their kernels are [..., out, in]; a channel whose weights are all pruned outputs its bias."""
+    keras = importlib.import_module(flavor)
+    convolution = getattr(keras.layers, f"Conv{rank}DTranspose")
+    x = np.random.default_rng(0).normal(size=(2, *TRANSPOSED[rank])).astype(np.float32)
+    inputs = keras.Input(TRANSPOSED[rank])
+    names = {"name": "up", "bias_initializer": "ones"}
+    model = keras.Model(inputs, convolution(6, 3, **names)(inputs))
+    pruned = prune(model, sparsity=0.5, pruning=PruningConfig(pattern=pattern))
+    (mask,) = pruned.masks.values()
+    kept = mask.any((*range(rank), -1))
+    assert mask.shape[-2:] == (6, TRANSPOSED[rank][-1]) and kept.sum() == 3
+    np.testing.assert_array_equal(mask, np.broadcast_to(kept[:, None], mask.shape))
+    assert (np.asarray(pruned(x))[..., ~kept] == 1).all()
+    assert transposed_kernels(pruned) == {"up/kernel"}
+
+
+def test_a_search_prunes_the_channels_of_transposed_convolutions(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 4, 4, 2)).astype(np.float32)
+
+    def make_model():
+        layers = importlib.import_module("keras").layers
+        network = [layers.Input((4, 4, 2)), layers.Conv2DTranspose(6, 3, name="up")]
+        network += [layers.GlobalAveragePooling2D(), layers.Dense(2)]
+        return importlib.import_module("keras").Sequential(network)
+
+    config = PruningConfig(rounds=1, prune_rate=0.5, pattern="channels")
+    recipe, options = TrainingRecipe(epochs=1, batch_size=10), {"retrain": "none"}
+    search = TicketSearch(make_model, recipe, config, directory=tmp_path / "run", **options)
+    mask = search.run((x, np.arange(20) % 2)).tickets[-1].masks["up/kernel"]
+    assert mask.any((0, 1, 3)).sum() == mask.all((0, 1, 3)).sum() == 3
 
 
 def test_channels_with_the_smallest_weights_are_pruned():

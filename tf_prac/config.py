@@ -356,8 +356,9 @@ class PruningConfig:
         block_size: (height, width) of the blocks in which matrices are pruned. Default (1, 1).
         block_pooling_type: a block's score is the "AVG" or "MAX" of its weights' scores.
             Default "AVG".
-        sparsity_m_by_n: (m, n): prune m of every n weights along the input channels, in one
-            round and independent of the rate. Default ().
+        sparsity_m_by_n: (m, n): prune m of every n weights along the input channels (of
+            transposed convolutions, the output channels), in one round and independent of the rate.
+            Default ().
         policy: "all" prunes the layers of the next three options; "xnnpack" only their 1x1
             convolutions, in networks that XNNPACK runs sparse. Default "all".
         layers: groups of layers to prune, of "conv", "dense", "depthwise", "embedding",

@@ -22,4 +22,5 @@ from tf_prac.pruning.sparsity_schedules import PolynomialDecay as PolynomialDeca
 from tf_prac.pruning.weights import prunable_weights as prunable_weights
 from tf_prac.pruning.weights import rewind as rewind
 from tf_prac.pruning.weights import snapshot as snapshot
+from tf_prac.pruning.weights import transposed_kernels as transposed_kernels
 from tf_prac.pruning.weights import weight_report as weight_report

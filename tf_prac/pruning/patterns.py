@@ -7,7 +7,7 @@ To add a pattern, write a frozen dataclass derived from `Pattern` and add it to 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -63,6 +63,15 @@ class Pattern:
         TFMOT has arguments of the same names. Returns None if no fields describe it.
         """
         return None
+
+    def of_network(self, transposed: Collection[str]) -> Self:
+        """Returns the pattern for a network.
+
+        Args:
+            transposed: names of its kernels of transposed convolutions, whose output channels are
+                the axis before the last.
+        """
+        return self
 
     def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
         """Raises `ArgumentError` unless a weight of this shape can be pruned in the pattern."""
@@ -194,7 +203,9 @@ class Block(Pattern):
 class MByN(Pattern):
     """N:M sparsity as in TFMOT's `sparsity_m_by_n`: of every n consecutive weights, m are pruned.
 
-    The weights are consecutive along the input channels. (2, 4) is 2:4 sparsity.
+    The weights are consecutive along the input channels; in kernels of transposed convolutions, as
+    in TFMOT, along the output channels, which are before the last axis there. (2, 4) is 2:4
+    sparsity.
 
     Example:
 
@@ -266,12 +277,23 @@ class MByN(Pattern):
 
 
 @dataclasses.dataclass(frozen=True)
-class Channels(Pattern):
+class _ChannelPattern(Pattern):
+    """Base class of patterns of whole output channels."""
+
+    transposed: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
+
+    def of_network(self, transposed: Collection[str]) -> Self:
+        """Returns the pattern for a network with these kernels of transposed convolutions."""
+        return dataclasses.replace(self, transposed=frozenset(transposed))
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels(_ChannelPattern):
     """Whole output channels of a kernel are pruned, which `tf_prac.export.shrink` removes.
 
     The score of a channel is the mean score of its weights, and rates and target sparsities count
-    channels. Each kernel keeps at least one channel. Channels are the last axis of a kernel; those
-    of a depthwise kernel are its inputs.
+    channels. Each kernel keeps at least one channel. Channels are the last axis of a kernel, and
+    the axis before it in transposed convolutions; those of a depthwise kernel are its inputs.
 
     Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", Section 3.1.
 
@@ -281,23 +303,27 @@ class Channels(Pattern):
         >>> kernel = {"dense/kernel": np.array([[3.0, 1.0], [1.0, 2.0]])}
         >>> prune(kernel, Masks.ones_like(kernel), 0.5, pattern=Channels())["dense/kernel"].tolist()
         [[True, False], [True, False]]
+
+    Args:
+        transposed: as for `refill`; `tf_prac.prune` and searches set it. Default none.
     """
 
     def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
         """Returns the next masks; a channel that has no unpruned weight counts as pruned."""
-        pooled = {name: _by_channel(name, np.mean, scores[name]) for name in masks}
-        alive = {name: _by_channel(name, np.any, mask) for name, mask in masks.items()}
+        axes = _channel_axes(masks, self.transposed)
+        pooled = {name: _by_channel(axes[name], np.mean, scores[name]) for name in masks}
+        alive = {name: _by_channel(axes[name], np.any, mask) for name, mask in masks.items()}
         kept = prune(pooled, Masks(alive))
         result = {}
         for name, mask in masks.items():
             best = np.argmax(np.where(alive[name], pooled[name], -np.inf))
             keep = kept[name] | ((np.arange(pooled[name].size) == best) & alive[name])
-            result[name] = mask & _along_channels(name, keep, mask.ndim)
+            result[name] = mask & _along_channels(axes[name], keep, mask.ndim)
         return Masks(result)
 
 
 @dataclasses.dataclass(frozen=True)
-class Refill(Pattern):
+class Refill(_ChannelPattern):
     """Unstructured pruning, then as many whole output channels as the remaining weights fill.
 
     See `refill`. The sparsity of each kernel is about that of unstructured pruning, but rounded to
@@ -313,14 +339,22 @@ class Refill(Pattern):
 
     Source: Chen et al. 2022, "Coarsening the Granularity: Towards Structurally Sparse Lottery
     Tickets", Section 3.2 (IMP-Refill, here in each round).
+
+    Args:
+        transposed: as for `refill`; `tf_prac.prune` and searches set it. Default none.
     """
 
     def prune(self, scores: Scores, masks: Masks, prune: Callable[[Scores, Masks], Masks]) -> Masks:
         """Returns the next masks."""
-        return refill(prune(scores, masks), scores, masks)
+        return refill(prune(scores, masks), scores, masks, self.transposed)
 
 
-def refill(masks: Masks, scores: Scores | None = None, within: Masks | None = None) -> Masks:
+def refill(
+    masks: Masks,
+    scores: Scores | None = None,
+    within: Masks | None = None,
+    transposed: Collection[str] = (),
+) -> Masks:
     """Makes unstructured masks channel-wise: keeps the fullest output channels, entirely.
 
     Each kernel keeps as many channels as its remaining weights would fill, rounded, at least one:
@@ -342,6 +376,8 @@ def refill(masks: Masks, scores: Scores | None = None, within: Masks | None = No
         scores: of channels with equally many weights, those with the highest sum of the scores of
             remaining weights are kept. Default None: the first.
         within: masks that the result keeps pruned. Default None: all weights may be restored.
+        transposed: names of the kernels whose output channels are the axis before the last:
+            `transposed_kernels(model)`, if the model has transposed convolutions. Default ().
 
     Raises:
         MismatchError: If scores or `within` are not of the same network.
@@ -349,36 +385,38 @@ def refill(masks: Masks, scores: Scores | None = None, within: Masks | None = No
     for others in (scores, within):
         if others is not None:
             masks.check_shapes({name: np.shape(each) for name, each in others.items()})
-    result = {}
+    result, axes = {}, _channel_axes(masks, transposed)
     for name, mask in masks.items():
+        axis = axes[name]
         available = np.ones_like(mask) if within is None else within[name]
-        counts = _by_channel(name, np.sum, mask)
+        counts = _by_channel(axis, np.sum, mask)
         remaining = np.zeros(mask.shape) if scores is None else np.where(mask, scores[name], 0)
-        order = np.lexsort((-_by_channel(name, np.sum, remaining), -counts))
-        sizes = _by_channel(name, np.sum, available)[order]
+        order = np.lexsort((-_by_channel(axis, np.sum, remaining), -counts))
+        sizes = _by_channel(axis, np.sum, available)[order]
         filled = np.cumsum(sizes) - sizes / 2 <= counts.sum()
         filled[0] = True
         keep = np.zeros(counts.size, bool)
         keep[order[filled]] = True
-        result[name] = available & _along_channels(name, keep, mask.ndim)
+        result[name] = available & _along_channels(axis, keep, mask.ndim)
     return Masks(result)
 
 
-def _channel_axis(name: str) -> int:
-    """Returns the axis of output channels of a kernel; a depthwise kernel has one per input."""
-    return -2 if name.rpartition("/")[2] == "depthwise_kernel" else -1
+def _channel_axes(names: Collection[str], transposed: Collection[str]) -> dict[str, int]:
+    """Returns the axis of output channels of kernels; a depthwise kernel has one per input."""
+    swapped = {name for name in names if name.rpartition("/")[2] == "depthwise_kernel"}
+    return {name: -2 if name in swapped or name in transposed else -1 for name in names}
 
 
-def _by_channel(name: str, pool: Callable[..., Any], array: np.ndarray) -> np.ndarray:
+def _by_channel(axis: int, pool: Callable[..., Any], array: np.ndarray) -> np.ndarray:
     """Returns `pool` of the elements of each channel."""
-    channels_first = np.moveaxis(array, _channel_axis(name), 0)
+    channels_first = np.moveaxis(array, axis, 0)
     return np.asarray(pool(channels_first.reshape(len(channels_first), -1), axis=1))
 
 
-def _along_channels(name: str, keep: np.ndarray, rank: int) -> np.ndarray:
+def _along_channels(axis: int, keep: np.ndarray, rank: int) -> np.ndarray:
     """Returns an array of one element per channel, shaped to broadcast to the kernel."""
     shape = [1] * rank
-    shape[_channel_axis(name)] = keep.size
+    shape[axis] = keep.size
     return keep.reshape(shape)
 
 

@@ -185,6 +185,25 @@ def prune_rates(model: Any, config: PruningConfig | None = None) -> dict[str, fl
     }
 
 
+def transposed_kernels(model: Any) -> frozenset[str]:
+    """Returns the names of the kernels of transposed convolutions, for `tf_prac.pruning.refill`.
+
+    Their output channels are the axis before the last.
+
+    Example:
+
+        >>> masks = refill(ticket.masks, transposed=transposed_kernels(model))
+
+    Args:
+        model: a built model of either flavor.
+    """
+    return frozenset(
+        w.name
+        for w in named_weights(model)
+        if w.role == "kernel" and set(_TRANSPOSED).intersection(class_names(w.layer))
+    )
+
+
 def unused_patterns(model: Any, config: PruningConfig) -> list[str]:
     """Returns the patterns of `ignore` that match no weight of a model."""
     return _unused(named_weights(model), config)

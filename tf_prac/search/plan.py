@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -214,16 +214,17 @@ class RoundPlan:
         uniform_from = round(self._prac.coverage_until * epochs)
         return dataclasses.replace(coverage, uniform_from=uniform_from)
 
-    def rule(self, number: int, rates: Rate) -> PruneRule:
+    def rule(self, number: int, rates: Rate, transposed: Collection[str] = ()) -> PruneRule:
         """Returns the pruning rule of a round.
 
         Args:
             number: the round.
             rates: prune rates of the weights.
+            transposed: as for `Pattern.of_network`. Default ().
         """
         options = self._pruning
         sparsity = options.sparsities[number] if options.sparsities else None
-        pattern = options.make_pattern()
+        pattern = options.make_pattern().of_network(transposed)
         floor = options.min_layer_density
         return PruneRule(rates, options.criterion, options.scope, sparsity, pattern, floor)
 

@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_prac.data.coverage import Coverage
 from tf_prac.data.sample_set import SampleSet
+from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.mask_distance import mask_agreement
 from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.pruning.report import PruningReport
-from tf_prac.pruning.weights import prune_rates
+from tf_prac.pruning.weights import prune_rates, transposed_kernels
 from tf_prac.search.context import SearchContext
 from tf_prac.search.dense_round import save_rewind_points
 from tf_prac.search.larger_cuts import AGREEMENT, LARGER_CUT, next_round_trains
@@ -29,10 +31,11 @@ from tf_prac.search.round_start import RoundStart
 from tf_prac.search.scoring import NetworkPruner
 from tf_prac.search.selection import RoundOutcome, Selection
 from tf_prac.search.selectors import make_selector
-from tf_prac.search.summary import round_metrics
+from tf_prac.search.summary import chance_warning, round_metrics
 from tf_prac.search.ticket import SEARCH_ORDER
 from tf_prac.storage.files import write_csv
 from tf_prac.storage.layout import FORGETTING, HISTORY, MASKS, PRAC_SET, PREDICTIONS
+from tf_prac.tables import wrapped
 from tf_prac.training.trained_network import TrainedNetwork, untrained
 
 
@@ -60,6 +63,7 @@ class RoundRunner:
         self._context, self._plan, self._start, self._initial = context, plan, start, initial
         self._pruning = context.config.pruning
         self._rates = prune_rates(context.trainer.network, self._pruning)
+        self._transposed = transposed_kernels(context.trainer.network)
         self._pruner = NetworkPruner(context)
         self._selector = make_selector(context)
         pretrains = context.config.prac.pretrains
@@ -92,7 +96,7 @@ class RoundRunner:
         presented = self._plan.presented(number, ids, train_ids)
         trained = self._train(number, weights, masks, presented)
         self._keep_ticket(number, masks, len(presented), trained, w_k)
-        rule = self._plan.rule(number, self._rates)
+        rule = self._rule(number)
         next_masks = self._pruner.prune(rule, trained.scored, masks)
         if dead_layers := PruningReport.of(next_masks).dead_layers:
             self._context.callbacks.on_message(f"  warning: {dead_layers}")
@@ -112,8 +116,12 @@ class RoundRunner:
         if number == 0:
             self._save_rewind(trained, metrics)
             self._test_dense(trained, metrics)
+            self._warn_of_chance(metrics)
         self._save(outcome, selection, metrics)
         return metrics
+
+    def _rule(self, number: int) -> PruneRule:
+        return self._plan.rule(number, self._rates, self._transposed)
 
     def _prune_again(self, number: int, masks: Masks, ids: np.ndarray) -> dict[str, Any]:
         """Prunes by the trained weights of the round before, and keeps its samples."""
@@ -121,7 +129,7 @@ class RoundRunner:
         weights, averaged = self._start.trained(number - 1), self._start.averaged(number - 1)
         trained = untrained(weights, len(self._context.train.samples), 0)
         trained = dataclasses.replace(trained, stop=LARGER_CUT, averaged=averaged)
-        next_masks = self._plan.rule(number, self._rates)(trained.scored, masks)
+        next_masks = self._rule(number)(trained.scored, masks)
         outcome = RoundOutcome(number, trained, masks, next_masks, ids)
         selection = Selection(SampleSet.load(before / PRAC_SET))
         reference = self._context.config.prac.cep_reference
@@ -153,7 +161,7 @@ class RoundRunner:
         if budget.steps == 0:
             return untrained(weights, len(context.train.samples), plan.rewind_at)
         if plan.trains:
-            rule = self._pruner.tentative(plan.rule(number, self._rates))
+            rule = self._pruner.tentative(self._rule(number))
             keep = self._keep_tentative(number, masks)
             mask_distance = plan.mask_distance(number, len(ids), rule, keep)
         with context.callbacks.training(f"round {number}", budget.steps) as advance:
@@ -210,6 +218,18 @@ class RoundRunner:
                 trainer.load(weights)
                 metrics[name] = trainer.predictor.measure(test)
                 metrics["forward_samples"] += len(test.ids)
+
+    def _warn_of_chance(self, metrics: Mapping[str, Any]) -> None:
+        """Tells if the dense network classifies no better than without its inputs."""
+        context, validation = self._context, self._context.data.validation
+        if validation is None or not metrics["steps"]:
+            return
+        classes = context.trainer.task.classes(validation.labels)
+        inputs = tf.nest.flatten(validation.samples.inputs(validation.ids[:32]))
+        numbers = [part for part in inputs if part.dtype.kind in "iuf"]
+        largest = max((float(np.abs(part).max()) for part in numbers), default=0.0)
+        if warning := chance_warning(metrics, classes, largest):
+            context.callbacks.on_message(wrapped(warning))
 
     def _save(self, outcome: RoundOutcome, selection: Selection, metrics: dict[str, Any]) -> None:
         """Writes the files of a round; it is finished when round.json is written."""

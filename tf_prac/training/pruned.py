@@ -25,7 +25,13 @@ from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.sparsity_schedules import as_schedule
-from tf_prac.pruning.weights import FROZEN, prunable_weights, rewind, weight_report
+from tf_prac.pruning.weights import (
+    FROZEN,
+    prunable_weights,
+    rewind,
+    transposed_kernels,
+    weight_report,
+)
 from tf_prac.storage.names import check_name
 from tf_prac.training.gradual import GradualPruning
 from tf_prac.training.masked_model import MaskedModelMixin, network_of
@@ -66,7 +72,7 @@ def prune(
     Example:
 
         >>> model = tf_prac.prune(network, sparsity=0.8)  # doctest: +SKIP
-        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> model.fit(x, y)
         >>> model.save("pruned.keras")
         >>> small = tf_prac.strip(model)
@@ -118,7 +124,7 @@ def prune(
         criterion=pruning.criterion,
         scope=pruning.scope,
         sparsity=sparsity,
-        pattern=pruning.make_pattern(),
+        pattern=pruning.make_pattern().of_network(transposed_kernels(model)),
         min_layer_density=pruning.min_layer_density,
     )
     gradual = None if schedule is None else GradualPruning(as_schedule(schedule), rule)
