@@ -36,7 +36,8 @@ from tf_prac.errors import (
 )
 from tf_prac.export import architecture, writer
 from tf_prac.export.directory import directory_bytes
-from tf_prac.export.verify import rounding_of
+from tf_prac.export.load import read_weights
+from tf_prac.export.verify import check_weights, rounding_of
 from tf_prac.keras_api import Flavor, flavor_of, named_weights, to_numpy
 
 pytestmark = pytest.mark.filterwarnings(
@@ -349,6 +350,25 @@ def test_recurrent_and_embedding_weights(flavor, tmp_path):
     served = outputs(result, tokens)
     np.testing.assert_allclose(served["dense"], predict(model, tokens), atol=ROUNDING)
     assert load_sparse(result.directory).masks.sparsity == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_negative_zeros_are_pruned(flavor, tmp_path):
+    """`kernel * mask` and TFMOT's `strip_pruning` leave -0.0 where a pruned weight was negative."""
+    keras = Flavor(flavor).module
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(8, name="hidden")])
+    kernel = model.layers[-1].kernel
+    for rate in (0.05, 0.9):  # stored dense, and as positions
+        mask = np.random.default_rng(0).random(kernel.shape) > rate
+        kernel.assign(np.asarray(kernel) * mask)
+        assert np.signbit(np.asarray(kernel)[~mask]).any()
+        for storage in ("float32", "bfloat16"):
+            place = tmp_path / f"{storage}_{rate}"
+            result = export.saved_model(model, place, storage=storage, check=False)
+            weights, masks = read_weights(place, result.metadata)
+            np.testing.assert_array_equal(masks["hidden/kernel"], mask)
+            if storage == "float32":
+                check_weights(place, weights, snapshot(model))
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)

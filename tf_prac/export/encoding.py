@@ -109,7 +109,7 @@ def store(
 
     Args:
         weight: floating-point array of any shape.
-        storage: "float32" (exact), "float16", "bfloat16", or "int8" with one scale per channel.
+        storage: "float32" (exact, but for the sign of zeros), "float16", "bfloat16", or "int8" with one scale per channel.
             Weights narrower than float32, and float64 with "float32", are stored exactly.
             Default "float32".
         channel_axis: the axis of the channels, for "int8". Default -1.
@@ -123,6 +123,7 @@ def store(
     if exact:
         return Stored(dtype, dtype, weight)
     check_choice("storage", storage, STORAGES)
+    weight = weight + weight.dtype.type(0)  # -0.0, as in kernel * mask, becomes 0.0
     if weight.dtype.itemsize <= 2 or storage == "float32":
         return Stored(dtype, dtype, weight)
     if not np.isfinite(weight).all():

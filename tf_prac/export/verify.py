@@ -73,9 +73,12 @@ def rounding_of(network: Any) -> float:
 def check_weights(
     path: pathlib.Path, stored: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
 ) -> None:
-    """Raises `MismatchError` unless the stored weights are, bit for bit, those expected."""
+    """Raises `MismatchError` unless the stored weights are, bit for bit, those expected.
+
+    A pruned weight may be -0.0, as in `kernel * mask`; it is stored as 0.0.
+    """
     for name, value in expected.items():
-        if name not in stored or stored[name].tobytes() != value.tobytes():
+        if name not in stored or (stored[name] + 0).tobytes() != (value + 0).tobytes():
             raise MismatchError(
                 f"{path.name}: the export stores other values of {name} than the model has. "
                 "The export was not saved."
