@@ -53,7 +53,8 @@ class ScoringInputs:
         Args:
             training, temperature: as for `gradients`.
         """
-        weights = [(each,) for each in self.weights] or [()] * len(self.batches)
+        weights: list[tuple[Any, ...]] = [(weight,) for weight in self.weights]
+        weights = weights or [()] * len(self.batches)
         for (inputs, labels), weight in zip(self.batches, weights, strict=True):
 
             def loss(inputs: Any = inputs, labels: Any = labels, weight: Any = weight) -> tf.Tensor:

@@ -106,8 +106,8 @@ class NetworkPruner:
         trainer, train = self._context.trainer, self._context.train
         weights = trainer.samples.weights
         if weights is not None:
-            weighted = weights.reshape(len(weights), -1).any(1)[train.ids]
-            train = Split(train.samples, train.ids[weighted])
+            weighted = np.any(weights.reshape(len(weights), -1)[train.ids], axis=1)
+            train = Split(train.samples, train.ids[np.flatnonzero(weighted)])
         classes = trainer.task.classes(train.labels)
         return few_of_each_class(train, classes, self._pruning.score_samples, self._context.seed)
 

@@ -129,10 +129,10 @@ class Outputs(Task):
         self, labels: Any, outputs: Any, weight: Any = None, temperature: float = 1.0
     ) -> tf.Tensor:
         """Returns the sum of the weighted losses of all outputs, float [batch]."""
-        each = [
-            task.weighted_losses(*(self.of(p, n) for p in (labels, outputs, weight)), temperature)
-            for n, task in self.tasks.items()
-        ]
+        each = []
+        for name, task in self.tasks.items():
+            y, y_pred, own = (self.of(part, name) for part in (labels, outputs, weight))
+            each.append(task.weighted_losses(y, y_pred, own, temperature))
         return tf.add_n(each)
 
     def check_labels(self, labels: Any) -> None:
