@@ -27,6 +27,7 @@ from tf_prac.config import (
 )
 from tf_prac.errors import ArgumentError
 from tf_prac.pruning.criteria import CRITERIA
+from tf_prac.pruning.patterns import MByN, Pattern
 
 NAN, INF = float("nan"), float("inf")
 NOT_NUMBERS = ["1", None, True, NAN, INF, -INF, [1]]
@@ -382,6 +383,39 @@ def test_patterns_are_two_sizes():
         refused(PruningConfig, "sparsity_m_by_n", value)
     with pytest.raises(ArgumentError, match="sparsity_m_by_n.*together with block_size"):
         PruningConfig(block_size=(2, 2), sparsity_m_by_n=(2, 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole(Pattern):
+    """A pattern of a user that determines how many weights are pruned."""
+
+    sets_sparsity = True
+
+    def prune(self, scores, masks, prune):
+        return masks
+
+
+HALF = {"rounds": 1, "sparsities": (0.5,)}
+M_BY_N = {"rounds": 1, "sparsity_m_by_n": (2, 4)}
+WITHOUT_EFFECT = [
+    # group, options, the option that another leaves without effect
+    (PruningConfig, {**HALF, "layer_rates": ("a=0",)}, r"layer_rates: .*\(\) with sparsities"),
+    (PruningConfig, {**M_BY_N, **HALF}, r"sparsities: .*\(\) with sparsity_m_by_n"),
+    (PruningConfig, {**M_BY_N, "layer_rates": ("a=0.1",)}, "layer_rates: .* with sparsity_m_by_n"),
+    (PruningConfig, {**M_BY_N, "min_layer_density": 0.9}, "min_layer_density: .*0.0 with sparsity"),
+    (PruningConfig, {"pattern": MByN(2, 4), **HALF}, "sparsities: .* with sparsity_m_by_n"),
+    (PruningConfig, {"pattern": Whole(), **HALF}, r"sparsities: .* with pattern=Whole\(\)"),
+    (PracConfig, {"cet_rate": 0.2, "hard_cutoff": 0.1}, "hard_cutoff: .*0 with a cet_rate"),
+    (PracConfig, {"cet_rate": 0.2, "forget_threshold": 1}, "forget_threshold: .*0 with a cet_rate"),
+]
+
+
+@pytest.mark.parametrize(("group", "options", "message"), WITHOUT_EFFECT)
+def test_an_option_that_another_leaves_without_effect_is_refused(group, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        group(**options)
+    with pytest.raises(ArgumentError, match=message):
+        SearchConfig().replace(**options)
 
 
 def test_a_criterion_is_a_registered_name_or_a_function():

@@ -15,6 +15,7 @@ from halved import halved
 
 import tf_prac
 from tf_prac import (
+    ConstantSparsity,
     Masks,
     PracModel,
     PruningConfig,
@@ -343,6 +344,11 @@ def test_invalid_arguments_are_errors_and_change_nothing(flavor):
     for sparsity in (1.0, -0.1, "much", float("nan")):
         with pytest.raises(ArgumentError, match="sparsity: received"):
             prune(model, sparsity=sparsity)
+    amounts = {"layer_rates": ("dense=0",), "sparsities": (0.3,), "sparsity_m_by_n": (2, 4)}
+    for given in ({"sparsity": 0.5}, {"schedule": ConstantSparsity(0.5, 0)}):
+        for name, value in amounts.items():
+            with pytest.raises(ArgumentError, match=f"'{next(iter(given))} and {name}'; allowed"):
+                prune(model, pruning=PruningConfig(rounds=1, **{name: value}), **given)
     with pytest.raises(ArgumentError, match="model: received .*allowed: a model built with keras"):
         prune("model", sparsity=0.5)
     ticket = ticket_of(flavor, sequential)

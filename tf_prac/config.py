@@ -433,6 +433,7 @@ class PruningConfig:
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         self._set_pattern()
         self._check_sparsities()
+        self._check_amounts()
         check_bool("prune_last_dense", self.prune_last_dense)
         check_bool("lr_rewind", self.lr_rewind)
         check_choice("retraining", self.retraining, RETRAINING)
@@ -459,6 +460,20 @@ class PruningConfig:
         if self.sparsities and len(self.sparsities) != self.rounds:
             allowed = f"one for each round (rounds={self.rounds})"
             raise ArgumentError("sparsities", self.sparsities, allowed)
+
+    def _check_amounts(self) -> None:
+        """Raises `ArgumentError` for amounts that another option would leave without effect."""
+        if self.sparsities and self.layer_rates:
+            remedy = "Target sparsities replace the rates of all layers."
+            raise ArgumentError("layer_rates", self.layer_rates, "() with sparsities", remedy)
+        if not self.sets_sparsity:
+            return
+        for name in ("sparsities", "layer_rates", "min_layer_density"):
+            value, default = getattr(self, name), getattr(PruningConfig, name)
+            if value != default:
+                pattern = "sparsity_m_by_n" if self.sparsity_m_by_n else f"pattern={self.pattern!r}"
+                remedy = "The pattern alone determines how many weights are pruned."
+                raise ArgumentError(name, value, f"{default!r} with {pattern}", remedy)
 
     def _check_layers(self) -> None:
         object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
@@ -511,6 +526,13 @@ class PruningConfig:
         else:
             options["pattern"] = PATTERNS.name(self.pattern)
         return _without_defaults(options, PruningConfig, _LATER_PRUNING_OPTIONS)
+
+    @property
+    def sets_sparsity(self) -> bool:
+        """Whether the pattern alone determines how many weights are pruned."""
+        if self.pattern is None:
+            return bool(self.sparsity_m_by_n)
+        return bool(self.make_pattern().sets_sparsity)
 
     @property
     def rewind_point(self) -> RewindPoint:
@@ -680,8 +702,7 @@ class PracConfig:
         check_bool("use_cet", self.use_cet)
         check_bool("use_cep", self.use_cep)
         check_int("forget_threshold", self.forget_threshold, 0)
-        if self.cet_rate is not None:
-            check_number("cet_rate", self.cet_rate, above=0, below=1)
+        self._check_cet_rate()
         check_choice("never_learned", self.never_learned, ("critical", "ignore"))
         check_choice("cep_network", self.cep_network, ("pruned", "trained"))
         check_choice("cep_weights", self.cep_weights, ("last", "best"))
@@ -698,6 +719,15 @@ class PracConfig:
         self._check_rounds()
         self._check_selection()
         self._check_pretraining()
+
+    def _check_cet_rate(self) -> None:
+        if self.cet_rate is None:
+            return
+        check_number("cet_rate", self.cet_rate, above=0, below=1)
+        for name in ("forget_threshold", "hard_cutoff"):
+            if value := getattr(self, name):
+                remedy = "It alone determines how many samples CET has: set it to None (off)."
+                raise ArgumentError(name, value, "0 with a cet_rate", remedy)
 
     def _check_cep_reference(self) -> None:
         check_choice("cep_reference", self.cep_reference, CEP_REFERENCES)

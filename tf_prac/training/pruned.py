@@ -99,7 +99,8 @@ def prune(
         `network`.
 
     Raises:
-        ArgumentError: If more than one of masks, ticket, sparsity and schedule is given, the
+        ArgumentError: If more than one of masks, ticket, sparsity and schedule is given, `pruning`
+            says how much is pruned too (`layer_rates`, `sparsities`, `sparsity_m_by_n`), the
             sparsity is below that of the current masks, there is nothing to prune, a pattern or
             policy does not suit the model, or its class overrides a training method such as
             `train_step` or `compute_loss`.
@@ -118,6 +119,8 @@ def prune(
     pruning = pruning or PruningConfig()
     if layers is not None:
         pruning = dataclasses.replace(pruning, layers=tuple(layers))
+    if sparsity is not None or schedule is not None:
+        _check_no_amounts(pruning, *given)
     if ticket is not None:
         masks = ticket.masks
     rule = PruneRule(
@@ -425,6 +428,17 @@ def _plain_graph(model: Any) -> Any:
     plain = base(model.layers, name=model.name)
     plain.build(model.input_shape)
     return plain
+
+
+def _check_no_amounts(pruning: PruningConfig, given: str) -> None:
+    """Raises `ArgumentError` if options that `given` would replace say how much is pruned."""
+    if pruning.sets_sparsity:
+        remedy = "The pattern of `pruning` alone determines how many weights are pruned."
+        raise ArgumentError("prune", f"{given} and sparsity_m_by_n", "one of the two", remedy)
+    for name in ("layer_rates", "sparsities"):
+        if getattr(pruning, name):
+            remedy = f"Leave {name} out of `pruning`; a search uses it."
+            raise ArgumentError("prune", f"{given} and {name}", "one of the two", remedy)
 
 
 def _initial_masks(

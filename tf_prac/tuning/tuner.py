@@ -61,8 +61,8 @@ class PracTuner(BaseTuner):
     """Tunes options of a search and hyperparameters of the model, with any KerasTuner oracle.
 
     A trial searches for a ticket of exactly the given sparsity; `prune_rate` sets the number of
-    rounds. It reports these metrics to the oracle, whose objective is one or several of them:
-    "val_accuracy" (of the retrained ticket; test data is not used), "steps_saved" (relative to the
+    rounds, and `layer_rates` do not apply. It reports these metrics to the oracle, whose objective
+    is one or several of them: "val_accuracy" (of the retrained ticket; test data is not used), "steps_saved" (relative to the
     same rounds on full data, at most 1), "search_steps" (to be minimized), and "score":
     val_accuracy + steps_weight * steps_saved.
 
@@ -166,7 +166,7 @@ class PracTuner(BaseTuner):
             values |= {"epochs": int(hp.values["tuner/epochs"]), "steps": None}
         config = self._config.replace(**values)
         sparsities = rounds_to(self.sparsity, config.pruning.prune_rate)
-        return config.replace(rounds=len(sparsities), sparsities=sparsities)
+        return config.replace(rounds=len(sparsities), sparsities=sparsities, layer_rates=())
 
     def search(self, train: Any, validation: Any = None, test: Any = None) -> None:
         """Runs trials until the oracle stops.
