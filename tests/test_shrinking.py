@@ -220,6 +220,29 @@ def test_a_dead_branch_is_left_out(keras):
     same_outputs(model, shrunk.model)
 
 
+@pytest.mark.parametrize("kind", ["Add", "Concatenate", "Average"])
+def test_a_tensor_that_is_joined_twice_stays_twice(keras, kind):
+    inputs = keras.Input((6,))
+    x, dead = keras.layers.Dense(4)(inputs), keras.layers.Dense(4, name="dead", use_bias=False)
+    joined = getattr(keras.layers, kind)()([x, x, dead(inputs)])
+    model = keras.Model(inputs, keras.layers.Dense(3)(joined))
+    dead.kernel.assign(np.zeros((6, 4)))
+    shrunk = export.shrink(model, masks={"dead/kernel": np.zeros((6, 4), bool)})
+    removed = [layer.name for layer in shrunk.model.layers if layer.name == "dead"] == []
+    assert removed == (kind != "Average")  # the mean divides by the number of branches
+    same_outputs(model, shrunk.model)
+
+
+def test_an_addition_that_is_an_output_without_its_dead_branch(keras):
+    """A shared addition, one call of which is left out."""
+    inputs = keras.Input((6,))
+    x, y, add = keras.layers.Dense(4)(inputs), keras.layers.Dense(4)(inputs), keras.layers.Add()
+    dead = keras.layers.Dense(4, name="dead", use_bias=False)
+    model = keras.Model(inputs, [add([x, dead(inputs)]), add([x, y])])
+    dead.kernel.assign(np.zeros((6, 4)))
+    same_outputs(model, export.shrink(model, masks={"dead/kernel": np.zeros((6, 4), bool)}).model)
+
+
 def test_heads_of_attention(keras):
     layers = keras.layers
     inputs = keras.Input((5, 6))
@@ -279,7 +302,32 @@ def volumes(keras):
     return keras.Model(inputs, layers.Conv3D(3, 1)(x))
 
 
-@pytest.mark.parametrize("build", [sequences, siamese, operators, volumes])
+def shared(keras):
+    """Layers without weights, each on tensors of several widths."""
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    relu, pool, drop = layers.ReLU(), layers.MaxPooling2D(), layers.Dropout(0.5)
+    flatten, join, add = layers.Flatten(), layers.Concatenate(), layers.Add()
+    x = pool(drop(relu(layers.Conv2D(8, 3, padding="same")(inputs))))
+    y = pool(drop(relu(layers.Conv2D(6, 3, padding="same")(x))))
+    first, second = (layers.Dense(5)(flatten(each)) for each in (x, y))
+    joined = join([join([first, second]), first])
+    total = add([add([first, second]), first, layers.Dense(5)(joined)])
+    return keras.Model(inputs, layers.Dense(3)(total))
+
+
+def named(keras):
+    """A nested model that is called with a dictionary, in another order than its inputs."""
+    layers = keras.layers
+    names = ("query", "context")
+    query, context = (keras.Input((6,), name=name) for name in names)
+    difference = layers.Subtract()([layers.Dense(8)(query), layers.Dense(8)(context)])
+    inner = keras.Model([query, context], difference)
+    outer = {name: keras.Input((6,), name=name) for name in names}
+    return keras.Model(list(outer.values()), layers.Dense(3)(inner(outer)))
+
+
+@pytest.mark.parametrize("build", [sequences, siamese, operators, volumes, shared, named])
 def test_other_layers(keras, build):
     for seed in (0, 2):
         generator = np.random.default_rng(seed)
@@ -397,14 +445,22 @@ def test_a_wrong_result_is_refused(keras, monkeypatch):
 
 def test_batch_norm_that_cannot_be_folded_is_named(keras):
     layers = keras.layers
-    model = chain(
-        keras,
-        layers.Conv2D(3, 1, activation="relu", name="conv"),
-        layers.BatchNormalization(name="after"),
-        layers.Conv2D(3, 1, use_bias=False),
-        layers.BatchNormalization(name="gone"),
-    )
+    x = inputs = keras.Input((5, 4, 3))
+    x = layers.Conv2D(3, 1, activation="relu", name="conv")(x)
+    x = layers.BatchNormalization(name="after")(x)
+    x = layers.Conv2D(3, 1, activation=layers.LeakyReLU(), name="leaky")(x)
+    x = layers.BatchNormalization(name="after_layer")(x)
+    x = layers.BatchNormalization(axis=1, name="rows")(layers.Conv2D(3, 1)(x))
+    x = layers.Conv2D(3, 1, use_bias=False)(x)
+    x = layers.BatchNormalization(name="gone")(x)
+    x = layers.BatchNormalization(name="batches")(layers.Conv2D(3, 1)(x), training=True)
+    model = keras.Model(inputs, x)
     folded = export.fold_batch_norm(model)
     assert folded.folded == ("gone",)
-    assert folded.kept == {"after": "it follows an activation, that of conv"}
+    assert folded.kept == {
+        "after": "it follows an activation, that of conv",
+        "after_layer": "it follows an activation, that of leaky",
+        "rows": "it normalizes another axis",
+        "batches": "it normalizes batches (training=True)",
+    }
     same_outputs(model, folded.model)

@@ -109,8 +109,9 @@ def store(
 
     Args:
         weight: floating-point array of any shape.
-        storage: "float32" (exact, but for the sign of zeros), "float16", "bfloat16", or "int8" with one scale per channel.
-            Weights narrower than float32, and float64 with "float32", are stored exactly.
+        storage: "float32" (exact, but for the sign of zeros), "float16", "bfloat16", or "int8" with
+            one scale per channel. Weights narrower than float32, and float64 with "float32", are
+            stored exactly.
             Default "float32".
         channel_axis: the axis of the channels, for "int8". Default -1.
         exact: whether to store the weight in its own type instead. Default False.

@@ -201,8 +201,9 @@ def _inline(model: Any, values: dict[int, Value], path: str, calls: list[Call]) 
         tensors = tf.nest.flatten(node.outputs)
         if _has_graph(layer) and not kwargs.get("training"):
             inner = tf.nest.flatten(structures(layer)[0])
-            if len(inner) == len(inputs):
-                scope = {id(t): value for t, value in zip(inner, inputs, strict=True)}
+            given = _in_order(layer, args[0] if args else kwargs.get("inputs")) or inputs
+            if len(inner) == len(given):
+                scope = {id(t): value for t, value in zip(inner, given, strict=True)}
                 _inline(layer, scope, f"{path}{layer.name}/", calls)
                 returned = tf.nest.flatten(structures(layer)[1])
                 for tensor, result in zip(tensors, returned, strict=True):
@@ -211,6 +212,20 @@ def _inline(model: Any, values: dict[int, Value], path: str, calls: list[Call]) 
         outputs = [Value(tensor.shape) for tensor in tensors]
         values.update({id(t): value for t, value in zip(tensors, outputs, strict=True)})
         calls.append(Call(layer, path, args, kwargs, inputs, outputs))
+
+
+def _in_order(model: Any, given: Any) -> list[Value]:
+    """Returns the tensors that a model is called with by name, in its order; else none."""
+    reference = structures(model)[0]
+    if not isinstance(given, Mapping):
+        return []
+    if isinstance(reference, Mapping):
+        names = sorted(reference)
+    elif isinstance(reference, (list, tuple)):
+        names = [tensor._keras_history[0].name for tensor in reference]
+    else:
+        return []
+    return [given[name] for name in names if isinstance(given.get(name), Value)]
 
 
 def _sorted_nodes(tensors: Iterable[Any], known: Mapping[int, Value]) -> list[Any]:

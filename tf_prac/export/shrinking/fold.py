@@ -11,11 +11,17 @@ import numpy as np
 
 from tf_prac.export.shrinking.channels import Array, Channels
 from tf_prac.export.shrinking.check import output_difference
-from tf_prac.export.shrinking.kinds import BatchNormalization, Kind, Layer, scale_and_offset
+from tf_prac.export.shrinking.kinds import (
+    BatchNormalization,
+    Kind,
+    Layer,
+    is_linear,
+    scale_and_offset,
+)
 from tf_prac.export.shrinking.network import Network
 from tf_prac.export.shrinking.readers import Depthwise, Linear
 from tf_prac.export.shrinking.rebuild import rebuild
-from tf_prac.export.shrinking.shrink import network_of
+from tf_prac.export.shrinking.shrink import kind_of, network_of
 from tf_prac.pruning.masks import Masks
 
 
@@ -82,7 +88,7 @@ def fold_batch_norm(
     network.keep[:] = True
     folded, kept = {}, {}
     for layer in network.layers.values():
-        if isinstance(layer.kind, BatchNormalization):
+        if isinstance(kind_of(layer.layer), BatchNormalization):
             before, reason = _layer_before(layer, network)
             if before is None:
                 kept[layer.name] = reason
@@ -100,6 +106,9 @@ def _layer_before(layer: Layer, network: Network) -> tuple[Layer | None, str]:
     """Returns the layer that can take over a batch normalization, or the reason why none can."""
     if len(layer.calls) > 1:
         return None, "it is shared"
+    if not isinstance(layer.kind, BatchNormalization):
+        batches = layer.calls[0].kwargs.get("training")
+        return None, "it normalizes " + ("batches (training=True)" if batches else "another axis")
     (value,) = layer.calls[0].inputs
     for call in network.graph.calls:
         if value in call.outputs:
@@ -112,7 +121,7 @@ def _layer_before(layer: Layer, network: Network) -> tuple[Layer | None, str]:
     readers = [call for call in network.graph.calls if value in call.inputs]
     if len(readers) > 1 or value in network.outputs or len(before.calls) > 1:
         return None, f"other layers use {before.name} too"
-    if before.layer.activation.__name__ != "linear":
+    if not is_linear(before.layer.activation):
         return None, f"it follows an activation, that of {before.name}"
     return before, ""
 

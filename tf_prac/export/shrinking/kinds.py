@@ -83,6 +83,10 @@ class Kind:
             network.pin(ids, f"an output of {layer.name} ({type(layer.layer).__name__})")
         return outputs
 
+    def tied(self, layer: Layer, call: Call) -> list[Value]:
+        """Returns the tensors whose channels are those of the same tensors of other calls."""
+        return [*call.inputs, *call.outputs] if layer.weights else []
+
     def constants(self, layer: Layer, call: Call, network: Channels) -> list[Known]:
         """Returns the constants of each output; None if no channel is constant."""
         return [None] * len(call.outputs)
@@ -140,10 +144,20 @@ def is_elementwise(activation: Callable) -> bool:
     return own and getattr(activation, "__name__", None) in ELEMENTWISE
 
 
+def is_linear(activation: Callable) -> bool:
+    """Whether an activation is that of Keras which returns its input."""
+    return is_elementwise(activation) and activation.__name__ == "linear"
+
+
 def apply(function: Callable, known: Array) -> Array:
     """Returns a function of each constant."""
     values = np.asarray(function(np.nan_to_num(known).astype(np.float32)), np.float64)
     return np.where(np.isnan(known), np.nan, values)
+
+
+def _has_one_width(layer: Layer) -> bool:
+    """Whether all calls of a layer return as many channels."""
+    return len({call.outputs[0].shape[-1] for call in layer.calls}) == 1
 
 
 class Passing(Kind):
@@ -268,7 +282,12 @@ class ChannelPadding(Kind):
     def follows(self, layer: Layer, call: Call) -> bool:
         """Returns whether only the last axis is padded."""
         rows, _ = layer.layer.padding
-        return tuple(rows) == (0, 0) and call.inputs[0].shape[-1] is not None
+        is_known = call.inputs[0].shape[-1] is not None
+        return tuple(rows) == (0, 0) and is_known and _has_one_width(layer)
+
+    def tied(self, layer: Layer, call: Call) -> list[Value]:
+        """Returns the outputs, as the config has the numbers of their zeros."""
+        return call.outputs
 
     def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the input between new ones."""
@@ -293,7 +312,13 @@ class Flatten(Kind):
     def follows(self, layer: Layer, call: Call) -> bool:
         """Returns whether every channel stays in one place of each period of the last axis."""
         size, new = call.inputs[0].shape[-1], call.outputs[0].shape[-1]
-        return is_usual(layer, call) and bool(size) and new is not None and new % size == 0
+        if not is_usual(layer, call) or not size or new is None or new % size:
+            return False
+        return not self.tied(layer, call) or _has_one_width(layer)
+
+    def tied(self, layer: Layer, call: Call) -> list[Value]:
+        """Returns the outputs of Reshape, whose config has their size."""
+        return call.outputs if hasattr(layer.layer, "target_shape") else []
 
     def link(self, layer: Layer, call: Call, network: Channels) -> list[Array | None]:
         """Returns the groups of the input, repeated."""

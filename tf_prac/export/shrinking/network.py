@@ -43,7 +43,7 @@ class Network(Channels):
                 self.layers[id(call.layer)] = _layer(call, kind_of(call.layer), masks)
             self.layers[id(call.layer)].calls.append(call)
         for layer in self.layers.values():
-            if any(not layer.kind.follows(layer, call) for call in layer.calls):
+            if not _is_followed(layer):
                 layer.kind, layer.weights = Kind(), {}
         self._link()
         self.finish()
@@ -59,13 +59,18 @@ class Network(Channels):
             for value, ids in zip(call.outputs, layer.kind.link(layer, call, self), strict=True):
                 self._set(value, ids)
             first = layer.calls[0]
-            if call is not first:  # a shared layer has one set of weights
-                tensors = [*call.inputs, *call.outputs], [*first.inputs, *first.outputs]
+            if call is not first:  # a shared layer has one set of weights, and one config
+                tensors = layer.kind.tied(layer, call), layer.kind.tied(layer, first)
                 for a, b in zip(*tensors, strict=True):
-                    if a in self.channels and b in self.channels:
-                        self.tie(self.channels[a], self.channels[b])
+                    self._tie_values(a, b)
         for value in self.outputs:
             self.pin(value, OUTPUT)
+
+    def _tie_values(self, a: Value, b: Value) -> None:
+        """Ties the channels of two tensors; a last axis of another size is none of channels."""
+        first, second = self.channels.get(a), self.channels.get(b)
+        if first is not None and second is not None and first.size == second.size:
+            self.tie(first, second)
 
     def _set(self, value: Value, ids: Array | None) -> None:
         if ids is not None:
@@ -199,6 +204,14 @@ class Network(Channels):
                         self.merged[group] = (into, constant / scale)
                         changed = True
         return changed
+
+
+def _is_followed(layer: Layer) -> bool:
+    """Whether the kind of a layer describes all of its calls."""
+    counts = {(len(call.inputs), len(call.outputs)) for call in layer.calls}
+    if layer.weights and len(counts) > 1:
+        return False
+    return all(layer.kind.follows(layer, call) for call in layer.calls)
 
 
 def _layer(call: Call, kind: Kind, masks: Mapping[int, Array]) -> Layer:

@@ -32,7 +32,7 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
     import tensorflow as tf
 
     calls, _ = network.used()
-    new: dict[int, Any] = {}
+    new: dict[tuple[int, bool], Any] = {}
     tensors: dict[Value, Any] = {}
     counts: dict[str, int] = {}
     for layer, value in network.graph.inputs:
@@ -46,10 +46,11 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
         if skipped and call.outputs[0] not in network.outputs:
             tensors[call.outputs[0]] = tensors[used[0]]
             continue
-        if id(call.layer) not in new:
+        key = id(call.layer), skipped
+        if key not in new:
             name = unique_name(_name(call, network), counts)
-            new[id(call.layer)] = _smaller(model, layer, network, name, skipped)
-        results = tf.nest.flatten(_run(new[id(call.layer)], call, used, tensors))
+            new[key] = _smaller(model, layer, network, name, skipped)
+        results = tf.nest.flatten(_run(new[key], call, used, tensors))
         tensors.update(zip(call.outputs, results, strict=True))
     keras = flavor_of(model).module
     structure = network.graph.output_structure
@@ -57,9 +58,9 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
     inputs = tf.nest.map_structure(lambda value: tensors[value], network.graph.input_structure)
     smaller = keras.Model(inputs, outputs, name=model.name)
     masks = {}
-    for key, layer in network.layers.items():
-        if key in new and type(new[key]) is type(layer.layer) and hasattr(new[key], "weights"):
-            masks.update(_set_weights(layer, new[key], network, masked))
+    for (key, skipped), made in new.items():
+        if not skipped and hasattr(made, "weights"):
+            masks.update(_set_weights(network.layers[key], made, network, masked))
     names = {id(w.variable): w.name for w in named_weights(smaller)}
     return smaller, Masks({names[key]: mask for key, mask in masks.items() if key in names})
 
@@ -100,7 +101,7 @@ def _run(layer: Any, call: Call, used: list[Value], tensors: Mapping[Value, Any]
 
     if type(layer) is not type(call.layer):  # stands for a layer that is left out
         return layer(tensors[used[0]])
-    if len(used) < len(set(call.inputs)):
+    if set(used) != set(call.inputs):
         return layer([tensors[value] for value in call.inputs if value in used])
     args, kwargs = tf.nest.map_structure(
         lambda each: tensors[each] if isinstance(each, Value) else each, (call.args, call.kwargs)
