@@ -20,7 +20,7 @@ from tf_prac.data.folder import FolderSamples
 from tf_prac.data.ids import is_batched
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import ArraySamples
-from tf_prac.errors import DataError, MismatchError
+from tf_prac.errors import ArgumentError, DataError, MismatchError
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.normal(size=(16, 6, 6, 3)).astype("float32")
@@ -41,7 +41,7 @@ KINDS = {
 UNBATCHED = {
     "slices": lambda data: data,
     "shuffled once": lambda data: data.shuffle(16, seed=1, reshuffle_each_iteration=False),
-    "mapped": lambda data: data.map(lambda x, y: (x, y)).take(8).repeat(2).cache().prefetch(1),
+    "mapped": lambda data: data.map(lambda x, y: (x, y)).take(16).repeat(1).cache().prefetch(1),
     "unbatched": lambda data: data.batch(4).unbatch(),
     "counted": lambda data: data.apply(tf.data.experimental.assert_cardinality(16)),
     "concatenated": lambda data: data.concatenate(data),
@@ -50,8 +50,9 @@ BATCHED = {
     "batch": lambda data: data.batch(4),
     "drop_remainder": lambda data: data.batch(4, drop_remainder=True),
     "parallel": lambda data: data.batch(4, num_parallel_calls=2),
-    "mapped": lambda data: data.batch(4).map(lambda x, y: (x, y)).repeat(2).prefetch(1),
+    "mapped": lambda data: data.batch(4).map(lambda x, y: (x, y)).repeat(1).prefetch(1),
     "padded": lambda data: data.padded_batch(4),
+    "rebatched": lambda data: data.batch(8).rebatch(4),
     "again": lambda data: data.batch(8).unbatch().batch(4, drop_remainder=True).shuffle(2),
     "zipped": lambda data: tf.data.Dataset.zip((data.batch(4), data.batch(4))).map(lambda a, b: a),
 }
@@ -79,6 +80,41 @@ def test_batches_are_not_taken_for_samples(kind, transformations):
     assert ids.tolist() == list(range(len(ids))) and len(ids) >= 16
     for (x, y), (marked, z) in zip(data, numbered, strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, (x, y), (marked["inputs"], z))
+
+
+def test_batches_that_are_slices_are_rebatched():
+    """Elements of the source are batches themselves; which, only `rebatch` says."""
+    batches = slices((ROWS.reshape(4, 4, -1), LABELS.reshape(4, 4)))
+    for data in (batches.rebatch(8), batches.shuffle(4).rebatch(8).prefetch(1)):
+        samples = as_samples(data)
+        assert len(samples) == 16 and samples.input_shape == ROWS.shape[1:]
+        assert sorted(map(bytes, samples.inputs(np.arange(16)))) == sorted(map(bytes, ROWS))
+
+
+REPEATED = {
+    "samples": lambda data: data.repeat(3),
+    "batches": lambda data: data.batch(4).repeat(2).prefetch(1),
+    "before batch": lambda data: data.shuffle(4).repeat(3).map(lambda x, y: (x, y)).batch(8),
+    "cut": lambda data: data.repeat().take(40),
+}
+
+
+@pytest.mark.parametrize("where", REPEATED)
+def test_data_that_repeats_its_samples_is_refused(where):
+    """Copies would have ids of their own, and those of a validation sample could be trained on."""
+    data = REPEATED[where](slices((ROWS, LABELS)))
+    message = (
+        r"received 'repeat\(\d?\)'; allowed: .*each sample once.*after tf_prac.with_sample_ids"
+    )
+    for take in (as_samples, with_sample_ids):
+        with pytest.raises(ArgumentError, match=message):
+            take(data)
+
+
+def test_constants_that_are_zipped_with_the_data_may_be_repeated():
+    weights = tf.data.Dataset.from_tensors(np.float32(2)).repeat()
+    data = tf.data.Dataset.zip((slices((ROWS, LABELS)), weights)).map(lambda data, w: (*data, w))
+    assert as_samples(data).weights.tolist() == [2.0] * 16
 
 
 def test_shapes_decide_where_the_transformations_are_unknown():

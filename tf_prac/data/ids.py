@@ -98,6 +98,7 @@ def identified(
     samples = dataset if is_kept and has_own_ids else unbatched(dataset)
     if has_own_ids:
         return samples
+    _check_no_repeat(dataset, name)
     shuffled = adapted.shuffled
     if shuffled is None and check_order and isinstance(adapted.data, tf.data.Dataset):
         shuffled = changes_order(samples, name)
@@ -154,6 +155,11 @@ def filter_ids(dataset: tf.data.Dataset, ids: Any) -> tf.data.Dataset:
         return samples.filter(is_kept).apply(count)
 
     return per_sample(dataset, keep)
+
+
+def without_ids(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns elements (x, y, ...) of a dataset with ids, in the same order, as any model takes."""
+    return dataset.map(lambda x, *rest: (x["inputs"], *rest), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def per_sample(
@@ -271,12 +277,26 @@ def _ends_with_batch(dataset: Any) -> bool | None:
         name = type(dataset).__name__
         if "Unbatch" in name or "TensorSlice" in name or name == "_RangeDataset":
             return False
-        if "Batch" in name:
+        if "batch" in name.lower():  # also `_RebatchDataset`
             return True
         inputs = dataset._inputs()
         if not inputs or any(kind in name for kind in _OPAQUE):
             return None
         dataset = inputs[0]
+
+
+def _check_no_repeat(dataset: Any, name: str) -> None:
+    """Raises `ArgumentError` if `repeat` is among the last transformations of a dataset.
+
+    Each copy of a sample would have its own id, and could be in another split.
+    """
+    while len(inputs := dataset._inputs()) == 1:
+        if "Repeat" in type(dataset).__name__ and (count := int(dataset._count)) != 1:
+            received = f"repeat({'' if count < 0 else count})"
+            allowed = "a dataset that has each sample once"
+            remedy = "Call repeat() after tf_prac.with_sample_ids, or not at all."
+            raise ArgumentError(name, received, allowed, remedy)
+        (dataset,) = inputs
 
 
 def check_elements(dataset: Any, allowed: str = ELEMENTS) -> tuple[Any, ...]:
