@@ -8,7 +8,7 @@ The second command runs on each machine, with the index of that machine. Without
 `--strategy=mirrored --devices=2` uses two logical CPU devices. `--dataset=digits` needs no data.
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from tf_prac import PruningConfig, TicketSearch, TrainingRecipe, build_model, load_dataset
 from tf_prac.errors import TfPracError
@@ -27,6 +27,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/distributed", "Directory o
 
 def main(_) -> None:
     """Runs the search; all workers get the same result, which the chief writes."""
+    logging.set_verbosity(logging.WARNING)  # TensorFlow logs each reduction over devices
     distribution = make_distribution(_STRATEGY.value, _DEVICES.value)  # before TensorFlow starts
     data = load_dataset(_DATASET.value, data_dir=_DATA_DIR.value)
 

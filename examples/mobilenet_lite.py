@@ -30,8 +30,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/mobilenet", "Directory of 
 def images(samples):
     """Returns images as float32 in [-1, 1], of the configured size, in color; and their labels."""
     raw = np.asarray(samples.inputs(range(len(samples))), np.float32)
-    highest = 255 if raw.max() > 16 else 16  # digits have values up to 16
-    resized = tf.image.resize(raw / highest * 2 - 1, (_SIZE.value, _SIZE.value)).numpy()
+    resized = tf.image.resize(raw / 127.5 - 1, (_SIZE.value, _SIZE.value)).numpy()
     return np.broadcast_to(resized, (*resized.shape[:3], 3)).copy(), np.asarray(samples.labels)
 
 
@@ -79,7 +78,7 @@ def main(_) -> None:
     search = TicketSearch(
         make_model,
         TrainingRecipe(epochs=_EPOCHS.value, batch_size=64, **recipe),
-        PruningConfig(rounds=1, prune_rate=_SPARSITY.value, rewind="1ep", **how),
+        PruningConfig(rounds=1, prune_rate=_SPARSITY.value, rewind="5%", **how),
         directory=output / "run",
         verbose=False,
     )

@@ -21,6 +21,7 @@ from tf_prac.analysis.appendix import (
     set_size_rows,
 )
 from tf_prac.analysis.images import image_rows
+from tf_prac.cli import open_run
 from tf_prac.cli.main import main
 from tf_prac.data.forgetting import ForgettingStats
 from tf_prac.data.prac_set import PracSet
@@ -190,6 +191,15 @@ def test_bad_input_of_figures_is_one_line(run, tmp_path, capsys):
         assert main(["figures", *arguments]) == 2
         errors = capsys.readouterr().err
         assert len(errors.splitlines()) == 1 and named in errors
+
+
+def test_figures_of_a_run_from_python_need_no_data(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(open_run, "is_of_command", lambda run: False)
+    assert main(["figures", str(run), f"--output_dir={tmp_path}"]) == 0
+    output = capsys.readouterr().out
+    assert "classes and images are left out: the run was made from Python" in output
+    names = {path.stem for path in tmp_path.iterdir()}
+    assert {"set_sizes", "forgetting"} <= names and not {"classes", "images"} & names
 
 
 def test_damaged_tentative_masks_are_refused(run, tmp_path):

@@ -280,7 +280,8 @@ def test_help_of_a_command_is_found_both_ways(command, capsys):
 
 def test_help_of_an_unknown_command_is_refused(capsys):
     assert main(["help", "searhc"]) == 2
-    assert "unknown command 'searhc'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "unknown command 'searhc'" in error and error.endswith("Did you mean search?\n")
 
 
 def test_the_list_of_commands_fits_a_terminal(capsys):

@@ -15,7 +15,7 @@ from halved import halved
 
 from tf_prac import Comparison, RewindSweep, TrainingRecipe
 from tf_prac.analysis.comparison import finished_runs
-from tf_prac.cli import info
+from tf_prac.cli import evaluate, export, info
 from tf_prac.config import PRAC_VARIANTS, SearchConfig
 from tf_prac.errors import ArgumentError, DamagedFileError, FileError, MismatchError
 from tf_prac.keras_api import FLAVORS
@@ -230,8 +230,13 @@ def test_a_continued_search_is_unfinished_until_its_end(tmp_path, capsys):
     flags.parse([])
     info.main(flags, [str(tmp_path)])
     assert "round 1 of 2 is not finished" in capsys.readouterr().out
-    with pytest.raises(FileError, match="the search is not finished"):
+    with pytest.raises(FileError, match="not finished.*To resume it, run the same search again"):
         RunDirectory(tmp_path).summary()
+    for command in (evaluate, export):
+        flags = command.define_flags()
+        flags.parse(["--output=new"] if command is export else [])
+        with pytest.raises(FileError, match="not finished. To resume it, run: tf-prac search"):
+            command.main(flags, [str(tmp_path)])
     assert len(run("keras", tmp_path, 2).summary["rounds"]) == 2
 
 

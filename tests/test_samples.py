@@ -558,6 +558,16 @@ class TestIds:
             [9, 19],
         ]
 
+    @pytest.mark.parametrize("batched", [False, True])
+    def test_a_filter_without_ids_gives_what_any_model_takes(self, batched):
+        data = with_sample_ids(dataset(20))
+        data, chosen = data.batch(3) if batched else data, PracSet([3], [5, 19], 20)
+        plain = chosen.filter(data, keep_ids=False)
+        expected = [(x["inputs"], y) for x, y in chosen.filter(data)]
+        for one, other in zip(plain, expected, strict=True):
+            tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+        assert plain.cardinality() == len(expected)
+
     def test_filter_needs_ids(self):
         marked = with_sample_ids(dataset(8))
         for data, ids in ((dataset(8), [1]), (marked, [0.5]), (3, [1])):

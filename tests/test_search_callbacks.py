@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 
+import numpy as np
 import pytest
 from digits_search import X, Y
 
@@ -12,6 +13,7 @@ from tf_prac import PruningConfig, TicketSearch, TrainingRecipe
 from tf_prac.callbacks import SearchCallback
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import FLAVORS
+from tf_prac.search.summary import chance_warning
 from tf_prac.search.ticket import Control
 
 TRAIN, TEST = (X[:400], Y[:400]), (X[400:600], Y[400:600])
@@ -60,7 +62,7 @@ def make_search(flavor, directory, **options):
         lambda: keras.Sequential(
             [layers.Input((64,)), layers.Dense(12, activation="relu"), layers.Dense(10)]
         ),
-        TrainingRecipe(epochs=2, batch_size=50),
+        options.pop("recipe", None) or TrainingRecipe(epochs=2, batch_size=50),
         PruningConfig(rounds=2, rewind="3it"),
         directory=directory,
         **{"retrain": "all", "verbose": False, **options},
@@ -183,6 +185,40 @@ def test_tickets_that_do_not_exist_are_not_retrained_silently(finished, numbers)
     result, _, make = finished
     with pytest.raises(ArgumentError, match="retrain"):
         make(result.directory).run(TRAIN, test=TEST, also_retrain=numbers)
+
+
+CHANCE = [  # validation accuracy, classes, largest input, what the warning says
+    (0.10, np.arange(100) % 10, 255.0, "Inputs are up to 255: scale them"),
+    (0.13, np.arange(100) % 10, 1.0, "Check the learning rate"),
+    (0.14, np.arange(100) % 10, 255.0, None),
+    (0.90, np.arange(100) // 90, 1.0, "most frequent class gives 90.00%"),
+    (0.94, np.arange(100) // 90, 1.0, None),
+    (0.10, None, 255.0, None),
+    (None, np.arange(100) % 10, 255.0, None),
+]
+
+
+@pytest.mark.parametrize(("accuracy", "classes", "largest", "says"), CHANCE)
+def test_a_dense_round_at_chance_is_told(accuracy, classes, largest, says):
+    text = chance_warning({"val_accuracy": accuracy}, classes, largest)
+    assert text == "" if says is None else says in text
+    other = {"val_accuracy": accuracy, "metric": {"name": "mean_absolute_error"}}
+    assert chance_warning(other, classes, largest) == ""
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_search_on_unscaled_pixels_is_told(flavor, tmp_path):
+    messages = []
+
+    class Messages(SearchCallback):
+        def on_message(self, text):
+            messages.append(" ".join(text.split()))
+
+    recipe = TrainingRecipe(epochs=1, batch_size=50, learning_rate=9.0)
+    search = make_search(flavor, tmp_path, recipe=recipe, retrain="none")
+    search.run((X[:400] * 255, Y[:400]), callbacks=[Messages()])
+    warning = [each for each in messages if "always predicting" in each]
+    assert len(warning) == 1 and "Inputs are up to 255: scale them" in warning[0]
 
 
 def test_only_callbacks_of_a_search_are_taken(finished):

@@ -6,6 +6,7 @@ from tf_prac.cli.arguments import ticket_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.output import define_json_flag, print_json
 from tf_prac.cli.quiet import load_tensorflow
+from tf_prac.cli.runs import check_retrained
 from tf_prac.errors import FileError
 
 
@@ -22,11 +23,7 @@ def define_flags() -> Flags:
 def main(flags: Flags, positional: list[str]) -> int:
     """Evaluates a ticket."""
     run, config, number = ticket_argument(flags, positional)
-    if run.finished_ticket(number) is None:
-        raise FileError(
-            f"{run.ticket_path(number)}: not retrained yet. "
-            f"Run: tf-prac retrain {run.path} --round={number}"
-        )
+    check_retrained(run, config, number)
     load_tensorflow(config["keras"], quiet=flags.quiet)
     from tf_prac.cli.open_run import reopen
     from tf_prac.search.ticket import Ticket

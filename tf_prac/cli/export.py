@@ -10,6 +10,7 @@ from tf_prac.checks import check_choice
 from tf_prac.cli.arguments import run_argument, ticket_argument, ticket_flags
 from tf_prac.cli.flags import Flags
 from tf_prac.cli.quiet import load_tensorflow
+from tf_prac.cli.runs import check_retrained
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.directory import check_target
 from tf_prac.export.encoding import STORAGES
@@ -75,11 +76,8 @@ def main(flags: Flags, positional: list[str]) -> int:
             remedy = "A ticket has the architecture of its run; export the trained network."
             raise ArgumentError(name, True, "content=trained", remedy)
     run, config, number = ticket_argument(flags, positional)
-    if flags.content == "trained" and run.finished_ticket(number) is None:
-        raise FileError(
-            f"{run.ticket_path(number)}: not retrained yet. Run: tf-prac retrain {run.path} "
-            f"--round={number}; or export its rewind weights with --content=ticket."
-        )
+    if flags.content == "trained":
+        check_retrained(run, config, number)
     load_tensorflow(config["keras"], quiet=flags.quiet)
     model_or_ticket, options = _model_or_ticket(run, number, flags)
     model_or_ticket, options = _smaller(flags, model_or_ticket, options)

@@ -54,25 +54,28 @@ def _figures_of_run(run: RunDirectory, directory: pathlib.Path, flags: Flags) ->
     load_tensorflow(run.config()["keras"], quiet=flags.quiet)
     from tf_prac.analysis import appendix
     from tf_prac.analysis.images import draw_images
-    from tf_prac.cli.open_run import reopen
+    from tf_prac.cli.open_run import is_of_command, reopen
     from tf_prac.data.forgetting import ForgettingStats
     from tf_prac.data.sample_set import SampleSet
     from tf_prac.data.splits import make_splits
 
-    search, data = reopen(run, flags.data_dir)
-    train = make_splits(data.train, None, None, search.config.recipe, search.seed).train
     rounds = run.summary()["rounds"]
     paths = {metrics["round"]: run.round_path(metrics["round"]) for metrics in rounds}
     sets = {number: SampleSet.load(path / PRAC_SET) for number, path in paths.items()}
     stats = {number: ForgettingStats.load(path / FORGETTING) for number, path in paths.items()}
-    last = max(sets)
-    title = f"PrAC set after round {last}: {len(sets[last]):,} of {len(train.ids):,} samples"
     files = [
         *appendix.draw_set_sizes(directory / "set_sizes", rounds),
         *appendix.draw_forgetting(directory / "forgetting", stats),
-        *appendix.draw_classes(directory / "classes", sets, train.samples.labels, train.ids),
-        *draw_images(directory / "images", sets[last], train, title),
     ]
+    if is_of_command(run):
+        search, data = reopen(run, flags.data_dir)
+        train = make_splits(data.train, None, None, search.config.recipe, search.seed).train
+        last = max(sets)
+        title = f"PrAC set after round {last}: {len(sets[last]):,} of {len(train.ids):,} samples"
+        files += appendix.draw_classes(directory / "classes", sets, train.samples.labels, train.ids)
+        files += draw_images(directory / "images", sets[last], train, title)
+    else:
+        print("classes and images are left out: the run was made from Python, with data of its own")
     for number, path in paths.items():
         if (path / TENTATIVE).is_dir():
             sparsity = rounds[number]["sparsity"]

@@ -6,6 +6,7 @@ A new command is a module of this package with `define_flags` and `main`, and a 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -72,10 +73,13 @@ def _run_command(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        _print_error("tf-prac", f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}.")
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        _print_error("tf-prac", f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}.{hint}")
         return 2
-    command = command_module(name)
+    parser: Any = None
     try:
+        command = command_module(name)
         parser = command.define_flags()
         positional = parser.parse(arguments[1:])
         if parser.values["help"].value:

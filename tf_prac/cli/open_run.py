@@ -95,6 +95,11 @@ def _damaged(run: RunDirectory) -> Iterator[None]:
         raise DamagedFileError(f"{run.path / CONFIG}: damaged ({error}).") from error
 
 
+def is_of_command(run: RunDirectory) -> bool:
+    """Whether a run was made by `tf-prac search`, which recorded its data set and model."""
+    return "dataset" in (run.config().get("labels") or {})
+
+
 def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, LoadedData]:
     """Loads the data of a run, finished or not.
 
@@ -104,9 +109,11 @@ def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, Load
     """
     config = run.config()
     labels = config.get("labels") or {}
-    if "dataset" not in labels:
+    if not is_of_command(run):
         raise FileError(
-            f"{run.path}: this run was made from Python. Use Ticket.load(...).retrain(...)."
+            f"{run.path}: this run was made from Python, where its model and data are. Use "
+            "Ticket.load(...).retrain(model, data), or tf_prac.load_model on the model.keras of a "
+            "ticket and its evaluate."
         )
     with _damaged(run):
         LABELS.check(labels, "labels")

@@ -91,6 +91,25 @@ def write_analysis(
     print(wrapped(f"results  {names} in {directory}", indent=9))
 
 
+def check_finished(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Raises `FileError`, with the command that resumes the search, unless a run is finished."""
+    if not run.has_summary:
+        raise FileError(
+            f"{run.path}: the search is not finished. To resume it, run: "
+            f"{search_command(run.path, config)}"
+        )
+
+
+def check_retrained(run: RunDirectory, config: Mapping[str, Any], number: int) -> None:
+    """Raises `FileError`, with the command that retrains it, unless a ticket is retrained."""
+    if run.finished_ticket(number) is None:
+        check_finished(run, config)
+        raise FileError(
+            f"{run.ticket_path(number)}: not retrained yet. Run: tf-prac retrain {run.path} "
+            f"--round={number}"
+        )
+
+
 def search_command(path: pathlib.Path | str, config: Mapping[str, Any], **changes: Any) -> str:
     """Returns the command that repeats a run, or says that the run is part of a sweep.
 
@@ -135,10 +154,7 @@ def _check_writable(directory: pathlib.Path) -> None:
 
 
 def _check_tickets(run: RunDirectory, config: Mapping[str, Any], rounds: Sequence[int]) -> None:
-    if not run.has_summary:
-        raise FileError(
-            f"{run.path}: the search is not finished. Run: {search_command(run.path, config)}"
-        )
+    check_finished(run, config)
     last = config["pruning"]["rounds"]
     if rounds and max(rounds) > last:
         one_cycle = config["prac"].get("round_schedule") == "one_cycle"

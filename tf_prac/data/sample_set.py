@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tf_prac.checks import check_bool
 from tf_prac.data.checks import check_id_vector
 from tf_prac.errors import DataError
 from tf_prac.storage.files import read_npz, write_npz
@@ -72,20 +73,24 @@ class SampleSet:
     def __repr__(self) -> str:
         return f"SampleSet({len(self)} of {self.num_samples})"
 
-    def filter(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    def filter(self, dataset: tf.data.Dataset, keep_ids: bool = True) -> tf.data.Dataset:
         """Keeps the samples of this set, with known cardinality.
 
         Args:
-            dataset: unbatched elements `({"inputs": x, "sample_id": id}, ...)`, as from
-                `tf_prac.with_sample_ids`. Decode and augment after this call, so that other
-                samples do not cost that time.
+            dataset: elements `({"inputs": x, "sample_id": id}, y, ...)`, as from
+                `tf_prac.with_sample_ids`; batches are formed again. Decode and augment after this
+                call, so that other samples do not cost that time.
+            keep_ids: whether elements keep the form that a `PracModel` and the callbacks take.
+                Otherwise they are (x, y, ...), which any model takes. Default True.
 
         Raises:
-            ArgumentError: If the dataset is batched or has no ids.
+            ArgumentError: If the dataset has no ids.
         """
-        from tf_prac.data.ids import filter_ids
+        from tf_prac.data.ids import filter_ids, without_ids
 
-        return filter_ids(dataset, self.ids)
+        check_bool("keep_ids", keep_ids)
+        filtered = filter_ids(dataset, self.ids)
+        return filtered if keep_ids else without_ids(filtered)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes an `.npz` file with the ids as int64.

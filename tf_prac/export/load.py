@@ -32,7 +32,7 @@ def load_sparse(
     Example:
 
         >>> model = load_sparse("served/1")  # doctest: +SKIP
-        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> model.fit(x, y)  # pruned weights stay 0
 
     Args:

@@ -40,6 +40,7 @@ def make_optimizer(
         if isinstance(value, type)
         and issubclass(value, optimizers.Optimizer)
         and value is not optimizers.Optimizer
+        and "learning_rate" in inspect.signature(value).parameters  # not a wrapper of others
     }
     if name not in classes:
         raise ArgumentError("optimizer", name, "one of " + ", ".join(sorted(classes)))

@@ -186,7 +186,9 @@ class ProgressBar(SearchCallback):
         self._full_steps = full.total_steps, full.total_steps - first_step
 
     def on_message(self, text: str) -> None:
-        """Prints the text."""
+        """Prints the text, above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
         print(text, flush=True)
 
     def on_training_begin(self, title: str, steps: int) -> None:

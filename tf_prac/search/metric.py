@@ -51,6 +51,10 @@ class Metric(NamedTuple):
             return "-"
         return f"{value:.{digits}%}" if self.is_fraction else f"{value:.4f}"
 
+    def difference(self, value: float) -> str:
+        """Returns a difference of two values as text; that of fractions is in points."""
+        return f"{100 * value:.2f} points" if self.is_fraction else f"{value:.4f}"
+
     def at_least(self, value: float, other: float) -> bool:
         """Returns whether a value is as good as another one."""
         return value >= other if self.higher_is_better else value <= other

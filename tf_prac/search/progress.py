@@ -119,7 +119,7 @@ def _paper_saving(cost: Mapping[str, Any]) -> list[str]:
     if steps == cost["full_imp_steps"]:
         return []
     saved = f"{cost['paper_steps_saved']:.1%} saved"
-    return [f"  of the paper   instead of {steps:,} without learning-rate rewinding: {saved}"]
+    return [f"as the paper     instead of {steps:,}, with all steps in each round: {saved}"]
 
 
 def _values(metric: Metric, metrics: Mapping[str, Any]) -> tuple[str, str]:

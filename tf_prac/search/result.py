@@ -97,7 +97,7 @@ class SearchResult:
             split, ticket, dense = compared
             verdict = "as good as dense"
             if not metric.at_least(ticket, dense):
-                verdict = f"{metric.format(abs(ticket - dense))} worse than dense"
+                verdict = f"{metric.difference(abs(ticket - dense))} worse than dense"
             parts[0] += (
                 f": {split} {metric.title} {metric.format(ticket)}, dense {metric.format(dense)}: "
                 f"{verdict}"

@@ -6,6 +6,8 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tf_prac.data.prac_set import PracSet
 from tf_prac.data.sample_set import SampleSet
 from tf_prac.data.source import Samples
@@ -165,6 +167,34 @@ def dense_metrics(first_round: Mapping[str, Any], ticket: Mapping[str, Any]) -> 
         "source": "tickets/round_00" if retrained else "round_00",
     }
 
+
+def chance_warning(
+    metrics: Mapping[str, Any], classes: np.ndarray | None, largest_input: float
+) -> str:
+    """Returns a warning if round 0 ended no better than by always predicting one class, or "".
+
+    Args:
+        metrics: of round 0.
+        classes: the class of each validation sample; None if they have none.
+        largest_input: the largest absolute value of some inputs.
+    """
+    accuracy = metrics["val_accuracy"]
+    if classes is None or not len(classes) or accuracy is None or "metric" in metrics:
+        return ""
+    most = np.unique(classes, return_counts=True)[1].max() / len(classes)
+    if accuracy > most + np.sqrt(most * (1 - most) / len(classes)):  # a standard error
+        return ""
+    remedy = "Check the learning rate, the loss and the labels."
+    if largest_input > LARGE_INPUT:
+        remedy = f"Inputs are up to {largest_input:g}: scale them to about 1, or in the model."
+    return (
+        f"  warning: round 0 ended with {accuracy:.2%} validation accuracy; always predicting the "
+        f"most frequent class gives {most:.2%}. {remedy}"
+    )
+
+
+LARGE_INPUT = 20.0
+"""Inputs above are probably not scaled, such as pixels up to 255."""
 
 UNDERTRAINED = 0.01
 """How much worse than the dense network round 0 may be without a warning: one point."""

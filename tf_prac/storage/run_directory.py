@@ -423,7 +423,8 @@ class RunDirectory(RunLayout):
         document = self._read_summary()
         if document is None:
             raise FileError(
-                f"{self.path}: the search is not finished, there is no {SUMMARY} of its rounds."
+                f"{self.path}: the search is not finished, there is no {SUMMARY} of its rounds. "
+                "To resume it, run the same search again."
             )
         return self._check_made_from(self.path / SUMMARY, document, self._inputs_of_summary())
 

@@ -42,7 +42,7 @@ class DataPass:
         batch_size: int | None = None,
     ):
         self._batches = _batched(data, batch_size)
-        self._fn = compiled(fn, reduce_retracing=True)
+        self._fn = compiled(fn, reduce_retracing=True, autograph=False)
 
     @exact_float32()
     def __call__(self) -> tuple[np.ndarray, Any]:

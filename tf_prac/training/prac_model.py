@@ -52,7 +52,7 @@ class PracModel(MaskedModelMixin):
     Example:
 
         >>> model = PracModel(network, num_samples=60000)  # doctest: +SKIP
-        >>> model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> model.fit(with_sample_ids(dataset).batch(128), epochs=5)
         >>> model.forgetting.stats.events
 

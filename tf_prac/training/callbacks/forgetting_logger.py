@@ -29,7 +29,7 @@ class ForgettingLogger(Callback):
 
         >>> logger = ForgettingLogger()  # doctest: +SKIP
         >>> model = PracModel(network, num_samples=60000)
-        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> model.fit(with_sample_ids(dataset).batch(128), callbacks=[logger])
         >>> logger.stats.critical_for_training()
 

@@ -50,7 +50,7 @@ class SparsityLogger(Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the sparsity to `logs`."""
         values = {name: to_numpy(variable) for name, variable in self._prunable.items()}
-        zeros = {name: value.size - np.count_nonzero(value) for name, value in values.items()}
+        zeros = {name: int(value.size - np.count_nonzero(value)) for name, value in values.items()}
         if logs is None:
             return
         logs["sparsity"] = sum(zeros.values()) / sum(value.size for value in values.values())
