@@ -24,7 +24,7 @@ from tf_prac import (
 from tf_prac.cli.main import main
 from tf_prac.errors import ArgumentError
 from tf_prac.export.fresh_process import run_tflite
-from tf_prac.export.kernels import kernel_uses, multiplications
+from tf_prac.export.multiplications import multiplications
 from tf_prac.export.serving import serve
 from tf_prac.export.size import FORMATS
 from tf_prac.keras_api import Flavor, flavor_of
@@ -119,22 +119,87 @@ def test_a_model_that_keras_cannot_save_is_refused(flavor, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def _grouped(layers):
+    return layers.Conv2D(8, 3, groups=2, padding="same")
+
+
+def _shared(layers):
+    dense = layers.Dense(4)
+    return [dense, dense]
+
+
+MULTIPLICATIONS = {
+    "strided": ((16, 16, 3), lambda layers: layers.Conv2D(8, 3, strides=2, padding="same"), 13824),
+    "grouped": ((16, 16, 4), _grouped, 256 * 9 * 2 * 8),
+    "dilated": ((16, 16, 4), lambda layers: layers.Conv2D(8, 3, dilation_rate=2), 144 * 9 * 4 * 8),
+    "rows of 15": ((15, 9, 4), lambda layers: layers.Conv2D(8, 3, dilation_rate=2), 55 * 288),
+    "depthwise": (
+        (16, 16, 4),
+        lambda layers: layers.DepthwiseConv2D(3, padding="same", dilation_rate=2),
+        9216,
+    ),
+    "separable": ((8, 8, 4), lambda layers: layers.SeparableConv2D(6, 3), 36 * (9 * 4 + 4 * 6)),
+    "causal": (
+        (16, 4),
+        lambda layers: layers.Conv1D(8, 3, padding="causal", dilation_rate=2),
+        1536,
+    ),
+    "volume": ((8, 8, 8, 2), lambda layers: layers.Conv3D(4, 3, padding="same"), 512 * 216),
+    "transposed": ((4, 4, 4, 2), lambda layers: layers.Conv3DTranspose(4, 3), 64 * 216),
+    "sequence": ((10, 20), lambda layers: layers.Dense(8), 1600),
+    "any length": ((None, 20), lambda layers: layers.Dense(8), None),
+    "shared": ((4,), _shared, 32),
+    "each time": ((10, 20), lambda layers: layers.TimeDistributed(layers.Dense(8)), 1600),
+    "each image": ((3, 8, 8, 2), lambda layers: layers.TimeDistributed(_grouped(layers)), 13824),
+    "recurrent": ((10, 20), lambda layers: layers.LSTM(8), 8960),
+    "both ways": ((10, 20), lambda layers: layers.Bidirectional(layers.GRU(8)), 2 * 10 * 28 * 24),
+    "cells": (
+        (5, 6),
+        lambda layers: layers.RNN([layers.SimpleRNNCell(4), layers.GRUCell(3)]),
+        5 * (10 * 4 + 7 * 9),
+    ),
+    "images": ((3, 6, 6, 2), lambda layers: layers.ConvLSTM2D(4, 3), 3 * 16 * 9 * (2 + 4) * 16),
+    "einsum": (
+        (5, 8),
+        lambda layers: layers.EinsumDense("abc,cd->abd", output_shape=(None, 7)),
+        5 * 56,
+    ),
+    "embedding": ((5,), lambda layers: layers.Embedding(9, 4), 0),
+}
+
+
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_multiplications_are_those_of_the_layers(flavor):
+@pytest.mark.parametrize("name", MULTIPLICATIONS)
+def test_multiplications_are_those_of_the_layers(name, flavor):
     keras = Flavor(flavor).module
-    layers = keras.layers
-    model = keras.Sequential([
-        keras.Input((16, 16, 3)), layers.Conv2D(8, 3, strides=2, padding="same"),
-        layers.DepthwiseConv2D(3, padding="same"), layers.Conv2D(32, 1, name="pointwise"),
-        layers.GlobalAveragePooling2D(), layers.Dense(4),
-    ])  # fmt: skip
-    uses = kernel_uses(model, serve(model))
-    counts = multiplications(uses, {"model/pointwise/kernel": 1, "pointwise/kernel": 10})
-    by_role = {name.rsplit("/", 1)[0]: value for name, value in counts.items()}
-    assert by_role["conv2d"] == (8 * 8 * 3 * 3 * 3 * 8,) * 2
-    assert by_role["depthwise_conv2d"] == (8 * 8 * 3 * 3 * 8,) * 2
-    assert by_role["pointwise"] == (8 * 8 * 8 * 32, 8 * 8 * 10)
-    assert by_role["dense"] == (32 * 4,) * 2
+    shape, build, expected = MULTIPLICATIONS[name]
+    made = build(keras.layers)
+    model = keras.Sequential([keras.Input(shape), *(made if isinstance(made, list) else [made])])
+    counts = multiplications(model, serve(model), {}).values()
+    assert (None if (None, None) in counts else sum(dense for dense, _ in counts)) == expected
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_multiplications_of_attention_masks_and_unknown_layers(flavor):
+    keras = Flavor(flavor).module
+
+    class Mine(keras.layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 2), name="kernel")
+
+        def call(self, x):
+            return tf.matmul(x, self.kernel)
+
+    inputs = keras.Input((5, 8))
+    x = keras.layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    x = keras.layers.Dense(3, name="dense")(x)
+    model = keras.Model(inputs, Mine(name="mine")(x))
+    counts = multiplications(model, serve(model), {"dense/kernel": 10})
+    assert counts.pop("dense/kernel") == (5 * 24, 5 * 10)
+    assert counts.pop("mine/kernel") == (None, None)
+    assert sum(dense for dense, _ in counts.values()) == 4 * 5 * 64
+    report = export.size_report(model, masks={}, formats=[], repeats=0)
+    assert report.totals["multiplications"] is None and report.text().count(" ?") == 4
 
 
 def test_report_of_sizes(lenet, tmp_path):

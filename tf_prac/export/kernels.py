@@ -1,4 +1,4 @@
-"""How a model uses its kernels: operations, strides, padding and multiplications."""
+"""How a model uses its kernels: operations, strides and padding."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ class KernelUse:
         name: name of the weight.
         operation: type of the operation, "Conv2D", "MatMul", ...
         shape: shape of the kernel.
-        positions: number of multiplications by each kernel element for one sample; None if it
-            depends on the input's size.
         strides: (height, width) of a convolution's strides.
         dilations: (height, width) of its dilations.
         groups: number of groups of a convolution.
@@ -52,7 +50,6 @@ class KernelUse:
     name: str
     operation: str
     shape: tuple[int, ...]
-    positions: int | None
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
@@ -90,24 +87,6 @@ def kernel_uses(model: Any, served: Serving) -> list[KernelUse]:
     return uses
 
 
-def multiplications(uses: list[KernelUse], kept: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Returns the multiplications of one sample by kernel: (dense, with its mask).
-
-    Args:
-        uses: the kernel uses of a model.
-        kept: number of elements that the mask keeps, by name of the weight.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    for use in uses:
-        if use.positions is not None:
-            size = int(np.prod(use.shape))
-            dense, masked = counts.get(use.name, (0, 0))
-            dense += use.positions * size
-            masked += use.positions * kept.get(use.name, size)
-            counts[use.name] = (dense, masked)
-    return counts
-
-
 def _kernel(tensor: Any, captured: Mapping[str, Any]) -> Any:
     """The weight (name, shape) that a tensor reads, casts or reshapes; None if it is no weight."""
     while tensor.name not in captured:
@@ -119,8 +98,7 @@ def _kernel(tensor: Any, captured: Mapping[str, Any]) -> Any:
 
 
 def _use(operation: Any, name: str, shape: tuple[int, ...]) -> KernelUse:
-    positions = _positions(operation, shape)
-    use = KernelUse(name, operation.type, shape, positions, node=operation.name)
+    use = KernelUse(name, operation.type, shape, node=operation.name)
     if operation.type not in ("Conv2D", "DepthwiseConv2dNative"):
         return use
     strides, dilations = (tuple(operation.get_attr(n))[1:3] for n in ("strides", "dilations"))
@@ -133,39 +111,6 @@ def _use(operation: Any, name: str, shape: tuple[int, ...]) -> KernelUse:
         groups=channels // shape[2] if is_grouped else 1,
         padding=_padding(operation, shape, strides),
     )
-
-
-def _positions(operation: Any, shape: tuple[int, ...]) -> int | None:
-    """Returns the number of multiplications by each kernel element, for one sample."""
-    if operation.type == "Conv2DBackpropInput":
-        sizes = operation.inputs[2].shape.as_list()[1:-1]
-    elif operation.type == "DepthwiseConv2dNative":
-        sizes = operation.outputs[0].shape.as_list()[1:3]
-    elif operation.type == "Einsum":
-        total = operation.outputs[0].shape.as_list()[1:]
-        inputs = [t.shape.as_list()[1:] for t in operation.inputs]
-        known = None not in total and all(None not in i for i in inputs)
-        return _einsum_positions(operation, shape) if known else None
-    else:
-        sizes = operation.outputs[0].shape.as_list()[1:-1]
-    return None if None in sizes else int(np.prod(sizes, initial=1))
-
-
-def _einsum_positions(operation: Any, shape: tuple[int, ...]) -> int | None:
-    """Returns the product of the sizes of the indices that are neither batch nor in the kernel."""
-    equation = operation.get_attr("equation").decode()
-    left, _ = equation.split("->")
-    sizes: dict[str, int] = {}
-    terms = left.split(",")
-    for term, tensor in zip(terms, operation.inputs, strict=True):
-        if "..." in term:
-            return None
-        sizes.update(zip(term, tensor.shape.as_list(), strict=True))
-    kernel = next(
-        t for t, x in zip(terms, operation.inputs, strict=True) if tuple(x.shape) == shape
-    )
-    free = [size for index, size in sizes.items() if index not in kernel and size is not None]
-    return int(np.prod(free, initial=1))
 
 
 def _padding(operation: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:

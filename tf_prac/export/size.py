@@ -21,8 +21,8 @@ from tf_prac.errors import ArgumentError, TfPracError
 from tf_prac.export.architecture import export_dense
 from tf_prac.export.directory import directory_bytes
 from tf_prac.export.formats import keras_file, npz
-from tf_prac.export.kernels import kernel_uses, multiplications
 from tf_prac.export.lite import FILE, tflite
+from tf_prac.export.multiplications import multiplications
 from tf_prac.export.n_m import two_of_four
 from tf_prac.export.parts import saved_model_parts
 from tf_prac.export.serving import serve
@@ -53,8 +53,8 @@ class SizeReport:
         model: name of the network.
         weights: a row for each weight: name, shape and sparsity; bytes of the dense array, as
             stored, of the information bound, and of the dense array compressed by gzip;
-            multiplications without and with the mask.
-        totals: the sums of the same columns.
+            multiplications without and with the mask, None if not known.
+        totals: the sums of the same columns; of multiplications, None if one is not known.
         formats: a row for each format: name, bytes, bytes compressed by gzip, and a note.
         timing: median milliseconds of loading and of running a batch, for the sparse export and
             for Keras's own, and the median ratio; empty if not measured.
@@ -103,7 +103,7 @@ class SizeReport:
                 "x".join(map(str, row["shape"])),
                 f"{row['sparsity']:.2%}",
                 *(f"{row[key]:,.0f}" for key in ("dense", "stored", "bound", "gzip")),
-                *(f"{row[key]:,}" for key in ("multiplications", "multiplications_kept")),
+                *(_number(row[key]) for key in ("multiplications", "multiplications_kept")),
             )
             for row in (*self.weights, self.totals)
         ]
@@ -178,6 +178,7 @@ def size_report(
 
     Multiplications by kernel elements are counted for one sample; with the mask, only those by kept
     elements, as in a runtime that skips zeros. TensorFlow does not skip them, as the latency shows.
+    If their number depends on the size of the input, or a layer is not Keras's own, it is "?".
 
     Example:
 
@@ -235,12 +236,12 @@ def weight_rows(source: Source, stored: Sequence[Mapping[str, Any]]) -> list[dic
         stored: the rows about weights in the metadata of its export.
     """
     kept = {name: int(mask.sum()) for name, mask in source.masks.items()}
-    counts = multiplications(kernel_uses(source.network, serve(source.network)), kept)
+    counts = multiplications(source.network, serve(source.network), kept)
     values = {w.name: np.asarray(w.variable) for w in named_weights(source.network)}
     rows = []
     for row in stored:
         name, value = row["name"], values[row["name"]]
-        dense, masked = counts.get(name, (0, 0))
+        dense, masked = counts[name]
         rows.append(
             {
                 "name": name,
@@ -342,9 +343,16 @@ def _sizes(path: pathlib.Path) -> dict[str, int]:
 def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     numbers = ("size", "kept", "dense", "stored", "bound", "gzip")
     products = ("multiplications", "multiplications_kept")
-    totals = {key: sum(row[key] for row in rows) for key in (*numbers, *products)}
+    totals = {key: sum(row[key] for row in rows) for key in numbers}
+    for key in products:
+        values = [row[key] for row in rows]
+        totals[key] = None if None in values else sum(values)
     sparsity = 1 - totals["kept"] / max(totals["size"], 1)
     return {"name": "total", "shape": [], "sparsity": sparsity, **totals}
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
 
 
 def _caller(model: Any, tensors: Sequence[tf.Tensor]) -> Callable[[], Any]:

@@ -209,8 +209,9 @@ class Network(Channels):
 def _is_followed(layer: Layer) -> bool:
     """Whether the kind of a layer describes all of its calls."""
     counts = {(len(call.inputs), len(call.outputs)) for call in layer.calls}
-    if layer.weights and len(counts) > 1:
-        return False
+    own = {id(variable) for variable in layer.kind.variables(layer.layer).values()}
+    if own and (len(counts) > 1 or any(id(w) not in own for w in layer.layer.weights)):
+        return False  # such as a layer with weights as an activation
     return all(layer.kind.follows(layer, call) for call in layer.calls)
 
 
