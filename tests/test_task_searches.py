@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_diabetes, load_digits
 
+import tf_prac
 from tf_prac import (
     PracConfig,
     PracSet,
@@ -151,8 +152,22 @@ def test_what_a_task_cannot_do_is_refused_before_anything_is_written(tmp_path):
     _, x, y, _ = CASES["regression"]
     unbounded = CASES["regression"][0]
     multi, bits = CASES["multi_label"][0], X[:, 2:6] > 0.5
-    by_entropy = {"prac": PracConfig(selector="entropy", subset_size=0.5)}
-    balanced = {"prac": PracConfig(selector="random", subset_size=0.5, class_balanced=True)}
+    bounded, balanced = Regression(bound=0.3), PracConfig(class_balanced=True)
+    no_data = {"prac": PracConfig(use_cet=False, use_cep=False)}
+    synflow = {**no_data, "pruning": PruningConfig(rounds=1, criterion="synflow")}
+
+    of_digits = CASES["sparse"][0], (X, Y), None
+    of_pixels = pixels, (X.reshape(N, 8, 8, 1), PIXELS), CASES["pixels"][3]
+
+    def half_pruned(keras):
+        return tf_prac.prune(dense(keras, 10), sparsity=0.5)
+
+    def prune(**options):
+        return {"pruning": PruningConfig(**{"rounds": 1, "rewind": "2it", **options})}
+
+    def select(selector, balanced=False):
+        return {"prac": PracConfig(selector=selector, subset_size=0.5, class_balanced=balanced)}
+
     for model, data, task, options, message in (
         (unbounded, (x, y), "regression", {}, "without an error bound"),
         (unbounded, (x, y), None, {}, "task: received 'no loss.*float32.*one of sparse"),
@@ -162,17 +177,19 @@ def test_what_a_task_cannot_do_is_refused_before_anything_is_written(tmp_path):
         (lambda k: dense(k, 3), (X, Y), None, {}, "3 outputs.*10 classes"),
         (two, (BOTH_INPUTS, Y), None, {}, "a dictionary of the labels of each output: digit, dark"),
         (two, (BOTH_INPUTS, (Y, EVEN)), None, {}, "a dictionary of them by the name of the output"),
+        (unbounded, (x, y), bounded, select("entropy"), "entropy needs class probabilities"),
+        (unbounded, (x, y), bounded, select("margin"), "margin needs class probabilities"),
+        (multi, (X, bits), "multi_label", {"prac": balanced}, "class_balanced.*multi_label"),
+        (multi, (X, bits), "multi_label", select("random", True), "class_balanced.*multi_label"),
+        (lambda k: dense(k, 10, "softmax"), (X, Y), None, synflow, "synflow.*without the last sof"),
+        (*of_pixels, prune(block_size=(1, 4)), "block_size: .*kernel has shape"),
+        (*of_digits, prune(min_layer_density=0.9), "min_layer_density: .*at most the density"),
+        (*of_digits, prune(rounds=3, min_layer_density=0.6), "min_layer_density: .*0.511719"),
+        (half_pruned, *of_digits[1:], prune(sparsities=(0.3,)), "sparsity: .*at least the current"),
     ):
         with pytest.raises((ArgumentError, DataError), match=message):
             search("keras", model, tmp_path / "run", task, **options).run(data)
         assert not (tmp_path / "run" / "config.json").exists()
-    bounded = Regression(bound=0.3)
-    for model, data, task, options, message in (
-        (unbounded, (x, y), bounded, by_entropy, "entropy needs class probabilities"),
-        (multi, (X, bits), "multi_label", balanced, "class_balanced.*multi_label"),
-    ):
-        with pytest.raises(ArgumentError, match=message):
-            search("keras", model, tmp_path / message[:5], task, **options).run(data)
     trains = {"prac": PracConfig(use_cet=False, use_cep=False)}
     result = search("keras", unbounded, tmp_path / "r3", "regression", **trains).run((x, y))
     stats = ForgettingStats.load(result.directory / "round_00" / "forgetting.npz")
@@ -189,6 +206,8 @@ def test_data_that_does_not_fit_is_refused_before_training_by_split(flavor, tmp_
         ((X, Y), {"validation": (wide, Y)}, r"validation: inputs: float32 \(N, 128\) received"),
         ((X, Y), {"test": (X, np.eye(10)[Y])}, r"test: labels: .*labels.argmax\(axis=-1\)"),
         ((X, Y), {"validation": (X, -1 - Y)}, "validation: labels: -10 received"),
+        ((X, Y), {"test": (X, Y + 3)}, "test: model: received '10 outputs'.*each of the 13 cl"),
+        ((X, Y), {"validation": (X, Y + 1)}, "validation: model: .*each of the 11 classes"),
         ((X, Y), {"test": (missing, Y)}, "test: inputs: sample 0 has NaN"),
         ((X, Y), {"validation": (X, Y[1:])}, "validation: lengths differ"),
         (([X, X[:, :5]], Y), {}, r"a list of arrays of shapes \(64, 64\), \(64, 5\) received"),

@@ -14,10 +14,13 @@ import pytest
 import tensorflow as tf
 
 from tf_prac import ForgettingLogger, PracModel, SampleScores, Targets, TrainingRecipe
+from tf_prac.data.selection import choose
 from tf_prac.data.source import ArraySamples
+from tf_prac.data.splits import Split
 from tf_prac.errors import ArgumentError, DataError
 from tf_prac.keras_api import FLAVORS
 from tf_prac.registry import TASKS
+from tf_prac.search.scoring import few_of_each_class
 from tf_prac.tasks import Binary, MultiLabel, OneHot, Outputs, Regression, Sparse, Task
 from tf_prac.tasks.infer import as_task, infer
 from tf_prac.training.scores import parts_of, score_of
@@ -495,6 +498,40 @@ def test_outputs_in_0_1_do_not_show_whether_they_are_logits(flavor, end, scale, 
         Trainer(network, TrainingRecipe(), samples)
     network.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     assert Trainer(network, TrainingRecipe(), samples).task.from_logits is True
+
+
+@both
+@pytest.mark.parametrize("ignored", [255, -1, 2**20])
+def test_ignored_labels_are_no_class(flavor, ignored):
+    """They need no output, have no class weight, and are no class of scores and subsets."""
+    keras = importlib.import_module(flavor)
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    y = np.where(np.arange(20) % 4 == 3, ignored, np.arange(20) % 4)
+    task, samples = Sparse(ignore_class=ignored), ArraySamples(x, y)
+    classes = task.classes(y)
+    assert set(classes) == {-1, 0, 1, 2} and (classes == -1).sum() == 5
+    weights = {0: 1.0, 1: 2.0, 2: 1.0}
+    trainer = Trainer(
+        ending(keras, "linear"), TrainingRecipe(), samples, task=task, class_weight=weights
+    )
+    assert trainer.samples.weights.tolist() == [2.0 if each == 1 else 1.0 for each in classes]
+    chosen = few_of_each_class(Split(samples, np.arange(20)), classes, 2, seed=0)
+    assert np.bincount(classes[chosen]).tolist() == [2, 2, 2]
+    chosen = choose(np.arange(20), 6, seed=0, labels=classes)
+    assert np.bincount(classes[chosen]).tolist() == [2, 2, 2]
+    assert len(choose(np.arange(20), 20, seed=0, labels=classes)) == 15
+    with pytest.raises(ArgumentError, match="3 outputs'; allowed: one for each of the 4 classes"):
+        Trainer(ending(keras, "linear"), TrainingRecipe(), ArraySamples(x, y + (y == 2)), task=task)
+
+
+def test_each_class_of_positions_and_of_several_outputs_has_an_output():
+    labels, outputs = np.array([[0, 3], [1, 0]], np.uint8), tf.zeros((2, 2, 3))
+    both_labels, both_outputs = {"a": labels, "b": labels[:, 0]}, {"a": outputs, "b": outputs[0]}
+    task = Outputs(tasks={"a": Sparse(), "b": Sparse()})
+    for each, y, y_pred in ((Sparse(), labels, outputs), (task, both_labels, both_outputs)):
+        with pytest.raises(ArgumentError, match="3 outputs'; allowed: one for each of the 4 clas"):
+            each.check_classes(y, y_pred)
+    Sparse(ignore_class=3).check_classes(labels, outputs)
 
 
 @both

@@ -159,8 +159,8 @@ def choose(
         scores: numbers or booleans [n]; NaN ranks below all numbers.
         count: number of positions, 0 to n.
         seed: anything `numpy.random.default_rng` takes.
-        labels: classes, int [n], to choose from each class in proportion to its size. Default
-            None: classes are ignored.
+        labels: classes, int [n], to choose from each class in proportion to its size; samples of
+            class -1 have none, and are not chosen. Default None: classes are ignored.
 
     Returns:
         int64 [count], sorted.
@@ -172,6 +172,9 @@ def choose(
     scores = np.asarray(scores)
     if count > len(scores):
         raise ArgumentError("count", count, f"an integer from 0 to {len(scores)}")
+    if labels is not None and np.min(labels, initial=0) < 0:
+        kept = np.flatnonzero(labels >= 0)
+        return kept[choose(scores[kept], min(count, len(kept)), seed=seed, labels=labels[kept])]
     tie = np.random.default_rng(seed).permutation(len(scores))
     # Sorted up and reversed, as unsigned integers and booleans have no negative.
     order = np.lexsort((-tie, scores, ~np.isnan(scores)))[::-1]

@@ -155,18 +155,10 @@ def synflow(inputs: ScoringInputs) -> Scores:
             or nothing flows from its inputs to its outputs.
         NonFiniteLossError: If R overflows float32 at every scale.
     """
-    if not inputs.from_logits:
-        raise ArgumentError(
-            "criterion",
-            "synflow",
-            "another one for a model that outputs probabilities",
-            "Use a model without the last softmax.",
-        )
+    check_synflow(inputs.from_logits, inputs.batches[0][0])
     _make_positive(inputs.network)
     variables = list(inputs.prunable.values())
     first = tf.nest.map_structure(lambda part: part[:1], inputs.batches[0][0])
-    if any(part.dtype == tf.string for part in tf.nest.flatten(first)):
-        raise ArgumentError("criterion", "synflow", "another one for a model with text as input")
     for exponent in (0, 40, 80, 120):
         scale = 2.0**-exponent
         ones = tf.nest.map_structure(
@@ -189,6 +181,25 @@ def synflow(inputs: ScoringInputs) -> Scores:
                 raise _no_flow()
             return checked("synflow", dict(zip(inputs.prunable, scores, strict=True)))
     raise NonFiniteLossError("criterion: the scores of synflow are infinite in this network.")
+
+
+def check_synflow(from_logits: bool, inputs: Any) -> None:
+    """Raises `ArgumentError` if a network has no logits, or text as input.
+
+    Args:
+        from_logits: whether it outputs logits; probabilities otherwise.
+        inputs: of a batch, or their dtypes.
+    """
+    if not from_logits:
+        raise ArgumentError(
+            "criterion",
+            "synflow",
+            "another one for a model that outputs probabilities",
+            "Use a model without the last softmax.",
+        )
+    dtypes = [getattr(part, "dtype", part) for part in tf.nest.flatten(inputs)]
+    if tf.string in dtypes:
+        raise ArgumentError("criterion", "synflow", "another one for a model with text as input")
 
 
 def _make_positive(network: Any) -> None:

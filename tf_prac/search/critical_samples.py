@@ -31,6 +31,8 @@ class CriticalSamples:
     def __init__(self, context: SearchContext):
         self._context, self._config = context, context.config.prac
         self._train, self._seed = context.train, context.seed
+        if self._config.class_balanced and self._config.selects_data:
+            _ = context.classes  # raises if samples have no single class
 
     def select(self, outcome: RoundOutcome) -> Selection:
         """Returns the PrAC set of a round."""
@@ -74,7 +76,8 @@ class CriticalSamples:
         classes = self._context.classes
         labels = np.full(len(self._train.samples), -1)
         labels[self._train.ids] = classes
-        for label, size in zip(*np.unique(classes, return_counts=True), strict=True):
+        of_a_class = classes[classes >= 0]
+        for label, size in zip(*np.unique(of_a_class, return_counts=True), strict=True):
             missing = math.ceil(fraction * size) - np.count_nonzero(labels[prac_set.ids] == label)
             of_class = ids[labels[ids] == label]
             prac_set = prac_set.fill(len(prac_set) + int(missing), of_class, (*seed, int(label)))

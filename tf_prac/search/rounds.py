@@ -19,6 +19,7 @@ from tf_prac.data.sample_set import SampleSet
 from tf_prac.pruning.criteria import PruneRule
 from tf_prac.pruning.mask_distance import mask_agreement
 from tf_prac.pruning.masks import Masks, Weights
+from tf_prac.pruning.patterns import Block, Unstructured
 from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.weights import prune_rates, transposed_kernels
 from tf_prac.search.context import SearchContext
@@ -68,6 +69,25 @@ class RoundRunner:
         self._selector = make_selector(context)
         pretrains = context.config.prac.pretrains
         self._pretraining = Pretraining(context, plan) if pretrains else None
+
+    def check_masks(self, masks: Masks) -> None:
+        """Checks, before anything is written, that the rounds can prune a network of these masks.
+
+        How much is pruned does not depend on the scores, except with `refill` and "channels" after
+        the first round.
+
+        Raises:
+            ArgumentError: If the pattern does not fit a weight, a target sparsity is below that of
+                the masks, or the rounds leave less than `min_layer_density`.
+        """
+        pattern = self._rule(0).pattern
+        for name, mask in masks.items():
+            pattern.check_fits(name, mask.shape)
+        if self._pruning.sparsities or self._pruning.min_layer_density:
+            is_exact = isinstance(pattern, (Unstructured, Block))
+            scores = {name: np.zeros(mask.shape, np.float32) for name, mask in masks.items()}
+            for number in range(self._pruning.rounds if is_exact else 1):
+                masks = self._rule(number).by_scores(scores, masks)
 
     def run(
         self,
@@ -225,6 +245,7 @@ class RoundRunner:
         if validation is None or not metrics["steps"]:
             return
         classes = context.trainer.task.classes(validation.labels)
+        classes = classes if classes is None else classes[classes >= 0]
         inputs = tf.nest.flatten(validation.samples.inputs(validation.ids[:32]))
         numbers = [part for part in inputs if part.dtype.kind in "iuf"]
         largest = max((float(np.abs(part).max()) for part in numbers), default=0.0)

@@ -15,7 +15,7 @@ from tf_prac.data.selection import choose
 from tf_prac.data.splits import Split
 from tf_prac.keras_api import random_states, to_numpy
 from tf_prac.pruning.criteria import PruneRule, Scores, get_criterion
-from tf_prac.pruning.gradient_criteria import ScoringInputs
+from tf_prac.pruning.gradient_criteria import SYNFLOW, ScoringInputs, check_synflow
 from tf_prac.pruning.masks import Masks, Weights
 from tf_prac.pruning.weights import rewind, snapshot
 from tf_prac.search.context import SearchContext
@@ -39,6 +39,9 @@ class NetworkPruner:
     def __init__(self, context: SearchContext):
         self._context, self._pruning = context, context.config.pruning
         self._criterion = get_criterion(self._pruning.criterion)
+        if self._criterion == SYNFLOW:  # before anything is written
+            from_logits = context.trainer.task.from_logits is not False
+            check_synflow(from_logits, context.train.samples.input_dtype)
 
     def prune(self, rule: PruneRule, weights: Weights, masks: Masks) -> Masks:
         """Returns the next masks; may change the weights of the network.
@@ -147,7 +150,7 @@ def few_of_each_class(
     labels = np.zeros(len(train.ids), np.int64) if classes is None else classes
     chosen = [
         members[choose(np.zeros(len(members)), min(count, len(members)), seed=(seed, int(each)))]
-        for each in np.unique(labels)
+        for each in np.unique(labels[labels >= 0])
         for members in [train.ids[labels == each]]
     ]
     return np.sort(np.concatenate(chosen))

@@ -26,6 +26,7 @@ from tf_prac.search.context import SearchContext
 from tf_prac.search.critical_samples import CriticalSamples
 from tf_prac.search.finished_run import FinishedRun
 from tf_prac.search.selection import RoundOutcome, Selection, Selector
+from tf_prac.training.scores import check_score
 
 
 class Scores(NamedTuple):
@@ -110,12 +111,16 @@ class HighestScores:
         context: of the search.
 
     Raises:
-        ArgumentError: If the sets of `sizes_from` are larger than the training set.
+        ArgumentError: If the sets of `sizes_from` are larger than the training set, or the task
+            lacks the classes or probabilities that the selection needs.
     """
 
     def __init__(self, context: SearchContext):
         self._context, config = context, context.config.prac
         selector = config.selector
+        if config.class_balanced:
+            _ = context.classes  # raises if samples have no single class
+        check_score(config.selector_name, context.trainer.task)
         self._scorer: Scorer = SELECTORS[selector] if isinstance(selector, str) else selector
         available, rounds = len(context.train.ids), context.config.pruning.rounds
         if config.subset_size is not None:

@@ -376,6 +376,7 @@ class _Session:
         self._start = RoundStart(self._context, self._plan.k)
         retrain = self._to_retrain(dense_is_done=True)
         self._runner = RoundRunner(self._context, self._plan, self._start, initial, retrain)
+        self._runner.check_masks(self.dense)
         self._rounds: list[dict[str, Any]] = []
 
     def _check_task(self) -> None:

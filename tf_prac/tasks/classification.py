@@ -205,7 +205,7 @@ class Sparse(_Softmax):
             if labels.ndim > 1 and labels.shape[-1] > 1:
                 remedy = "Convert one-hot labels with labels.argmax(axis=-1)."
             raise label_error(labels, "integer class numbers", remedy)
-        valid = labels if self.ignore_class is None else labels[labels != self.ignore_class]
+        valid = self._valid(labels)
         if valid.size and valid.min() < 0:
             raise DataError(
                 f"labels: {valid.min()} received; allowed: class numbers from 0. "
@@ -220,11 +220,34 @@ class Sparse(_Softmax):
         if tuple(outputs.shape[1:-1]) != positions:
             raise _shape_error(outputs, f"[batch, {', '.join(map(str, (*positions, 'classes')))}]")
 
+    def check_classes(self, labels: Any, outputs: Any, num_classes: int | None = None) -> None:
+        """Raises `ArgumentError` unless there is an output for each class of the labels."""
+        valid = self._valid(labels)
+        classes = int(valid.max()) + 1 if valid.size else 0
+        if self.ignore_class is None:
+            classes = max(classes, num_classes or 0)
+        if outputs.shape[-1] >= classes:
+            return
+        allowed = f"one for each of the {classes} classes of the data"
+        remedy = "For several labels of a sample or numbers, name the task: task=..."
+        if valid.min() > 0:
+            remedy = f"Class numbers start at 0, these at {valid.min()}."
+        raise ArgumentError("model", f"{outputs.shape[-1]} outputs", allowed, remedy)
+
     def classes(self, labels: np.ndarray) -> np.ndarray | None:
-        """Returns the labels if there is one for each sample."""
+        """Returns the labels if there is one for each sample; -1 for `ignore_class`."""
         if labels.ndim == 2 and labels.shape[1] == 1:
-            return labels[:, 0]
-        return labels if labels.ndim == 1 else None
+            labels = labels[:, 0]
+        if labels.ndim != 1:
+            return None
+        return labels if self.ignore_class is None else np.where(self._is_valid(labels), labels, -1)
+
+    def _valid(self, labels: np.ndarray) -> np.ndarray:
+        """Returns the labels that the loss does not ignore."""
+        return labels if self.ignore_class is None else labels[self._is_valid(labels)]
+
+    def _is_valid(self, labels: np.ndarray) -> np.ndarray:
+        return np.asarray(labels != self.ignore_class)
 
     def make_loss(self, keras: Any) -> Any:
         """Returns sparse categorical cross-entropy, of smoothed labels if they are."""

@@ -143,6 +143,10 @@ class Outputs(Task):
         """Raises an error unless outputs fit the labels of each task."""
         self._each(lambda n, task: task.check_outputs(self.of(labels, n), self.of(outputs, n)))
 
+    def check_classes(self, labels: Any, outputs: Any, num_classes: int | None = None) -> None:
+        """Raises an error unless each output has each class of its labels."""
+        self._each(lambda n, task: task.check_classes(self.of(labels, n), self.of(outputs, n)))
+
     def resolved(self, labels: Any, outputs: Any = None, activation: Any = None) -> Self:
         """Returns the task with each of its tasks resolved."""
         tasks = self._each(

@@ -96,6 +96,17 @@ class Task(abc.ABC):
     def check_outputs(self, labels: Any, outputs: Any) -> None:  # noqa: B027
         """Raises `ArgumentError` unless outputs of the model fit the labels of a batch."""
 
+    def check_classes(  # noqa: B027
+        self, labels: Any, outputs: Any, num_classes: int | None = None
+    ) -> None:
+        """Raises `ArgumentError` unless outputs of the model have each class of the labels.
+
+        Args:
+            labels: of all samples.
+            outputs: of the model for a batch.
+            num_classes: how many classes the data has, if it says so. Default None.
+        """
+
     def resolved(self, labels: np.ndarray, outputs: Any = None, activation: Any = None) -> Self:
         """Returns the task with the values that depend on data and model.
 
@@ -110,7 +121,10 @@ class Task(abc.ABC):
         """Raises `ArgumentError` if the task does not say which predictions are correct."""
 
     def classes(self, labels: np.ndarray) -> np.ndarray | None:
-        """Returns the class of each sample, int [n]; None if samples have no single class."""
+        """Returns the class of each sample, int [n]; None if samples have no single class.
+
+        Samples that the loss ignores have no class, which is -1.
+        """
         return None
 
     def make_loss(self, keras: Any) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_prac.config import TrainingRecipe
 from tf_prac.data.pipeline import evaluation_batches
@@ -133,13 +134,7 @@ def _check_task(
     if distribution.pads_batches and has_positions:
         allowed = "one device for labels of positions, whose loss has no weight per sample"
         raise ArgumentError("strategy", f"{distribution.replicas} replicas", allowed)
-    classes = samples.num_classes
-    if isinstance(task, Sparse) and classes and outputs.shape[-1] < classes:
-        allowed = f"one for each of the {classes} classes of the data"
-        remedy = "For several labels of a sample or numbers, name the task: task=..."
-        if samples.labels.min() > 0:
-            remedy = f"Class numbers start at 0, these at {samples.labels.min()}."
-        raise ArgumentError("model", f"{outputs.shape[-1]} outputs", allowed, remedy)
+    task.check_classes(samples.labels, outputs, samples.num_classes)
 
 
 def _has_correct(task: Task) -> bool:
@@ -154,9 +149,11 @@ def _check_mixed_precision(network: Any, outputs: Any) -> None:
     """Raises `ArgumentError` unless layers compute in bfloat16 and outputs are float32."""
     layers = network._flatten_layers(include_self=False)
     dtypes = {layer.compute_dtype for layer in layers if layer.weights}
-    if "bfloat16" not in dtypes or outputs.dtype != "float32":
+    of_outputs = {each.dtype.name for each in tf.nest.flatten(outputs)}
+    if "bfloat16" not in dtypes or of_outputs != {"float32"}:
         received = (
-            f"layers that compute in {', '.join(sorted(dtypes))}, outputs in {outputs.dtype.name}"
+            f"layers that compute in {', '.join(sorted(dtypes))}, "
+            f"outputs in {', '.join(sorted(of_outputs))}"
         )
         remedy = "Import Keras before the search, and use dtype='float32' in the last layer."
         allowed = "layers in bfloat16 and outputs in float32, for mixed_precision"

@@ -42,11 +42,16 @@ def outputs_of(model: PracModel, inputs: Any) -> Any:
         raise DataError(f"inputs: {received} received; allowed: {allowed}.") from error
 
 
-def check_inputs(model: PracModel, split: Split, training: Samples) -> None:
-    """Raises `DataError` unless a model that takes the training samples takes those of a split."""
-    if str(split.samples.input_shape) != str(training.input_shape):
-        inputs, *_ = next(iter(evaluation_batches(split.samples, split.ids[:1], batch_size=1)))
-        outputs_of(model, inputs)
+def check_fit(model: PracModel, task: Task, split: Split) -> None:
+    """Checks that a model takes the inputs of a split, and has an output for each of its labels.
+
+    Raises:
+        DataError, ArgumentError: If it does not.
+    """
+    inputs, labels, *_ = next(iter(evaluation_batches(split.samples, split.ids[:1], batch_size=1)))
+    outputs = outputs_of(model, inputs)
+    task.check_outputs(labels, outputs)
+    task.check_classes(split.labels, outputs)
 
 
 def with_class_weight(samples: Samples, task: Task, class_weight: Mapping[int, float]) -> Samples:
@@ -64,11 +69,12 @@ def with_class_weight(samples: Samples, task: Task, class_weight: Mapping[int, f
     if classes is None:
         allowed = f"None for the task {task.name}, whose samples have no single class"
         raise ArgumentError("class_weight", class_weight, allowed)
-    missing = sorted({int(each) for each in np.unique(classes)} - set(class_weight))
+    missing = sorted({int(each) for each in np.unique(classes) if each >= 0} - set(class_weight))
     if missing:
         allowed = f"a number for each class; {missing[0]} is missing"
         raise ArgumentError("class_weight", class_weight, allowed)
-    weights = np.array([class_weight[int(each)] for each in classes], np.float32)
+    factors = {**class_weight, -1: 1.0}  # samples without a class, which the loss ignores
+    weights = np.array([factors[int(each)] for each in classes], np.float32)
     weighted = copy.copy(samples)
     if samples.weights is not None:
         weights = weights.reshape(-1, *[1] * (samples.weights.ndim - 1)) * samples.weights

@@ -30,10 +30,8 @@ def parts_of(score: str, task: Task, labels: Any, outputs: Any, weight: Any = No
             name: parts_of(score, each, *(task.of(v, name) for v in (labels, outputs, weight)))
             for name, each in task.judging.items()
         }
+    check_score(score, task)
     if isinstance(task, Regression):
-        if score not in ("el2n", "loss"):
-            allowed = "el2n, loss, grand, random or forgetting, for regression"
-            raise ArgumentError("score", score, allowed, f"{score} needs class probabilities.")
         return {"errors": task.errors(labels, outputs, weight)}
     parts = {
         "probabilities": task.probabilities(outputs),
@@ -41,6 +39,22 @@ def parts_of(score: str, task: Task, labels: Any, outputs: Any, weight: Any = No
     }
     judged = task.judged(labels, outputs, weight)
     return parts if judged is None else {**parts, "judged": judged}
+
+
+def check_score(score: str, task: Task) -> None:
+    """Raises `ArgumentError` if a score needs class probabilities or losses that a task lacks.
+
+    Args:
+        score: a key of `tf_prac.data.selection.SCORES`, or "grand"; others need neither.
+        task: the task.
+    """
+    if isinstance(task, Outputs):
+        for each in task.judging.values() if score in REDUCTIONS else ():
+            check_score(score, each)
+        return
+    if isinstance(task, Regression) and score in ("entropy", "margin"):
+        allowed = "el2n, loss, grand, random or forgetting, for regression"
+        raise ArgumentError("score", score, allowed, f"{score} needs class probabilities.")
 
 
 def score_of(score: str, parts: Any) -> np.ndarray:
