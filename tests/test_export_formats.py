@@ -22,7 +22,9 @@ from tf_prac import (
     strip,
 )
 from tf_prac.cli.main import main
-from tf_prac.errors import ArgumentError
+from tf_prac.errors import ArgumentError, FileError
+from tf_prac.export.content import RESERVED
+from tf_prac.export.directory import read_metadata
 from tf_prac.export.fresh_process import run_tflite
 from tf_prac.export.multiplications import multiplications
 from tf_prac.export.serving import serve
@@ -69,8 +71,7 @@ def test_tflite_is_small_and_gives_the_same(lenet, tmp_path):
 def test_tflite_of_rounded_weights_runs(lenet, storage, tmp_path):
     """Where the interpreter refuses sparse weights of a type, they are stored dense."""
     model, masks = lenet
-    # The check finds out which weights the interpreter refuses; for float16 it accepts them.
-    check = storage == "int8" or flavor_of(model).name == "tf_keras"
+    check = storage == "float16" and flavor_of(model).name == "tf_keras"
     options = {"masks": masks, "storage": storage, "samples": IMAGES, "check": check}
     result = export.tflite(model, tmp_path / storage, **options)
     outputs = run_tflite(str(result.directory / "model.tflite"), {"image": IMAGES})
@@ -223,6 +224,77 @@ def test_report_of_sizes(lenet, tmp_path):
         export.size_report(model, formats=["onnx"])
 
 
+TAKES_SOFTMAX = (export.saved_model, export.tflite, export.onnx)
+NOT_BOOLEANS = [
+    *((write, name) for write in TAKES_SOFTMAX for name in ("softmax", "check", "overwrite")),
+    *(
+        (write, name)
+        for write in (export.keras_file, export.npz)
+        for name in ("check", "overwrite")
+    ),
+    *((write, "sparse") for write in (export.saved_model, export.tflite)),
+]
+
+
+def test_bad_options_are_refused_before_any_work(lenet, tmp_path):
+    model, masks = lenet
+    for write, name in NOT_BOOLEANS:
+        with pytest.raises(ArgumentError, match=f"^{name}: received 'no'; allowed: True or False"):
+            write(model, tmp_path / "export", masks=masks, **{name: "no"})
+    with pytest.raises(ArgumentError, match="^check: received 'no'"):
+        export.fold_batch_norm(model, check="no")
+    for name, value in (("repeats", -1), ("repeats", 2.5), ("batch_size", 0), ("formats", "npz")):
+        with pytest.raises(ArgumentError, match=f"^{name}: received {value!r}"):
+            export.size_report(model, masks=masks, **{name: value})
+    for metadata, named in (
+        *(({name: "mine"}, repr(name)) for name in sorted(RESERVED)),
+        ({3: "mine"}, "3"),
+        ({"accuracy": np.float32(0.5)}, "accuracy: "),
+        ({"loss": float("nan")}, "loss: nan"),
+        ({"place": tmp_path}, "place: PosixPath"),
+        ({"parts": [{1, 2}]}, "parts: "),
+        (["a"], r"\['a'\]; allowed: values by name"),
+    ):
+        with pytest.raises(ArgumentError, match="^metadata: received .?" + named):
+            export.npz(model, tmp_path / "export", masks=masks, metadata=metadata)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_names_what_exports_write(lenet, tmp_path):
+    """A name that an export writes cannot be the user's."""
+    model, masks = lenet
+    written = set(export.npz(model, tmp_path / "npz", masks=masks).metadata)
+    for write in (export.saved_model, export.tflite):
+        result = write(model, tmp_path / write.__name__, masks=masks, check=False)
+        written |= set(result.metadata)
+    assert written <= RESERVED
+    metadata = {"accuracy": 0.5, "ticket": {"round": 3}, "classes": ["a", "b"], "none": None}
+    place = tmp_path / "own"
+    export.saved_model(model, place, masks=masks, check=False, metadata=metadata)
+    assert read_metadata(place).items() >= metadata.items()
+    assert export.load_sparse(place).count_params() >= model.count_params()
+
+
+def test_a_dense_export_has_no_storage_type(lenet, tmp_path):
+    model, masks = lenet
+    with pytest.raises(ArgumentError, match="^storage: received 'int8'; allowed: float32 with"):
+        export.saved_model(model, tmp_path / "a", masks=masks, sparse=False, storage="int8")
+    result = export.saved_model(model, tmp_path / "b", masks={}, storage="int8", check=False)
+    assert result.metadata["storage"] == "float32"
+
+
+def test_only_an_export_is_overwritten(lenet, tmp_path):
+    model, masks = lenet
+    place = tmp_path / "mine"
+    (place / "variables").mkdir(parents=True)
+    (place / "saved_model.pb").write_bytes(b"a SavedModel of another program")
+    with pytest.raises(FileError, match="mine: not an export, as it has no tf_prac.json"):
+        export.npz(model, place, masks=masks, overwrite=True)
+    (place / "tf_prac.json").write_text("{}")
+    assert export.npz(model, place, masks=masks, overwrite=True).max_error is None
+    assert not (place / "saved_model.pb").exists()
+
+
 @pytest.fixture(scope="module", params=FLAVORS)
 def run(request, tmp_path_factory):
     """A finished run of two rounds, made by the command."""
@@ -264,8 +336,11 @@ def test_command_exports_a_retrained_ticket(run, tmp_path, capsys):
 @pytest.mark.parametrize("form", ["saved_model", "keras", "tflite", "npz"])
 def test_command_writes_every_format(run, form, tmp_path, capsys):
     place = tmp_path / form
-    assert main(["export", str(run), f"--output={place}", f"--format={form}", "--nocheck"]) == 0
-    assert f"export   {place}" in capsys.readouterr().out
+    check = [] if form == "npz" else ["--nocheck"]
+    assert main(["export", str(run), f"--output={place}", f"--format={form}", *check]) == 0
+    printed = capsys.readouterr().out
+    assert f"export   {place}" in printed
+    assert ("checked  the arrays were read again" if form == "npz" else "checked  no") in printed
     assert any(place.rglob("tf_prac.json"))
 
 
@@ -314,6 +389,13 @@ def test_command_refuses(run, tmp_path, capsys):
         (["--output=x", "--round=1"], "tf-prac retrain"),
         ([f"--output={tmp_path}"], "--output"),
         ([f"--output={tmp_path}", "--overwrite"], "not an export"),
+        (["--output=x", "--format=npz", "--softmax"], "--softmax: received True; allowed: False"),
+        (["--output=x", "--format=npz", "--preprocess"], "--preprocess"),
+        (["--output=x", "--format=npz", "--storage=int8"], "as sparse_saved_model or tflite"),
+        (["--output=x", "--format=keras", "--storage=float16"], "--storage"),
+        (["--output=x", "--format=onnx", "--storage=int8"], "--storage"),
+        (["--output=x", "--format=saved_model", "--storage=int8"], "--storage"),
+        (["--report", "--softmax"], "--softmax"),
     ):
         assert main(["export", str(run), *arguments]) == 2
         error = capsys.readouterr().err

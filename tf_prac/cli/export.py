@@ -19,6 +19,14 @@ from tf_prac.storage.layout import MODEL, TICKET
 from tf_prac.storage.run_directory import RunDirectory
 
 FORMATS = ("sparse_saved_model", "saved_model", "keras", "tflite", "onnx", "npz")
+_SERVED = ("softmax", "preprocess")
+_OPTIONS = {
+    "sparse_saved_model": ("storage", *_SERVED),
+    "saved_model": _SERVED,
+    "tflite": ("storage", *_SERVED),
+    "onnx": _SERVED,
+}
+"""The options that only some formats have."""
 CONTENTS = ("trained", "ticket")
 SAMPLES = 64  # number of test samples for the comparison with the Keras model
 
@@ -75,6 +83,7 @@ def main(flags: Flags, positional: list[str]) -> int:
         if getattr(flags, name) and flags.content == "ticket":
             remedy = "A ticket has the architecture of its run; export the trained network."
             raise ArgumentError(name, True, "content=trained", remedy)
+    _check_options(flags)
     run, config, number = ticket_argument(flags, positional)
     if flags.content == "trained":
         check_retrained(run, config, number)
@@ -82,11 +91,22 @@ def main(flags: Flags, positional: list[str]) -> int:
     model_or_ticket, options = _model_or_ticket(run, number, flags)
     model_or_ticket, options = _smaller(flags, model_or_ticket, options)
     if flags.output is not None:
-        _print_export(run, number, flags.content, _write(flags, model_or_ticket, options))
+        _print_export(run, number, flags, _write(flags, model_or_ticket, options))
     if flags.report:
         directory = run.path / "size" / f"round_{number:02d}_{flags.content}"
         _report(flags, model_or_ticket, options, directory)
     return 0
+
+
+def _check_options(flags: Flags) -> None:
+    """Refuses options that the format, or a report without an export, would ignore."""
+    used = _OPTIONS.get(flags.format, ()) if flags.output is not None else ()
+    used += ("storage",) if flags.report else ()
+    for name, default in (("storage", "float32"), ("softmax", False), ("preprocess", False)):
+        value = getattr(flags, name)
+        if value != default and name not in used:
+            formats = " or ".join(form for form, options in _OPTIONS.items() if name in options)
+            raise ArgumentError(name, value, f"{default} without an export as {formats}")
 
 
 def _run_of_ticket(flags: Flags, positional: list[str]) -> list[str]:
@@ -198,11 +218,11 @@ def _write(flags: Flags, model_or_ticket: Any, options: dict[str, Any]) -> Any:
     served["softmax"] = flags.softmax
     if flags.format == "onnx":
         return export.onnx(model_or_ticket, flags.output, **common, **served)
+    if flags.format == "saved_model":
+        return export.saved_model(model_or_ticket, flags.output, sparse=False, **common, **served)
     served["storage"] = flags.storage
-    if flags.format == "tflite":
-        return export.tflite(model_or_ticket, flags.output, **common, **served)
-    sparse = flags.format == "sparse_saved_model"
-    return export.saved_model(model_or_ticket, flags.output, sparse=sparse, **common, **served)
+    write = export.tflite if flags.format == "tflite" else export.saved_model
+    return write(model_or_ticket, flags.output, **common, **served)
 
 
 def _report(
@@ -217,14 +237,16 @@ def _report(
         print(f"written  {path}")
 
 
-def _print_export(run: RunDirectory, number: int, content: str, result: Any) -> None:
-    kind = "rewind weights of ticket" if content == "ticket" else "retrained ticket"
+def _print_export(run: RunDirectory, number: int, flags: Flags, result: Any) -> None:
+    kind = "rewind weights of ticket" if flags.content == "ticket" else "retrained ticket"
     sparsity = result.metadata["sparsity"]
     print(f"content  {kind} {run.ticket_path(number)}, sparsity {sparsity:.2%}")
     if not sparsity:
         print("note     no weight is pruned: exported dense")
-    if result.max_error is None:
+    if not flags.check:
         print("checked  no")
+    elif result.max_error is None:
+        print("checked  the arrays were read again, and are the same; nothing is computed")
     else:
         print(f"checked  in a new process; outputs differ by at most {result.max_error:.2g}")
     print(f"export   {pathlib.Path(result.directory)}, {result.bytes:,} bytes")

@@ -32,6 +32,12 @@ from tf_prac.keras_api import (
 )
 
 VECTORS = "vectors"  # the group of the weights that one variable serves
+RESERVED = frozenset(
+    ("format", "content", "model", "keras", "sparsity", "storage", "versions", "signature")
+    + ("weights", "groups", "streams", "architecture", "model_sha256", "kind", "schema", "sha256")
+    + ("opset", "2:4", "sparse_weights", "sparse_inference")
+)
+"""Names in tf_prac.json that exports write themselves."""
 _VERSIONS = ("tensorflow", "keras", "tf_keras", "tf_prac")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.export.content import description
+from tf_prac.checks import check_bool
+from tf_prac.errors import ArgumentError
+from tf_prac.export.content import RESERVED, description
 from tf_prac.export.directory import check_target, directory_bytes, new_directory
 from tf_prac.export.serving import Serving, outputs_of
 from tf_prac.export.source import Source
@@ -73,11 +76,27 @@ class Expected:
         return compare(kind, path, self.samples, self.outputs, tolerance)
 
 
+def _check_metadata(metadata: Any) -> None:
+    """Raises `ArgumentError` unless values can be added to tf_prac.json, and read again."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ArgumentError("metadata", metadata, "values by name")
+    for name, value in (metadata or {}).items():
+        if not isinstance(name, str) or name in RESERVED:
+            allowed = "texts as names, other than those of tf_prac: " + ", ".join(sorted(RESERVED))
+            raise ArgumentError("metadata", name, allowed)
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            allowed = "text, finite numbers, True, False, None, and lists and dictionaries of these"
+            raise ArgumentError("metadata", f"{name}: {value!r}", allowed) from error
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Destination:
     """The options that all exports share; see `saved_model`.
 
     Raises:
+        ArgumentError: If an option has a value that is not allowed.
         ArgumentError, FileError: If no export may be written to the directory.
     """
 
@@ -88,6 +107,9 @@ class Destination:
     overwrite: bool = False
 
     def __post_init__(self):
+        check_bool("check", self.check)
+        check_bool("overwrite", self.overwrite)
+        _check_metadata(self.metadata)
         check_target(self.directory, self.overwrite)
 
     def document(

@@ -16,7 +16,7 @@ from tf_prac.storage.names import check_name
 METADATA = "tf_prac.json"
 DETAILS = "tf_prac.model.json.gz"  # weights and architecture, by far the largest part
 _DETAILS = ("weights", "groups", "streams", "architecture")
-_EXPORT_FILES = (METADATA, f"assets/{METADATA}", "saved_model.pb")
+_EXPORT_FILES = (METADATA, f"assets/{METADATA}")
 
 
 @contextlib.contextmanager
@@ -60,7 +60,8 @@ def check_target(
         )
     if not any((target / name).exists() for name in _EXPORT_FILES):
         raise FileError(
-            f"{target}: not an export, so it is not overwritten. Name another directory."
+            f"{target}: not an export, as it has no {METADATA}, so it is not overwritten. "
+            "Name another directory."
         )
 
 

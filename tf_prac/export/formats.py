@@ -83,8 +83,11 @@ def npz(
         >>> npz("run/tickets/round_03", "arrays", model=network)  # doctest: +SKIP
 
     Arguments and errors are those of `saved_model`. The weights of a ticket are its masked W_k.
+    `check` reads the arrays again; as they compute nothing, `Export.max_error` is None.
     """
-    destination = Destination(directory=directory, metadata=metadata, overwrite=overwrite)
+    destination = Destination(
+        directory=directory, metadata=metadata, check=check, overwrite=overwrite
+    )
     source = source_of(model_or_ticket, model=model, masks=masks)
     document = destination.document(source, "npz", "float32", {})
     weights = dict(source.weights) if source.weights is not None else snapshot(source.network)
@@ -94,7 +97,7 @@ def npz(
         if check:
             _check_arrays(temporary, source, weights)
         write_json(temporary / METADATA, "export", document)
-    return destination.export(document, 0.0 if check else None)
+    return destination.export(document, None)
 
 
 def _check_arrays(

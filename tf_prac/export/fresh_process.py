@@ -54,14 +54,29 @@ def run_keras(module, path, samples):
     return outputs if isinstance(outputs, dict) else {"0": outputs}
 
 
-def run_tflite(path, samples):
-    """Returns the outputs of a TFLite file, which runs on one sample at a time."""
-    try:  # LiteRT, the successor of TensorFlow's own interpreter
-        interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
+def interpreter(path):
+    """Returns LiteRT's interpreter of a TFLite file, or its predecessor in TensorFlow."""
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter(path)
     except ImportError:
         import tensorflow as tf
 
-        interpreter = tf.lite.Interpreter
+        return tf.lite.Interpreter(path)
+
+
+def is_accepted(path):
+    """Returns whether the interpreter runs a TFLite file; some errors come with a sample."""
+    try:
+        runner = interpreter(path).get_signature_runner("serving_default")
+        inputs = runner.get_input_details().items()
+        runner(**{name: np.zeros(each["shape"], each["dtype"]) for name, each in inputs})
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def run_tflite(path, samples):
+    """Returns the outputs of a TFLite file, which runs on one sample at a time."""
     runner = interpreter(path).get_signature_runner("serving_default")
     count = len(next(iter(samples.values())))
     rows = [runner(**{n: v[i : i + 1] for n, v in samples.items()}) for i in range(count)]

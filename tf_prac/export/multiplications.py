@@ -160,7 +160,8 @@ def _einsum(call: Call) -> Uses:
 
 def _recurrent(call: Call) -> Uses:
     cell = getattr(call.layer, "cell", call.layer)
-    steps, uses = _product(call.input[:2]), {}
+    steps = _product(call.input[:2])
+    uses: Uses = {}
     for each in getattr(cell, "cells", [cell]):
         if _is_own(each):
             uses |= _named(each, ("kernel", "recurrent_kernel"), steps)

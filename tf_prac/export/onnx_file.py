@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_prac.checks import first_line
+from tf_prac.checks import check_bool, first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.export.destination import Destination, Export
 from tf_prac.export.directory import METADATA
@@ -62,6 +62,7 @@ def onnx(
         ArgumentError: As for `saved_model`; or if tf2onnx cannot convert the model.
         MissingPackageError: If a package of `tf-prac[onnx]` is not installed.
     """
+    check_bool("softmax", softmax)
     for package in ("tf2onnx", "onnx", "onnxruntime")[: 3 if check else 2]:
         require(package, "exports to ONNX")
     destination = Destination(

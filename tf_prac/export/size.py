@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_prac.checks import check_int
 from tf_prac.errors import ArgumentError, TfPracError
 from tf_prac.export.architecture import export_dense
 from tf_prac.export.directory import directory_bytes
@@ -197,6 +198,10 @@ def size_report(
     Raises:
         ArgumentError: If a format is unknown, or as for `saved_model`.
     """
+    check_int("batch_size", batch_size, 1)
+    check_int("repeats", repeats, 0)
+    if isinstance(formats, str):
+        raise ArgumentError("formats", formats, "a list of names")
     names = list(FORMATS) if formats is None else list(formats)
     for name in names:
         if name not in FORMATS:
@@ -207,7 +212,8 @@ def size_report(
             source.network, base / "sparse", masks=source.masks, storage=storage, check=False
         )
         weights = weight_rows(source, sparse.metadata["weights"])
-        rows = [{"format": SPARSE, **_sizes(sparse.directory), "note": f"{storage} values"}]
+        note = f"{sparse.metadata['storage']} values"
+        rows = [{"format": SPARSE, **_sizes(sparse.directory), "note": note}]
         rows += [_format_row(name, source, base / str(i)) for i, name in enumerate(names)]
         timing = {}
         if repeats:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_prac.checks import check_choice
+from tf_prac.checks import check_bool, check_choice
 from tf_prac.errors import ArgumentError, FileError
 from tf_prac.export.content import Content
 from tf_prac.export.decoder import Decoder, decoded_variables, without_values
@@ -73,7 +73,7 @@ def saved_model(
         sparse: whether to pack pruned weights; False writes every weight dense. Default True.
         storage: storage type of pruned weights: "float32" (exact), "float16", "bfloat16", or
             "int8" with one scale per output channel. The model computes in its own type in any
-            case. Default "float32".
+            case. Default "float32", the only one without `sparse`.
         inputs: the served input, a `tf.TensorSpec` or several by name. By default the model's.
         preprocess: a function that maps the served input to the model's input. Default None.
         softmax: whether to serve probabilities of the model's logits: by a sigmoid for outputs of
@@ -95,6 +95,10 @@ def saved_model(
         FileError: If the directory cannot be written.
     """
     check_choice("storage", storage, STORAGES)
+    check_bool("sparse", sparse)
+    check_bool("softmax", softmax)
+    if not sparse and storage != "float32":
+        raise ArgumentError("storage", storage, "float32 with sparse=False, as weights stay dense")
     destination = Destination(
         directory=directory, metadata=metadata, samples=samples, check=check, overwrite=overwrite
     )
@@ -103,6 +107,8 @@ def saved_model(
         warnings.warn(
             f"{source.network.name} has neither masks nor zeros: exported dense.", stacklevel=2
         )
+    if not source.masks:
+        storage = "float32"  # nothing is packed
     kind = "sparse_saved_model" if sparse else "saved_model"
     with source.served(inputs, preprocess, softmax) as served:
         content = Content(source, served, sparse, storage)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_prac.checks import check_bool
 from tf_prac.export.shrinking.channels import Array, Channels
 from tf_prac.export.shrinking.check import output_difference
 from tf_prac.export.shrinking.kinds import (
@@ -84,6 +85,7 @@ def fold_batch_norm(
     Raises:
         ArgumentError, MismatchError: As for `shrink`.
     """
+    check_bool("check", check)
     original, network, by_id = network_of(model_or_ticket, model, masks)
     network.keep[:] = True
     folded, kept = {}, {}

@@ -46,11 +46,11 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
         if skipped and call.outputs[0] not in network.outputs:
             tensors[call.outputs[0]] = tensors[used[0]]
             continue
-        key = id(call.layer), skipped
-        if key not in new:
+        kept = id(call.layer), skipped
+        if kept not in new:
             name = unique_name(_name(call, network), counts)
-            new[key] = _smaller(model, layer, network, name, skipped)
-        results = tf.nest.flatten(_run(new[key], call, used, tensors))
+            new[kept] = _smaller(model, layer, network, name, skipped)
+        results = tf.nest.flatten(_run(new[kept], call, used, tensors))
         tensors.update(zip(call.outputs, results, strict=True))
     keras = flavor_of(model).module
     structure = network.graph.output_structure
@@ -58,9 +58,10 @@ def rebuild(model: Any, network: Network, masked: Mapping[int, Array]) -> tuple[
     inputs = tf.nest.map_structure(lambda value: tensors[value], network.graph.input_structure)
     smaller = keras.Model(inputs, outputs, name=model.name)
     masks = {}
-    for (key, skipped), made in new.items():
-        if not skipped and hasattr(made, "weights"):
-            masks.update(_set_weights(network.layers[key], made, network, masked))
+    for key, layer in network.layers.items():
+        made = new.get((key, False))
+        if hasattr(made, "weights"):
+            masks.update(_set_weights(layer, made, network, masked))
     names = {id(w.variable): w.name for w in named_weights(smaller)}
     return smaller, Masks({names[key]: mask for key, mask in masks.items() if key in names})
 
