@@ -20,7 +20,10 @@ from tf_prac.data.folder import FolderSamples
 from tf_prac.data.ids import is_batched
 from tf_prac.data.pipeline import evaluation_batches
 from tf_prac.data.source import ArraySamples
+from tf_prac.data.splits import full_split
 from tf_prac.errors import ArgumentError, DataError, MismatchError
+from tf_prac.keras_api import FLAVORS
+from tf_prac.training.inference import Predictor
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.normal(size=(16, 6, 6, 3)).astype("float32")
@@ -203,6 +206,78 @@ def test_a_logger_knows_the_samples_of_shuffled_data(make, name):
 
 def assert_same_rows(first, second):
     assert sorted(map(tuple, first.tolist())) == sorted(map(tuple, second.tolist()))
+
+
+LARGE = 2**24 + np.arange(16)
+DTYPES = [
+    # inputs, dtype of those of the model
+    (LARGE[:, None], "int64"),
+    (LARGE[:, None].astype(np.int32), "int32"),
+    (-LARGE[:, None], "int64"),
+    (np.full((16, 1), 2**60 + 1), "int64"),
+    (np.full((16, 1), 2**60), "float32"),  # which is exact
+    (np.arange(16)[:, None], "float32"),
+    (LARGE[:, None].astype(np.float64), "float32"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "dtype"), DTYPES)
+@pytest.mark.parametrize("make", [lambda *data: data, lambda *data: slices(data).batch(4)])
+def test_integers_that_float32_rounds_keep_their_dtype(inputs, dtype, make):
+    samples = as_samples(make(inputs, LABELS))
+    (batch, _) = next(iter(evaluation_batches(samples, np.arange(16), batch_size=16)))
+    assert batch["inputs"].dtype == dtype
+    if dtype != "float32":
+        np.testing.assert_array_equal(batch["inputs"], inputs)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_lookup_layer_gets_large_ids(flavor):
+    layers = importlib.import_module(flavor).layers
+    network = [layers.Input((1,), dtype="int64")]
+    network += [layers.IntegerLookup(vocabulary=LARGE.tolist(), output_mode="one_hot")]
+    model = importlib.import_module(flavor).Sequential([*network, layers.Reshape((17,))])
+    found = Predictor(model).classes(full_split((LARGE[:, None], LABELS)))
+    np.testing.assert_array_equal(found, 1 + np.arange(16))
+
+
+@pytest.mark.parametrize("make", [lambda *data: data, lambda *data: slices(data).batch(4)])
+def test_numbers_that_are_infinite_in_float32_are_refused(make):
+    rows = ROWS.astype(np.float64)
+    rows[3] = 1e300
+    with pytest.raises(DataError, match="sample 3 has NaN or infinity as float32"):
+        as_samples(make(rows, LABELS))
+
+
+SEVERAL = {
+    "dictionary": lambda a, b: {"user": a, "rows": b},
+    "tuple": lambda a, b: (a, b),
+    "list": lambda a, b: [a, b],
+}
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_several_inputs_may_have_one_number_for_each_sample(flavor, kind):
+    layers = importlib.import_module(flavor).layers
+    user = layers.Input((), name="user", dtype="int64")
+    rows = layers.Input((10,), name="rows")
+    inputs = {"user": user, "rows": rows} if kind == "dictionary" else [user, rows]
+    both = layers.Concatenate()([layers.Embedding(16, 3)(user), rows])
+    model = importlib.import_module(flavor).Model(inputs, layers.Dense(4)(both))
+    samples = as_samples((SEVERAL[kind](np.arange(16), ROWS), LABELS))
+    assert len(samples) == 16
+    given = SEVERAL[kind](np.arange(16), ROWS)
+    found = Predictor(model).classes(full_split(samples))
+    np.testing.assert_array_equal(found, model.predict(given, verbose=0).argmax(-1))
+    with pytest.raises(ArgumentError, match=r"rank >= 2, or strings. For one num.*x\[:, None\]"):
+        as_samples((np.arange(16), LABELS))
+
+
+def test_a_list_of_samples_is_one_input():
+    for rows in (list(ROWS), ROWS.tolist()):
+        assert as_samples((rows, LABELS)).input_shape == (10,)
+    assert as_samples((list(ROWS[:2]), LABELS[:2])).input_shape == (10,)
 
 
 def test_augmented_data_in_a_fixed_order_has_ids():

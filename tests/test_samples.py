@@ -671,6 +671,19 @@ class TestFolder:
         values = read(samples.batches(range(8), 8))[0][0]
         assert values.shape == (8, 3, 4, 1) and (values[-1] == 50).all()
 
+    @pytest.mark.parametrize("size", [None, (3, 4)])
+    @pytest.mark.parametrize("name", ["b/0.png", "a/images/1.JPEG"])
+    @pytest.mark.parametrize("damage", ["text", "cut", "empty", "longer"])
+    def test_a_damaged_file_is_named(self, folder, name, size, damage):
+        content = (folder / name).read_bytes()
+        damaged = {"text": b"no image", "cut": content[:-20], "empty": b""}
+        (folder / name).write_bytes(damaged.get(damage, content + b"1"))
+        if damage == "longer":  # decoders ignore what follows the image
+            assert len(FolderSamples(folder, image_size=size)) == 7
+            return
+        with pytest.raises(DataError, match=f"^{name}: not a readable image"):
+            FolderSamples(folder, image_size=size)
+
     def test_classes_of_training_and_limit(self, folder):
         samples = FolderSamples(folder, classes=["c", "b", "a", "z"], limit=4)
         assert samples.num_classes == 4 and samples.labels.tolist() == [0, 1, 2, 1]

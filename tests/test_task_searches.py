@@ -210,7 +210,8 @@ def test_data_that_does_not_fit_is_refused_before_training_by_split(flavor, tmp_
         ((X, Y), {"validation": (X, Y + 1)}, "validation: model: .*each of the 11 classes"),
         ((X, Y), {"test": (missing, Y)}, "test: inputs: sample 0 has NaN"),
         ((X, Y), {"validation": (X, Y[1:])}, "validation: lengths differ"),
-        (([X, X[:, :5]], Y), {}, r"a list of arrays of shapes \(64, 64\), \(64, 5\) received"),
+        (([X, X[:, :5]], Y), {}, r"inputs: .*\(N, 5\).* received; allowed: float32 \(N, 64\)"),
+        (([X, X[:9, :5]], Y), {}, r"a list of arrays of shapes \(64, 64\), \(9, 5\) received"),
         ((X, Y), {"test": X}, "test: received 'ndarray'.*Pass inputs and labels together"),
         ((X[:1], Y[:1]), {}, "validation_split: received '0.25, 1 training samples'.*Set it to 0"),
     ):

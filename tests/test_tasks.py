@@ -534,6 +534,36 @@ def test_each_class_of_positions_and_of_several_outputs_has_an_output():
     Sparse(ignore_class=3).check_classes(labels, outputs)
 
 
+REGRESSION_ERRORS = [
+    # bound, labels and outputs of a sample, message
+    ((1.0, 2.0), 3, 3, r"bound: received \(1.0, 2.0\); allowed: a number, or 3: one for each outp"),
+    ((1.0, 2.0, 3.0), 2, 2, "bound: .*a number, or 2"),
+    (1.0, 2, 3, "model: received '3 outputs'; allowed: 2, as the labels"),
+]
+
+
+@pytest.mark.parametrize(("bound", "labels", "outputs", "message"), REGRESSION_ERRORS)
+def test_bounds_are_those_of_the_outputs(bound, labels, outputs, message):
+    with pytest.raises(ArgumentError, match=message):
+        Regression(bound=bound).check_outputs(np.ones((2, labels)), np.ones((2, outputs)))
+    for good in (1.0, (1.0,), (1.0, 2.0)):
+        Regression(bound=good).check_outputs(np.ones((2, 2)), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("bound", [np.ones((1, 2)), [[1.0]], ["a"], [None], (), np.array(1.0)])
+def test_a_bound_is_a_number_or_one_for_each_output(bound):
+    with pytest.raises(ArgumentError, match="bound: received .*a number, or one for each output"):
+        Regression(bound=bound)
+
+
+def test_a_quantile_at_which_nothing_may_differ_is_refused():
+    """Half of the labels are 0, their median; a quarter of the distances are, too."""
+    labels = np.array([[0.0, 1], [0, 2], [0, 3], [1, 4], [2, 5]])
+    with pytest.raises(ArgumentError, match="quantile: .* 60% of the labels of output 0 are equal"):
+        Regression(quantile=0.25).resolved(labels)
+    assert Regression(quantile=0.8).resolved(labels).bound[0] > 0
+
+
 @both
 def test_training_with_a_loss_of_other_outputs_warns(flavor):
     keras = importlib.import_module(flavor)

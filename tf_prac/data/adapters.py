@@ -68,6 +68,7 @@ def adapt(data: Any, name: str, limit: int) -> Adapted:
     if _is_arrays(data):
         inputs, labels, *weights = data
         values, classes = _labels(labels)
+        inputs = _several_inputs(inputs, values)
         weights = [np.asarray(each) if _is_frame(each) else each for each in weights]
         return Adapted((_columns(inputs), values, *weights), classes)
     if all(hasattr(data, method) for method in ("__getitem__", "on_epoch_end")):
@@ -104,6 +105,15 @@ def _is_arrays(data: Any) -> bool:
     if isinstance(data, list):  # may be a list of batches
         return all(hasattr(each, "shape") or isinstance(each, Mapping) for each in data)
     return len(data) == 2 or np.ndim(data[2]) > 0
+
+
+def _several_inputs(inputs: Any, labels: Any) -> Any:
+    """Returns a list of the inputs of a model as a tuple, and one of samples unchanged."""
+    if not isinstance(inputs, list) or not all(np.ndim(each) for each in inputs):
+        return inputs
+    count = len(tf.nest.flatten(labels)[0])
+    is_several = len(inputs) != count and all(len(each) == count for each in inputs)
+    return tuple(inputs) if is_several else inputs
 
 
 # pandas

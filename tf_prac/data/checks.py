@@ -14,6 +14,7 @@ NAMED_LABELS = (
     "Number the classes: names, labels = np.unique(labels, return_inverse=True); or pass "
     "pandas.Categorical(labels), which keeps the names. Use the same numbers for all splits."
 )
+FLOAT32_INTEGERS = 2**24  # up to here, float32 represents every integer
 MEMORY_LIMIT_BYTES = 4 * 2**30  # default limit of decoded data in memory
 
 
@@ -95,11 +96,12 @@ def _check_class_numbers(labels: np.ndarray, num_classes: int, is_class: bool) -
     raise DataError(f"labels: {received} received; allowed: {allowed}.{remedy}")
 
 
-def _check_finite(argument: str, array: np.ndarray) -> None:
+def _check_finite(argument: str, array: np.ndarray, of_dtype: str = "") -> None:
     """Raises `DataError` for the first sample that has NaN or infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         index = np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        raise DataError(f"{argument}: sample {index} has NaN or infinity; allowed: finite numbers.")
+        found = f"sample {index} has NaN or infinity{of_dtype}"
+        raise DataError(f"{argument}: {found}; allowed: finite numbers.")
 
 
 def are_class_numbers(labels: Any) -> bool:
@@ -110,17 +112,21 @@ def are_class_numbers(labels: Any) -> bool:
     return array.dtype.kind in "iub" and array.shape[1:] in ((), (1,))
 
 
-def check_inputs(inputs: Any) -> Any:
+def check_inputs(inputs: Any, min_rank: int = 2) -> Any:
     """Returns inputs as an array of finite numbers or strings [N, ...], or a nest of them.
 
+    Args:
+        inputs: of all samples; several inputs may be [N], one number for each sample.
+        min_rank: the lowest rank of numbers that are not nested. Default 2.
+
     Raises:
-        ArgumentError: If inputs are neither numbers of rank 2 or more nor strings.
+        ArgumentError: If inputs are neither numbers of at least this rank nor strings.
         DataError: If there are none, one is NaN or infinite, or lengths differ.
     """
     if isinstance(inputs, Mapping):
-        return _same_length({name: check_inputs(each) for name, each in inputs.items()})
+        return _same_length({name: check_inputs(each, 1) for name, each in inputs.items()})
     if isinstance(inputs, tuple):
-        return _same_length(dict(enumerate(check_inputs(each) for each in inputs)), tuple)
+        return _same_length(dict(enumerate(check_inputs(each, 1) for each in inputs)), tuple)
     try:
         array = np.asarray(inputs)
     except ValueError:  # NumPy's message is about its own arrays
@@ -134,16 +140,36 @@ def check_inputs(inputs: Any) -> Any:
     )
     if is_text and array.ndim:
         array = array.astype(object)
-    elif array.ndim < 2 or array.dtype.kind not in "biuf":
+    elif array.ndim < min_rank or array.dtype.kind not in "biuf":
+        is_vector = array.ndim == 1 and array.dtype.kind in "biuf"
+        remedy = "For one number for each sample, pass x[:, None]." if is_vector else ""
         raise ArgumentError(
             "inputs",
             f"{array.dtype} of shape {array.shape}",
-            "numbers [N, ...] of rank >= 2, or strings",
+            f"numbers [N, ...] of rank >= {min_rank}, or strings",
+            remedy,
         )
     if not array.size:
         raise DataError(f"inputs: shape {array.shape} received; allowed: at least one sample.")
     _check_finite("inputs", array)
     return array if is_text else array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def check_float32(inputs: np.ndarray) -> bool:
+    """Returns whether inputs are integers that float32 does not represent exactly, such as ids.
+
+    Raises:
+        DataError: If inputs are numbers that are infinite as float32.
+    """
+    kind, size = inputs.dtype.kind, inputs.dtype.itemsize
+    if kind not in "iuf" or size < 4 or inputs.dtype == np.float32:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        if kind == "f":
+            _check_finite("inputs", inputs.astype(np.float32), " as float32")
+            return False
+        is_large = inputs.max() > FLOAT32_INTEGERS or inputs.min() < -FLOAT32_INTEGERS
+        return bool(is_large and np.any(inputs.astype(np.float32).astype(inputs.dtype) != inputs))
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray | None:

@@ -19,6 +19,8 @@ from tf_prac.errors import ArgumentError, DataError
 
 SUFFIXES = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif", ".webp")
 UNREADABLE = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ppm", ".tga")
+WHOLE = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xae\x42\x60\x82", b"GIF8": b";"}
+"""The first and last bytes of images."""
 COLOR_ONLY = r"(?i).*\.(bmp|gif|webp)"  # formats that TensorFlow does not decode to grayscale
 
 
@@ -39,7 +41,8 @@ class FolderSamples(Samples):
         directory: contains the class folders.
         image_size: (height, width) that every image is resized to (bilinear, antialiased, the
             aspect ratio is not kept). Default: no resizing; all files are then decoded once to
-            check that they have the same size.
+            check that they have the same size. With a size, only those are whose first or last
+            bytes are not those of a whole image.
         channels: 3 for color (default) or 1 for grayscale.
         classes: folder names in the order of the class numbers, such as those of the training
             set; other folders are refused. Default: the sorted folder names.
@@ -96,6 +99,8 @@ class FolderSamples(Samples):
         self._files = on_cpu([str(root / path) for path in self.paths])
         labels = np.array([label for _, label in files])
         shape = self._size or self._common_size()
+        if self._size is not None:
+            self._check_files(root)
         super().__init__(
             identity=DatasetIdentity(name, version, split, len(files), _order_hash(root, files)),
             labels=labels,
@@ -139,6 +144,15 @@ class FolderSamples(Samples):
             )
         return resized(image, self._size)
 
+    def _check_files(self, root: pathlib.Path) -> None:
+        """Raises `DataError` for a file that is no image, or not a whole one."""
+        for path in self.paths:
+            if not _looks_whole(root / path):
+                try:
+                    self._decode(tf.constant(str(root / path)))
+                except tf.errors.OpError as error:
+                    raise DataError(f"{path}: not a readable image.") from error
+
     def _common_size(self) -> tuple[int, int]:
         files = tf.data.Dataset.from_tensor_slices(self._files)
         sizes = files.map(
@@ -171,6 +185,22 @@ def resized(image: tf.Tensor, size: tuple[int, int] | None) -> tf.Tensor:
         return image
     values = tf.image.resize(image, size, antialias=True)
     return tf.saturate_cast(tf.round(values) if image.dtype.is_integer else values, image.dtype)
+
+
+def _looks_whole(path: pathlib.Path) -> bool:
+    """Whether a file starts and ends as an image does; others may still be readable."""
+    try:
+        with open(path, "rb") as file:
+            start, size = file.read(12), file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 8))
+            end = file.read()
+    except OSError:
+        return False
+    if start.startswith(b"BM"):
+        return int.from_bytes(start[2:6], "little") <= size
+    if start.startswith(b"RIFF"):  # WebP
+        return int.from_bytes(start[4:8], "little") + 8 <= size
+    return any(start.startswith(first) and end.endswith(last) for first, last in WHOLE.items())
 
 
 def _check_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -135,6 +135,7 @@ class Preprocessing:
         std: per-channel standard deviation, as in `Samples`, or None.
         rescale: whether uint8 is scaled to [0, 1], as in `Samples`.
         augment: a key of `tf_prac.data.augment.AUGMENTATIONS`. Default "none".
+        keeps_dtype: as in `Samples`. Default False.
 
     Raises:
         ArgumentError: If the augmentation is unknown, or the inputs are not images.
@@ -145,6 +146,7 @@ class Preprocessing:
     std: tuple[float, ...] | None
     rescale: bool
     augment: str = "none"
+    keeps_dtype: bool = False
 
     def __post_init__(self):
         augmentation(self.augment, self.input_shape)  # raises if unknown
@@ -155,7 +157,8 @@ class Preprocessing:
         shape = samples.input_shape
         is_single = isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
         shape = shape if is_single else ()  # several inputs are not preprocessed
-        return cls(shape, samples.mean, samples.std, samples.rescale, augment)
+        exact = samples.keeps_dtype
+        return cls(shape, samples.mean, samples.std, samples.rescale, augment, exact)
 
     def __call__(self, batch: Any, key: tf.Tensor | None = None, step: Any = 0) -> Any:
         """Returns a batch ({"inputs": x, ...}, ...) with preprocessed inputs.
@@ -176,9 +179,9 @@ def normalized(samples: Samples | Preprocessing, inputs: Any) -> Any:
     """Returns stored inputs [batch, ...] as inputs of the model, float32.
 
     uint8 is scaled to [0, 1] if `samples.rescale`; `mean` and `std` are applied to every dtype.
-    Strings, and several inputs, are returned unchanged.
+    Strings, several inputs, and integers with `samples.keeps_dtype` are returned unchanged.
     """
-    if tf.nest.is_nested(inputs) or inputs.dtype == tf.string:
+    if tf.nest.is_nested(inputs) or inputs.dtype == tf.string or samples.keeps_dtype:
         return inputs
     std, mean = np.asarray(samples.std or [1.0]), np.asarray(samples.mean or [0.0])
     scale = 255 if samples.rescale and inputs.dtype == tf.uint8 else 1

@@ -86,7 +86,10 @@ def serialize(elements: tf.data.Dataset) -> tf.data.Dataset:
     def to_string(inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         x = inputs["inputs"]
         if x.dtype.is_floating:
-            x = tf.debugging.check_numerics(x, "inputs must be finite")
+            in_float32 = tf.cast(x, tf.float32)  # as which the model gets them
+            check = tf.debugging.check_numerics(in_float32, "inputs must be finite")
+            with tf.control_dependencies([check]):
+                x = tf.identity(x)
         return {**inputs, "inputs": x if is_string(x) else tf.io.serialize_tensor(x)}, label
 
     return elements.map(to_string)

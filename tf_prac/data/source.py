@@ -19,7 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_prac.data.batch_shard import BatchShard
-from tf_prac.data.checks import check_inputs, check_labels, check_weights, first_length
+from tf_prac.data.checks import (
+    check_float32,
+    check_inputs,
+    check_labels,
+    check_weights,
+    first_length,
+)
 from tf_prac.data.order import check_ids, id_batches, on_cpu, with_cardinality, without_autotune
 from tf_prac.errors import ArgumentError, DataError, FileError
 
@@ -110,12 +116,16 @@ class Samples(abc.ABC):
         std: tuple of floats or None.
         classes: tuple of names or None.
         rescale: whether uint8 inputs are scaled to [0, 1].
+        keeps_dtype: whether inputs reach the model in their own dtype, because they are integers
+            that float32 does not represent exactly, such as ids of a lookup layer.
 
     Raises:
         DataError: If labels are not numbers, or not class numbers below `num_classes`.
         ArgumentError: If `mean` and `std` do not match the channels, or `classes` the number of
             classes.
     """
+
+    keeps_dtype = False
 
     def __init__(
         self,
@@ -289,8 +299,8 @@ class ArraySamples(Samples):
 
     Raises:
         ArgumentError: If the inputs are not an array of numbers, or a class has no name.
-        DataError: If there are no samples, lengths differ, inputs are NaN or infinite, or labels
-            are invalid.
+        DataError: If there are no samples, lengths differ, inputs are NaN or infinite, also as
+            float32, or labels are invalid.
     """
 
     def __init__(
@@ -328,6 +338,8 @@ class ArraySamples(Samples):
             rescale=rescale,
             weights=weights,
         )
+        if isinstance(images, np.ndarray):
+            self.keeps_dtype = check_float32(images) and mean is None
         self._images = tf.nest.map_structure(on_cpu, images)
         self._all_labels = tf.nest.map_structure(on_cpu, self.labels)
 

@@ -50,8 +50,8 @@ class Regression(Task):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.bound, (list, np.ndarray)):
-            object.__setattr__(self, "bound", tuple(map(float, self.bound)))
+        if isinstance(self.bound, (list, tuple, np.ndarray)):
+            object.__setattr__(self, "bound", _bounds(self.bound))
         for bound in self.bound if isinstance(self.bound, tuple) else (self.bound,):
             if bound is not None:
                 check_number("bound", bound, minimum=0)
@@ -66,6 +66,15 @@ class Regression(Task):
             return self
         values = np.asarray(labels, np.float64).reshape(len(labels), -1)
         bounds = np.quantile(np.abs(values - np.median(values, 0)), self.quantile, axis=0)
+        if not bounds.all():
+            output = np.argmin(bounds)
+            equal = np.mean(values == np.median(values, 0), axis=0)[output]
+            remedy = (
+                f"{equal:.0%} of the labels of output {output} are equal to their median: "
+                "use a larger quantile, or Regression(bound=...) in units of the labels."
+            )
+            allowed = "a quantile at which the error bound is above 0"
+            raise ArgumentError("quantile", self.quantile, allowed, remedy)
         return dataclasses.replace(self, bound=tuple(bounds.tolist()), quantile=None)
 
     def decisions(self, outputs: Any) -> tf.Tensor:
@@ -105,10 +114,12 @@ class Regression(Task):
             raise label_error(labels, "finite numbers")
 
     def check_outputs(self, labels: Any, outputs: Any) -> None:
-        """Raises `ArgumentError` unless there is an output for each number of the labels."""
+        """Raises `ArgumentError` unless each number of the labels has an output, and a bound."""
         count, outputs_count = (int(np.prod(np.shape(each)[1:])) for each in (labels, outputs))
         if count != outputs_count:
             raise ArgumentError("model", f"{outputs_count} outputs", f"{count}, as the labels")
+        if isinstance(self.bound, tuple) and len(self.bound) not in (1, count):
+            raise ArgumentError("bound", self.bound, f"a number, or {count}: one for each output")
 
     def make_loss(self, keras: Any) -> Any:
         """Returns the mean squared error."""
@@ -142,3 +153,14 @@ class Regression(Task):
         errors = flat(self.decisions(outputs)) - flat(self.targets(labels))
         judged = self.judged(labels, outputs, weight)
         return tf.abs(errors), None if judged is None else tf.cast(judged, tf.float32)
+
+
+def _bounds(values: Any) -> tuple[float, ...]:
+    """Returns bounds of the outputs as a tuple; raises `ArgumentError` if they are not numbers."""
+    try:
+        (*bounds,) = map(float, values)
+    except (TypeError, ValueError):
+        raise ArgumentError("bound", values, "a number, or one for each output") from None
+    if not bounds:
+        raise ArgumentError("bound", values, "a number, or one for each output")
+    return tuple(bounds)
