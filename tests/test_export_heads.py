@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_prac import export, prune, snapshot, weight_report
 from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.export import serving, vectors
+from tf_prac.export.fresh_process import reason, run_keras
 from tf_prac.export.serving import outputs_of, serve
 from tf_prac.export.verify import example_inputs
 from tf_prac.keras_api import FLAVORS
@@ -136,3 +137,76 @@ def test_text_models_are_pruned_and_exported(flavor, tmp_path):
     unknown = serve(network).inputs
     with pytest.raises(ArgumentError, match="samples of the text .*no vocabulary.*check=False"):
         example_inputs(unknown)
+
+
+@both
+@pytest.mark.parametrize(
+    ("structure", "names"),
+    [
+        (lambda x, y, z: {"a": [x, y], "b": z}, ["a_0", "a_1", "b"]),
+        (lambda x, y, z: {0: x, 1: [y, z]}, ["0", "1_0", "1_1"]),
+        (lambda x, y, z: {1: x, 0: y}, ["1", "0"]),
+        (lambda x, y, z: {"a": {"b": x, "c": (y, z)}}, ["a_b", "a_c_0", "a_c_1"]),
+    ],
+)
+def test_nested_outputs_have_names_of_their_own(structure, names, flavor):
+    keras = importlib.import_module(flavor)
+    inputs = keras.Input((5,), name="x")
+    outputs = structure(*(keras.layers.Dense(units)(inputs) for units in (3, 3, 2)))
+    served = serve(keras.Model(inputs, outputs))
+    assert sorted(served.outputs) == sorted(names)
+    outputs_of(served, {"x": X})  # compares with the Keras model
+
+
+@both
+def test_outputs_with_one_name_are_refused(flavor):
+    keras = importlib.import_module(flavor)
+    inputs = keras.Input((5,))
+    x, y, z = (keras.layers.Dense(2)(inputs) for _ in range(3))
+    with pytest.raises(ArgumentError, match="outputs whose names differ as texts"):
+        serve(keras.Model(inputs, {"a": [x, y], "a_0": z}))
+
+
+SERVED_NAMES = {"my input": "my_input", "größe": "gr__e", "self": "input_self", "1st": "input_1st"}
+SERVED_NAMES |= {"input:0": "input_0", "class": "input_class", "a.b-c": "a_b_c", "_x": "input_x"}
+SERVED_NAMES |= {"my_input": "my_input_1", "other": "other"}
+
+
+@both
+def test_inputs_have_names_that_can_be_served(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
+    inputs = {name: keras.Input((5,), name=name) for name in SERVED_NAMES}
+    total = keras.layers.Concatenate()(list(inputs.values()))
+    outputs = keras.layers.Dense(2)(total)
+    samples = {name: X + i for i, name in enumerate(SERVED_NAMES.values())}
+    for given in (list(inputs.values()), inputs):
+        model = keras.Model(given, outputs)
+        served = serve(model)
+        assert list(served.inputs) == list(SERVED_NAMES.values())
+        outputs_of(served, samples)
+    place = tmp_path / "served"
+    result = export.saved_model(model, place, masks={}, check=False)
+    signature = tf.saved_model.load(place).signatures["serving_default"]
+    names = set(signature.structured_input_signature[1])
+    assert names == set(result.metadata["signature"]["inputs"]) == set(SERVED_NAMES.values())
+    spec = tf.TensorSpec([None, 5], name="my input")
+    with pytest.raises(ArgumentError, match="^inputs: received 'my input'; allowed: names of let"):
+        serve(model, inputs=spec)
+
+
+@both
+def test_a_keras_file_with_named_inputs_is_run_by_name(flavor, tmp_path):
+    keras = importlib.import_module(flavor)
+    inputs = {"z": keras.Input((5,), name="z"), "a": keras.Input((3,), name="a")}
+    x = [keras.layers.Dense(2)(each) for each in inputs.values()]
+    model = keras.Model(inputs, {1: keras.layers.Subtract()(x), 0: [x[0]]})
+    export.keras_file(model, tmp_path / "export", masks={}, check=False)
+    samples = {"z": X, "a": X[:, :3]}
+    outputs = run_keras(flavor, str(tmp_path / "export" / "model.keras"), samples)
+    for name, value in outputs_of(serve(model), samples).items():
+        np.testing.assert_allclose(outputs[name], value, atol=1e-5)
+
+
+def test_the_reason_of_a_failure_is_its_first_line():
+    text = "Exception encountered when calling Functional.call().\n\n\x1b[1mNo input.\x1b[0m\nAt: x"
+    assert reason(ValueError(text)) == "No input." and reason(KeyError()) == "KeyError"

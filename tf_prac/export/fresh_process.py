@@ -6,7 +6,9 @@ KIND is saved_model, keras, tf_keras, tflite or onnx. The script itself must not
 """
 
 import importlib
+import re
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -24,6 +26,29 @@ def without_bfloat16(value):
     """Returns a tensor as an array that NumPy can save: of float32 in place of bfloat16."""
     array = np.asarray(value)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def named(outputs):
+    """Returns the outputs of a model by name: of dictionaries their keys, of lists the numbers."""
+    if isinstance(outputs, Mapping):
+        pairs = [(str(name), value) for name, value in outputs.items()]
+    elif isinstance(outputs, (list, tuple)):
+        pairs = [(str(number), value) for number, value in enumerate(outputs)]
+    else:
+        return {"": outputs}
+    return {
+        "_".join(filter(None, (name, rest))): value
+        for name, inner in pairs
+        for rest, value in named(inner).items()
+    }
+
+
+def reason(error):
+    """Returns the first line of an error's message, without Keras's preamble and colors."""
+    plain = re.sub(r"\x1b\[\d+m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    message = [line for line in lines if not line.startswith("Exception encountered")]
+    return (message or lines or [type(error).__name__])[0]
 
 
 def disable_tf32():
@@ -48,10 +73,14 @@ def run_keras(module, path, samples):
     keras = importlib.import_module(module)
     model = keras.models.load_model(path, compile=False)
     values = list(samples.values())
-    outputs = model(values[0] if len(values) == 1 else values, training=False)
-    if isinstance(outputs, (list, tuple)):
-        outputs = {str(number): value for number, value in enumerate(outputs)}
-    return outputs if isinstance(outputs, dict) else {"0": outputs}
+    names = ("_inputs_struct", "_nested_inputs")  # of Keras 3, of Keras 2
+    structure = next((found for n in names if (found := getattr(model, n, None)) is not None), None)
+    inputs = values[0] if len(values) == 1 else values
+    if isinstance(structure, Mapping):  # a name that cannot be served has another one
+        same = set(structure) == set(samples)
+        inputs = samples if same else dict(zip(structure, values, strict=True))
+    outputs = named(model(inputs, training=False))
+    return {name or "0": value for name, value in outputs.items()}
 
 
 def interpreter(path):
@@ -112,4 +141,7 @@ def main(kind, path, samples_file, outputs_file):
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the directory of this script, as `python -P` does since Python 3.11
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except Exception as failure:
+        sys.exit(f"{type(failure).__name__}: {reason(failure)}")

@@ -105,7 +105,8 @@ def compare(
         MismatchError: If the new process cannot load the export, or outputs differ by more.
     """
     outputs = run_in_new_process(kind, path, samples)
-    if set(outputs) == {str(number) for number in range(len(expected))}:  # a list of outputs
+    numbers = {str(number) for number in range(len(expected))}
+    if set(outputs) == numbers != set(expected):  # a list of outputs
         outputs = dict(zip(expected, outputs.values(), strict=True))
     max_error = 0.0
     for name, value in expected.items():
