@@ -10,6 +10,7 @@ from typing import Any
 from tf_prac.checks import first_line
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api.flavor import flavor_of
+from tf_prac.keras_api.layers import class_names
 
 
 def compile_arguments(model: Any) -> dict[str, Any] | None:
@@ -64,7 +65,7 @@ def copy_of(model: Any) -> Any:
             "a function that returns a new, built model",
         ) from error
     for layer in copy._flatten_layers():
-        if hasattr(layer, "finalize_state"):  # Normalization
+        if "Normalization" in class_names(layer):  # others have their state in their config
             layer.finalize_state()
     if (compiled := compile_arguments(model)) is not None:
         names = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from typing import Any
 
 from tf_prac.config import PATTERN_OPTIONS, PruningConfig
 from tf_prac.errors import ArgumentError
-from tf_prac.keras_api import to_numpy
+from tf_prac.keras_api import flavor_of, to_numpy
 from tf_prac.pruning.criteria import PruneRule, criterion_name
 from tf_prac.pruning.masks import Masks
+from tf_prac.pruning.report import PruningReport
 from tf_prac.pruning.sparsity_schedules import Schedule, as_schedule, schedule_config
 from tf_prac.registry import PATTERNS
 from tf_prac.training.callbacks.callback import Callback
@@ -55,17 +57,29 @@ class GradualPruning(Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Updates the masks if the next step, or one since the last call, is due."""
-        step = self._optimizer_steps() + 1
+        self._prune(self._optimizer_steps() + 1)
+
+    def _prune(self, step: int) -> None:
+        """Updates the masks if one of the steps since the last call, up to `step`, is due.
+
+        Not to a lower sparsity than the model has, such as that of an optimizer that starts anew.
+        """
         due = [s for s in range(self._last_step + 1, step + 1) if self.schedule.is_due(s)]
         self._last_step = step
-        if due:
-            rule = dataclasses.replace(self.rule, sparsity=self.schedule.sparsity(due[-1]))
+        masks = self.model.masks
+        sparsity = self.schedule.sparsity(due[-1]) if due else 0.0
+        if sparsity > masks.sparsity:
             weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
-            self.model.set_masks(rule(weights, self.model.masks))
-            self.model.pruning_report.warn_of_dead_layers()
+            masks = dataclasses.replace(self.rule, sparsity=sparsity)(weights, masks)
+            self.model.set_masks(masks)
+            PruningReport.of(masks).warn_of_dead_layers()
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Warns if the schedule has not pruned anything so far, because training is too short."""
+        """Prunes for the last steps of an execution that are due.
+
+        Warns if the schedule has not pruned anything so far, because training is too short.
+        """
+        self._prune(self._optimizer_steps())
         end, due = self._optimizer_steps(), self.schedule.is_due
         if not any(due(step) for step in range(1, end + 1)):
             first = next((s for s in range(end + 1, end + LOOK_AHEAD) if due(s)), None)
@@ -112,3 +126,25 @@ class GradualPruning(Callback):
                 min_layer_density=rule.get("min_layer_density", 0.0),
             ),
         )
+
+
+def fit_arguments(model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Returns the arguments of a call of `fit` by name."""
+    fit = flavor_of(model).module.Model.fit
+    arguments = dict(inspect.signature(fit).bind(model, *args, **kwargs).arguments)
+    del arguments["self"]
+    return arguments
+
+
+def with_schedule(
+    arguments: dict[str, Any], model: Any, gradual: GradualPruning | None
+) -> dict[str, Any]:
+    """Returns arguments of `fit` with the callback of a schedule, if there is one, as the last."""
+    if gradual is None:
+        return arguments
+    callbacks = arguments.get("callbacks")
+    if isinstance(callbacks, flavor_of(model).module.callbacks.CallbackList):
+        gradual.set_model(model)
+        callbacks.append(gradual)
+        return arguments
+    return {**arguments, "callbacks": [*([] if callbacks is None else [callbacks]), gradual]}

@@ -115,6 +115,8 @@ def attach_masks(
         tfmot.adopt(model)
         by_id = tfmot.masks_of_wrappers(model)
         masks |= {name: by_id[id(v)] for name, v in variables.items() if id(v) in by_id}
+    nested = _masks_of_parts(model)
+    masks |= {name: nested[id(v)] for name, v in variables.items() if id(v) in nested}
     return MaskedWeights(variables, masks)
 
 
@@ -147,13 +149,21 @@ def get_masks(model: Any, config: PruningConfig | None = None) -> Masks:
     masked = getattr(model, "masked_weights", None)
     if masked is not None:
         return masked.masks
-    weights = prunable_weights(model, config)
-    if not pruning_wrappers(model):
-        return Masks.ones_like(weights)
-    from tf_prac.pruning import tfmot
+    if not has_masks(model):
+        return Masks.ones_like(prunable_weights(model, config))
+    by_id = _masks_of_parts(model)
+    if pruning_wrappers(model):
+        from tf_prac.pruning import tfmot
 
-    by_id = tfmot.masks_of_wrappers(model)
-    return Masks({name: by_id[id(v)][0].numpy() != 0 for name, v in weights.items()})
+        by_id |= tfmot.masks_of_wrappers(model)
+    weights = prunable_weights(model, config)
+    dense = Masks.ones_like(weights)
+    return Masks(
+        {
+            name: by_id[id(v)][0].numpy() != 0 if id(v) in by_id else dense[name]
+            for name, v in weights.items()
+        }
+    )
 
 
 def set_masks(model: Any, masks: Masks) -> None:
@@ -173,8 +183,22 @@ def set_masks(model: Any, masks: Masks) -> None:
 
 
 def has_masks(model: Any) -> bool:
-    """Returns whether a model has masks, its own or those of TFMOT wrappers."""
-    return hasattr(model, "masked_weights") or bool(pruning_wrappers(model))
+    """Returns whether a model has masks: its own, of TFMOT wrappers, or of models it contains."""
+    if hasattr(model, "masked_weights") or pruning_wrappers(model):
+        return True
+    return bool(_masks_of_parts(model))
+
+
+def _masks_of_parts(model: Any) -> dict[int, list[Any]]:
+    """Returns the mask variables of pruned models inside a model, by id of the weight."""
+    layers = model._flatten_layers(include_self=False)
+    parts = (getattr(each, "masked_weights", None) for each in layers)
+    return {
+        id(variable): part.mask_variables[name]
+        for part in parts
+        if part is not None
+        for name, variable in part.variables.items()
+    }
 
 
 def dense_mask(shape: Collection[int], number: int) -> tf.Variable:

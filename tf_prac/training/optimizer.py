@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tf_prac.config import TrainingRecipe
-from tf_prac.errors import MismatchError
+from tf_prac.errors import ArgumentError, MismatchError
 from tf_prac.keras_api import (
     flavor_of,
     learning_rate_of,
@@ -43,6 +43,13 @@ class RewindableOptimizer:
         flavor = flavor_of(network)
         rate = None if own is None else learning_rate_of(own)
         self._schedule: RoundSchedule = make_schedule(flavor, recipe, rate)
+        if getattr(own, "use_ema", False):
+            raise ArgumentError(
+                "model",
+                "an optimizer with use_ema",
+                "one without, in a search, which compares and rewinds the weights themselves",
+                "Average in the rounds with round_schedule='swa', or fit the ticket with use_ema.",
+            )
         if own is not None:
             self.keras = like_optimizer(own, self._schedule)
         else:
@@ -76,7 +83,8 @@ class RewindableOptimizer:
             raise MismatchError("weights: they contain the variables of another optimizer.")
         for variable, value in zip(self.keras.variables, values, strict=True):
             variable.assign(value)
-        self._iterations = int(to_numpy(self.keras.iterations))
+        # Not `iterations`, which Keras 3 divides by the steps of a gradient accumulation.
+        self._iterations = int(to_numpy(self.keras._iterations))
         self._schedule.set_budget(budget, self._iterations)
 
     def snapshot(self) -> dict[str, np.ndarray]:

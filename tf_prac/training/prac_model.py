@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ import tensorflow as tf
 from tf_prac.config import PruningConfig
 from tf_prac.data.adapters import adapt
 from tf_prac.data.checks import MEMORY_LIMIT_BYTES
-from tf_prac.data.ids import check_elements, check_id_spec, has_ids, with_sample_ids
+from tf_prac.data.ids import check_id_spec, has_ids, with_sample_ids
 from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavor_of
 from tf_prac.pruning.masks import Masks
@@ -24,6 +23,7 @@ from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
 from tf_prac.training.fused_sgd import FusedSGD
+from tf_prac.training.gradual import fit_arguments, with_schedule
 from tf_prac.training.masked_model import MaskedModelMixin
 from tf_prac.training.masked_weights import MaskedWeights, attach_masks, has_masks
 from tf_prac.training.recorder import ForgettingRecorder, RecordedTable
@@ -202,11 +202,11 @@ class PracModel(MaskedModelMixin):
                 label; if a Keras 3 model is trained under `MultiWorkerMirroredStrategy`.
         """
         check_fit(self)
+        arguments = fit_arguments(self, x, *args, **kwargs)
+        arguments = with_schedule(arguments, self, getattr(self.network, "_gradual", None))
         if self.forgetting is None:
-            return super().fit(x, *args, **kwargs)
+            return super().fit(**arguments)
         keras = flavor_of(self).module
-        arguments = inspect.signature(keras.Model.fit).bind(self, x, *args, **kwargs).arguments
-        del arguments["self"]
         arguments["x"] = _with_ids(x, arguments.get("y"))
         _check_ids(arguments["x"])
         self.targets.check_correct(self)
@@ -250,7 +250,7 @@ class PracModel(MaskedModelMixin):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Keras's own metrics, without padding; in training, notes which samples are correct."""
         if self._step.traced and self.forgetting is not None:
-            self._step.ids = x["sample_id"]
+            self._step.ids = _part_with_ids(x)["sample_id"]
             self._step.predictions = self.targets.read(self, y, y_pred, sample_weight)
         if self.task_metric is not None:
             predictions = self.targets.read(self, y, y_pred, sample_weight)
@@ -312,7 +312,8 @@ def _masked_weights(network: Any, pruning: PruningConfig | None, recording: bool
 def _with_ids(x: Any, y: Any) -> Any:
     """Returns the first argument of `fit` with sample ids, if they can be added there."""
     if isinstance(x, tf.data.Dataset):
-        return x if has_ids(check_elements(x)) else with_sample_ids(x)
+        is_tuple = isinstance(x.element_spec, tuple)
+        return x if is_tuple and has_ids(x.element_spec) else with_sample_ids(x)
     if y is None or (isinstance(x, Mapping) and "sample_id" in x):
         return x
     inputs = adapt((x, y), "data", MEMORY_LIMIT_BYTES).data[0]
@@ -321,19 +322,28 @@ def _with_ids(x: Any, y: Any) -> Any:
 
 
 def _check_ids(data: Any) -> None:
-    """Checks that `data`, the first argument of `fit`, has sample ids of the right type."""
+    """Checks that `data`, the first argument of `fit`, has sample ids of the right type.
+
+    What a generator or a `PyDataset` yields is checked when the first step is traced.
+    """
+    if not isinstance(data, (tf.data.Dataset, Mapping, list, tuple)) and not hasattr(data, "shape"):
+        return
     inputs = data.element_spec if isinstance(data, tf.data.Dataset) else (data,)
-    inputs = inputs[0] if isinstance(inputs, tuple) else inputs
-    if not (isinstance(inputs, dict) and {"inputs", "sample_id"} <= set(inputs)):
+    ids = _part_with_ids(inputs[0] if isinstance(inputs, tuple) else inputs)["sample_id"]
+    ids = ids if hasattr(ids, "dtype") and hasattr(ids, "shape") else np.asarray(ids)
+    check_id_spec(tf.as_dtype(ids.dtype), ids.shape)
+
+
+def _part_with_ids(inputs: Any) -> Any:
+    """Returns inputs that have sample ids; raises `ArgumentError` for others."""
+    if not (isinstance(inputs, Mapping) and {"inputs", "sample_id"} <= set(inputs)):
         raise ArgumentError(
             "data",
             "no sample ids",
             'batches of ({"inputs": x, "sample_id": id}, y)',
             "Pass arrays x and y, or tf_prac.with_sample_ids(data).",
         )
-    ids = inputs["sample_id"]
-    ids = ids if hasattr(ids, "dtype") and hasattr(ids, "shape") else np.asarray(ids)
-    check_id_spec(tf.as_dtype(ids.dtype), ids.shape)
+    return inputs
 
 
 class _CheckRecords(Callback):

@@ -17,6 +17,7 @@ from tf_prac.keras_api import (
     named_weights,
     pruning_wrappers,
     structures,
+    symbolic_inputs,
     to_numpy,
 )
 from tf_prac.loading.models import ModelFile
@@ -33,7 +34,7 @@ from tf_prac.pruning.weights import (
     weight_report,
 )
 from tf_prac.storage.names import check_name
-from tf_prac.training.gradual import GradualPruning
+from tf_prac.training.gradual import GradualPruning, fit_arguments, with_schedule
 from tf_prac.training.masked_model import MaskedModelMixin, network_of
 from tf_prac.training.masked_weights import attach_masks, has_masks, set_masks
 from tf_prac.training.prac_model import PracModel
@@ -244,12 +245,11 @@ class Pruned(MaskedModelMixin):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.pruning_report}>"
 
-    def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
+    def fit(self, *args: Any, **options: Any) -> Any:
         """Keras's own `fit`; with a schedule, masks are updated during training."""
         check_fit(self)
-        if self._gradual is not None:
-            callbacks = [self._gradual] if callbacks is None else [callbacks, self._gradual]
-        return super().fit(*args, callbacks=callbacks, **options)
+        arguments = fit_arguments(self, *args, **options)
+        return super().fit(**with_schedule(arguments, self, self._gradual))
 
     def train_step(self, data: Any) -> Any:
         """Keras's own training step, followed by applying the masks."""
@@ -362,6 +362,8 @@ class PrunedNetwork(Pruned):
     ):
         super().__init__(**options)
         self.network = network
+        if (names := getattr(network, "output_names", None)) is not None:
+            self.output_names = names  # Keras maps losses and targets to outputs by these names.
         self._set_pruning_config(pruned, gradual, masks)
         self.built = bool(network.built)
 
@@ -425,8 +427,10 @@ def _plain_graph(model: Any) -> Any:
     base = type(model).__bases__[1] if isinstance(model, _PrunedGraph) else type(model)
     if "Functional" in base.__name__:
         return base(*structures(model), name=model.name)
-    plain = base(model.layers, name=model.name)
-    plain.build(model.input_shape)
+    inputs = symbolic_inputs(model) if flavor_of(model).name == "keras" else []
+    plain = base([*inputs, *model.layers], name=model.name)
+    if not inputs:
+        plain.build(model.input_shape)
     return plain
 
 

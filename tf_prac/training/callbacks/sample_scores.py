@@ -23,7 +23,7 @@ from tf_prac.training.targets import Targets, check_valid_labels
 class SampleScores(Callback):
     """Scores the samples of a data set after an epoch; samples with high scores are hard.
 
-    Adds the mean, under the name of the score, to `logs`.
+    Adds the mean, under the name of the score, to `logs`; that of "loss" as "sample_loss".
 
     Example:
 
@@ -116,7 +116,8 @@ class SampleScores(Callback):
             self.epoch = epoch
             self.samples += len(self.ids)
         if logs is not None:
-            logs[self.score] = float(np.mean(self.values))
+            name = "sample_loss" if self.score == "loss" else self.score  # "loss" is that of `fit`
+            logs[name] = float(np.mean(self.values))
 
     def _score(self) -> tuple[np.ndarray, np.ndarray]:
         if self.score == "grand":
