@@ -372,6 +372,37 @@ def test_negative_zeros_are_pruned(flavor, tmp_path):
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_layer_that_counts_its_calls_is_served_as_it_is(flavor, tmp_path):
+    """A variable is read before it is assigned, also in a function that is called."""
+    keras = Flavor(flavor).module
+
+    class Counter(keras.layers.Layer):
+        def build(self, shape):
+            self.n = self.add_weight(name="n", shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x):
+            count = tf.identity(self.n)
+            self.n.assign(self.n + 1.0)
+            return 0 * x + count
+
+    layers = [keras.layers.Dense(64), keras.layers.Dense(64), Counter(), Counter()]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    for layer in layers[:2]:
+        layer.kernel.assign(np.eye(*layer.kernel.shape))
+    place = tmp_path / "served"
+    export.saved_model(model, place, check=False)
+    before = [float(np.asarray(layer.n)) for layer in layers[2:]]
+    serve = tf.saved_model.load(place).signatures["serving_default"]
+    counts = [float(next(iter(serve(tf.zeros((1, 4))).values()))[0, 0]) for _ in range(200)]
+    np.testing.assert_array_equal(counts, before[1] + np.arange(200))
+    functions = SavedModel.FromString((place / "saved_model.pb").read_bytes()).meta_graphs[0]
+    library = functions.graph_def.library.function
+    ordered = [n for f in library for n in f.node_def if n.op == "AssignVariableOp"]
+    ordered = [n for n in ordered if any(i.startswith("^") for i in n.input)]
+    assert len(ordered) >= 2
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
 def test_a_ticket_is_exported_with_its_rewind_weights(flavor, tmp_path):
     trained, masks = pruned(small_network(flavor))
     weights = {name: value + 1 for name, value in snapshot(trained).items()}

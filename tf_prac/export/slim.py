@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 _UNUSED_ATTRIBUTES = ("_output_shapes", "_collective_manager_ids")
+_WRITES = re.compile(r"Assign|Resource(Scatter|Strided|Apply|Sparse)")
 _CALL_CONFIG = ConfigProto(allow_soft_placement=True).SerializeToString()
 
 
@@ -36,8 +38,9 @@ def slim(text: bytes, prefix: str) -> bytes:
     _inline_restore(meta)
     _remove_unreachable(meta)
     library = meta.graph_def.library
+    writers = _writers(library)
     for function in library.function:
-        _shorten_function(function)
+        _shorten_function(function, function.signature.name in writers)
     _rename_functions(meta)
     _rename_nodes(meta, prefix)
     for node in itertools.chain(meta.graph_def.node, *(f.node_def for f in library.function)):
@@ -126,8 +129,18 @@ def _named_nodes(meta: Any) -> set[str]:
     return {_node_of(name) for name in names if name}
 
 
-def _shorten_function(function: Any) -> None:
-    """Renames nodes and captured arguments; removes order among reads of variables."""
+def _writers(library: Any) -> set[str]:
+    """The names of functions that write to variables, themselves or by a call."""
+    functions = {function.signature.name: function for function in library.function}
+    called = {name: _called_by(function) for name, function in functions.items()}
+    writers = {name for name, ops in called.items() if any(map(_WRITES.match, ops))}
+    while new := {name for name, ops in called.items() if ops & writers} - writers:
+        writers |= new
+    return writers
+
+
+def _shorten_function(function: Any, writes: bool) -> None:
+    """Renames nodes and captured arguments; removes order among reads, if nothing is written."""
     signature, names = function.signature, _short_names()
     taken = {arg.name for arg in signature.input_arg} | set(function.ret)
     renamed: dict[str, str] = {}
@@ -140,7 +153,7 @@ def _shorten_function(function: Any) -> None:
     reads = set()
     for node in function.node_def:
         renamed[node.name] = next(n for n in names if n not in taken)
-        if node.op == "ReadVariableOp":
+        if node.op == "ReadVariableOp" and not writes:
             reads.add(node.name)
         node.ClearField("experimental_debug_info")
     for node in function.node_def:
