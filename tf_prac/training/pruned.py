@@ -438,7 +438,8 @@ def _check_no_amounts(pruning: PruningConfig, given: str) -> None:
     """Raises `ArgumentError` if options that `given` would replace say how much is pruned."""
     if pruning.sets_sparsity:
         remedy = "The pattern of `pruning` alone determines how many weights are pruned."
-        raise ArgumentError("prune", f"{given} and sparsity_m_by_n", "one of the two", remedy)
+        name = "sparsity_m_by_n" if pruning.sparsity_m_by_n else "pattern"
+        raise ArgumentError("prune", f"{given} and {name}", "one of the two", remedy)
     for name in ("layer_rates", "sparsities"):
         if getattr(pruning, name):
             remedy = f"Leave {name} out of `pruning`; a search uses it."
