@@ -269,6 +269,28 @@ def test_the_name_of_a_known_class_does_not_import_another(flavor, node):
 
 
 @both
+def test_large_numbers_that_are_no_sizes_are_loaded(flavor, tmp_path):
+    keras = Flavor(flavor).module
+    layers = keras.layers
+    words, x = keras.Input((2,), dtype="int64"), keras.Input((4,))
+    large = 10**12
+    outputs = [
+        layers.IntegerLookup(vocabulary=[large, 5, -large], mask_token=large + 1)(words),
+        layers.Discretization(bin_boundaries=[-large, 0, large])(x),
+        layers.Rescaling(scale=large)(layers.ReLU(max_value=large, threshold=0)(x)),
+    ]
+    model = keras.Model([words, x], outputs)
+    path = tmp_path / "large.keras"
+    model.save(path)
+    inputs = [np.array([[large, 7]]), np.float32([[-1, 0, 1, 1e13]])]
+    for one, other in zip(tf_prac.load_model(path)(inputs), model(inputs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    changed_archive(path, with_config(lambda c: _layer(c)["config"].update(max_value=2**64)))
+    with pytest.raises(UnsafeFileError, match="max_value: received 18,446,744,073,709,551,616"):
+        tf_prac.load_model(path)
+
+
+@both
 def test_calls_that_wait_forever_are_refused(flavor):
     keras = Flavor(flavor).module
     x = keras.Input((4,), name="x")

@@ -21,6 +21,7 @@ from tf_prac.loading.graphs import find_bad_call
 MAX_DEPTH = 200
 MAX_INTEGER = 2**31 - 1
 MAX_COUNT = 2**20
+MAX_NUMBER = 2**63
 
 # Values that Keras itself encodes as objects, without a class.
 _VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
@@ -39,6 +40,12 @@ _MODULES_OF_FUNCTIONS = re.compile(
 _COMPILED = ("loss", "metrics", "weighted_metrics", "optimizer")
 # Not sizes: their values may have 64 bits.
 _IDENTIFIERS = ("seed", "shared_object_id", "salt", "mask_value", "oov_token")
+# Values that Keras computes with, or looks up, which are no sizes either.
+_NUMBERS = frozenset(
+    ("max_value", "threshold", "theta", "negative_slope", "alpha", "scale", "mean", "variance")
+    + ("minval", "maxval", "bin_boundaries", "boundaries", "decay_steps", "idf_weights")
+    + ("mask_token", "vocabulary")
+)
 # Sizes of arrays that Keras creates without a variable.
 _COUNTS = ("num_thresholds", "fft_length", "frame_length", "sequence_length", "num_mel_bins")
 
@@ -130,6 +137,7 @@ class _Check:
         key = next((key for key in reversed(path) if isinstance(key, str)), "")
         if isinstance(value, int) and not isinstance(value, bool):
             limit = MAX_COUNT if key in _COUNTS else MAX_INTEGER
+            limit = MAX_NUMBER if key in _NUMBERS else limit
             if abs(value) > limit and not key.endswith(_IDENTIFIERS):
                 self.refuse(path, f"{value:,}", f"integers up to {limit:,}")
         elif isinstance(value, str):
