@@ -250,3 +250,23 @@ def trainer_budget(trainer):
     from tf_prac.training.schedules import Budget
 
     return Budget.full(trainer.recipe, 32)
+
+
+@both
+@pytest.mark.parametrize("steps", [8, 5])
+@pytest.mark.parametrize("weights_from", ["fit", "coverage"])
+def test_weights_of_samples_multiply_the_losses_of_their_positions(flavor, steps, weights_from):
+    keras = importlib.import_module(flavor)
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(8, steps, 6)), generator.integers(0, 3, (8, steps))
+    weights = generator.uniform(0.5, 3, 8).astype(np.float32)
+    network = keras.Sequential([keras.Input((steps, 6)), keras.layers.Dense(4)])
+    network.add(keras.layers.Dense(3))
+    model = compiled(PracModel(network, num_samples=8), keras, keras.optimizers.SGD(0.0))
+    options = {"sample_weight": weights} if weights_from == "fit" else {}
+    if weights_from == "coverage":
+        model.loss_weights_by_id = tf.Variable(weights, trainable=False)
+    history = model.fit(x, y, batch_size=8, verbose=0, shuffle=False, **options).history
+    losses = -tf.nn.log_softmax(tf.cast(network(x), tf.float32)).numpy()
+    expected = np.take_along_axis(losses, y[..., None], -1)[..., 0] * weights[:, None]
+    assert history["loss"][0] == pytest.approx(expected.mean(), rel=1e-5)

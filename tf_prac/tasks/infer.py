@@ -28,6 +28,9 @@ REGRESSION = (
     "logcosh",
 ) + ("meansquaredlogarithmicerror", "msle", "meanabsolutepercentageerror", "mape", "poisson")
 
+OF_POSITIONS = ("sparsecategoricalcrossentropy", *ONE_HOT, *BINARY, *REGRESSION)
+"""Losses with one value for each position of outputs [batch, positions, ..., units]."""
+
 
 def task_of(loss: Any, labels: Any, outputs: Any) -> Task:
     """Returns the task that a loss implies; for other losses, the labels, if they are integers.

@@ -19,6 +19,7 @@ from tf_prac.errors import ArgumentError
 from tf_prac.keras_api import flavor_of
 from tf_prac.pruning.masks import Masks
 from tf_prac.pruning.weights import weight_report
+from tf_prac.tasks.infer import OF_POSITIONS, loss_name
 from tf_prac.tasks.task import Task
 from tf_prac.training.callbacks.callback import Callback
 from tf_prac.training.fused_batch_norm import FusedBatchNorm
@@ -268,10 +269,25 @@ class PracModel(MaskedModelMixin):
             ids = tf.cast(x["sample_id"], tf.int64)
             ids = tf.where(ids < 0, tf.zeros_like(ids), ids)  # padding, which has weight 0
             sample_weight = _weighted(sample_weight, tf.gather(self.loss_weights_by_id, ids))
+        sample_weight = self._for_positions(sample_weight, y_pred)
         loss = super().compute_loss(x, y, y_pred, sample_weight, **kw)  # type: ignore[misc]
         if self._step.traced:
             self._step.loss = loss
         return loss
+
+    def _for_positions(self, weight: Any, y_pred: Any) -> Any:
+        """Returns weights [batch] as [batch, 1, ...] for a loss [batch, positions, ...] of Keras.
+
+        Losses of Keras 3 broadcast weights along the last axis, which is not that of the batch.
+        """
+        rank = getattr(getattr(y_pred, "shape", None), "rank", None) or 0
+        known = loss_name(getattr(self, "loss", None)) in OF_POSITIONS
+        if weight is None or tf.nest.is_nested(weight) or rank < 3 or not known:
+            return weight
+        weight = tf.convert_to_tensor(weight)
+        if weight.shape.rank != 1:
+            return weight
+        return tf.reshape(weight, [-1, *[1] * (rank - 2)])
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Keras's own metric results; empty inside `silent`."""
