@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import numbers
 from typing import Any
 
 from tf_prac.errors import ArgumentError
@@ -59,10 +61,19 @@ def check_auto_bool(argument: str, value: object) -> None:
 
 def check_int(argument: str, value: object, minimum: int, below: int = 2**63) -> None:
     """Raises `ArgumentError` unless `value` is an integer with `minimum` <= value < `below`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_int or value < minimum:  # type: ignore[operator]
         raise ArgumentError(argument, value, f"an integer >= {minimum}")
-    if value >= below:
+    if value >= below:  # type: ignore[operator]
         raise ArgumentError(argument, value, f"an integer below {below}")
+
+
+def python_numbers(options: Any) -> None:
+    """Replaces NumPy numbers in the fields of a frozen dataclass by those of Python, for JSON."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, numbers.Number) and hasattr(value, "item"):
+            object.__setattr__(options, field.name, value.item())
 
 
 def check_seed(argument: str, value: object) -> None:
@@ -83,13 +94,15 @@ def check_number(
     low = f"[{minimum}" if above is None else f"({above}"
     high = f"{maximum}]" if below is None else f"{below})"
     allowed = f"a number in {low}, {high}".replace("[None", "(-inf").replace("None]", "inf)")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
         raise ArgumentError(argument, value, allowed)
+    number = float(value)  # type: ignore[arg-type]
     if (
-        (above is not None and value <= above)
-        or (minimum is not None and value < minimum)
-        or (below is not None and value >= below)
-        or (maximum is not None and value > maximum)
+        (above is not None and number <= above)
+        or (minimum is not None and number < minimum)
+        or (below is not None and number >= below)
+        or (maximum is not None and number > maximum)
     ):
         raise ArgumentError(argument, value, allowed)
 

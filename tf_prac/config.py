@@ -14,7 +14,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from tf_prac.checks import check_auto_bool, check_bool, check_choice, check_int, check_number
+from tf_prac.checks import (
+    check_auto_bool,
+    check_bool,
+    check_choice,
+    check_int,
+    check_number,
+    python_numbers,
+)
 from tf_prac.errors import ArgumentError
 from tf_prac.registry import CRITERIA, PATTERNS, SELECTORS
 
@@ -243,6 +250,7 @@ class TrainingRecipe:
     tf32: AutoBool = dataclasses.field(default=AUTO, repr=False)
 
     def __post_init__(self):
+        python_numbers(self)
         check_int("epochs", self.epochs, 1, below=2**31)
         if self.steps is not None:
             check_int("steps", self.steps, 1, below=2**31)
@@ -416,6 +424,7 @@ class PruningConfig:
     keep_epoch_masks: bool = False
 
     def __post_init__(self):
+        python_numbers(self)
         check_int("rounds", self.rounds, 1)
         CRITERIA.check(self.criterion)
         check_int("score_steps", self.score_steps, 1)
@@ -697,6 +706,7 @@ class PracConfig:
     pretrain_from: str | None = None
 
     def __post_init__(self):
+        python_numbers(self)
         SELECTORS.check(self.selector, "prac")
         check_bool("class_balanced", self.class_balanced)
         check_bool("use_cet", self.use_cet)
@@ -1023,5 +1033,6 @@ class CheckpointConfig:
     checkpoint_steps: int = 0
 
     def __post_init__(self):
+        python_numbers(self)
         check_number("checkpoint_seconds", self.checkpoint_seconds, minimum=0)
         check_int("checkpoint_steps", self.checkpoint_steps, 0)

@@ -73,6 +73,7 @@ class Experiment:
             raise ArgumentError("seeds", "", "at least one")
         for seed in self.seeds:
             check_seed("seeds", seed)
+        self.seeds = tuple(map(int, self.seeds))
         check_name(directory)
         self.directory = pathlib.Path(directory)
         recorded = [self._document, *sorted(self.directory.glob(f"*/seed_*/{CONFIG}"))]

@@ -75,7 +75,7 @@ def check_labels(labels: Any, num_classes: int | None) -> tuple[Any, int | None]
         _check_class_numbers(array, num_classes, is_class)
     if is_class:
         array = array.astype(np.int64)
-        num_classes = num_classes or max(1, int(array.max()) + 1)
+        num_classes = int(num_classes or max(1, int(array.max()) + 1))
     else:
         array = np.array(array)
     array.flags.writeable = False

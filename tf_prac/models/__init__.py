@@ -79,6 +79,7 @@ def build_model(
     """
     check_choice("model", name, tuple(MODELS))
     check_int("num_classes", num_classes, minimum=2)
+    num_classes = int(num_classes)
     for size in input_shape:
         check_int("input_shape", size, minimum=1)
     flavor = keras if isinstance(keras, ModuleType) else Flavor(keras).module

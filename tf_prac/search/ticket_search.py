@@ -174,7 +174,7 @@ class TicketSearch:
         self.dense_tickets = tuple(dense_tickets)
         self.model_fn = model_fn
         self.directory = pathlib.Path(directory)
-        self.seed, self.deterministic = seed, deterministic
+        self.seed, self.deterministic = int(seed), deterministic
         self.checkpoints, self.labels = checkpoints or CheckpointConfig(), dict(labels or {})
         check_choice("data_placement", data_placement, DATA_PLACEMENTS)
         self.data_placement = data_placement

@@ -50,7 +50,7 @@ class ForgettingRecorder:
 
     def __init__(self, num_samples: int):
         check_int("num_samples", num_samples, 1, below=MAX_SAMPLES)
-        self.num_samples = num_samples
+        self.num_samples = int(num_samples)
         # Counts in float32 are exact up to 2**24. The last row takes what is not a sample.
         self._rows = _variable("forgetting", tf.zeros([num_samples + 1, len(COLUMNS)]))
         self._presented = _variable("presented", tf.zeros([], tf.int64))

@@ -137,7 +137,7 @@ class PracTuner(BaseTuner):
         for seed in seeds:
             check_seed("seeds", seed)
         self.space, self.sparsity = check_space(space or {}), sparsity
-        self.steps_weight, self.seeds = steps_weight, tuple(seeds)
+        self.steps_weight, self.seeds = steps_weight, tuple(map(int, seeds))
         self._config = SearchConfig.of(recipe, pruning, prac)
         self._build, self._verbose = build, verbose
         _check_objective(oracle)
