@@ -295,6 +295,18 @@ def test_only_an_export_is_overwritten(lenet, tmp_path):
     assert not (place / "saved_model.pb").exists()
 
 
+@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("names", [("z", "a"), (None, None)])
+def test_batches_of_several_inputs_are_timed_by_name(names, flavor):
+    keras = Flavor(flavor).module
+    sizes = zip((4, 3), names, strict=True)
+    inputs = [keras.Input((size,), name=name) for size, name in sizes]
+    parts = [keras.layers.Dense(2)(each) for each in inputs]
+    model = keras.Model(inputs, keras.layers.Concatenate()(parts))
+    report = export.size_report(model, masks={}, formats=[], batch_size=2, repeats=1)
+    assert set(report.timing) == {"load", "batch of 2"}
+
+
 @pytest.fixture(scope="module", params=FLAVORS)
 def run(request, tmp_path_factory):
     """A finished run of two rounds, made by the command."""

@@ -30,7 +30,7 @@ from tf_prac.export.serving import serve
 from tf_prac.export.source import Source, source_of
 from tf_prac.export.verify import example_inputs
 from tf_prac.export.writer import saved_model
-from tf_prac.keras_api import named_weights, stable_name
+from tf_prac.keras_api import named_weights, stable_name, symbolic_inputs
 from tf_prac.plotting import COLORS, save_figure
 from tf_prac.storage.atomic import atomic_write, exclusive, scratch_directory
 from tf_prac.storage.files import write_json
@@ -285,7 +285,9 @@ def compare_speed(
     """
     specs = serve(source.network).inputs
     inputs = example_inputs(specs, None, batch_size)
-    tensors = [tf.constant(value) for value in inputs.values()]
+    values = [tf.constant(value) for value in inputs.values()]
+    own = (tensor.name for tensor in symbolic_inputs(source.network))  # in Keras's own export
+    tensors = {**dict(zip(own, values, strict=False)), **dict(zip(inputs, values, strict=True))}
     both = {"sparse": sparse, "dense": dense}
     loads: dict[str, list[_Time]] = {name: [] for name in both}
     runs: dict[str, list[_Time]] = {name: [] for name in both}
@@ -361,10 +363,13 @@ def _number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
 
-def _caller(model: Any, tensors: Sequence[tf.Tensor]) -> Callable[[], Any]:
+def _caller(model: Any, tensors: Mapping[str, tf.Tensor]) -> Callable[[], Any]:
     serve_default = model.signatures["serving_default"]
     names = list(serve_default.structured_input_signature[1])
-    named = dict(zip(names, tensors, strict=True))
+    if len(names) == 1:  # whatever its name
+        named = dict(zip(names, tensors.values(), strict=False))
+    else:
+        named = {name: tensors[name] for name in names}
     return lambda: [value.numpy() for value in serve_default(**named).values()]
 
 
