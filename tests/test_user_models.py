@@ -108,6 +108,17 @@ def test_masks_of_a_model_inside_another_are_kept(flavor, kind, wrap):
 
 
 @both
+@pytest.mark.parametrize("kind", ["sequential", "subclass"])
+def test_strip_leaves_no_pruned_model_inside_another(flavor, kind):
+    keras = importlib.import_module(flavor)
+    _, outer = _nested(keras, kind)
+    plain = strip(outer)
+    assert not any("Pruned" in type(layer).__name__ for layer in plain._flatten_layers())
+    np.testing.assert_array_equal(plain(X), outer(X))
+    assert {id(w) for w in plain.weights} <= {id(w) for w in outer.weights}, "layers are shared"
+
+
+@both
 def test_a_search_refuses_averages_of_the_optimizer(flavor):
     keras = importlib.import_module(flavor)
     model = compiled(mlp(keras), keras, keras.optimizers.SGD(0.1, use_ema=True))

@@ -177,8 +177,19 @@ def strip(model: Any) -> Any:
     if isinstance(model, (PracModel, PrunedNetwork)):
         return strip(model.network)
     if wrapped:
-        return tfmot.strip(model)
-    return _plain_graph(model) if isinstance(model, _PrunedGraph) else model
+        return _without_pruned_parts(tfmot.strip(model))
+    return _without_pruned_parts(_plain_graph(model) if isinstance(model, _PrunedGraph) else model)
+
+
+def _without_pruned_parts(model: Any) -> Any:
+    """Returns a functional or sequential model with plain models in place of pruned ones in it."""
+    if structures(model)[0] is None or not any(isinstance(e, Pruned) for e in model.layers):
+        return model
+
+    def plain(layer: Any) -> Any:
+        return strip(layer) if isinstance(layer, Pruned) else layer
+
+    return flavor_of(model).module.models.clone_model(model, clone_function=plain)
 
 
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
