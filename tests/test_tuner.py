@@ -141,13 +141,14 @@ def test_hyperband_sets_the_budget(tmp_path):
         lambda hp: keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]),
         {"learning_rate": Range(0.01, 0.1)},
         sparsity=0.5,
+        pruning=SearchConfig().replace(layer_rates=("output=0.1",)).pruning,
         directory=tmp_path,
     )
     values = tuner.oracle.create_trial("tuner0").hyperparameters
     config = tuner.options(values)
     assert config.recipe.epochs == values["tuner/epochs"]
     assert config.recipe.learning_rate == values["learning_rate"]
-    assert config.pruning.sparsities[-1] == 0.5
+    assert config.pruning.sparsities[-1] == 0.5 and config.pruning.layer_rates == ()
 
 
 def test_options_may_be_overridden(tmp_path):
