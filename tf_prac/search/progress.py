@@ -67,7 +67,7 @@ def ticket_line(metrics: Mapping[str, Any]) -> str:
         for name, key in (
             ("val", "val_accuracy"),
             ("test", "test_accuracy"),
-            ("last", "test_accuracy_last"),
+            ("test at the last step", "test_accuracy_last"),
         )
         if metrics[key] is not None
     ]
@@ -119,7 +119,8 @@ def _paper_saving(cost: Mapping[str, Any]) -> list[str]:
     if steps == cost["full_imp_steps"]:
         return []
     saved = f"{cost['paper_steps_saved']:.1%} saved"
-    return [f"as the paper     instead of {steps:,}, with all steps in each round: {saved}"]
+    taken = f"{cost['search_steps']:,} instead of {steps:,}"
+    return [f"paper's count    {taken}, all T steps in each round: {saved}"]
 
 
 def _values(metric: Metric, metrics: Mapping[str, Any]) -> tuple[str, str]:
