@@ -83,8 +83,9 @@ class RewindableOptimizer:
             raise MismatchError("weights: they contain the variables of another optimizer.")
         for variable, value in zip(self.keras.variables, values, strict=True):
             variable.assign(value)
-        # Not `iterations`, which Keras 3 divides by the steps of a gradient accumulation.
-        self._iterations = int(to_numpy(self.keras._iterations))
+        # Later versions of Keras 3 divide `iterations` by the steps of a gradient accumulation.
+        steps = getattr(self.keras, "_iterations", self.keras.iterations)
+        self._iterations = int(to_numpy(steps))
         self._schedule.set_budget(budget, self._iterations)
 
     def snapshot(self) -> dict[str, np.ndarray]:

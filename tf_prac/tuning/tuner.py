@@ -62,9 +62,9 @@ class PracTuner(BaseTuner):
 
     A trial searches for a ticket of exactly the given sparsity; `prune_rate` sets the number of
     rounds, and `layer_rates` do not apply. It reports these metrics to the oracle, whose objective
-    is one or several of them: "val_accuracy" (of the retrained ticket; test data is not used), "steps_saved" (relative to the
-    same rounds on full data, at most 1), "search_steps" (to be minimized), and "score":
-    val_accuracy + steps_weight * steps_saved.
+    is one or several of them: "val_accuracy" (of the retrained ticket; test data is not used),
+    "steps_saved" (relative to the same rounds on full data, at most 1), "search_steps" (to be
+    minimized), and "score": val_accuracy + steps_weight * steps_saved.
 
     Example:
 
