@@ -53,8 +53,8 @@ def test_python_of_the_readme_and_the_parts_runs(statement, tmp_path, monkeypatc
             *re.findall(r"^```python\n(.*?)^```", USAGE, re.M | re.S),
         ]
     ]
-    assert len(snippets) == 4
-    search, load, log, mask = (compile(text, "README.md", "exec") for text in snippets)
+    assert len(snippets) == 5
+    search, load, log, plain, mask = (compile(text, "README.md", "exec") for text in snippets)
     (x_train, y_train), (x_test, y_test) = images(300, 0), images(100, 1)
     names = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
@@ -75,6 +75,9 @@ def test_python_of_the_readme_and_the_parts_runs(statement, tmp_path, monkeypatc
     presentations[names["hard"].ids] += 5
     assert 0 < len(names["hard"]) < len(x_train)
     np.testing.assert_array_equal(names["model"].forgetting.stats.presentations, presentations)
+
+    exec(plain, names)
+    assert not hasattr(names["plain"], "forgetting")
 
     exec(mask, names)
     masks = names["model"].masks

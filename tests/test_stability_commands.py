@@ -150,7 +150,10 @@ def test_runs_that_do_not_fit_or_lack_tickets(command, runs, tmp_path, capsys):
     for arguments, named in (
         ([a, a], "directories that are all different"),
         ([a, str(other)], "batch_size: 64 requested, but the run in"),
-        ([str(unfinished)], "the search is not finished. Run: tf-prac search --dataset=digits"),
+        (
+            [str(unfinished)],
+            "search is not finished. To resume it, run: tf-prac search --dataset=digits",
+        ),
         ([str(unfinished)], f"--output_dir={unfinished}"),
         ([a, b, "--rounds=3"], "--rounds: received 3; allowed: tickets of"),
         ([a, b, "--rounds=3"], "--rounds=3 --prune_rate=0.5"),

@@ -148,7 +148,7 @@ def test_an_interrupted_trial_of_a_grid_runs_again(tmp_path, monkeypatch):
 OTHER = [
     ({"sparsity": 0.3}, "rounds: [0-9] requested"),
     ({"recipe": dataclasses.replace(RECIPE, epochs=3)}, "epochs: 3 requested, but .* has 2"),
-    ({"prac": PracConfig(early_stop_eps=None, cet_rate=0.5)}, "cet_rate: 0.5 requested"),
+    ({"prac": PracConfig(early_stop_eps=None, hard_cutoff=0.5)}, "hard_cutoff: 0.5 requested"),
     ({"seeds": (1,)}, "seeds: seed_1 requested, but .*trial_0 has seed_0"),
     ({"seeds": (0, 1)}, "seeds: seed_0, seed_1 requested"),
 ]

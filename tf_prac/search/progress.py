@@ -120,7 +120,7 @@ def _paper_saving(cost: Mapping[str, Any]) -> list[str]:
         return []
     saved = f"{cost['paper_steps_saved']:.1%} saved"
     taken = f"{cost['search_steps']:,} instead of {steps:,}"
-    return [f"paper's count    {taken}, all T steps in each round: {saved}"]
+    return [f"paper's count    {taken}, with all T steps: {saved}"]
 
 
 def _values(metric: Metric, metrics: Mapping[str, Any]) -> tuple[str, str]:

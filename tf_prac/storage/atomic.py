@@ -264,7 +264,7 @@ def _file_path(path: str | os.PathLike) -> pathlib.Path:
     """Returns the path of a file; raises `FileError` if no file can have it, such as "." or "/"."""
     check_name(path)
     if not pathlib.Path(path).name or os.path.isdir(path):
-        raise FileError(f"{os.fspath(path)}: a directory, not the name of a file.")
+        raise FileError(f"{os.fspath(path)}: cannot be written: Is a directory.")
     return pathlib.Path(path)
 
 

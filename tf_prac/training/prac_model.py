@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -227,6 +228,8 @@ class PracModel(MaskedModelMixin):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras's own training step, followed by applying the masks."""
+        if self.forgetting is not None:
+            _part_with_ids(data[0] if isinstance(data, tuple) else data)
         self.traces += 1
         step = self._step
         step.traced = True
@@ -251,7 +254,7 @@ class PracModel(MaskedModelMixin):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Keras's own metrics, without padding; in training, notes which samples are correct."""
         if self._step.traced and self.forgetting is not None:
-            self._step.ids = _part_with_ids(x)["sample_id"]
+            self._step.ids = x["sample_id"]
             self._step.predictions = self.targets.read(self, y, y_pred, sample_weight)
         if self.task_metric is not None:
             predictions = self.targets.read(self, y, y_pred, sample_weight)
@@ -342,7 +345,7 @@ def _check_ids(data: Any) -> None:
 
     What a generator or a `PyDataset` yields is checked when the first step is traced.
     """
-    if not isinstance(data, (tf.data.Dataset, Mapping, list, tuple)) and not hasattr(data, "shape"):
+    if inspect.isgenerator(data) or hasattr(data, "on_epoch_end"):
         return
     inputs = data.element_spec if isinstance(data, tf.data.Dataset) else (data,)
     ids = _part_with_ids(inputs[0] if isinstance(inputs, tuple) else inputs)["sample_id"]
