@@ -194,7 +194,7 @@ def test_bad_input_of_figures_is_one_line(run, tmp_path, capsys):
 
 
 def test_figures_of_a_run_from_python_need_no_data(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(open_run, "is_of_command", lambda run: False)
+    monkeypatch.setattr(open_run, "is_of_command", lambda config: False)
     assert main(["figures", str(run), f"--output_dir={tmp_path}"]) == 0
     output = capsys.readouterr().out
     assert "classes and images are left out: the run was made from Python" in output

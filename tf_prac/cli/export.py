@@ -86,7 +86,8 @@ def main(flags: Flags, positional: list[str]) -> int:
     _check_options(flags)
     run, config, number = ticket_argument(flags, positional)
     if flags.content == "trained":
-        check_retrained(run, config, number)
+        remedy = "; or export its rewind weights with --content=ticket."
+        check_retrained(run, config, number, remedy)
     load_tensorflow(config["keras"], quiet=flags.quiet)
     model_or_ticket, options = _model_or_ticket(run, number, flags)
     model_or_ticket, options = _smaller(flags, model_or_ticket, options)

@@ -51,7 +51,8 @@ def main(flags: Flags, positional: list[str]) -> int:
 
 
 def _figures_of_run(run: RunDirectory, directory: pathlib.Path, flags: Flags) -> list[pathlib.Path]:
-    load_tensorflow(run.config()["keras"], quiet=flags.quiet)
+    config = run.config()
+    load_tensorflow(config["keras"], quiet=flags.quiet)
     from tf_prac.analysis import appendix
     from tf_prac.analysis.images import draw_images
     from tf_prac.cli.open_run import is_of_command, reopen
@@ -67,7 +68,7 @@ def _figures_of_run(run: RunDirectory, directory: pathlib.Path, flags: Flags) ->
         *appendix.draw_set_sizes(directory / "set_sizes", rounds),
         *appendix.draw_forgetting(directory / "forgetting", stats),
     ]
-    if is_of_command(run):
+    if is_of_command(config):
         search, data = reopen(run, flags.data_dir)
         train = make_splits(data.train, None, None, search.config.recipe, search.seed).train
         last = max(sets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tf_prac.cli.settings import Settings
@@ -95,9 +95,9 @@ def _damaged(run: RunDirectory) -> Iterator[None]:
         raise DamagedFileError(f"{run.path / CONFIG}: damaged ({error}).") from error
 
 
-def is_of_command(run: RunDirectory) -> bool:
-    """Whether a run was made by `tf-prac search`, which recorded its data set and model."""
-    return "dataset" in (run.config().get("labels") or {})
+def is_of_command(config: Mapping[str, Any]) -> bool:
+    """Whether the run of a configuration was made by a command, which recorded its data set."""
+    return "dataset" in (config.get("labels") or {})
 
 
 def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, LoadedData]:
@@ -108,13 +108,13 @@ def reopen_data(run: RunDirectory, data_dir: str | None) -> tuple[Settings, Load
         MismatchError: If the data set is not the one of the run.
     """
     config = run.config()
-    labels = config.get("labels") or {}
-    if not is_of_command(run):
+    if not is_of_command(config):
         raise FileError(
             f"{run.path}: this run was made from Python, where its model and data are. Use "
             "Ticket.load(...).retrain(model, data), or tf_prac.load_model on the model.keras of a "
             "ticket and its evaluate."
         )
+    labels = config["labels"]
     with _damaged(run):
         LABELS.check(labels, "labels")
         settings = Settings(

@@ -100,13 +100,21 @@ def check_finished(run: RunDirectory, config: Mapping[str, Any]) -> None:
         )
 
 
-def check_retrained(run: RunDirectory, config: Mapping[str, Any], number: int) -> None:
-    """Raises `FileError`, with the command that retrains it, unless a ticket is retrained."""
+def check_retrained(
+    run: RunDirectory, config: Mapping[str, Any], number: int, remedy: str = ""
+) -> None:
+    """Raises `FileError`, with the command that retrains it, unless a ticket is retrained.
+
+    Args:
+        run, config: the run and its configuration.
+        number: of the ticket.
+        remedy: what else can be done. Default "".
+    """
     if run.finished_ticket(number) is None:
         check_finished(run, config)
         raise FileError(
             f"{run.ticket_path(number)}: not retrained yet. Run: tf-prac retrain {run.path} "
-            f"--round={number}"
+            f"--round={number}{remedy}"
         )
 
 

@@ -66,8 +66,9 @@ class GradualPruning(Callback):
         """
         due = [s for s in range(self._last_step + 1, step + 1) if self.schedule.is_due(s)]
         self._last_step = step
-        masks = self.model.masks
-        sparsity = self.schedule.sparsity(due[-1]) if due else 0.0
+        if not due:
+            return
+        masks, sparsity = self.model.masks, self.schedule.sparsity(due[-1])
         if sparsity > masks.sparsity:
             weights = {name: to_numpy(v) for name, v in self.model.prunable.items()}
             masks = dataclasses.replace(self.rule, sparsity=sparsity)(weights, masks)

@@ -42,7 +42,7 @@ def outputs_of(model: PracModel, inputs: Any) -> Any:
         raise DataError(f"inputs: {received} received; allowed: {allowed}.") from error
 
 
-def check_fit(model: PracModel, task: Task, split: Split) -> None:
+def check_takes(model: PracModel, task: Task, split: Split) -> None:
     """Checks that a model takes the inputs of a split, and has an output for each of its labels.
 
     Raises:

@@ -28,7 +28,7 @@ from tf_prac.training.compilation import compile_model, own_compile
 from tf_prac.training.distribution import Distribution
 from tf_prac.training.evaluator import Evaluator
 from tf_prac.training.inference import Predictor, is_class_accuracy
-from tf_prac.training.inputs import check_fit, with_class_weight
+from tf_prac.training.inputs import check_takes, with_class_weight
 from tf_prac.training.loop import StepLoop
 from tf_prac.training.placement import DataPlacement
 from tf_prac.training.prac_model import PracModel
@@ -138,7 +138,7 @@ class Trainer:
             return
         with names_split(name):
             self.task.check_labels(split.labels)
-            check_fit(self.model, self.task, split)
+            check_takes(self.model, self.task, split)
 
     def prepare_coverage(self) -> None:
         """Gives samples loss weights, which `train` needs for a `Coverage`; call it once."""
